@@ -1,4 +1,4 @@
-//! A store whose history changes behind a running app, and one that comes back as it was.
+//! A store whose history changes under a running app, and a store that returns unchanged.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use crate::support::{
     ledger::{Hooked, Ledger, Look, Mirror, comes, write},
 };
 
-/// A store behind a connection: it can be out of reach, and another history can take its place.
+/// A store behind a connection. It can be unreachable, and another history can replace its own.
 struct DistantStore {
     store: Store,
     identity: Arc<Mutex<LogIdentity>>,
@@ -55,7 +55,7 @@ impl DistantStore {
         )
     }
 
-    /// A backup takes the place of the log.
+    /// A backup replaces the log.
     fn restore(&self) -> HistoryChanged {
         restore(&self.identity)
     }
@@ -68,7 +68,7 @@ fn restore(identity: &Mutex<LogIdentity>) -> HistoryChanged {
     HistoryChanged { was, is: *identity }
 }
 
-/// The change of history that a command failed with.
+/// Extracts the change of history that a command failed with.
 fn failed_with<R: std::error::Error>(error: ExecuteError<R>) -> HistoryChanged {
     match error {
         ExecuteError::Failed(CommandError::Unavailable(Unavailable::HistoryChanged(changed))) => {
@@ -97,10 +97,10 @@ async fn after_a_change_of_history_commands_and_queries_fail_and_followers_stop(
     app.query(Look).strong().await.unwrap();
 
     let changed = distant.restore();
-    // One command would be rejected from the cached state, and one would be accepted.
+    // The cached state would reject the first command and accept the second.
     assert_eq!(failed_with(app.execute(open("a")).await.unwrap_err()), changed);
     assert_eq!(failed_with(app.execute(deposit("a", 1)).await.unwrap_err()), changed);
-    assert_eq!(distant.store.head().position(), Position::new(2), "nothing was written");
+    assert_eq!(distant.store.head().position(), Position::new(2), "a command wrote events");
     comes("the views stop", || have_stopped(&app, changed));
     let queries = [app.query(Look), app.query(Look).strong(), app.query(Look).strong().or_stale()];
     for query in queries {
@@ -167,8 +167,8 @@ async fn a_commit_during_a_change_of_history_has_an_unknown_outcome() {
     assert!(matches!(failed, ExecuteError::Failed(CommandError::OutcomeUnknown(_))), "{failed}");
 }
 
-/// The other history refused it for its own reasons, and the caller took them for those of this
-/// history.
+/// Regression: the new history refused the append for reasons of its own. The caller took them for
+/// reasons of the old history.
 #[tokio::test]
 async fn a_refusal_during_a_change_of_history_says_that_the_history_changed() {
     let store = Store::new(Memory::new());

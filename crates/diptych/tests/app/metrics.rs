@@ -1,4 +1,4 @@
-//! What is measured and traced of commands and views, for whoever installed a recorder.
+//! Metrics and traces of commands and views, for programs that installed a recorder.
 
 use std::{
     collections::BTreeMap,
@@ -28,11 +28,11 @@ use crate::support::{
     rows::{Rows, Trouble},
 };
 
-/// All that was measured, by name and labels. Handles are told to it on whatever thread.
+/// A recorder of all metrics, by name and labels. Handles may record on any thread.
 #[derive(Clone, Default)]
 struct Measured(Arc<Mutex<BTreeMap<String, Arc<Cell>>>>);
 
-/// The value of a gauge or counter, or how many values a histogram has.
+/// The value of a gauge or counter, or the number of values of a histogram.
 #[derive(Default)]
 struct Cell(AtomicU64);
 
@@ -66,7 +66,7 @@ impl Measured {
     fn cell(&self, key: &Key) -> Arc<Cell> {
         let mut name = key.name().to_owned();
         for label in key.labels() {
-            // The last word of the Rust type.
+            // The last segment of the path of the Rust type.
             let value = label.value().rsplit("::").next().unwrap();
             name.push_str(&format!(" {}={value}", label.key()));
         }
@@ -105,9 +105,9 @@ impl Recorder for Measured {
     }
 }
 
-/// The view itself does not come to saying so.
+/// The view itself is blocked, so it cannot report its lag.
 #[test]
-fn a_fold_that_does_not_come_back_is_seen_to_fall_behind() {
+fn a_fold_that_hangs_shows_up_as_lag() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let measured = Measured::default();
     let app = measured.start(App::over_store(store.clone()).view::<Ledger>());
@@ -121,14 +121,14 @@ fn a_fold_that_does_not_come_back_is_seen_to_fall_behind() {
     });
     write(&store, ledger.commit(&[1]));
     comes("a lag", || lag("positions") == 1);
-    comes("a time", || lag("seconds") >= 1);
+    comes("a lag in seconds", || lag("seconds") >= 1);
     drop(go);
     comes("no lag", || lag("positions") == 0 && lag("seconds") == 0);
     drop(app);
 }
 
 #[test]
-fn views_and_projections_that_lag_stall_or_stop_are_seen() {
+fn views_and_projections_that_lag_stall_or_stop_show_up() {
     let (ledger, store, rows) = (Hooked::new(), Store::new(Memory::new()), Rows::default());
     let measured = Measured::default();
     let app = App::over_store(store.clone()).view::<Ledger>().view::<Mirror>();
@@ -144,17 +144,17 @@ fn views_and_projections_that_lag_stall_or_stop_are_seen() {
         comes("no lag", || lag(of) == 0 && is_stopped(of) == 0);
     }
 
-    // One is paused, and falls behind.
+    // A paused view falls behind.
     block_on(view.pause()).unwrap();
     write(&store, ledger.commit(&[4]));
     comes("a lag", || lag(of_view) == 1);
-    comes("a time", || measured.of(&format!("diptych_lag_seconds {of_view}")) >= 1);
+    comes("a lag in seconds", || measured.of(&format!("diptych_lag_seconds {of_view}")) >= 1);
     comes("no lag", || lag(of_mirror) == 0 && lag(of_rows) == 0);
     block_on(view.resume()).unwrap();
     comes("no lag", || lag(of_view) == 0);
-    comes("no time", || measured.of(&format!("diptych_lag_seconds {of_view}")) == 0);
+    comes("no lag in seconds", || measured.of(&format!("diptych_lag_seconds {of_view}")) == 0);
 
-    // One stops, and falls further behind.
+    // A stopped view falls further behind.
     ledger.set(|moment| {
         if let Moment::Apply(booked) = moment {
             assert!(booked.amount != 5, "no 5 here");
@@ -163,13 +163,13 @@ fn views_and_projections_that_lag_stall_or_stop_are_seen() {
     write(&store, ledger.commit(&[5]));
     comes("a stop", || is_stopped(of_view) == 1 && lag(of_view) == 1);
     write(&store, ledger.commit(&[6]));
-    comes("a longer way", || lag(of_view) == 2);
+    comes("a longer lag", || lag(of_view) == 2);
     assert_eq!(is_stopped(of_mirror), 0);
     ledger.clear();
     block_on(view.resume()).unwrap();
     comes("no stop", || is_stopped(of_view) == 0 && lag(of_view) == 0);
 
-    // The place of one is away for long.
+    // The target of the projection is unavailable for five calls.
     comes("no lag", || lag(of_rows) == 0);
     rows.next(&[Trouble::Unavailable; 5]);
     write(&store, ledger.commit(&[7]));
@@ -205,7 +205,7 @@ fn commands_are_counted_by_how_they_ended() {
     assert!(measured.of("diptych_decision_cache_hits_total") > 0);
 }
 
-/// The fields of each span, in the order in which they were made.
+/// The fields of each span, in the order in which the spans were created.
 #[derive(Clone, Default)]
 struct Traced(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
 
@@ -244,7 +244,7 @@ impl Subscriber for Traced {
 }
 
 #[test]
-fn the_span_of_a_command_says_what_it_belongs_to_and_what_came_of_it() {
+fn the_span_of_a_command_has_its_correlation_and_its_outcome() {
     let traced = Traced::default();
     let (correlation, causation) = (Uuid::from_u128(7), Uuid::from_u128(8));
     let app = block_on(App::over(Memory::new()).start()).unwrap();

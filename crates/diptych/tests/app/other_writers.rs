@@ -1,6 +1,6 @@
-//! An app whose log has other writers, and whose store is behind: it shows the commits of another
-//! handle only once it is asked for the end of the log. Nothing that the app promises may rest on
-//! the head that it has seen.
+//! An app whose log has other writers, and whose store is behind. The store shows the commits of
+//! another handle only after a call that asks for the end of the log. No promise of the app may
+//! rest on the head that it has seen.
 
 use std::{
     collections::BTreeMap,
@@ -105,7 +105,7 @@ async fn two() -> Two {
 impl Two {
     /// Deposits 5 through the other handle.
     async fn deposit(&self) -> Receipt {
-        // A view that reads on asks for the end of the log. So it must have read what it knows.
+        // A view that reads on asks for the end of the log, so wait until it has read all it knows.
         let view = self.app.view::<Balances>().unwrap();
         for _ in 0..2_000 {
             if view.status().state == FollowState::Live && view.position() >= self.app.head() {
@@ -184,17 +184,17 @@ async fn a_rejection_does_not_rest_on_a_stale_state() {
     let two = two().await;
     two.deposit().await;
     two.app.execute(withdraw("anna", 5)).await.unwrap();
-    // Nor on one that is read for the first time.
+    // A state that is read for the first time must not be stale either.
     two.other.execute(bank::open("ben")).await.unwrap();
     two.app.execute(deposit("ben", 1)).await.unwrap();
 }
 
 #[tokio::test]
-async fn nothing_to_do_does_not_rest_on_a_stale_state() {
+async fn an_empty_outcome_does_not_rest_on_a_stale_state() {
     let two = two().await;
     let receipt = two.deposit().await;
     let done = two.app.execute(deposit("anna", 0)).await.unwrap();
-    assert_eq!(done.last(), receipt.last(), "it was decided at the end of the log");
+    assert_eq!(done.last(), receipt.last(), "the decision should be at the end of the log");
 }
 
 #[tokio::test]

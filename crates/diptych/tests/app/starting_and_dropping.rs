@@ -1,5 +1,5 @@
-//! From start to end: what an app waits for when it is started, how it ends, and on which runtimes
-//! its views live.
+//! The life of an app: its start waits for its views, it ends by a stop or a drop, and its views
+//! run on any runtime.
 
 use std::{
     future::{Future, pending},
@@ -35,7 +35,7 @@ use crate::support::{
 };
 
 #[test]
-fn an_app_is_started_when_its_views_have_all_that_there_is() {
+fn an_app_has_started_when_its_views_have_all_events() {
     for batch_events in [1, 10, 10_000] {
         let (ledger, store) = (Hooked::new(), Store::new(small(batch_events, 100)));
         for amount in 0..3_000 {
@@ -52,7 +52,7 @@ fn an_app_is_started_when_its_views_have_all_that_there_is() {
 }
 
 #[test]
-fn what_is_not_there_or_there_twice_is_said() {
+fn unknown_and_duplicate_views_are_errors() {
     let app = block_on(App::over(Memory::new()).view::<Mirror>().start()).unwrap();
     let missing = now(app.query(Look).into_future()).unwrap_err();
     assert!(matches!(missing, QueryError::NoSuchView(NoSuchView { .. })));
@@ -69,7 +69,7 @@ fn what_is_not_there_or_there_twice_is_said() {
     assert!(matches!(error, StartError::ProjectionTwice { .. }), "{error}");
 }
 
-/// MI-A1 asks for nothing but memory.
+/// MI-A1: a query of a view that is current uses nothing but memory.
 #[test]
 fn a_million_reads_touch_no_store() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
@@ -100,7 +100,7 @@ fn a_million_reads_touch_no_store() {
     assert_eq!(reads.load(Ordering::SeqCst), before);
 }
 
-/// What an app does, on whatever it runs.
+/// Appends, queries and rebuilds. Every app can do this, on any runtime or on none.
 async fn lives(app: App, ledger: &Hooked) {
     let before = app.head().get();
     for amount in 1..=20 {
@@ -122,7 +122,7 @@ fn views_live_on_any_runtime_and_on_none_and_outlive_it() {
     let mut current = tokio::runtime::Builder::new_current_thread();
     let mut many = tokio::runtime::Builder::new_multi_thread();
     for builder in [&mut current, many.worker_threads(2)] {
-        // One that was started elsewhere.
+        // This app was started outside the runtime.
         let runtime = builder.enable_all().build().unwrap();
         runtime.block_on(lives(app.clone(), &ledger));
         let here = runtime.block_on(async {
@@ -130,23 +130,23 @@ fn views_live_on_any_runtime_and_on_none_and_outlive_it() {
             lives(here.clone(), &ledger).await;
             here
         });
-        // The runtime goes first.
+        // The runtime is dropped before the app.
         drop(runtime);
         block_on(lives(here.clone(), &ledger));
         block_on(here.stop()).unwrap();
     }
     let runtime = current.enable_all().build().unwrap();
     runtime.block_on(async {
-        // Dropped in a task of the only thread.
+        // A task on the only thread of the runtime drops the app.
         let dropped = start().await.unwrap();
         lives(dropped.clone(), &ledger).await;
         tokio::spawn(async move { drop(dropped) }).await.unwrap();
     });
 }
 
-/// The store needed the very thread that waited for the view to end.
+/// Regression: the store needed the thread that waited for the end of the view.
 #[test]
-fn a_view_that_waits_for_its_store_is_stopped_all_the_same() {
+fn a_view_that_waits_for_its_store_can_be_stopped() {
     for is_stop in [false, true] {
         for needs_runtime in [false, true] {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -192,7 +192,7 @@ fn a_view_that_waits_for_its_store_is_stopped_all_the_same() {
 }
 
 #[test]
-fn who_dropped_an_app_opens_its_folder_again_at_once() {
+fn a_folder_can_be_opened_again_right_after_its_app_ended() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Hooked::new();
     let mut kept = Vec::new();
@@ -219,7 +219,7 @@ fn who_dropped_an_app_opens_its_folder_again_at_once() {
 }
 
 #[test]
-fn what_is_told_to_a_view_while_its_app_is_dropped_is_answered() {
+fn calls_that_control_a_view_are_answered_while_its_app_ends() {
     for round in 0..100 {
         let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
         let app = block_on(App::over_store(store.clone()).view::<Ledger>().start()).unwrap();
@@ -256,7 +256,7 @@ fn what_is_told_to_a_view_while_its_app_is_dropped_is_answered() {
 }
 
 #[test]
-fn whoever_waits_when_an_app_is_stopped_is_told() {
+fn waiting_queries_and_watches_fail_when_the_app_stops() {
     let ledger = Hooked::new();
     let app = block_on(App::over(Memory::new()).view::<Ledger>().start()).unwrap();
     write(app.store(), ledger.commit(&[1]));
@@ -271,7 +271,7 @@ fn whoever_waits_when_an_app_is_stopped_is_told() {
     block_on(app.clone().stop()).unwrap();
     assert_eq!(block_on(asked).unwrap_err(), QueryError::AppStopped);
     assert_eq!(block_on(watch.next()).unwrap_err(), QueryError::AppStopped);
-    // What there is is answered, and what is stale where that is wanted.
+    // Queries still get the current state of the view, and a stale answer if they allow one.
     assert_eq!(now(app.query(Look).into_future()).unwrap().sum, 1);
     let stale = now(app.query(Look).strong().or_stale().into_future()).unwrap();
     assert_eq!((stale.sum, stale.stale), (1, Some(Position::new(2))));
@@ -280,7 +280,7 @@ fn whoever_waits_when_an_app_is_stopped_is_told() {
 }
 
 #[test]
-fn views_answer_when_nothing_can_be_written_any_more() {
+fn views_still_answer_after_a_failed_sync() {
     let ledger = Hooked::new();
     let rig = Rig::with(SimulatedDisk::new(1), |app| app.view::<Ledger>().view::<Mirror>());
     rig.write(ledger.commit(&[1]).events.remove(0));
@@ -295,14 +295,14 @@ fn views_answer_when_nothing_can_be_written_any_more() {
     let view = rig.app.view::<Ledger>().unwrap();
     comes("the end of the log", || matches!(view.status().state, FollowState::Ended { .. }));
     assert_eq!(now(rig.app.query(Look).into_future()).unwrap().sum, 3);
-    // Whether the third is durable is not known.
+    // It is unknown whether the third event is durable.
     let strong = now(rig.app.query(Look).strong().into_future()).unwrap_err();
     assert!(matches!(strong, QueryError::Ended { .. }), "{strong}");
     assert!(matches!(block_on(view.resume()), Err(ControlError::Ended { .. })));
-    // One that is behind takes in what can be read.
+    // A view that is behind folds all events that it can still read.
     let mirror = rig.app.view::<Mirror>().unwrap();
     block_on(mirror.resume()).unwrap();
-    comes("its end", || matches!(mirror.status().state, FollowState::Ended { .. }));
+    comes("an ended view", || matches!(mirror.status().state, FollowState::Ended { .. }));
     assert_eq!(now(rig.app.query(LookInMirror).into_future()).unwrap().sum, 3);
 }
 
@@ -320,8 +320,8 @@ fn a_log_that_is_closed_ends_its_views() {
         if view == 1 {
             block_on(app.view::<Mirror>().unwrap().resume()).unwrap();
         }
-        comes("its end", || matches!(app.views()[view].state, FollowState::Ended { .. }));
-        // What can still be read may be.
+        comes("an ended view", || matches!(app.views()[view].state, FollowState::Ended { .. }));
+        // A view may fold events that it can still read, but it does not have to.
         assert!(app.views()[view].position.get() >= at);
     }
     assert_eq!(now(app.query(Look).into_future()).unwrap().sum, 1);
@@ -329,7 +329,7 @@ fn a_log_that_is_closed_ends_its_views() {
     assert!(matches!(strong, QueryError::Ended { .. }), "{strong}");
 }
 
-/// Does something when a gauge is set.
+/// Calls a closure when a gauge is set.
 struct Meddler(Arc<dyn Fn(&str) + Send + Sync>);
 
 struct Meddling(String, Arc<dyn Fn(&str) + Send + Sync>);
@@ -364,10 +364,10 @@ impl Recorder for Meddler {
     }
 }
 
-/// What came between the look whether there is something to do and the sleep was slept over, for
-/// a second.
+/// Regression: an event arrived after the view had looked for work and before it slept. The view
+/// slept for a second without noticing the event.
 #[test]
-fn no_event_comes_unnoticed_right_before_a_view_falls_asleep() {
+fn a_view_notices_an_event_that_arrives_right_before_it_sleeps() {
     for gauge in ["diptych_stopped", "diptych_lag_positions", "diptych_lag_seconds"] {
         let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
         let is_armed = Arc::new(AtomicBool::new(false));
@@ -398,7 +398,7 @@ fn no_event_comes_unnoticed_right_before_a_view_falls_asleep() {
 }
 
 #[test]
-fn an_app_that_is_dropped_waits_for_what_is_being_folded() {
+fn dropping_an_app_waits_for_the_event_being_folded() {
     let ledger = Hooked::new();
     let (enter, entered) = std::sync::mpsc::channel();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -408,7 +408,7 @@ fn an_app_that_is_dropped_waits_for_what_is_being_folded() {
         move |moment| {
             if let Moment::Apply(_) = moment {
                 let _ = enter.lock().send(());
-                comes("the end of the drop's beginning", || is_over.load(Ordering::SeqCst));
+                comes("the drop has begun", || is_over.load(Ordering::SeqCst));
             }
         }
     });

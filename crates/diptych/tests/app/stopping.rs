@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Stopping an app: commands in flight, the folder of the log, and failures.
 
 use std::{sync::Arc, task::Poll};
 
@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stopping_waits_for_the_answers_of_those_that_run() {
+async fn stopping_waits_for_running_commands() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..5 {
         let app = App::open(folder.path()).unwrap().start().await.unwrap();
@@ -47,13 +47,14 @@ async fn stopping_waits_for_the_answers_of_those_that_run() {
                 Err(other) => panic!("{other}"),
             }
         }
-        assert_eq!(head, before + committed, "one was written and not answered");
+        assert_eq!(head, before + committed, "a command was written but not answered");
     }
 }
 
-/// By hand: who was accepted is answered, who waits for others is decided, who comes later is not.
+/// The test polls each future by hand. The stop lets accepted commands get their answers, and lets
+/// waiting commands decide. Later commands fail.
 #[tokio::test]
-async fn stopping_lets_those_that_began_come_to_their_end() {
+async fn stopping_lets_started_commands_finish() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 1 });
     let mut accepted = send(rig.app.execute(open("a")));
@@ -70,7 +71,7 @@ async fn stopping_lets_those_that_began_come_to_their_end() {
     }
     assert!(
         matches!(dropped.done(), Err(ExecuteError::Failed(CommandError::Stopped))),
-        "it had not begun"
+        "the command was never polled before the stop"
     );
     rig.flush();
     accepted.done().unwrap();
@@ -83,12 +84,12 @@ async fn stopping_lets_those_that_began_come_to_their_end() {
     assert_eq!(positions(&waiting.done().unwrap()), (4, 4));
     stop.done().unwrap();
     assert_eq!(positions(&pending.done().unwrap()), (3, 3));
-    // Its log is another's too, and goes on.
+    // The app does not own its log, so the log stays open.
     assert!(rig.log.blocking().flush().is_ok());
 }
 
 #[tokio::test]
-async fn stopping_does_not_wait_for_those_that_were_dropped() {
+async fn stopping_does_not_wait_for_dropped_commands() {
     let rig = Rig::new();
     let sent = [send(rig.app.execute(open("a"))), send(rig.app.execute(open("a")))];
     let mut stop = Held::new(rig.app.clone().stop());
@@ -97,12 +98,13 @@ async fn stopping_does_not_wait_for_those_that_were_dropped() {
     stop.waits();
     rig.flush();
     stop.done().unwrap();
-    assert_eq!(rig.head(), 1, "what was accepted is durable");
+    assert_eq!(rig.head(), 1, "the accepted commit is durable");
 }
 
-/// What a submitted command wrote is durable when the app has stopped, also where nobody waits.
+/// The commit of a submitted command is durable when the app has stopped, even if its pending
+/// answer was dropped.
 #[tokio::test]
-async fn stopping_waits_for_what_was_submitted() {
+async fn stopping_waits_for_submitted_commands() {
     let folder = tempfile::tempdir().unwrap();
     let app = App::open(folder.path()).unwrap().start().await.unwrap();
     let pending = app.execute(open("a")).submit().await;
@@ -114,7 +116,7 @@ async fn stopping_waits_for_what_was_submitted() {
 }
 
 #[tokio::test]
-async fn a_stopped_app_says_so_to_everybody() {
+async fn every_handle_of_a_stopped_app_answers_stopped() {
     let app = App::over(Memory::new()).start().await.unwrap();
     app.execute(open("a")).key("k").await.unwrap();
     let (clone, lane) = (app.clone(), app.lane());
@@ -141,7 +143,7 @@ async fn a_folder_is_free_as_soon_as_its_app_has_stopped() {
         let kept = app.clone();
         app.execute(open(&round.to_string())).await.unwrap();
         app.stop().await.unwrap();
-        // A clone and its store are still there.
+        // A clone of the app and its store still exist.
         assert_eq!(kept.store().head().position().get(), round);
         if round % 2 == 0 {
             kept.stop().await.unwrap();
@@ -155,7 +157,7 @@ async fn a_folder_is_free_as_soon_as_its_app_is_dropped() {
     for round in 1..=20 {
         let app = App::open(folder.path()).unwrap().start().await.unwrap();
         app.execute(open(&round.to_string())).await.unwrap();
-        // In flight, and dropped before the app or after.
+        // This command is in flight, and is dropped before the app or after it.
         let mut sent = begin(app.execute(open(&format!("also {round}"))));
         let _ = sent.poll();
         if round % 2 == 0 {
@@ -167,13 +169,13 @@ async fn a_folder_is_free_as_soon_as_its_app_is_dropped() {
         }
     }
     let app = App::open(folder.path()).unwrap().start().await.unwrap();
-    // Closing made durable what was accepted.
+    // The close made the accepted commits durable.
     assert_eq!(app.store().head().position().get(), 40);
 }
 
-/// Once, a second stop was over before the first had let go of the folder.
+/// Regression: a second stop returned before the first stop had released the folder.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_one_of_several_stops_leaves_the_folder_free() {
+async fn each_of_several_stops_returns_when_the_folder_is_free() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..40 {
         let app = App::open(folder.path()).unwrap().start().await.unwrap();
@@ -205,7 +207,7 @@ async fn commands_in_flight_of_a_dropped_app_are_answered() {
 }
 
 #[tokio::test]
-async fn stopping_on_a_store_that_failed_says_whether_something_is_not_durable() {
+async fn stopping_on_a_failed_store_reports_commits_that_are_not_durable() {
     let rig = Rig::new();
     let mut opened = send(rig.app.execute(open("a")));
     rig.flush();
@@ -216,9 +218,9 @@ async fn stopping_on_a_store_that_failed_says_whether_something_is_not_durable()
     stop.waits();
     assert!(matches!(lost.done(), Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))));
     assert!(matches!(stop.done(), Err(StopError::NotSynced(_))));
-    // And again, by another clone.
+    // A stop of another clone fails too.
     assert!(matches!(rig.app.clone().stop().await, Err(StopError::NotSynced(_))));
-    // Here the store failed over what another one wrote; the app's own is all there.
+    // Here the failed sync held a commit of another writer. All commits of the app are durable.
     let rig = Rig::new();
     let mut opened = send(rig.app.execute(open("a")));
     rig.flush();
@@ -228,9 +230,9 @@ async fn stopping_on_a_store_that_failed_says_whether_something_is_not_durable()
     rig.app.clone().stop().await.unwrap();
 }
 
-/// The app has opened the log itself, and the failure comes when it is closed.
+/// The app opened the log itself, so the stop closes the log. The close reports the failed sync.
 #[tokio::test]
-async fn stopping_says_that_closing_failed() {
+async fn stopping_reports_a_failed_close() {
     let disk = SimulatedDisk::new(1);
     let options = LogOptions {
         background: Background::Threads,
@@ -247,9 +249,9 @@ async fn stopping_says_that_closing_failed() {
     assert!(matches!(clone.stop().await, Err(StopError::NotSynced(_))));
 }
 
-/// A commit is accepted and its command is still on its way back when the app is stopped.
+/// The store accepted a commit, but its append has not returned when the app is stopped.
 #[tokio::test]
-async fn stopping_waits_for_a_commit_that_nobody_heard_of_yet() {
+async fn stopping_waits_for_a_commit_whose_append_has_not_returned() {
     let log = Rig::new().log;
     let (sender, gate) = tokio::sync::watch::channel(false);
     let store = around(Store::new(log.clone()), move |moment| {
@@ -273,7 +275,7 @@ async fn stopping_waits_for_a_commit_that_nobody_heard_of_yet() {
 }
 
 #[test]
-fn a_log_that_is_closed_under_the_app_takes_nothing_more() {
+fn an_app_whose_log_was_closed_refuses_commands() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
     let app = crate::support::manual_sync::now(App::over(log.clone()).start()).unwrap();

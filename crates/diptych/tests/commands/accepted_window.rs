@@ -1,5 +1,5 @@
-//! Commands that follow each other without waiting for the disk: decided over what is accepted
-//! and not synced, answered when it is.
+//! Commands that follow each other without waiting for the disk. The app decides them over events
+//! that are accepted but not synced, and answers them after the sync.
 
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ fn commands_on_one_boundary_are_accepted_without_a_sync() {
     let mut opened = send(rig.app.execute(open("a")));
     let mut moved: Vec<_> =
         (1..=50).map(|amount| send(rig.app.execute(deposit("a", amount)))).collect();
-    // All of it was deposited and none of it is durable.
+    // The whole amount is deposited, but no event is durable yet.
     let mut drawn = send(rig.app.execute(withdraw("a", 1275)));
     assert_eq!((rig.head(), rig.disk.count(Operation::Sync)), (0, syncs));
     opened.waits();
@@ -70,10 +70,11 @@ fn folds_and_boundaries_that_overlap_see_what_the_others_wrote() {
     assert_eq!(app.stats().conflicts, 0);
 }
 
-/// Once, a state in the cache did not know what a command with another fold had written to its
-/// tag, as soon as that was durable: the next command ran into it, and waited for a sync.
+/// Regression: a command with another fold wrote to the tag of a cached state. As soon as that
+/// event was durable, the cached state missed it. The next command got a conflict and waited for a
+/// sync.
 #[test]
-fn what_another_fold_wrote_is_known_also_when_it_is_durable() {
+fn a_cached_state_knows_the_durable_events_of_another_fold() {
     let rig = Rig::new();
     let mut sent = [send(rig.app.execute(offer("a", 1))), send(rig.app.execute(join("a", "ann")))];
     rig.flush();
@@ -100,7 +101,7 @@ fn a_boundary_of_types_alone_sees_what_is_not_synced() {
     assert_eq!(rejected(again.done()), school::No::Offered);
 }
 
-/// It holds for the very first commands of an app too, and for one that keeps no states.
+/// The rule also holds for the first commands of an app, and for an app that caches no states.
 #[test]
 fn an_app_without_a_cache_sees_what_is_not_synced() {
     let rig = Rig::with(SimulatedDisk::new(1), |builder| builder.cache_bytes(0));
@@ -114,7 +115,7 @@ fn an_app_without_a_cache_sees_what_is_not_synced() {
 }
 
 #[test]
-fn what_rests_on_an_event_is_answered_when_that_event_is_durable() {
+fn an_answer_that_rests_on_an_event_waits_until_it_is_durable() {
     let rig = Rig::new();
     let _opened = send(rig.app.execute(open("a")).key("open"));
     let mut rejection = send(rig.app.execute(open("a")));
@@ -130,11 +131,11 @@ fn what_rests_on_an_event_is_answered_when_that_event_is_durable() {
     assert_eq!(rejected(rejection.done()), bank::No::AlreadyOpen);
     let empty = empty.done().unwrap();
     assert!(empty.is_empty());
-    assert_eq!(empty.last().get(), 1, "it rests on the account being open");
+    assert_eq!(empty.last().get(), 1, "the answer rests on the opening of the account");
     assert_eq!(positions(&again.done().unwrap()), (1, 1));
 }
 
-/// What does not rest on anything new need not wait for others.
+/// An answer that rests on no new event does not wait for the commits of others.
 #[test]
 fn an_answer_that_rests_on_durable_events_alone_comes_at_once() {
     let rig = Rig::new();
@@ -148,14 +149,15 @@ fn an_answer_that_rests_on_durable_events_alone_comes_at_once() {
 }
 
 #[test]
-fn a_duplicate_that_the_rule_would_let_through_waits_for_the_first() {
+fn a_duplicate_that_the_rule_would_accept_waits_for_the_first() {
     let rig = Rig::new();
     let mut opened = send(rig.app.execute(open("a")));
     rig.flush();
     opened.done().unwrap();
     let mut first = send(rig.app.execute(deposit("a", 5)).key("k"));
     let mut second = begin(rig.app.execute(deposit("a", 5)).key("k"));
-    // A refusal is answered when it is durable; without threads the log sees to that itself.
+    // The log reports a used key only when the first commit is durable. Without threads, the log
+    // syncs by itself before it answers.
     let receipt = second.done().unwrap();
     assert_eq!((positions(&receipt), rig.head()), ((2, 2), 2));
     assert_eq!(first.done().unwrap(), receipt);
@@ -209,8 +211,8 @@ fn a_failed_sync_leaves_everything_accepted_unknown_and_confirms_nothing() {
     }
 }
 
-/// What survives is a prefix of what was accepted, each commit whole; and the same commands sent
-/// again under their keys bring the log to where it would be without the crash.
+/// A prefix of the accepted commits survives, and each of them is whole. When the callers send the
+/// same commands again under their keys, the log ends as it would have without the crash.
 #[test]
 fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
     let mut lengths = std::collections::BTreeSet::new();
@@ -219,7 +221,7 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
         let mut offered = send(rig.app.execute(offer("a", 1)).key("0"));
         rig.flush();
         offered.done().unwrap();
-        // Larger than a sector, so that each can be torn.
+        // Each commit is larger than a sector, so that a crash can tear it.
         let note = "n".repeat(700);
         let accept = |rig: &Rig| {
             vec![
@@ -255,7 +257,7 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
         let mut sent = accept(&rig);
         sent.iter_mut().for_each(|sent| drop(sent.poll()));
         rig.flush();
-        // What was answered already must not be polled again: send once more.
+        // A future that has answered must not be polled again, so send the commands once more.
         drop(sent);
         let places = accept(&rig)
             .iter_mut()
@@ -268,7 +270,7 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
 }
 
 #[test]
-fn a_commit_whose_future_was_dropped_is_there_and_is_seen() {
+fn a_commit_whose_future_was_dropped_is_written_and_seen() {
     let rig = Rig::new();
     drop(send(rig.app.execute(open("a"))));
     drop(send(rig.app.execute(deposit("a", 5))));
@@ -287,11 +289,11 @@ fn deposited(account: &str, amount: u64) -> diptych::store::RawEvent {
     raw("money-deposited", &event, &[&format!("account:{account}")])
 }
 
-/// The app knows its own commits only; those of others, on the same boundary and not durable
-/// either, are noticed by the store.
+/// The app knows only its own accepted commits. The store detects accepted commits of other
+/// writers on the same boundary.
 #[test]
 fn a_decision_never_misses_another_writer() {
-    // The other one writes before all of the app's commits, between them, or after.
+    // The other writer writes before all commits of the app, between them, or after them.
     for at in 0..4 {
         let rig = Rig::new();
         let mut opened = send(rig.app.execute(open("a")));
@@ -306,7 +308,8 @@ fn a_decision_never_misses_another_writer() {
             }
             if step < 3 {
                 let mut moved = begin(rig.app.execute(deposit("a", 1)));
-                // It may be refused first, and the log writes then: so it may be done.
+                // The store may refuse the first append, and then the log syncs. So the command
+                // may be done already.
                 sent.extend(moved.poll().is_pending().then_some(moved));
             }
         }
@@ -316,14 +319,14 @@ fn a_decision_never_misses_another_writer() {
         sent.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
         let mut over = begin(rig.app.execute(withdraw("a", 4)));
         assert_eq!(rejected(over.done()), bank::No::Overdrawn { balance: 3, amount: 4 }, "{at}");
-        assert_eq!(rig.head(), 6, "{at}: the first was rejected too");
+        assert_eq!(rig.head(), 6, "{at}: the first withdrawal was rejected too");
     }
 }
 
-/// Between commits of the app stands one that it does not know. Who has to know waits, and
-/// decides only once, over all of it.
+/// Between the commits of the app is a commit that the app does not know. A command whose state
+/// depends on the gap waits, and then decides only once, over all events.
 #[test]
-fn what_was_waited_for_is_in_the_decision() {
+fn a_decision_includes_the_commit_that_it_waited_for() {
     let rig = Rig::new();
     let mut first = [begin(rig.app.execute(offer("a", 2))), begin(rig.app.execute(offer("b", 2)))];
     first.iter_mut().for_each(Held::waits);
@@ -331,10 +334,10 @@ fn what_was_waited_for_is_in_the_decision() {
     first.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     rig.write(deposited("z", 1));
     let mut ordered = send(rig.app.execute(order("a", "ann")));
-    // The student's events begin above the gap.
+    // The events of the student begin above the gap.
     let mut left = send(rig.app.execute(leave("a", "ann")));
     let mut joined = send(rig.app.execute(join("a", "bob")));
-    assert_eq!(rig.app.stats().accepted, 3, "one waits");
+    assert_eq!(rig.app.stats().accepted, 3, "one command waits");
     rig.flush();
     assert_eq!(positions(&ordered.done().unwrap()), (4, 4));
     left.waits();
@@ -345,8 +348,8 @@ fn what_was_waited_for_is_in_the_decision() {
     assert_eq!(rig.app.stats().conflicts, 0);
 }
 
-/// Once, a rejection could rest on two states of which one was older than the other: one waited
-/// while something that concerns both was accepted.
+/// Regression: a rejection could rest on two states, one older than the other. The command waited
+/// for one state while a commit that changes both states was accepted.
 #[test]
 fn two_states_of_one_rejection_are_of_one_moment() {
     let rig = Rig::new();
@@ -354,7 +357,8 @@ fn two_states_of_one_rejection_are_of_one_moment() {
     rig.flush();
     offered.done().unwrap();
     rig.write(deposited("z", 1));
-    // Above the gap, so that the student has to be waited for. The course has not.
+    // This event of the student is above the gap, so the next command has to wait for the state
+    // of the student. It does not have to wait for the state of the course.
     let mut ordered = send(rig.app.execute(order("b", "ann")));
     let mut compared = send(rig.app.execute(compare("a", "ann")));
     rig.flush();
@@ -367,7 +371,7 @@ fn two_states_of_one_rejection_are_of_one_moment() {
     both.done().unwrap();
 }
 
-/// The same where the newer one is beyond a commit of somebody else that concerns the older one.
+/// The newer state lies above a commit of another writer. That commit changes the older state.
 #[test]
 fn two_states_of_one_rejection_are_of_one_moment_beyond_a_gap() {
     let rig = Rig::new();
@@ -379,7 +383,8 @@ fn two_states_of_one_rejection_are_of_one_moment_beyond_a_gap() {
     let ended = school::Course { course: "a".to_owned() };
     rig.write(raw("course-ended", &ended, &["course:a"]));
     let mut third = send(rig.app.execute(join("b", "ann")));
-    // Too busy with the third course, and before that the course was open: but never both.
+    // With the third course the student is too busy. Before that course, course "a" was open. No
+    // moment has both, so the answer must be "not open".
     let mut fourth = send(rig.app.execute(join("a", "ann")));
     rig.flush();
     assert_eq!(rejected(fourth.done()), school::No::NotOpen);
@@ -412,8 +417,8 @@ fn two_apps_on_one_log_never_miss_each_other() {
     assert_eq!(answer, bank::No::Overdrawn { balance, amount: 1_000 });
 }
 
-/// Once, what was accepted before the app had seen that its store syncs late was not known to
-/// what came next, where the state was not at hand.
+/// Regression: an app without a cached state missed a commit that was accepted before the app had
+/// noticed that its store syncs late. The next command did not know that commit.
 #[test]
 fn a_store_that_begins_to_sync_late_is_noticed() {
     let disk = SimulatedDisk::new(1);
@@ -432,12 +437,12 @@ fn a_store_that_begins_to_sync_late_is_noticed() {
     eager.store(false, Ordering::Relaxed);
     let mut opened = send(app.execute(open("a")));
     let mut moved = send(app.execute(deposit("a", 5)));
-    assert_eq!(app.stats().accepted, 201, "the second waits until it knows the first");
+    assert_eq!(app.stats().accepted, 201, "the second command waits for the first commit");
     log.blocking().flush().unwrap();
     opened.done().unwrap();
     moved.waits();
     let mut drawn = send(app.execute(withdraw("a", 5)));
-    assert_eq!(app.stats().accepted, 203, "from now on nobody waits");
+    assert_eq!(app.stats().accepted, 203, "from now on no command waits");
     log.blocking().flush().unwrap();
     moved.done().unwrap();
     drawn.done().unwrap();

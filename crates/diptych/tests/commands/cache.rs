@@ -1,5 +1,5 @@
-//! The cache of decision states: it makes commands faster and never different, keeps within its
-//! budget, and never gives out a state that is not whole.
+//! The cache of decision states. It makes commands faster and never changes their outcome. It stays
+//! within its budget, and never returns a partly folded state.
 
 use std::{
     cell::Cell,
@@ -35,7 +35,7 @@ fn line(page: impl ToString, text: impl ToString) -> Book {
     Book::Written(Line { page: page.to_string(), text: text.to_string() })
 }
 
-/// What is written on a page; it owns its lines.
+/// The lines of a page. The state owns its lines.
 #[derive(Debug, Default)]
 struct Page(Vec<String>);
 
@@ -48,7 +48,7 @@ impl Fold for Page {
     }
 }
 
-/// The same, and it says how large it is.
+/// Holds the lines of a page too, and reports its size.
 #[derive(Debug, Default)]
 struct Measured(Vec<String>);
 
@@ -66,7 +66,7 @@ impl Fold for Measured {
     }
 }
 
-/// It says that it is as large as can be said.
+/// Reports the largest possible size.
 #[derive(Debug, Default)]
 struct Boundless;
 
@@ -84,7 +84,7 @@ impl Fold for Boundless {
 #[error("no")]
 struct Never;
 
-/// Writes lines, whatever the state of a fold of any kind.
+/// Writes lines whatever the state is. `F` is any fold of the book.
 struct Write<F> {
     page: String,
     lines: Vec<String>,
@@ -119,7 +119,7 @@ async fn app(bytes: usize) -> App {
 }
 
 #[tokio::test]
-async fn what_the_cache_does_is_counted() {
+async fn hits_misses_states_and_bytes_are_counted() {
     let app = app(1 << 20).await;
     app.execute(open("a")).await.unwrap();
     let first = cache(&app);
@@ -127,17 +127,17 @@ async fn what_the_cache_does_is_counted() {
     app.execute(deposit("a", 5)).await.unwrap();
     app.execute(withdraw("a", 6)).await.unwrap_err();
     app.execute(deposit("a", 0)).await.unwrap();
-    // What is not valid is not decided, and needs no state.
+    // An invalid command is not decided, so it needs no state.
     app.execute(deposit("a", 2_000_000)).await.unwrap_err();
     app.execute(withdraw("b", 1)).await.unwrap_err();
     let last = cache(&app);
     assert_eq!((last.hits, last.misses, last.states, last.evictions), (3, 2, 2, 0));
-    assert_eq!(last.bytes, 2 * first.bytes, "a state that owns nothing is as large as another");
+    assert_eq!(last.bytes, 2 * first.bytes, "states that own no heap memory have the same size");
     assert_eq!(last.budget_bytes, 1 << 20);
 }
 
 #[tokio::test]
-async fn what_was_used_least_lately_goes() {
+async fn the_least_recently_used_state_is_evicted() {
     let one = app(1 << 20).await;
     one.execute(open("a")).await.unwrap();
     let bytes = cache(&one).bytes;
@@ -150,10 +150,10 @@ async fn what_was_used_least_lately_goes() {
     assert_eq!((figures.hits, figures.misses, figures.evictions), (1, 3, 2));
 }
 
-/// Once the budget was full, those parts of the cache that were looked at first were emptied
-/// again and again, and what was in them was read from the log at every use.
+/// Regression: when the budget was full, eviction emptied the same parts of the cache again and
+/// again. The states in those parts were read from the log at every use.
 #[tokio::test]
-async fn what_is_used_all_the_time_stays_whatever_else_comes() {
+async fn hot_states_stay_while_many_cold_states_pass_through() {
     let write_one = |page: String| write::<Measured>(page, &["x"]);
     let roomy = app(64 << 20).await;
     for page in 0..100 {
@@ -161,7 +161,7 @@ async fn what_is_used_all_the_time_stays_whatever_else_comes() {
     }
     let state_bytes = cache(&roomy).bytes / 100;
 
-    // The hot ones are used again after 400 others, and there is room for 2,000.
+    // Each hot state is used again after 400 uses of states, and there is room for 2,000 states.
     let app = app(state_bytes * 2_000).await;
     let (rounds, hot) = (40, 100);
     for round in 0..rounds {
@@ -175,7 +175,7 @@ async fn what_is_used_all_the_time_stays_whatever_else_comes() {
     let figures = cache(&app);
     assert!(figures.evictions > 5_000, "the budget was never full: {figures:?}");
     let all = (rounds - 1) * hot;
-    assert!(figures.hits >= all * 95 / 100, "{} of {all} were there", figures.hits);
+    assert!(figures.hits >= all * 95 / 100, "only {} of {all} hot uses were hits", figures.hits);
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn the_budget_holds_whatever_the_states_own() {
     for budget in [1, 500, 1_000, 4_000, 20_000] {
         let (page, measured) = (fills::<Page>(budget).await, fills::<Measured>(budget).await);
         for figures in [page, measured] {
-            // States are in it, and of use, where there is room for some.
+            // If the budget has room for states, the cache holds some and gets hits.
             assert_eq!(figures.states > 0, budget >= 4_000, "{figures:?}");
             assert!(figures.hits > 0 || budget < 20_000, "{figures:?}");
         }
@@ -221,11 +221,11 @@ async fn a_state_counts_what_it_says_it_owns() {
     app.execute(write::<Measured>("long", &[&*text; 8])).await.unwrap();
     assert!(cache(&app).bytes > 80_000, "{:?}", cache(&app));
     app.execute(write::<Page>("long", &[])).await.unwrap();
-    assert!(cache(&app).bytes > 160_000, "else as much as went into it: {:?}", cache(&app));
+    assert!(cache(&app).bytes > 160_000, "payloads count as the size: {:?}", cache(&app));
 }
 
 #[tokio::test]
-async fn a_state_larger_than_the_budget_is_not_kept_and_drives_nothing_out() {
+async fn a_state_larger_than_the_budget_is_not_kept_and_evicts_nothing() {
     let app = app(4_000).await;
     app.execute(open("a")).await.unwrap();
     let text = "x".repeat(5_000);
@@ -239,9 +239,9 @@ async fn a_state_larger_than_the_budget_is_not_kept_and_drives_nothing_out() {
     assert_eq!((figures.states, figures.evictions), (1, 0));
 }
 
-/// A state that grows beyond the budget leaves the cache, which goes on to work.
+/// A state that grows beyond the budget leaves the cache, and the cache continues to work.
 #[tokio::test]
-async fn a_state_that_outgrows_the_budget_is_let_go() {
+async fn a_state_that_outgrows_the_budget_is_dropped() {
     let app = app(3_000).await;
     for at in 0..100 {
         app.execute(write::<Page>("long", &[&format!("line {at} of one hundred")])).await.unwrap();
@@ -259,22 +259,22 @@ fn deposited(account: &str, amount: u64) -> RawEvent {
 }
 
 #[tokio::test]
-async fn a_no_from_a_cached_state_is_confirmed_by_what_others_wrote_since() {
+async fn a_rejection_from_a_cached_state_is_checked_against_newer_events() {
     let store = CountedStore::new(Memory::new());
     let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     let refused = app.execute(withdraw("a", 10)).await.unwrap_err();
     let ExecuteError::Rejected(reason) = refused else { panic!("{refused}") };
     assert_eq!(reason, No::Overdrawn { balance: 0, amount: 10 });
-    // Another process pays in. The state is in the cache and does not know.
+    // Another process deposits. The cached state does not know the deposit.
     write_event(store.inner(), deposited("a", 7));
     let refused = app.execute(withdraw("a", 10)).await.unwrap_err();
     let ExecuteError::Rejected(reason) = refused else { panic!("{refused}") };
     assert_eq!(reason, No::Overdrawn { balance: 7, amount: 10 });
     write_event(store.inner(), deposited("a", 7));
     app.execute(withdraw("a", 10)).await.unwrap();
-    assert_eq!(cache(&app).misses, 1, "all of it came from the cache");
-    // What others wrote elsewhere is not looked at again and again.
+    assert_eq!(cache(&app).misses, 1, "only the first command missed the cache");
+    // Events of others outside the boundary cause no further reads.
     write_event(store.inner(), deposited("b", 7));
     let reads = store.reads();
     for _ in 0..3 {
@@ -285,7 +285,7 @@ async fn a_no_from_a_cached_state_is_confirmed_by_what_others_wrote_since() {
     assert_eq!(store.reads(), reads);
 }
 
-/// Closes an account that is empty, else has nothing to do.
+/// Writes a line with the balance of the account. An empty account leaves nothing to do.
 struct Settle;
 
 impl Command for Settle {
@@ -306,7 +306,7 @@ impl Command for Settle {
 }
 
 #[tokio::test]
-async fn an_empty_outcome_from_a_cached_state_is_confirmed_too() {
+async fn an_empty_outcome_from_a_cached_state_is_checked_too() {
     let store = CountedStore::new(Memory::new());
     let app = App::over(store.store()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
@@ -316,10 +316,11 @@ async fn an_empty_outcome_from_a_cached_state_is_confirmed_too() {
     assert_eq!((receipt.first().get(), receipt.last().get()), (3, 3));
 }
 
-/// With one try alone, what others wrote before the command was even sent is no conflict: nobody
-/// was quicker. It would be with the cache, and not without it.
+/// With a single attempt, an event that another writer appended before the command was sent is no
+/// conflict. Otherwise the outcome would depend on the cache: a stale cached state would conflict,
+/// and a state read from the log would not.
 #[tokio::test]
-async fn what_came_before_the_command_is_no_conflict_where_one_try_is_made() {
+async fn with_one_attempt_earlier_events_of_others_are_no_conflict() {
     let retries = Retries { attempts: 1, ..Retries::default() };
     for bytes in [0, 1 << 20] {
         let store = CountedStore::new(Memory::new());
@@ -331,14 +332,14 @@ async fn what_came_before_the_command_is_no_conflict_where_one_try_is_made() {
         write_event(store.inner(), deposited("a", 7));
         let refused = app.execute(withdraw("a", 8)).await.unwrap_err();
         assert!(matches!(refused, ExecuteError::Rejected(_)), "{refused}");
-        // Between the reading and the deciding it is one.
+        // An event that arrives between the read and the append is a conflict.
         store.other_writes(Append::event(deposited("a", 1)));
         let conflict = app.execute(withdraw("a", 7)).await.unwrap_err();
         assert!(matches!(conflict, ExecuteError::Failed(CommandError::Conflict(_))), "{conflict}");
     }
 }
 
-/// Its rule can change it, which no rule should.
+/// A state that a rule can change through a shared reference. No rule should do that.
 #[derive(Debug, Default)]
 struct Marked {
     lines: u64,
@@ -424,10 +425,10 @@ async fn a_state_is_not_used_again_after_apply_panicked_half_way() {
         assert!(failed.to_string().contains("boom"), "{failed}");
     }
     ARMED.set(false);
-    assert_eq!(saw(&app).await, Saw { lines: 4, marks: 0 }, "nothing was counted twice");
+    assert_eq!(saw(&app).await, Saw { lines: 4, marks: 0 }, "no line was folded twice");
 }
 
-/// One future of a command: polled so often, then dropped.
+/// Polls the future of a command at most `polls` times, then drops it. Returns whether it ended.
 fn abandon<C: Command>(app: &App, command: C, polls: u32) -> bool {
     let mut future = app.execute(command).into_future();
     let mut context = Context::from_waker(Waker::noop());
@@ -447,7 +448,8 @@ async fn a_future_dropped_anywhere_leaves_at_most_a_miss() {
     app.execute(open("a")).await.unwrap();
     let (mut ended, mut committed) = (0, 0);
     for polls in 0..40 {
-        // Odd ones run into what another process wrote, and decide a second time.
+        // In odd rounds the command conflicts with an event of another process and decides a
+        // second time.
         if polls % 2 == 1 {
             write_event(store.inner(), deposited("a", 100));
         }
@@ -465,8 +467,8 @@ async fn a_future_dropped_anywhere_leaves_at_most_a_miss() {
         assert_eq!(reason, No::Overdrawn { balance, amount: u64::MAX }, "after {polls}");
         assert!(cache(&app).misses - dropped.misses <= 1);
     }
-    assert!(ended > 5, "some were not dropped at all: {ended}");
-    assert!(committed > u64::from(ended), "some were committed and then dropped");
+    assert!(ended > 5, "too few commands ended before the drop: {ended}");
+    assert!(committed > u64::from(ended), "no command was dropped after its commit");
     app.stop().await.unwrap();
 }
 
@@ -474,7 +476,7 @@ thread_local! {
     static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Counts how many of it there are.
+/// Counts its live instances.
 #[derive(Debug, Serialize)]
 pub(crate) struct Counted {
     page: u64,
@@ -544,10 +546,10 @@ impl Command for Count {
     }
 }
 
-/// A command that came to nothing left its decoded events beside the state in the cache, where
-/// no budget counted them.
+/// Regression: a failed command left its decoded events beside the state in the cache. The budget
+/// did not count them.
 #[tokio::test]
-async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
+async fn the_events_of_a_failed_command_are_not_kept() {
     let store = CountedStore::new(Memory::new());
     let retries = Retries { attempts: 1, ..Retries::default() };
     let app = App::over(store.store()).retries(retries).start().await.unwrap();
@@ -563,10 +565,10 @@ async fn the_events_of_a_command_that_came_to_nothing_are_not_kept() {
     assert_eq!(store.inner().head().position().get(), 201);
 }
 
-/// Once, whoever sent a key again with another command, or something too large, made the next
-/// command read the whole history.
+/// Regression: after a reused key or a request that was too large, the next command read the whole
+/// history.
 #[tokio::test]
-async fn what_a_store_refuses_leaves_the_state_as_it_was() {
+async fn a_refused_append_leaves_the_cached_state_in_place() {
     let app = app(1 << 20).await;
     app.execute(open("a")).key("k").await.unwrap();
     for _ in 0..3 {
@@ -582,7 +584,7 @@ async fn what_a_store_refuses_leaves_the_state_as_it_was() {
     assert_eq!((cache(&app).hits, cache(&app).misses), (7, 1));
 }
 
-/// Says what it holds as it pleases.
+/// Reports an impossible size, and panics once it has two events.
 #[derive(Debug, Default)]
 struct Odd(u64);
 
@@ -599,10 +601,10 @@ impl Fold for Odd {
     }
 }
 
-/// Once, a size that nobody can add up, or that panics, took the answer from a command whose
-/// events were written.
+/// Regression: if the size of the state overflowed the sum, or its computation panicked, a command
+/// lost its answer although its events were written.
 #[tokio::test]
-async fn a_state_that_cannot_say_its_size_is_not_kept_and_fails_no_command() {
+async fn a_state_that_cannot_report_its_size_is_not_kept_and_fails_no_command() {
     for budget in [1 << 20, usize::MAX] {
         let app = app(budget).await;
         for at in 1..4 {

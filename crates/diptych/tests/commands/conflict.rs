@@ -1,5 +1,5 @@
-//! Expectations of a caller, conditions that are narrower than the boundary, and others that are
-//! always quicker.
+//! Expectations of a caller, conditions that are narrower than the boundary, and other writers
+//! that always append first.
 
 use std::{convert::Infallible, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -49,28 +49,28 @@ async fn opened() -> App {
 }
 
 #[tokio::test]
-async fn of_two_with_the_same_position_one_wins_and_the_other_is_told_what_came() {
+async fn of_two_commands_at_one_position_one_wins_and_one_gets_the_missed_events() {
     let app = opened().await;
     let seen = app.store().head().position();
     app.execute(deposit("b", 1)).await.unwrap();
     let won = app.execute(withdraw("a", 60)).unchanged_since(seen).await.unwrap();
-    assert_eq!(positions(&won), (5, 5), "what came elsewhere does not count");
+    assert_eq!(positions(&won), (5, 5), "events outside the boundary do not count");
     app.execute(deposit("b", 1)).await.unwrap();
     app.execute(deposit("a", 7)).await.unwrap();
     let lost = conflict(app.execute(withdraw("a", 60)).unchanged_since(seen).await);
     assert_eq!((lost.after, lost.at.get(), lost.attempts), (seen, 7, 1));
     assert_eq!(missed(&lost), [of(5, "money-withdrawn"), of(7, "money-deposited")]);
-    // Whether the rule would say no, or there was nothing to do.
+    // The conflict comes first, even if the rule would reject or there is nothing to do.
     let no = app.execute(withdraw("a", 1_000)).unchanged_since(seen).await;
     assert_eq!(missed(&conflict(no)).len(), 2);
     let nothing = app.execute(deposit("a", 0)).unchanged_since(seen).await;
     assert_eq!(missed(&conflict(nothing)).len(), 2);
-    // Having looked, it decides again.
+    // With the position of the conflict as its expectation, the command succeeds.
     app.execute(withdraw("a", 47)).unchanged_since(lost.at).await.unwrap();
 }
 
 #[tokio::test]
-async fn of_two_with_the_same_revision_one_wins_and_the_other_is_told_what_came() {
+async fn of_two_commands_at_one_revision_one_wins_and_one_gets_the_missed_events() {
     let app = opened().await;
     app.execute(deposit("b", 1)).await.unwrap();
     for revision in [1, 3, 9] {
@@ -111,7 +111,7 @@ async fn a_revision_is_found_in_a_long_stream() {
 }
 
 #[tokio::test]
-async fn a_revision_is_that_of_one_stream() {
+async fn a_revision_needs_a_boundary_of_one_stream() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let not_one = |answer: Result<Receipt, ExecuteError<school::No>>| {
         let error = answer.unwrap_err();
@@ -163,9 +163,9 @@ async fn exactly_one_of_many_with_the_same_expectation_wins() {
     }
 }
 
-/// The winner is accepted and not durable. The loser is told only when it is.
+/// The winner is accepted but not durable. The loser gets the conflict once the winner is durable.
 #[test]
-fn a_conflict_is_told_when_it_is_durable() {
+fn a_conflict_is_reported_when_the_winner_is_durable() {
     let rig = Rig::new();
     let mut opened = send(rig.app.execute(open("a")));
     rig.flush();
@@ -187,7 +187,7 @@ fn a_conflict_is_told_when_it_is_durable() {
         assert_eq!(lost.at.get(), head + 1);
         won.done().unwrap();
     }
-    // Where the winner is lost, nobody knows.
+    // If the sync of the winner fails, its outcome is unknown, and the loser gets no conflict.
     let mut won = send(rig.app.execute(deposit("a", 5)));
     let head = Position::new(rig.head());
     let mut lost = send(rig.app.execute(deposit("a", 1)).unchanged_since(head));
@@ -207,10 +207,10 @@ async fn a_position_that_the_log_has_not_reached_is_no_expectation() {
     assert_eq!(app.store().head().position().get(), 3);
 }
 
-/// A rejection and "nothing to do" are not appended, so the store never saw the position: the
-/// caller was told that what it had before its eyes is still so.
+/// Regression: a rejection or an empty outcome appends nothing, so the store never checked the
+/// position. The caller was told that its expectation held.
 #[tokio::test]
-async fn a_position_above_the_head_is_refused_also_where_nothing_is_appended() {
+async fn a_position_above_the_head_is_refused_even_if_nothing_is_appended() {
     let app = opened().await;
     for amount in [0, 1_000] {
         let answer = app.execute(withdraw("a", amount)).unchanged_since(Position::new(9)).await;
@@ -227,7 +227,7 @@ async fn a_position_above_the_head_is_refused_also_where_nothing_is_appended() {
     assert_eq!(app.store().head().position().get(), 3);
 }
 
-/// Sets the owner of an account, whatever it is now.
+/// Sets the owner of an account, whatever the current owner is.
 #[derive(Serialize)]
 struct Rename<S> {
     owner: &'static str,
@@ -270,8 +270,9 @@ impl<S: Blind> Command for Rename<S> {
     }
 }
 
-/// Two callers look at the same position, and both set the owner: the second one overwrote the
-/// first and got a receipt, because the command has no boundary that the expectation could be of.
+/// Regression: two callers saw the same position, and both set the owner. The second caller
+/// overwrote the first and got a receipt, because the command has no boundary and so nothing
+/// checked the expectation.
 #[tokio::test]
 async fn an_expectation_of_a_command_without_boundary_is_refused() {
     async fn refused<S: Blind>() {
@@ -300,7 +301,7 @@ async fn an_expectation_of_a_command_without_boundary_is_refused() {
             ExecuteError::Failed(CommandError::Boundary(BoundaryError::NotOneStream))
         );
         assert!(not_one, "{revision}");
-        assert_eq!(app.head(), seen.plus(1), "nothing was written");
+        assert_eq!(app.head(), seen.plus(1), "a failed command wrote events");
     }
     refused::<()>().await;
     refused::<Account>().await;
@@ -312,7 +313,8 @@ fn deposited() -> RawEvent {
     raw("money-deposited", &event, &["account:a"])
 }
 
-/// A store in which somebody deposits before the first so many appends.
+/// A store in which another writer deposits before each append, while the head is at positions 1 to
+/// `times`. The second value holds the instants of the appends.
 fn contended(times: u64) -> (WrappedStore, Arc<Mutex<Vec<Instant>>>) {
     let store = Store::new(Memory::new());
     let (inner, tries) = (store.clone(), Arc::new(Mutex::new(Vec::new())));
@@ -334,7 +336,7 @@ fn contended(times: u64) -> (WrappedStore, Arc<Mutex<Vec<Instant>>>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tries_are_bounded_and_the_last_says_who_won() {
+async fn attempts_are_bounded_and_the_last_names_the_winner() {
     for attempts in [0, 1, 2, 7, 32] {
         let (store, tries) = contended(u64::MAX);
         let (first_wait, longest_wait) = (Duration::from_millis(10), Duration::from_millis(100));
@@ -345,11 +347,11 @@ async fn tries_are_bounded_and_the_last_says_who_won() {
         let lost = conflict(app.execute(deposit("a", 1)).await);
         let attempts = attempts.max(1);
         assert_eq!(lost.attempts, attempts);
-        // The account, then one deposit of the other for each try.
+        // The log has the account, and one deposit of the other writer for each attempt.
         let at = 1 + u64::from(attempts);
         assert_eq!((lost.at.get(), lost.after.get()), (at, at - 1));
         assert_eq!(missed(&lost), [of(at, "money-deposited")]);
-        assert_eq!(app.store().head().position().get(), at, "nothing was written");
+        assert_eq!(app.store().head().position().get(), at, "a failed command wrote events");
         assert_eq!(app.stats().conflicts, u64::from(attempts));
         assert!(lost.to_string().contains(&format!("position {at}")), "{lost}");
         waits_are_bounded(&tries.lock()[1..], retries);
@@ -357,7 +359,8 @@ async fn tries_are_bounded_and_the_last_says_who_won() {
     }
 }
 
-/// The second try is made at once, the others after a wait that doubles and has a bound.
+/// The second attempt follows at once. Each later attempt follows a wait, whose bound doubles up to
+/// a maximum.
 fn waits_are_bounded(tries: &[Instant], retries: Retries) {
     let mut most = retries.first_wait;
     for (number, pair) in tries.windows(2).enumerate() {
@@ -366,18 +369,18 @@ fn waits_are_bounded(tries: &[Instant], retries: Retries) {
             assert_eq!(waited, Duration::ZERO);
             continue;
         }
-        // The clock of the runtime has milliseconds.
-        assert!(waited <= most + Duration::from_millis(1), "try {number}: {waited:?}");
+        // The clock of the runtime has a resolution of a millisecond.
+        assert!(waited <= most + Duration::from_millis(1), "attempt {number}: {waited:?}");
         most = (most * 2).min(retries.longest_wait);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_overtaken_decides_again_over_what_came() {
+async fn a_command_decides_again_after_each_conflict() {
     let (store, _) = contended(4);
     let app = App::over(store).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
-    // It has nothing of its own, and four deposits come in its way.
+    // The account is empty, and four deposits conflict with the withdrawal.
     let drawn = app.execute(withdraw("a", 0)).await.unwrap();
     assert_eq!(positions(&drawn), (6, 6));
     assert_eq!(app.stats().conflicts, 4);
@@ -385,9 +388,10 @@ async fn who_was_overtaken_decides_again_over_what_came() {
     assert_eq!(rejected(over), bank::No::Overdrawn { balance: 4, amount: 5 });
 }
 
-/// A caller who expects something is not decided again: it wants to look first.
+/// A command with an expectation is not decided again, because its caller wants to see the new
+/// events first.
 #[tokio::test(start_paused = true)]
-async fn who_expects_something_is_told_at_the_first_conflict() {
+async fn a_command_with_an_expectation_fails_at_the_first_conflict() {
     for by_revision in [false, true] {
         let (store, tries) = contended(u64::MAX);
         let app = App::over(store).start().await.unwrap();
@@ -400,11 +404,12 @@ async fn who_expects_something_is_told_at_the_first_conflict() {
         let lost = conflict(execute.await);
         assert_eq!((lost.at.get(), lost.after.get()), (2, 1));
         assert_eq!(missed(&lost), [of(2, "money-deposited")]);
-        assert_eq!(tries.lock().len(), 2, "one for the account, one for the deposit");
+        assert_eq!(tries.lock().len(), 2, "one append for the account, one for the deposit");
     }
 }
 
-/// What the caller expects is of the whole boundary, however narrow the command's own condition.
+/// The expectation of a caller covers the whole boundary, even if the condition of the command is
+/// narrower.
 #[tokio::test]
 async fn an_expectation_is_not_narrowed() {
     let store = Store::new(Memory::new());
@@ -433,7 +438,7 @@ async fn an_expectation_is_not_narrowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_a_key_a_conflict_is_not_remembered() {
+async fn a_conflict_leaves_its_key_free() {
     let (store, _) = contended(3);
     let retries = Retries { attempts: 2, ..Retries::default() };
     let app = App::over(store).retries(retries).start().await.unwrap();
@@ -444,7 +449,7 @@ async fn under_a_key_a_conflict_is_not_remembered() {
 }
 
 #[test]
-fn what_a_narrower_condition_allows_is_no_conflict_and_what_it_names_is() {
+fn only_events_that_match_a_narrower_condition_conflict() {
     let rig = Rig::new();
     let mut sent = send(rig.app.execute(offer("x", 9)));
     rig.flush();
@@ -458,7 +463,7 @@ fn what_a_narrower_condition_allows_is_no_conflict_and_what_it_names_is() {
         visit.done().unwrap();
     }
     assert_eq!(rig.app.stats().conflicts, 0);
-    // Behind the app's back: it is accepted, and nobody has told the app.
+    // Another writer ends the course. The commit is accepted, and the app does not know it.
     let ended = raw("course-ended", &school::Course { course: "x".to_owned() }, &["course:x"]);
     rig.write(ended);
     let mut late = begin(rig.app.execute(visit("x")));
@@ -466,7 +471,8 @@ fn what_a_narrower_condition_allows_is_no_conflict_and_what_it_names_is() {
     assert_eq!(rig.app.stats().conflicts, 1);
 }
 
-/// Deposits once and no more, but names nothing that matters as its conflict.
+/// Deposits the balance while the account has at most three events. Its conflict filter names none
+/// of the events that change its decision.
 struct Gift;
 
 impl Command for Gift {
@@ -492,14 +498,14 @@ impl Command for Gift {
     }
 }
 
-/// The store would not notice a state that is behind, so it must not be.
+/// The store would not detect a stale state, so the state must not be stale.
 #[tokio::test]
 async fn a_narrowed_command_sees_everything_published_before_it_began() {
     let store = Store::new(Memory::new());
     let app = App::over_store(store.clone()).start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     app.execute(deposit("a", 2)).await.unwrap();
-    // The app keeps the state as it is now; then somebody else deposits.
+    // The app caches the current state. Then another writer deposits.
     let _ = store.append(Append::event(deposited())).await.unwrap();
     let receipt = app.execute(Gift).await.unwrap();
     let read = diptych_store::Read::after(receipt.first().before());
@@ -512,7 +518,8 @@ async fn a_narrowed_command_sees_everything_published_before_it_began() {
     assert_eq!(app.stats().conflicts, 0);
 }
 
-/// Deposits that are narrowed let each other through, also from two apps and with nothing synced.
+/// Visits have a narrowed condition, so they do not conflict with each other. This also holds for
+/// visits of two apps, without a sync.
 #[test]
 fn narrowed_commands_of_two_apps_are_accepted_without_a_sync() {
     let rig = Rig::new();

@@ -1,4 +1,5 @@
-//! What was begun and is not polled any more, and what fails now and was done before.
+//! Futures that are no longer polled, commands that are repeated under a key after the program
+//! changed, and revisions.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::support::{
     probe::look,
 };
 
-/// Another fold over accounts, which no command has in the cache.
+/// A second fold over accounts. No command has put its state in the cache.
 #[derive(Clone, Debug, Default)]
 struct Count(u64);
 
@@ -27,7 +28,7 @@ impl Fold for Count {
     }
 }
 
-/// Once, a command that waited inside its gate, and whose future nobody polled any more, held up
+/// Regression: a command waited inside its gate, and its future was no longer polled. It blocked
 /// every other command on its boundary for ever.
 #[tokio::test(start_paused = true)]
 async fn a_future_that_nobody_polls_does_not_hold_up_its_boundary() {
@@ -39,14 +40,14 @@ async fn a_future_that_nobody_polls_does_not_hold_up_its_boundary() {
     opened.waits();
     log.blocking().flush().unwrap();
     opened.done().unwrap();
-    // A commit of somebody else is a gap; above it is one that a cold fold has to know.
+    // A commit of another app is a gap. A fold without a cached state needs the commit above it.
     let other = App::over(log.clone()).start().await.unwrap();
     begin(other.execute(open("z"))).waits();
     begin(app.execute(deposit("a", 1))).waits();
     let filter = Filter::tag(Tag::new("account", "a"));
     let begun = app.clone();
     let mut begun = Held::new(async move { look::<Count>(&begun, &filter).await });
-    assert!(begun.poll().is_pending(), "it waits inside the gate");
+    assert!(begun.poll().is_pending(), "the command should wait inside the gate");
     log.blocking().flush().unwrap();
     let next = tokio::spawn(app.execute(deposit("a", 1)).into_future());
     while !next.is_finished() {
@@ -73,17 +74,17 @@ impl Command for Note {
     }
 
     fn decide(&self, _: &Account) -> Result<Vec<Banking>, Self::Rejection> {
-        assert!(!self.breaks, "a program that cannot");
+        assert!(!self.breaks, "this program can no longer decide the command");
         let opened =
             crate::support::bank::Opened { account: "a".to_owned(), owner: "ann".to_owned() };
         Ok(vec![Banking::Opened(opened)])
     }
 }
 
-/// Once, a command that was done got an error instead of its receipt when it was sent again to a
-/// program that could not decide it any more.
+/// Regression: a command succeeded and was sent again to a program that could no longer decide it.
+/// The caller got an error instead of the receipt.
 #[tokio::test]
-async fn what_was_done_has_its_receipt_also_from_a_program_that_cannot_do_it() {
+async fn a_key_returns_its_receipt_even_if_the_command_panics_now() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let receipt = app.execute(Note { breaks: false }).key("k").await.unwrap();
     assert_eq!(app.execute(Note { breaks: true }).key("k").await.unwrap(), receipt);
@@ -111,14 +112,14 @@ impl Command for Mistaken {
     }
 }
 
-/// Once, a wrong tag key there passed every test of the rule.
+/// Regression: a wrong tag key in `conflicts_with` passed every test of the rule.
 #[test]
 #[should_panic(expected = "acount")]
-fn given_when_then_looks_at_what_a_command_conflicts_with() {
+fn given_when_then_checks_the_conflict_filter() {
     nothing_given().when(Mistaken).then_nothing();
 }
 
-/// Once, this read everything above the revision.
+/// Regression: the command read all events above the revision.
 #[tokio::test]
 async fn a_revision_is_found_in_a_long_stream() {
     let app = App::over(Memory::new()).start().await.unwrap();
@@ -134,7 +135,7 @@ async fn a_revision_is_found_in_a_long_stream() {
             panic!("{conflict:?}")
         };
         assert_eq!(conflict.missed.len(), missed, "{revision}");
-        // The first event is of account b, those of a follow it without a gap.
+        // The first event is of account b. The events of account a follow it without a gap.
         assert_eq!(conflict.missed[0].position.get(), revision + 2);
         let encoded = &conflict.missed[0].event;
         assert!(Banking::types().iter().any(|known| known.name == encoded.event_type));

@@ -1,4 +1,4 @@
-//! Execute: fold, decide, append; what the answers are.
+//! Execute folds, decides and appends. These tests cover its answers.
 
 use diptych::{
     App, Command, CommandError, Event, ExecuteError, Filter, Memory, Tag, command::Retries,
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_command_writes_what_it_decides_and_a_rule_can_say_no() {
+async fn a_command_writes_its_decision_and_a_rule_can_reject_it() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let receipt = app.execute(open("a")).await.unwrap();
     assert_eq!((receipt.first().get(), receipt.last().get()), (1, 1));
@@ -26,7 +26,7 @@ async fn a_command_writes_what_it_decides_and_a_rule_can_say_no() {
     assert_eq!(app.store().head().position().get(), 3);
 }
 
-/// Meets another writer in every decision.
+/// Another writer appends during every decision of this command.
 struct Overtaken(CountedStore);
 
 impl Command for Overtaken {
@@ -45,9 +45,10 @@ impl Command for Overtaken {
     }
 }
 
-/// Once, the wait between two tries and the closing of the log panicked there.
+/// Regression: without a runtime, the wait between two attempts panicked, and so did the closing
+/// of the log.
 #[test]
-fn without_a_runtime_commands_are_carried_out_too() {
+fn commands_run_without_a_runtime() {
     let store = CountedStore::new(Memory::new());
     let app = now(App::over(store.store()).start()).unwrap();
     let conflict = pollster::block_on(app.execute(Overtaken(store)).into_future()).unwrap_err();

@@ -1,5 +1,5 @@
-//! What comes from outside, and mistakes of the program: an error that says what and where,
-//! nothing written, and an app that goes on.
+//! Bad input from outside, and mistakes of the program. Each gets an error that names the problem
+//! and its place. The app writes nothing and continues to work.
 
 use std::{
     any::type_name,
@@ -43,11 +43,11 @@ async fn app(store: &CountedStore) -> App {
     App::over(store.store()).start().await.unwrap()
 }
 
-/// What it was, and that nothing was written and the app goes on.
+/// Returns the invalid request. Asserts that nothing was written and that the app still works.
 async fn not_taken<C: Command>(app: &App, command: diptych::Execute<C>) -> InvalidRequest {
     let head = app.store().head().position();
     let error = command.await.unwrap_err();
-    assert_eq!(app.store().head().position(), head, "something was written");
+    assert_eq!(app.store().head().position(), head, "the refused command wrote events");
     let ExecuteError::Failed(CommandError::InvalidRequest(invalid)) = error else {
         panic!("{error}")
     };
@@ -58,7 +58,7 @@ async fn not_taken<C: Command>(app: &App, command: diptych::Execute<C>) -> Inval
 }
 
 #[tokio::test]
-async fn what_is_beyond_a_limit_is_not_taken() {
+async fn a_request_beyond_a_limit_is_refused() {
     let store = limited(|limits| {
         limits.event_bytes = 10_000;
         limits.commit_events = 10;
@@ -96,7 +96,7 @@ async fn what_is_beyond_a_limit_is_not_taken() {
     }
     let nameless = not_taken(&app, app.execute(deposit("a", 1)).key("")).await;
     assert!(matches!(nameless, InvalidRequest::NoName { .. }), "{nameless}");
-    // A tag that the fold does not ask for is checked by the store alone.
+    // If the fold does not ask for a tag, only the store checks that tag.
     let tag = app.execute(say::<Account, _>(&account("a"), [deposited(&"t".repeat(43), 1)]));
     assert_eq!(limit(&not_taken(&app, tag).await), "tag_bytes");
     let items = (0..6).map(|item| FilterItem::everything().and_tag(Tag::new("account", item)));
@@ -113,7 +113,8 @@ async fn a_boundary_has_as_many_items_as_the_store_takes() {
         (0..items).map(|item| FilterItem::everything().and_tag(Tag::new("account", item))).collect()
     };
     let most = of(256);
-    // Two at a time, over the same in another order: nobody waits for the other for ever.
+    // Two commands run at the same time over the same items in a different order. They do not
+    // deadlock.
     let turned: Filter = most.items().iter().rev().cloned().collect();
     let (one, other) = (told(&app, &most, [deposited("7", 1)]), told::<Banking>(&app, &turned, []));
     let (one, other) = tokio::join!(one, other);
@@ -141,7 +142,7 @@ async fn a_payload_that_cannot_be_read_says_where_it_is() {
         );
         let tag = Tag::new("account", "a");
         write_event(store.inner(), RawEvent::new("money-deposited", payload).tag(tag));
-        // From the cache, and cold.
+        // The first app has the state in its cache. The second app reads it from the log.
         for app in [&app, &self::app(&store).await] {
             let failed = app.execute(deposit("a", 1)).await.unwrap_err();
             let text = failed.to_string();
@@ -149,14 +150,14 @@ async fn a_payload_that_cannot_be_read_says_where_it_is() {
             assert_eq!((failed.position.get(), failed.fold), (3, type_name::<Account>()));
             assert!(matches!(failed.cause, FoldFailure::Schema(SchemaError::Decode { .. })));
             assert!(text.contains("position 3") && text.contains("money-deposited version 1"));
-            // A command that looks elsewhere is not troubled.
+            // A command with another boundary still works.
             app.execute(deposit("b", 1)).await.unwrap();
         }
         assert_eq!(store.inner().head().position().get(), 5);
     }
 }
 
-/// Texts that some layer below might take for something else.
+/// Texts that a lower layer might misread as syntax, or as another text.
 const TEXTS: [&str; 24] = [
     "",
     " ",
@@ -185,7 +186,7 @@ const TEXTS: [&str; 24] = [
 ];
 
 #[tokio::test]
-async fn a_tag_can_hold_any_text_and_is_no_other() {
+async fn a_tag_can_hold_any_text_and_stays_distinct() {
     let longest = "x".repeat(512 - "account:".len());
     let texts: Vec<&str> = TEXTS.iter().copied().chain([longest.as_str()]).collect();
     assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), texts.len());
@@ -231,7 +232,7 @@ async fn a_tag_that_no_event_can_carry_is_refused_in_a_boundary() {
     assert_eq!((store.reads(), store.appends()), (1, 1));
 }
 
-/// Opens the account "a" unless that conflicts.
+/// Deposits 1 into the account "a". Its conflict filter is the second field.
 struct Narrow<S: diptych::command::Folds>(S::Boundary, Filter);
 
 impl<S: diptych::command::Folds> Command for Narrow<S>
@@ -256,7 +257,7 @@ where
 }
 
 #[tokio::test]
-async fn what_no_fold_knows_is_refused_in_a_boundary_and_in_conflicts() {
+async fn unknown_types_and_tag_keys_are_refused_in_boundaries_and_conflicts() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let tagged = |key: &str| Filter::tag(Tag::new(key, 1));
@@ -292,10 +293,11 @@ async fn what_no_fold_knows_is_refused_in_a_boundary_and_in_conflicts() {
     assert_eq!((store.reads(), store.appends()), (0, 0));
 }
 
-/// What one fold knows of several is enough; and without a fold there is nothing to conflict
-/// with: it was a condition after the last position that there can be, which no log has reached.
+/// If a command has several folds, it is enough that one of them knows the conflict filter. A
+/// command without a fold has no position to check conflicts from, so a conflict filter is an
+/// error. Regression: its condition was after the highest possible position, which no log reaches.
 #[tokio::test]
-async fn conflicts_are_with_what_some_fold_knows() {
+async fn one_fold_must_know_the_conflict_filter() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let entered = Filter::event_type("entered");
@@ -309,7 +311,7 @@ async fn conflicts_are_with_what_some_fold_knows() {
     };
     assert_eq!(conflicts, "type=entered");
     app.execute(Narrow::<()>((), Filter::nothing())).await.unwrap();
-    // With nothing at all, whatever others write.
+    // An empty conflict filter never conflicts, whatever other writers append.
     look::<Account>(&app, &account("a")).await.unwrap();
     let conflicts = app.stats().conflicts;
     store.other_writes(Append::event(deposited("a", 5).encode().unwrap()));
@@ -327,18 +329,18 @@ async fn nothing_and_everything_are_boundaries_too() {
     for round in 1..=3 {
         store.other_writes(Append::event(deposited("a", 1).encode().unwrap()));
         let receipt = told(&app, &nothing, [deposited("a", 1)]).await.unwrap();
-        assert_eq!(receipt.last().get(), 4 * round - 2, "nobody was in its way");
+        assert_eq!(receipt.last().get(), 4 * round - 2, "an empty boundary had a conflict");
         assert_eq!(heard::<Banking>(&app, &nothing).await.unwrap(), [""; 0]);
         store.other_writes(Append::event(deposited("b", 1).encode().unwrap()));
         told(&app, &all, [deposited("a", 1)]).await.unwrap();
         assert_eq!(heard::<Banking>(&app, &all).await.unwrap().len() as u64, 4 * round);
     }
-    assert_eq!(app.stats().conflicts, 3, "everything is in the way of everything");
+    assert_eq!(app.stats().conflicts, 3, "each other commit is a conflict");
     let empty = app.execute(say::<Heard<Banking>, Banking>(&nothing, [])).await.unwrap();
     assert!(empty.is_empty());
 }
 
-/// Panics wherever it is told to.
+/// Panics in the method that its field names.
 struct Panics(&'static str);
 
 impl Command for Panics {
@@ -388,7 +390,7 @@ async fn a_panic_of_a_command_ends_that_command_and_no_other() {
         app.execute(deposit("a", 1)).await.unwrap();
         lane.execute(deposit("a", 1)).await.unwrap();
     }
-    // Elsewhere the panic goes on to the caller, and the app is none the worse for it.
+    // A panic in another method reaches the caller, and the app continues to work.
     for place in ["boundary", "validate", "conflicts_with"] {
         for execute in [app.execute(Panics(place)), lane.execute(Panics(place))] {
             let panicked = tokio::spawn(execute.into_future()).await.unwrap_err();
@@ -401,7 +403,6 @@ async fn a_panic_of_a_command_ends_that_command_and_no_other() {
     app.stop().await.unwrap();
 }
 
-/// Its events do with their encoding what their text says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     page: u64,
@@ -410,6 +411,7 @@ pub(crate) struct Entry {
 
 events!(Entries { Entry(Entry) = "entered", 1, [page]; });
 
+/// An event whose text names the fault in its encoding or decoding.
 #[derive(Clone, Debug)]
 struct Odd(&'static str);
 
@@ -440,7 +442,7 @@ impl Event for Odd {
     }
 }
 
-/// Free of any state.
+/// Writes its events without any state.
 struct Free(Vec<Odd>);
 
 impl Command for Free {
@@ -455,10 +457,10 @@ impl Command for Free {
     }
 }
 
-/// Also where the event is not in the boundary, so that the command itself has no need to read
-/// it: whoever does would find what nobody can read.
+/// The rule also holds if the event is outside the boundary and the command itself never reads it.
+/// Another reader would find an event that no program can decode.
 #[tokio::test]
-async fn what_could_not_be_read_again_is_not_written() {
+async fn an_event_that_does_not_round_trip_is_not_written() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = |page: u64| Filter::tag(Tag::new("page", page));
@@ -508,7 +510,7 @@ impl Fold for Fragile {
 }
 
 #[tokio::test]
-async fn a_fold_that_breaks_on_a_commands_own_event_breaks_no_receipt() {
+async fn a_command_whose_own_event_panics_its_fold_still_gets_its_receipt() {
     let (warnings, _listening) = Warnings::listen();
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
@@ -527,12 +529,12 @@ async fn a_fold_that_breaks_on_a_commands_own_event_breaks_no_receipt() {
         assert_eq!(failed.position.get(), 4);
         assert_eq!(failed.cause, FoldFailure::Panicked("boom".to_owned()));
     }
-    // A fold that bears it goes on.
+    // A fold that accepts the event still works.
     assert_eq!(heard::<Entries>(&app, &page).await.unwrap().len(), 4);
     app.stop().await.unwrap();
 }
 
-/// A state of which a part cannot be let go.
+/// A state with a part that panics when it is dropped.
 #[derive(Clone, Debug, Default)]
 struct Clings(Option<Arc<Clinging>>);
 
@@ -553,7 +555,7 @@ impl Fold for Clings {
     }
 }
 
-/// A state that panics when it is dropped, which happens where another has to make room for it.
+/// The state panics when it is dropped. The cache drops it to make room for another state.
 #[tokio::test]
 async fn the_cache_survives_a_state_that_cannot_be_dropped() {
     let app = App::over(Memory::new()).cache_bytes(2_000).start().await.unwrap();
@@ -570,6 +572,6 @@ async fn the_cache_survives_a_state_that_cannot_be_dropped() {
         assert!(app.stats().cache.bytes <= 2_000);
     }
     assert_eq!(panics, 1);
-    assert_eq!(app.store().head().position().get(), 101, "what was decided was written");
+    assert_eq!(app.store().head().position().get(), 101, "every decided event was written");
     app.stop().await.unwrap();
 }

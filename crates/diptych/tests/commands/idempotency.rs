@@ -1,5 +1,5 @@
-//! A command under a key is carried out once, however often and in whatever state of things it
-//! is sent.
+//! A command under a key runs once, however often its caller sends it. Restarts, crashes and
+//! unsynced commits do not change that.
 
 use std::task::Poll;
 
@@ -31,9 +31,9 @@ async fn a_key_is_remembered_across_restarts() {
     }
 }
 
-/// The process ends without a word, after some answers and before others.
+/// The app is dropped without a stop, after some answers and before others.
 #[tokio::test]
-async fn a_key_is_remembered_without_an_orderly_end() {
+async fn a_key_is_remembered_without_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..4 {
         let app = App::open(folder.path()).unwrap().start().await.unwrap();
@@ -86,13 +86,14 @@ async fn a_hundred_sends_at_once_are_one_in_a_log() {
 }
 
 #[test]
-fn a_hundred_sends_of_what_is_not_synced_yet_are_one() {
+fn a_hundred_sends_before_the_first_sync_are_one() {
     let rig = Rig::new();
     let other = now(App::over(rig.log.clone()).start()).unwrap();
-    // The rule would reject all but the first.
+    // Without the key, the rule would reject every command after the first.
     let sends = (0..100).map(|_| send(rig.app.execute(open("a")).key("open")));
     let mut sent: Vec<_> = sends.collect();
-    // This app does not know the first. It is refused, and the log syncs before it says so.
+    // This app does not know the first commit, so the store refuses its append. The log syncs
+    // before it answers.
     sent.push(begin(other.execute(open("a")).key("open")));
     assert!(sent[100].done().is_ok());
     assert_eq!(rig.head(), 1);
@@ -102,8 +103,9 @@ fn a_hundred_sends_of_what_is_not_synced_yet_are_one() {
     assert_eq!((rig.head(), rig.app.stats().accepted), (1, 1));
 }
 
-/// A store whose every call lets others go first has all the places at which a future can be
-/// dropped. At each of them the caller goes away, before or after the commit, and asks again.
+/// Every call of this store yields, so the future of a command can be dropped at each of its
+/// points. At each point, before or after the commit, the caller drops the future and sends the
+/// command again.
 #[test]
 fn an_answer_that_was_lost_anywhere_is_found_again_in_memory() {
     for lane in [false, true] {
@@ -117,7 +119,7 @@ fn an_answer_that_was_lost_anywhere_is_found_again_in_memory() {
                 break;
             }
         }
-        assert!(polls > 4, "there are only {polls} places");
+        assert!(polls > 4, "the future has only {polls} points");
     }
 }
 
@@ -138,7 +140,7 @@ fn an_answer_that_was_lost_anywhere_is_found_again_where_nothing_is_synced() {
                 break;
             }
         }
-        assert!(polls > 8, "there are only {polls} places");
+        assert!(polls > 8, "the future has only {polls} points");
     }
 }
 
@@ -155,7 +157,7 @@ fn opened_once(app: &App, polls: usize) {
     assert_eq!(times, Some(1), "dropped after {polls} polls");
 }
 
-/// Answers whether the first was not lost at all.
+/// Returns whether the first command was answered before it could be dropped.
 fn lose_and_ask_again(app: &App, lane: bool, polls: usize, flush: impl Fn()) -> bool {
     let lane = lane.then(|| app.lane());
     let execute = || match &lane {
@@ -165,7 +167,7 @@ fn lose_and_ask_again(app: &App, lane: bool, polls: usize, flush: impl Fn()) -> 
     let mut first = begin(execute());
     let mut lost = true;
     for poll in 0..polls {
-        // What is to be synced is synced late: some are dropped before, some after.
+        // The sync is late, so some futures are dropped before it and some after it.
         if poll == 20 {
             flush();
         }
@@ -176,13 +178,13 @@ fn lose_and_ask_again(app: &App, lane: bool, polls: usize, flush: impl Fn()) -> 
         }
     }
     drop(first);
-    // Somebody else comes between, and has to see what is there.
+    // A command of another caller runs in between and has to see the log as it is.
     let mut moved = begin(app.execute(deposit("a", 1)));
     let _ = moved.poll();
     let mut again = begin(execute());
     let (moved, again) = until_done(&mut moved, &mut again, &flush);
     assert_eq!(positions(&again.unwrap()), (1, 1));
-    // It may have come before the account.
+    // The deposit may have run before the account was open.
     assert!(moved.is_ok() || lost);
     let (mut moved, mut again) = (begin(app.execute(deposit("a", 1)).key("1")), begin(execute()));
     let (_, again) = until_done(&mut moved, &mut again, &flush);
@@ -190,7 +192,7 @@ fn lose_and_ask_again(app: &App, lane: bool, polls: usize, flush: impl Fn()) -> 
     !lost
 }
 
-/// Polls both in turn, because one may stand in the way of the other.
+/// Polls both futures in turn, because one may block the other.
 fn until_done<A, B>(one: &mut Held<A>, other: &mut Held<B>, flush: &impl Fn()) -> (A, B) {
     let (mut first, mut second) = (None, None);
     for poll in 0..1_000 {
@@ -211,7 +213,7 @@ fn until_done<A, B>(one: &mut Held<A>, other: &mut Held<B>, flush: &impl Fn()) -
             flush();
         }
     }
-    (first.expect("it is never done"), second.expect("it is never done"))
+    (first.expect("the first never ends"), second.expect("the second never ends"))
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn a_success_that_is_sent_again_is_no_rejection() {
     assert_eq!(rejected(begin(app.execute(open("a"))).done()), bank::No::AlreadyOpen);
     assert_eq!(rejected(begin(app.execute(open("a")).key("other")).done()), bank::No::AlreadyOpen);
     assert_eq!(begin(app.execute(open("a")).key("k")).done().unwrap(), receipt);
-    // Also where the caller expects what was so before the first.
+    // The receipt also comes back if the caller expects the state before the first command.
     let start = diptych::Position::START;
     let again = begin(app.execute(open("a")).key("k").unchanged_since(start)).done();
     assert_eq!(again.unwrap(), receipt);
@@ -245,7 +247,7 @@ fn a_key_of_the_same_command_with_other_content_is_refused() {
     }
     let both = begin(app.execute(join_both(["a", "b"], "ann")).key("k")).done().unwrap();
     assert_eq!(positions(&both), (3, 4));
-    // Whether the rule would let it through, reject it, or something was expected.
+    // The rule may accept the command or reject it, or the caller may expect a position.
     let other = reused(begin(app.execute(offer("c", 1)).key("k")).done());
     assert_eq!((other.key.as_str(), other.first.get(), other.last.get()), ("k", 3, 4));
     assert!(other.to_string().contains("3 to 4"), "{other}");
@@ -279,12 +281,12 @@ fn a_key_that_is_reused_before_the_first_is_durable_waits_for_it() {
     rig.flush();
     let receipt = first.done().unwrap();
     assert_eq!(rejected(other.done()), bank::No::AlreadyOpen);
-    assert_eq!(again.done().unwrap(), receipt, "who sends it is not what is asked for");
+    assert_eq!(again.done().unwrap(), receipt, "the actor is not part of the request");
     assert_eq!(reused(different.done()).first.get(), 1);
 }
 
 #[test]
-fn what_wrote_nothing_is_not_remembered() {
+fn a_command_that_wrote_nothing_leaves_its_key_free() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     let early = begin(app.execute(deposit("a", 5)).key("k")).done();
     assert_eq!(rejected(early), bank::No::NotOpen);
@@ -298,11 +300,11 @@ fn what_wrote_nothing_is_not_remembered() {
         matches!(conflict, Err(ExecuteError::Failed(CommandError::Conflict(_)))),
         "{conflict:?}"
     );
-    // The key is free still, for the same command or another.
+    // The key is still free, for this command or another one.
     let receipt = begin(app.execute(deposit("a", 5)).key("k")).done().unwrap();
     assert_eq!(positions(&receipt), (2, 2));
     assert_eq!(begin(app.execute(deposit("a", 5)).key("k")).done().unwrap(), receipt);
-    // What makes no sense does so also under a key that is known.
+    // Under a used key, an invalid command reports the reuse of the key.
     let large = begin(app.execute(deposit("a", 2_000_000)).key("k")).done();
     assert_eq!(reused(large).first.get(), 2);
 }
@@ -329,7 +331,7 @@ fn a_note_is_kept_once_for_one_key_command_and_reason() {
     };
     let long = "k".repeat(5_000);
     assert_eq!(note(&long, &withdraw("a", 1), "closed").unwrap(), 1);
-    // The same again is the same note, whatever its own rule would say now.
+    // A repeated note is the same note, even if its rule would reject it now.
     assert_eq!(note(&long, &withdraw("a", 1), "closed").unwrap(), 1);
     for (key, amount, reason) in [(&*long, 2, "closed"), (&*long, 1, "empty"), ("k", 1, "closed")] {
         let another = note(key, &withdraw("a", amount), reason);
@@ -339,7 +341,7 @@ fn a_note_is_kept_once_for_one_key_command_and_reason() {
 }
 
 #[test]
-fn a_key_of_this_crate_is_not_for_callers() {
+fn a_key_with_the_prefix_of_this_crate_is_invalid() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     for key in ["diptych:", "diptych:note:00"] {
         let refused = begin(app.execute(open("a")).key(key)).done().unwrap_err();
@@ -351,10 +353,10 @@ fn a_key_of_this_crate_is_not_for_callers() {
     begin(app.execute(open("a")).key("diptych")).done().unwrap();
 }
 
-/// A sync fails under commands with keys. Whatever of it survived, sending all of it again in
-/// the same order leaves each of it once.
+/// A sync of commands with keys fails. Any prefix of the commits may survive. The callers send all
+/// commands again in the same order, and then the log has each commit once.
 #[test]
-fn after_a_failed_sync_everything_is_sent_again_and_is_there_once() {
+fn after_a_failed_sync_sending_everything_again_writes_each_commit_once() {
     let mut survivors = std::collections::BTreeSet::new();
     for seed in 0..40 {
         let rig = Rig::on(SimulatedDisk::new(seed));

@@ -1,4 +1,4 @@
-//! A key is for one request, however often it is sent, and whatever it holds.
+//! A key belongs to one request. Retries of a request with hash sets are still that request.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ struct Tagged {
     labels: usize,
 }
 
-/// A request as it comes over HTTP: each try is read anew from its JSON.
+/// A request as it comes over HTTP: each try is parsed again from its JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Label {
     labels: HashSet<String>,
@@ -45,8 +45,8 @@ const REQUEST: &str = r#"{
     "order": [2, 1]
 }"#;
 
-/// A set has another order each time that it is read, and so it had another digest: 50 of 50
-/// retries were refused, as if the key had been used for something else.
+/// Regression: a hash set has another order each time that it is parsed, so each retry had another
+/// digest. All 50 retries were refused, as if another request had used the key.
 #[tokio::test]
 async fn a_command_with_hash_sets_is_the_same_request_when_it_is_sent_again() {
     let app = App::over(Memory::new()).start().await.unwrap();
@@ -59,7 +59,7 @@ async fn a_command_with_hash_sets_is_the_same_request_when_it_is_sent_again() {
         let again = send(REQUEST).await.unwrap();
         assert_eq!((again.first(), again.last()), (first.first(), first.last()));
     }
-    // Another set is another request, and so is a list in another order.
+    // A different set makes a different request, and so does a list in a different order.
     for (from, to) in [("grey", "gray"), ("[2, 1]", "[1, 2]"), (r#"[4, "d"]"#, r#"[4, "e"]"#)] {
         let error = send(&REQUEST.replacen(from, to, 1)).await.unwrap_err();
         assert!(matches!(error, ExecuteError::Failed(CommandError::KeyReused(_))), "{error}");
@@ -68,14 +68,14 @@ async fn a_command_with_hash_sets_is_the_same_request_when_it_is_sent_again() {
     assert_eq!(app.head().get(), 1);
 }
 
-/// Digests stand in logs for ever. Those of values without hash sets have a test of their own, and
-/// this one is of what was added.
+/// Logs store digests for ever. Another test covers the digests of values without hash sets. This
+/// test covers the digest of hash sets, which was added later.
 #[test]
 fn the_digest_of_a_hash_set_never_changes() {
     let of = |set: HashSet<u32>| digest(&set).unwrap().to_string();
     assert_eq!(of((0..300).collect()), GOLDEN);
     assert_eq!(of((0..300).rev().collect()), GOLDEN);
-    // What had the same order each time has the digest that it had.
+    // Sets with at most one element always had a stable order. They keep their old digest.
     assert_eq!(digest(&HashSet::from([7])).unwrap(), digest(&[7_u8].as_slice()).unwrap());
     assert_eq!(digest(&HashSet::<u8>::new()).unwrap(), digest(&Vec::<u8>::new()).unwrap());
     assert_ne!(of([1, 2].into()), of([1, 3].into()));

@@ -1,4 +1,4 @@
-//! Lanes: one order, without waiting for the disk.
+//! Lanes run commands in one order, without waiting for the disk.
 
 use std::{env, task::Poll};
 
@@ -39,7 +39,7 @@ fn commands_are_decided_in_order_without_a_sync() {
     assert_eq!(rejected(over.done()), bank::No::Overdrawn { balance: 0, amount: 1 });
 }
 
-/// The order is that of the first polls, whoever is polled first later on.
+/// The first poll of each command decides the order. The order of later polls does not matter.
 #[test]
 fn commands_that_wait_keep_their_order() {
     let rig = Rig::new();
@@ -70,7 +70,7 @@ fn no_more_are_in_flight_than_allowed() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 3 });
     let mut sent = vec![send(lane.execute(open("a")))];
-    // What writes nothing has no part in it.
+    // A command that writes nothing does not count as in flight.
     let mut rejections: Vec<_> = (0..5).map(|_| send(lane.execute(open("a")))).collect();
     sent.extend((0..2).map(|_| send(lane.execute(deposit("a", 1)))));
     assert_eq!(rig.app.stats().accepted, 3);
@@ -90,9 +90,10 @@ fn no_more_are_in_flight_than_allowed() {
     assert_eq!(rejected(fifth.done()), bank::No::Overdrawn { balance: 3, amount: 9 });
 }
 
-/// Once, each caller that went away while it waited for room made room for one too many.
+/// Regression: a caller was dropped while it waited for room. Each such caller let one command too
+/// many in.
 #[test]
-fn callers_that_go_away_make_no_room() {
+fn dropped_callers_make_no_room() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 2 });
     let _sent = [send(lane.execute(open("a"))), send(lane.execute(open("b")))];
@@ -109,7 +110,7 @@ fn callers_that_go_away_make_no_room() {
 }
 
 #[test]
-fn a_rejection_holds_nobody_back() {
+fn a_rejection_does_not_block_later_commands() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 100 });
     let _opened = send(lane.execute(open("a")));
@@ -125,7 +126,7 @@ fn a_rejection_holds_nobody_back() {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_changes_nothing() {
+fn dropping_a_pending_answer_changes_nothing() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 2 });
     for _ in 0..5 {
@@ -140,12 +141,12 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
 }
 
 #[test]
-fn a_lane_over_a_store_that_fails_answers_everybody() {
+fn a_lane_over_a_failed_store_answers_every_command() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 3 });
     let mut accepted = vec![send(lane.execute(open("a")))];
     accepted.extend((0..2).map(|_| send(lane.execute(deposit("a", 1)))));
-    // One waits for room, and the others behind it.
+    // The first waits for room, and the others wait behind it.
     let mut waiting: Vec<_> = (0..3).map(|_| send(lane.execute(deposit("a", 1)))).collect();
     rig.fail();
     for (at, accepted) in (1..).zip(&mut accepted) {
@@ -167,7 +168,7 @@ fn a_lane_over_a_store_that_fails_answers_everybody() {
     }
 }
 
-/// Withdraws, and only opening the account is in its way.
+/// Withdraws from the account "a". Only the opening of the account conflicts with it.
 #[derive(Serialize)]
 struct Draw(u64);
 
@@ -194,8 +195,8 @@ impl Command for Draw {
     }
 }
 
-/// Once, a command that narrows its condition did not see what its own lane wrote just before,
-/// where somebody else's commit stood between and no state was at hand.
+/// Regression: a command with a narrowed condition missed an event that its own lane had just
+/// written. This happened if a commit of another writer was in between and no state was cached.
 #[test]
 fn a_command_sees_all_of_its_lane_whatever_its_condition() {
     for cache_bytes in [0, 1 << 20] {
@@ -216,7 +217,7 @@ fn a_command_sees_all_of_its_lane_whatever_its_condition() {
     }
 }
 
-/// A command, and how it is sent.
+/// A command as plain data.
 #[derive(Clone, Debug, PartialEq)]
 enum Wish {
     Open(String),
@@ -259,7 +260,7 @@ fn wishes(random: &mut Random) -> Vec<(Wish, Option<String>)> {
     wishes
 }
 
-/// Sends it, in a lane or by itself; the answer is a text.
+/// Creates the future of a command, in a lane or without one. Its answer is a text.
 fn start(
     app: &App,
     lane: Option<&diptych::command::Lane>,
@@ -297,7 +298,7 @@ fn start(
 
 fn text<R: std::error::Error>(answer: Result<Receipt, ExecuteError<R>>) -> String {
     match answer {
-        // Where nothing was written the position is that of the state, which may differ.
+        // An empty receipt has the position of the state, which may differ between the runs.
         Ok(receipt) if receipt.is_empty() => "nothing".to_owned(),
         Ok(receipt) => format!("{:?}", positions(&receipt)),
         Err(error) => error.to_string(),
@@ -315,7 +316,7 @@ fn contents(log: &diptych::Log) -> Vec<String> {
 }
 
 #[test]
-fn a_lane_comes_to_the_same_as_one_after_the_other() {
+fn a_lane_gives_the_results_of_sequential_commands() {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let seeds = match number("DIPTYCH_SEED") {
         Some(seed) => seed..seed + 1,
@@ -342,8 +343,8 @@ fn a_lane_comes_to_the_same_as_one_after_the_other() {
         let lane = rig.app.lane_with(LaneOptions { in_flight });
         let answers = in_lane(&rig, &lane, &wishes, &mut random);
         for (at, (answer, expected_here)) in answers.iter().zip(&expected).enumerate() {
-            // A rejection under a key that is asked for late enough finds the commit that the
-            // key came to be used by meanwhile.
+            // The lane may answer a rejected command with a key late. A later command may have
+            // used the same key by then, and the answer is the receipt of that commit.
             let later = (at..wishes.len()).filter(|later| wishes[*later] == wishes[at]);
             let found = later.map(|later| &expected[later]).any(|later| later == answer);
             let (wish, key) = &wishes[at];
@@ -365,7 +366,7 @@ fn in_lane(
     for wish in wishes {
         sent.push(start(&rig.app, Some(lane), wish));
         let at = sent.len() - 1;
-        // Once to stand in line; then anybody, in any order.
+        // The first poll gives the command its place in the lane. Then poll any, in any order.
         let mut polled = vec![at];
         polled.extend((0..random.below(3)).map(|_| random.index(sent.len())));
         for at in polled {
@@ -389,7 +390,7 @@ fn in_lane(
             }
         }
     }
-    answers.into_iter().map(|answer| answer.expect("never answered")).collect()
+    answers.into_iter().map(|answer| answer.expect("a command was never answered")).collect()
 }
 
 async fn lanes_and_others(app: App) {

@@ -1,4 +1,4 @@
-//! Tests of the left panel: commands, their conflicts, keys, lanes and cached states.
+//! Tests of commands: their conflicts, keys, lanes and cached states.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout)]
 

@@ -1,4 +1,4 @@
-//! When, why and by whom: what is said about a command is said of each of its events.
+//! Metadata: the time, cause and actor of a command are stored with each of its events.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::support::{
     probe::{Heard, Say, look, say},
 };
 
-/// Everything about every event.
+/// Keeps all events with their metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct All(Vec<Recorded<Banking>>);
 
@@ -37,7 +37,7 @@ fn id(number: u128) -> uuid::Uuid {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_command_is_said_of_each_of_its_events() {
+async fn the_metadata_of_a_command_is_on_each_of_its_events() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let everywhere = Filter::everything();
@@ -63,10 +63,10 @@ async fn what_is_said_of_a_command_is_said_of_each_of_its_events() {
         assert_eq!(event.metadata, expected);
         assert_eq!((event.occurred_at(), event.correlation()), (at, id(1)));
     }
-    // The state that took its own events in, and one that read them, know the same of them.
+    // A state that folded its own events equals a state that read them from the store.
     let fresh = self::app(&store).await;
     assert_eq!(look::<All>(&fresh, &everywhere).await.unwrap(), seen);
-    // Without a word there is none.
+    // An empty actor is stored as such. A command without metadata stores none.
     app.execute(say::<All, _>(&everywhere, events())).actor("").await.unwrap();
     app.execute(say::<All, _>(&everywhere, events())).await.unwrap();
     let seen = look::<All>(&app, &everywhere).await.unwrap();
@@ -77,7 +77,7 @@ async fn what_is_said_of_a_command_is_said_of_each_of_its_events() {
     assert_eq!(look::<All>(&fresh, &everywhere).await.unwrap(), seen);
 }
 
-/// An event that says something of itself.
+/// An event that sets its own metadata.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Dated(i64);
 
@@ -101,7 +101,7 @@ impl Event for Dated {
 }
 
 #[tokio::test]
-async fn what_an_event_says_of_itself_stays_where_the_command_says_nothing() {
+async fn the_metadata_of_an_event_stays_unless_the_command_sets_it() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = Filter::tag(Tag::new("page", 1));
@@ -119,7 +119,7 @@ async fn what_an_event_says_of_itself_stays_where_the_command_says_nothing() {
     assert_eq!(events[1].2.id, Some(id(7)));
 }
 
-/// Tells of something that was so at this instant.
+/// A command whose events occurred at this instant.
 struct Told(i64);
 
 impl Command for Told {
@@ -140,7 +140,7 @@ impl Command for Told {
 }
 
 #[tokio::test]
-async fn a_command_says_when_it_was_so_unless_its_sender_does() {
+async fn a_command_sets_occurred_at_unless_its_sender_does() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     app.execute(Told(5)).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_command_says_when_it_was_so_unless_its_sender_does() {
 }
 
 #[tokio::test]
-async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
+async fn a_chain_of_causes_is_correlated_by_the_id_of_its_first_event() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let all = Filter::everything();
@@ -167,7 +167,7 @@ async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
     }
     assert_eq!(chain[0].metadata.correlation, None);
     assert_eq!(chain[0].correlation(), chain[0].id);
-    // Whoever reads the log is told the same ids, in this run and in the next.
+    // Every app that reads the log gets the same ids.
     assert_eq!(look::<All>(&self::app(&store).await, &all).await.unwrap().0, chain);
     let known = Position::START;
     let conflict = app.execute(deposit("a", 1)).unchanged_since(known).await.unwrap_err();
@@ -179,7 +179,7 @@ async fn a_chain_of_causes_is_one_conversation_that_its_first_event_names() {
 }
 
 #[test]
-fn an_instant_is_text_in_what_people_read_and_a_number_in_the_rest() {
+fn a_timestamp_is_text_in_readable_formats_and_a_number_in_binary_ones() {
     let instant: Timestamp = "2013-01-01T10:15:00.000001Z".parse().unwrap();
     let json = serde_json::to_string(&instant).unwrap();
     assert_eq!(json, "\"2013-01-01T10:15:00.000001Z\"");

@@ -1,4 +1,4 @@
-//! The same declarations, once derived and once written by a person.
+//! The derive and a person implement the same declarations. Both implementations are equal.
 
 use diptych::{Event, event::EncodedEvent, store::RawEvent};
 
@@ -127,7 +127,7 @@ mod written {
     }
 }
 
-/// The same value of both, made by the same words.
+/// Builds a pair of values from one expression: a derived and a written one.
 macro_rules! both {
     ($value:expr) => {
         (
@@ -143,7 +143,8 @@ macro_rules! both {
     };
 }
 
-/// What both read, or what both say, but for the path of their type.
+/// Decodes the event with both types, and asserts that the results or errors are equal apart from
+/// the path of the type. Returns the result as text.
 fn same<D: Event + std::fmt::Debug, W: Event + std::fmt::Debug>(raw: &RawEvent) -> String {
     let encoded: EncodedEvent<'_> = encoded(raw);
     let (derived, written) = (D::decode(&encoded), W::decode(&encoded));
@@ -153,7 +154,7 @@ fn same<D: Event + std::fmt::Debug, W: Event + std::fmt::Debug>(raw: &RawEvent) 
 }
 
 #[test]
-fn a_struct_is_what_a_person_would_write() {
+fn the_derive_of_a_struct_equals_the_code_of_a_person() {
     assert_eq!(derived::Paid::types(), written::Paid::types());
     for orders in [vec![], vec!["7".to_owned(), "8".to_owned()]] {
         for by in [None, Some("ada".to_owned())] {
@@ -171,9 +172,9 @@ fn a_struct_is_what_a_person_would_write() {
 }
 
 #[test]
-fn an_enum_is_what_a_person_would_write() {
+fn the_derive_of_an_enum_equals_the_code_of_a_person() {
     type Both = (derived::Account, written::Account);
-    // Events of its own come first, whatever the order of the variants.
+    // The own events of the enum come first, whatever the order of the variants.
     assert_eq!(derived::Account::types(), written::Account::types());
     let opened: Both = both!(Account::Opened { account: 4, owner: "ada".into() });
     let paid: Both =

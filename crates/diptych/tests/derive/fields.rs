@@ -1,4 +1,4 @@
-//! Tags, codecs, and what serde is told about the fields.
+//! Tags, codecs, and the serde attributes of fields.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{json, read, tags, text, written};
 
-/// An id as programs have them: a type of its own with a `Display`.
+/// An id as in real programs: a newtype with a `Display`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct OrderId(u32);
 
@@ -46,7 +46,7 @@ struct Nothing;
 
 #[test]
 fn tags_come_from_ids_options_and_lists_and_under_other_names() {
-    let [known] = Tagged::types()[..] else { panic!("it is one event") };
+    let [known] = Tagged::types()[..] else { panic!("the enum has one event") };
     assert_eq!(known.tags, ["order", "customer", "article", "either"]);
     let order = OrderId(7);
     let (by, articles, either) = (None, vec![], None);
@@ -61,7 +61,7 @@ fn tags_come_from_ids_options_and_lists_and_under_other_names() {
 }
 
 #[test]
-fn a_struct_of_one_value_or_none_is_what_its_own_serde_says() {
+fn a_newtype_or_unit_struct_is_encoded_by_its_own_serde() {
     let raw = written(Renumbered(OrderId(7)));
     assert_eq!((text(&raw), tags(&raw)), ("7", vec!["order:o-7"]));
     assert_eq!(text(&written(Nothing)), "null");
@@ -88,7 +88,7 @@ enum Reading {
 }
 
 #[test]
-fn messagepack_is_smaller_than_json_and_says_the_same() {
+fn messagepack_is_smaller_than_json_and_holds_the_same_event() {
     let (sensor, celsius, samples) = ("roof".to_owned(), 21.5, vec![4_100_200_300; 20]);
     let plain = Reading::Plain { sensor: sensor.clone(), celsius, samples: samples.clone() };
     let plain = written(plain);
@@ -101,7 +101,7 @@ fn messagepack_is_smaller_than_json_and_says_the_same() {
     assert_eq!(codecs, ["json", "messagepack", "messagepack"]);
 }
 
-/// What an older program knows of the same types.
+/// The fields that an older program knows of these event types.
 #[derive(Debug, PartialEq, Event)]
 enum Older {
     #[event("temperature-read", version = 2)]
@@ -111,7 +111,7 @@ enum Older {
 }
 
 #[test]
-fn fields_that_a_reader_does_not_know_are_passed_over_in_both_codecs() {
+fn both_codecs_skip_fields_that_a_reader_does_not_know() {
     let (sensor, celsius, samples) = ("roof".to_owned(), 21.5, vec![7]);
     let plain = Reading::Plain { sensor: sensor.clone(), celsius, samples: samples.clone() };
     assert_eq!(read(&written(plain)), Ok(Older::Plain { celsius }));
@@ -120,8 +120,8 @@ fn fields_that_a_reader_does_not_know_are_passed_over_in_both_codecs() {
     assert_eq!(read(&json("nothing-happened", "null")), Ok(Nothing));
 }
 
-/// Cents as text. It takes nothing but a number, so that whoever hands it something else than
-/// the field does not compile.
+/// Encodes cents as text. The functions accept only a number, so generated code that passes
+/// anything other than the field does not compile.
 mod as_text {
     use super::*;
 
@@ -134,7 +134,7 @@ mod as_text {
     }
 }
 
-/// How big what serde hands over is: a reference to the field would be a pointer, 8 bytes.
+/// Writes the size of the value that serde passes. A reference to the field would have 8 bytes.
 fn size<T, S: Serializer>(_: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(size_of::<T>() as u64)
 }
@@ -162,7 +162,7 @@ enum Told {
     },
     #[event("defaults-told")]
     Defaults {
-        /// A field that is not there is not written either.
+        /// A default value is not written, and a missing field gets the default.
         #[serde(default, skip_serializing_if = "is_default")]
         maybe_note: Vec<u8>,
         #[serde(default = "ten")]
@@ -180,7 +180,7 @@ enum Told {
 }
 
 #[test]
-fn functions_that_serde_is_given_are_called_with_the_field_itself() {
+fn serde_functions_are_called_with_the_field_itself() {
     let cents = Told::Cents { in_cents: 4, other_cents: 5, bytes: [7; 3] };
     let raw = cents.encode().unwrap();
     assert_eq!(text(&raw), r#"{"inCents":"4","otherCents":"5","bytes":3}"#);
@@ -189,7 +189,7 @@ fn functions_that_serde_is_given_are_called_with_the_field_itself() {
 }
 
 #[test]
-fn defaults_and_other_names_of_fields_are_known_both_ways() {
+fn defaults_and_renames_of_fields_work_in_both_directions() {
     let more = BTreeMap::new();
     let event = Told::Defaults { maybe_note: vec![], tens: 10, cache: 0, is: 3, more };
     assert_eq!(text(&event.encode().unwrap()), r#"{"TENS":10,"was":3}"#);
@@ -205,8 +205,8 @@ fn defaults_and_other_names_of_fields_are_known_both_ways() {
     assert!(matches!(read::<Told>(&more), Err(SchemaError::Decode { .. })));
 }
 
-/// Names that are keywords, names that the written code could use itself, and a variant that is
-/// called like the type in it.
+/// Fields with names that are keywords or that the generated code could use itself, and a variant
+/// with the name of a type in its field.
 #[derive(Debug, PartialEq, Event)]
 enum Named {
     #[event("raw-named")]
@@ -242,7 +242,7 @@ impl<'de> Deserialize<'de> for Named {
 }
 
 #[test]
-fn names_mean_what_they_mean_where_the_event_is_declared() {
+fn names_resolve_where_the_event_is_declared() {
     let (r#type, r#fn, encoded, event, payload, name) = (1, 2, 3, 4, 5, 6);
     let raw = written(Named::Move { r#type, r#fn, encoded, event, payload, name });
     assert_eq!(tags(&raw), ["type:1"]);
@@ -254,7 +254,7 @@ fn names_mean_what_they_mean_where_the_event_is_declared() {
     assert_eq!(text(&raw), r#"{"order":2,"before":1}"#);
 }
 
-/// Names that serde uses in the code that it writes, and a type that is called like a parameter.
+/// Names that serde uses in its generated code, and a type with the name of a type parameter.
 #[derive(Debug, PartialEq, Event)]
 enum Short {
     #[event("d")]
@@ -282,7 +282,7 @@ fn serializer<Z: Serializer>(value: &S, serializer: Z) -> Result<Z::Ok, Z::Error
 }
 
 #[test]
-fn a_variant_can_be_called_what_serde_calls_its_own() {
+fn a_variant_may_have_a_name_that_serde_uses_itself() {
     written(Short::D { a: 1 });
     assert_eq!(text(&written(Short::S { value: 1, other: S(2) })), r#"{"value":"1","other":2}"#);
     written(Short::Field { field: 1 });
@@ -290,7 +290,7 @@ fn a_variant_can_be_called_what_serde_calls_its_own() {
     written(Short::A);
 }
 
-/// An event out of a macro: its types come in groups that are not written.
+/// A macro declares the event. Its types arrive in invisible token groups.
 macro_rules! declare {
     ($name:ident { $field:ident: $of:ty }) => {
         #[derive(Debug, PartialEq, Event)]
@@ -307,7 +307,7 @@ macro_rules! declare {
 declare!(Declaring { field: Option<u8> });
 
 #[test]
-fn an_event_can_come_out_of_a_macro() {
+fn a_macro_can_declare_an_event() {
     assert_eq!(tags(&written(Declaring::Declared { field: Some(3) })), ["field:3"]);
     assert!(tags(&written(Declaring::Declared { field: None })).is_empty());
 }

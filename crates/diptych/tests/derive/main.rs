@@ -1,4 +1,4 @@
-//! Tests of `#[derive(Event)]`: it writes what a person would write.
+//! Tests of `#[derive(Event)]`. The derive writes the code that a person would write.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod by_hand;
@@ -14,7 +14,7 @@ use diptych::{
     store::RawEvent,
 };
 
-/// The event in bytes, which is the same event when it is read, by a type that has it.
+/// Encodes the event. Asserts that its type declares it and decodes it to the same event.
 fn written<E: Event + PartialEq + Debug>(event: E) -> RawEvent {
     let raw = event.encode().unwrap();
     let known = E::types();
@@ -48,9 +48,9 @@ fn tags(raw: &RawEvent) -> Vec<&str> {
     raw.tags.iter().map(|tag| tag.as_str()).collect()
 }
 
-/// Each file is something that cannot be an event, beside what is said about it. After a change
-/// of what is said, `TRYBUILD=overwrite` writes that down; read the difference.
+/// Each file declares an invalid event, and a file beside it holds the expected error. After a
+/// change of an error, run with `TRYBUILD=overwrite` to update these files, and review the diff.
 #[test]
-fn what_cannot_be_an_event_is_said_where_it_stands() {
+fn an_invalid_event_is_a_compile_error_at_its_place() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

@@ -1,4 +1,4 @@
-//! Code that is written for others is not what their lints are about.
+//! The lints of a user do not fire on code that the derive generates.
 
 #![deny(warnings, deprecated, single_use_lifetimes, unused_qualifications)]
 #![deny(clippy::all, clippy::pedantic, clippy::nursery)]
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::written;
 
-/// An event with all that is written for one.
+/// A struct that makes the derive generate all its code for a struct.
 #[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
 #[event("loud", version = 2, codec = MessagePack)]
 struct Loud {
@@ -20,7 +20,7 @@ struct Loud {
     more: Vec<Option<String>>,
 }
 
-/// A struct that is no longer written, and stays in the log.
+/// A program no longer writes this struct, but its events stay in the log.
 #[deprecated = "nothing is as quiet"]
 #[allow(dead_code)]
 #[derive(Event, Serialize, Deserialize)]
@@ -30,25 +30,25 @@ struct Whisper {
     id: u8,
 }
 
-/// Events with all that is written for them.
+/// An enum that makes the derive generate all its code for an enum.
 #[derive(Clone, Debug, PartialEq, Eq, Event)]
 enum Noise {
-    /// Another.
+    /// An event of another type.
     Loud(Loud),
-    /// Its own.
+    /// An event of this enum.
     #[event("quiet")]
     Quiet {
         /// A tag.
         #[tag]
         id: Option<u8>,
-        /// A field that serde does not read.
+        /// A field that serde skips.
         #[serde(skip)]
         skipped: u8,
-        /// A field with functions before it.
+        /// A field with functions for serde.
         #[serde(with = "text", skip_serializing_if = "is_zero")]
         text: u64,
     },
-    /// What is no longer written, and stays in the log.
+    /// A program no longer writes this event, but it stays in the log.
     #[deprecated = "nothing is as loud"]
     #[event("silent")]
     Silent,
@@ -74,7 +74,7 @@ const fn is_zero(value: &u64) -> bool {
 }
 
 #[test]
-fn what_is_written_passes_every_lint() {
+fn generated_code_passes_every_lint() {
     written(Noise::Loud(Loud { id: 1, more: vec![None, Some(String::new())] }));
     written(Noise::Quiet { id: Some(1), skipped: 0, text: 1 });
 }

@@ -1,4 +1,5 @@
-//! Enums of enums: a union of what several modules declare, and a subset for who needs less.
+//! Enums of enums: a union of events that several modules declare, and a subset for a rule that
+//! needs less.
 
 use diptych::{Event, event::SchemaError};
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ struct Stock {
     pieces: u32,
 }
 
-/// What a rule over paid orders needs to know, and nothing else.
+/// Only the events that a rule over paid orders needs.
 #[derive(Debug, PartialEq, Event)]
 enum Paying {
     Payment(Payment),
@@ -55,7 +56,7 @@ enum Paying {
 const MADE: Payment = Payment::Made { order: 7, cents: 90 };
 
 #[test]
-fn a_union_has_the_events_of_all_at_any_depth() {
+fn a_union_has_the_events_of_its_members_at_any_depth() {
     let names: Vec<_> = Shop::types().iter().map(|known| known.name).collect();
     let expected =
         ["shop-closed", "order-placed", "payment-made", "payment-refused", "stock-counted"];
@@ -72,18 +73,18 @@ fn a_union_has_the_events_of_all_at_any_depth() {
 }
 
 #[test]
-fn a_subset_reads_its_events_and_says_what_is_none() {
+fn a_subset_reads_its_events_and_refuses_others() {
     let raw = written(Shop::Orders(Orders::Payment(MADE)));
     assert_eq!(read(&raw), Ok(Paying::Payment(MADE)));
 
     let raw = written(Orders::Placed { order: 7 });
     assert!(!Paying::has_type(&raw.event_type));
     let Err(SchemaError::UnknownType { event_type, version, wanted }) = read::<Paying>(&raw) else {
-        panic!("it has no such type");
+        panic!("the subset should refuse this type");
     };
     assert_eq!((event_type.as_str(), version), ("order-placed", 1));
     assert!(wanted.ends_with("Paying"), "{wanted}");
-    // A struct has one type, and says so as well.
+    // A struct has one type, and refuses other types too.
     let error = read::<Stock>(&json("order-placed", "{}")).unwrap_err();
     assert!(matches!(error, SchemaError::UnknownType { .. }), "{error}");
 }

@@ -1,5 +1,5 @@
-//! Events outlive the programs that wrote them: upcasters are applied wherever events are read,
-//! and what cannot be read is an error that says where, never a state that leaves it out.
+//! Events outlive the programs that wrote them. The app applies upcasters wherever it reads events.
+//! An unreadable event is an error that names its position. No state silently leaves it out.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn what_older_programs_wrote_is_read_as_of_today() {
+async fn events_of_older_programs_are_read_in_the_current_form() {
     let store = memory();
     store.write(Append::events(history()));
     for (boundary, is) in questions() {
@@ -40,7 +40,7 @@ async fn what_older_programs_wrote_is_read_as_of_today() {
 }
 
 #[tokio::test]
-async fn a_cached_state_takes_in_what_an_older_program_writes_now() {
+async fn a_cached_state_folds_new_events_of_an_older_program() {
     for (boundary, is) in questions() {
         let store = memory();
         let app = app(&store).await;
@@ -56,7 +56,7 @@ async fn a_cached_state_takes_in_what_an_older_program_writes_now() {
 }
 
 #[tokio::test]
-async fn a_snapshot_goes_on_with_what_an_older_program_wrote() {
+async fn a_state_from_a_snapshot_folds_events_of_an_older_program() {
     let options = SnapshotOptions { every_events: 1 };
     for (boundary, is) in questions() {
         for cut in 0..=history().len() {
@@ -78,8 +78,8 @@ async fn a_snapshot_goes_on_with_what_an_older_program_wrote() {
     }
 }
 
-/// A command of an older shape, in a program that knows its successors: what it writes is read
-/// as it will be later, also before it is on the disk.
+/// An event of an older shape, in a program that knows the newer shapes. The program reads it
+/// upcast, even before it is on the disk.
 #[derive(Clone, Debug)]
 struct Old(RawEvent);
 
@@ -99,7 +99,7 @@ impl Event for Old {
     }
 }
 
-/// A log that writes when it is told to.
+/// A log that writes only on `flush`.
 fn unwritten(seed: u64) -> Log {
     let disk = Arc::new(SimulatedDisk::new(seed));
     let background = Background::Inline;
@@ -107,10 +107,10 @@ fn unwritten(seed: u64) -> Log {
 }
 
 #[tokio::test]
-async fn what_is_not_synced_yet_is_upcast_too() {
+async fn unsynced_events_are_upcast_too() {
     let log = unwritten(1);
     let app = App::over(log.clone()).upcasters(upcasters()).start().await.unwrap();
-    // The first is published before anything can be known of it.
+    // The first event is published before the app sends further commands.
     let first = say::<Heard<Naming>, _>(&of(&[]), [named("First")]);
     let first = app.execute(first).submit().await;
     log.blocking().flush().unwrap();
@@ -122,10 +122,10 @@ async fn what_is_not_synced_yet_is_upcast_too() {
         answers.push(app.execute(say::<Heard<Today>, _>(&of(&[]), [event])).submit().await);
     }
     let head = log.blocking().stats().unwrap().head;
-    assert_eq!(head.get(), 1, "nothing of it is published");
+    assert_eq!(head.get(), 1, "the later events must not be published yet");
     let seven = of(&[]);
     let mut see = Box::pin(heard::<Naming>(&app, &seven));
-    // The answer rests on what is not synced: it is decided, and comes when that is.
+    // The answer rests on unsynced events. The app decides at once and answers after the sync.
     assert!(is_pending(&mut see));
     log.blocking().flush().unwrap();
     let known = ["Ann", "Eve"].map(named);
@@ -141,10 +141,10 @@ fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     std::pin::Pin::new(future).poll(&mut context).is_pending()
 }
 
-/// What a program writes itself comes to its states the same way as when it is read again, also
-/// where an upcaster knows of the type.
+/// A state sees an event of its own program in the same form as a later read of the log, even if an
+/// upcaster applies to the type.
 #[tokio::test]
-async fn a_programs_own_events_are_to_its_states_what_they_are_when_read() {
+async fn states_see_own_events_in_the_form_of_a_later_read() {
     let store = memory();
     let app = app(&store).await;
     for event in [opened("ann", "EUR", 1), named("Ann"), moved("Rome")] {
@@ -164,10 +164,10 @@ async fn a_programs_own_events_are_to_its_states_what_they_are_when_read() {
     assert_eq!(own.len(), 6, "{own:?}");
 }
 
-/// A type that was split and lives on: whoever asks for the other part is not troubled by events
-/// of its new version, which are none of its own.
+/// An upcaster splits version 1 of a type that still exists as version 2. A fold of only the other
+/// part is not affected by events of version 2, because it does not read them.
 #[tokio::test]
-async fn a_type_that_was_split_can_live_on() {
+async fn a_split_type_can_still_be_used() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     pub(crate) struct Slim {
         account: u64,
@@ -193,7 +193,7 @@ async fn a_type_that_was_split_can_live_on() {
         Whole::Named(Named { account: 7, name: "bob".to_owned() }),
     ];
     app.execute(say::<Heard<Part>, _>(&of(&[]), whole.clone())).await.unwrap();
-    // A boundary of the other part alone, of events that have both.
+    // The boundary selects only the other part, and the events include both parts.
     app.execute(say::<Heard<Whole>, _>(&of(&["customer-named"]), whole)).await.unwrap();
     for fresh in [false, true] {
         let app = match fresh {
@@ -210,16 +210,16 @@ async fn a_type_that_was_split_can_live_on() {
         let all = heard::<Whole>(&app, &of(&[])).await.unwrap();
         assert_eq!(positions(&all), "1 1 2 3 4 5", "{all:?}");
     }
-    // An older version without an upcaster might hold a name.
+    // A version 0 without an upcaster might hold a name, so the read fails.
     write_event(store.inner(), raw("account-opened", 0, &json!({ "account": 7 })));
     let error = heard::<Part>(&app, &of(&[])).await.unwrap_err();
     assert!(error.contains("account-opened version 0 is not a type of"), "{error}");
 }
 
-/// Two items that ask for different types under different tags: what an event becomes is given
-/// to the fold where type and tags are asked for together, as without upcasters.
+/// The boundary has two items with different types and different tags. The fold gets an upcast
+/// event only if one item matches both its type and its tags, as without upcasters.
 #[tokio::test]
-async fn what_an_event_becomes_is_wanted_with_its_tags() {
+async fn an_upcast_event_must_match_type_and_tags_of_one_item() {
     let store = memory();
     let app = app(&store).await;
     store.write(Append::events(history()));
@@ -242,7 +242,7 @@ async fn a_commit_of_an_old_name_conflicts() {
         let lines = heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap();
         assert!(lines.last().unwrap().starts_with(&receipt.last().to_string()), "{lines:?}");
     }
-    // What can become nothing that is asked for does not.
+    // An event that cannot become a selected type does not conflict.
     store.other_writes(Append::event(history().remove(5)));
     let before = app.stats().conflicts;
     told(&app, &of(&["customer-moved"]), [moved("Oslo")]).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_commit_of_an_old_name_conflicts() {
 }
 
 #[tokio::test]
-async fn what_was_missed_is_told_as_it_stands_in_the_log() {
+async fn a_conflict_reports_missed_events_in_their_stored_form() {
     let store = memory();
     let app = app(&store).await;
     let known = told(&app, &of(&[]), [moved("Oslo")]).await.unwrap();
@@ -268,7 +268,7 @@ async fn what_was_missed_is_told_as_it_stands_in_the_log() {
 }
 
 #[test]
-fn a_test_of_a_rule_reads_what_older_programs_wrote() {
+fn given_reads_events_of_older_programs() {
     let given = nothing_given().upcasters(upcasters());
     let given = history().into_iter().fold(given, |given, event| given.and_stored(event));
     let heard: Heard<Today> = given.state(of(&[]));
@@ -331,7 +331,7 @@ async fn a_log_of_the_first_release_gives_the_same_state_under_the_third() {
     for _ in 0..2 {
         assert_eq!(state::<Today>(third()).await, today);
     }
-    // It goes on with what it writes itself; the first release can no longer read all of it.
+    // The third release reads its own new event as well. The first release cannot read it.
     let app = third().start().await.unwrap();
     told(&app, &of(&[]), [opened("bob", "CHF", 2)]).await.unwrap();
     app.stop().await.unwrap();

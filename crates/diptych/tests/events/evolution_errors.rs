@@ -1,4 +1,4 @@
-//! Events that nobody can read, and upcasters that cannot be: an error that names it.
+//! Unreadable events and invalid upcasters give an error that names the event or the upcaster.
 
 use diptych::{
     App, CommandError, Event, ExecuteError, Filter, Memory, StartError, Tag, Upcasters,
@@ -19,20 +19,20 @@ async fn fails(store: &CountedStore, upcasters: Upcasters) -> SchemaError {
     let app = App::over(store.store()).upcasters(upcasters).start().await.unwrap();
     let head = store.inner().head().position();
     let error = told(&app, &of(&[]), [named("Ann")]).await.unwrap_err();
-    assert_eq!(store.inner().head().position(), head, "nothing is written");
+    assert_eq!(store.inner().head().position(), head, "the failed command must write nothing");
     let ExecuteError::Failed(CommandError::Fold(error)) = error else { panic!("{error}") };
     assert_eq!(error.position.get(), 2, "{error}");
     assert!(error.fold.contains("Heard"), "{error}");
     let FoldFailure::Schema(error) = error.cause else { panic!("{error}") };
-    // And again, as long as it is so.
+    // Another attempt fails too.
     heard::<Today>(&app, &of(&[])).await.unwrap_err();
-    // Whoever does not ask for it is not troubled.
+    // A boundary without the unreadable event is not affected.
     assert_eq!(heard::<Today>(&app, &of(&["customer-moved"])).await.unwrap(), [""; 0]);
     error
 }
 
 #[tokio::test]
-async fn a_version_that_nobody_knows_is_an_error_that_says_where() {
+async fn an_unknown_version_is_an_error_that_names_the_position() {
     for version in [0, 4, u32::MAX] {
         let store = memory();
         write_event(store.inner(), opened("ann", "EUR", 1).encode().unwrap());
@@ -44,13 +44,13 @@ async fn a_version_that_nobody_knows_is_an_error_that_says_where() {
 }
 
 #[tokio::test]
-async fn a_type_that_nobody_knows_is_not_even_read() {
+async fn an_unknown_type_is_not_read() {
     let store = memory();
     let app = app(&store).await;
     store.write(Append::events((0..100).map(|_| raw("stranger", 9, &json!({ "account": 7 })))));
     assert_eq!(heard::<Today>(&app, &of(&[])).await.unwrap(), [""; 0]);
     assert_eq!(store.events_read(), 0);
-    // Not by a boundary of everything either; and to name it is a mistake of the program.
+    // A boundary of everything does not read the type either. A boundary that names it is an error.
     assert_eq!(heard::<Today>(&app, &Filter::everything()).await.unwrap(), [""; 0]);
     assert_eq!(store.events_read(), 0);
     let stranger = Filter::tag(Tag::new("account", 7)).of_types(&["stranger"]);
@@ -65,13 +65,13 @@ async fn a_type_that_nobody_knows_is_not_even_read() {
     };
     assert_eq!(event_type, "stranger");
     assert_eq!(known, ["account-opened", "customer-moved", "customer-named"]);
-    // So it is by a name that was given up.
+    // A boundary with a former name is an error too.
     let old = Filter::tag(Tag::new("account", 7)).of_types(&["customer-relocated"]);
     look::<Heard<Today>>(&app, &old).await.unwrap_err();
 }
 
 #[tokio::test]
-async fn an_upcaster_that_does_not_do_its_work_is_named() {
+async fn the_error_names_an_upcaster_that_fails() {
     let (new, name) = (Upcasters::new, "account-opened");
     let list = |_: &EncodedEvent<'_>| Ok(b"[]".to_vec());
     let again = |_: &EncodedEvent<'_>| Ok(vec![Upcast::json("account-opened", 1, &1)?]);
@@ -93,7 +93,7 @@ async fn an_upcaster_that_does_not_do_its_work_is_named() {
 }
 
 #[tokio::test]
-async fn upcasters_that_contradict_each_other_do_not_start() {
+async fn an_app_with_contradictory_upcasters_does_not_start() {
     let contradictions: [(&str, Upcasters); 4] = [
         ("two upcasters", Upcasters::new().drop("a", 1).drop("a", 1)),
         ("renamed to b and to c", Upcasters::new().rename("a", "b").rename("a", "c")),
@@ -107,10 +107,10 @@ async fn upcasters_that_contradict_each_other_do_not_start() {
     }
 }
 
-/// An upcaster of the version that the program still writes, or of a name that a fold still asks
-/// for: what it wrote would be one thing to its cached states and another when it is read again.
+/// One upcaster applies to the version that the program still writes, the other to a name that a
+/// fold still reads. A cached state and a later read would see different forms of one event.
 #[tokio::test]
-async fn an_upcaster_of_what_is_current_is_refused() {
+async fn an_upcaster_of_a_current_version_or_name_is_refused() {
     let wrong = [
         upcasters().object("account-opened", 3, |_| Ok(())),
         upcasters().rename("customer-moved", "customer-gone"),
@@ -129,7 +129,7 @@ async fn an_upcaster_of_what_is_current_is_refused() {
     }
 }
 
-/// A fold of no events at all: no item of its filter has a type, which is not to be taken for
+/// The filter of a fold without event types has no type in any item. The app must not read that as
 /// every type.
 #[tokio::test]
 async fn a_fold_without_events_is_given_none() {

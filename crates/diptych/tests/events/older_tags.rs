@@ -1,4 +1,4 @@
-//! A tag that a type gets later is not on the events that were written before.
+//! An event type can gain a tag. Events written before that do not carry the tag.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use diptych_store::{Append, testing::WrappedStore};
 
 use crate::support::counted_store::{CountedStore, write_event};
 
-/// Version 1 had the tag `customer` alone, and the same fields but `referrer`.
+/// Version 1 had only the tag `customer`, and all these fields except `referrer`.
 #[derive(Clone, Debug, PartialEq, Event)]
 enum Customers {
     #[event("customer-registered", version = 2)]
@@ -58,7 +58,7 @@ impl Fold for Registered {
 #[error("the address is taken")]
 struct Taken;
 
-/// Registers a customer whose address no other has.
+/// Registers a customer unless another customer has the address.
 struct Register(u64, &'static str);
 
 impl Command for Register {
@@ -83,7 +83,7 @@ impl Command for Register {
     }
 }
 
-/// Asks by the tag that there always was.
+/// A command whose boundary uses a tag that version 1 has too.
 struct Leave(u64);
 
 impl Command for Leave {
@@ -113,12 +113,12 @@ fn over(store: &CountedStore) -> AppBuilder {
 async fn untagged(start: AppBuilder) -> diptych::event::MissingTag {
     match start.start().await {
         Err(StartError::MissingTag(untagged)) => untagged,
-        other => panic!("the start should tell of an event without a tag: {other:?}"),
+        other => panic!("the start should fail with a missing tag: {other:?}"),
     }
 }
 
-/// Version 2 of an event gained a tag, as the schema lock advised, with an upcaster. A rule over
-/// the tag did not see the older events, and registered an address twice.
+/// Regression: version 2 of an event gained a tag and an upcaster, as the schema lock advised. A
+/// rule over the tag did not see the older events, and registered an address twice.
 #[tokio::test]
 async fn an_app_whose_events_lack_a_tag_in_the_log_does_not_start() {
     let store = with([new(3), old(1)]);
@@ -149,12 +149,12 @@ async fn a_command_over_a_tag_that_older_events_lack_is_refused() {
         );
         assert!(error.to_string().contains("does not carry the tag email"), "{error}");
     }
-    // The older events carry the other tag.
+    // The older events carry the tag `customer`.
     app.execute(Leave(1)).await.unwrap();
     assert_eq!(app.head().get(), 2);
 }
 
-/// The store of the app has not shown the older event yet: another handle wrote it.
+/// Another handle wrote the older event, and the store of the app does not show it yet.
 #[tokio::test]
 async fn an_older_event_of_another_writer_is_found_before_the_first_command() {
     let log = Store::new(Memory::new());
@@ -167,7 +167,7 @@ async fn an_older_event_of_another_writer_is_found_before_the_first_command() {
 }
 
 #[tokio::test]
-async fn what_no_rule_needs_can_be_accepted() {
+async fn a_missing_tag_that_no_rule_needs_can_be_accepted() {
     let store = with([old(1)]);
     let accepting = |key: &str| over(&store).accept_untagged("customer-registered", key);
     untagged(accepting("customer").view::<Registered>()).await;
@@ -179,14 +179,14 @@ async fn what_no_rule_needs_can_be_accepted() {
 }
 
 #[tokio::test]
-async fn an_older_event_that_would_be_given_no_further_tag_today_lacks_none() {
-    // `referrer` is none in it, so that no rule could ask for it by that.
+async fn an_older_event_with_all_tags_of_today_lacks_none() {
+    // The older event has no referrer, so no rule over that tag misses it.
     let old = old(1).tag(Tag::new("email", "c1@example.org"));
     let store = with([old.clone(), new(2)]);
     let app = over(&store).view::<Registered>().start().await.unwrap();
     let taken = app.execute(Register(3, "c1@example.org")).await.unwrap_err();
     assert!(matches!(taken, ExecuteError::Rejected(Taken)));
-    // In another one it is not, and was not a tag then.
+    // This older event has another customer and a referrer, and carries the tag of neither.
     let payload = r#"{"customer":4,"email":"c1@example.org","referrer":1}"#;
     write_event(store.inner(), RawEvent { payload: payload.into(), ..old });
     let error = over(&store).view::<Registered>().start().await.map(drop).unwrap_err();
@@ -196,7 +196,7 @@ async fn an_older_event_that_would_be_given_no_further_tag_today_lacks_none() {
     assert_eq!((&*found.key, found.position.get()), ("referrer", 3));
 }
 
-/// Two releases ran at once: an older one wrote after the newer one had begun.
+/// Two releases ran at once, and the older one wrote after the newer one had started.
 #[tokio::test]
 async fn an_older_event_among_newer_ones_is_found() {
     let among = |at: u64| (0..400).map(move |n| if n / 40 == at { old(n) } else { new(n) });

@@ -1,5 +1,5 @@
-//! Events of types that the program has forgotten are told when it starts, not left out in
-//! silence.
+//! An app reports, when it starts, event types in the log that the program does not know. It does
+//! not skip them silently.
 
 use diptych::{
     App, AppBuilder, Event, Fold, Log, LogOptions, Memory, Query, Recorded, store::RawEvent,
@@ -62,7 +62,7 @@ fn moved(event_type: &'static str, to: &str) -> RawEvent {
     RawEvent::new(event_type, format!(r#"{{"to":"{to}"}}"#))
 }
 
-/// One event under the name of today, and one under a former one.
+/// Writes one event under a former name and one under the current name.
 fn filled(store: Store) -> Store {
     write(
         &store,
@@ -79,10 +79,10 @@ fn over(store: &Store) -> AppBuilder {
     App::over_store(store.clone()).view::<Places>()
 }
 
-/// A type was renamed and its upcaster forgotten: the view lacked the older events, and nothing
-/// said so.
+/// Regression: a type was renamed without an upcaster. The view lacked the older events, and no
+/// message reported it.
 #[tokio::test]
-async fn a_type_that_no_event_and_no_upcaster_takes_is_told_at_the_start() {
+async fn a_type_that_no_event_and_no_upcaster_reads_is_reported_at_the_start() {
     let (warnings, _listening) = Warnings::listen();
     let store = filled(Store::new(Memory::new()));
     let app = over(&store).start().await.unwrap();
@@ -92,7 +92,7 @@ async fn a_type_that_no_event_and_no_upcaster_takes_is_told_at_the_start() {
 
     let StartError::UnknownTypes { types } = over(&store).strict().start().await.unwrap_err()
     else {
-        panic!("it is another error");
+        panic!("the start should fail with the unknown types");
     };
     assert_eq!(types, ["customer-relocated"]);
 
@@ -105,7 +105,7 @@ async fn a_type_that_no_event_and_no_upcaster_takes_is_told_at_the_start() {
 }
 
 #[tokio::test]
-async fn events_that_commands_alone_use_are_declared() {
+async fn event_types_that_only_commands_use_must_be_declared() {
     let (warnings, _listening) = Warnings::listen();
     let store = Store::new(Memory::new());
     let app = App::over_store(store.clone()).start().await.unwrap();
@@ -120,7 +120,7 @@ async fn events_that_commands_alone_use_are_declared() {
 }
 
 #[tokio::test]
-async fn a_log_in_a_folder_tells_its_types_from_every_segment() {
+async fn a_log_in_a_folder_lists_the_types_of_every_segment() {
     let dir = tempfile::tempdir().unwrap();
     let options = || LogOptions { segment_bytes: 64 << 10, ..LogOptions::default() };
     let log = Log::open(dir.path(), options()).unwrap();
@@ -136,16 +136,16 @@ async fn a_log_in_a_folder_tells_its_types_from_every_segment() {
     log.close().unwrap();
     let start = App::open_with(dir.path(), options()).unwrap().view::<Places>().strict();
     let StartError::UnknownTypes { types } = start.start().await.unwrap_err() else {
-        panic!("it is another error");
+        panic!("the start should fail with the unknown types");
     };
     assert_eq!(types, expected[1..]);
     let text = StartError::UnknownTypes { types }.to_string();
     assert!(text.contains("former-15 and 24 more; if") && !text.contains("former-16"), "{text}");
 }
 
-/// The documented recipe for a new view beside a running app dropped its upcasters.
+/// Regression: the documented way to add a view beside a running app dropped the upcasters.
 #[tokio::test]
-async fn an_app_beside_another_begins_with_what_that_was_told() {
+async fn an_app_beside_another_inherits_its_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let store = App::open(dir.path()).unwrap().start().await.unwrap();
     filled(store.store().clone());
@@ -154,7 +154,7 @@ async fn an_app_beside_another_begins_with_what_that_was_told() {
     let app = app.events::<Greeted>().events::<Customers>().start().await.unwrap();
     let beside = app.beside().view::<Places>().start().await.unwrap();
     assert_eq!(*beside.query(Where).await.unwrap(), ["Rome", "Bern"]);
-    // It has no views of the other, and leaves it as it is.
+    // The apps do not share views. Stopping one app leaves the other app running.
     assert!(app.view::<Places>().is_err());
     assert!(beside.beside().start().await.unwrap().views().is_empty());
     beside.stop().await.unwrap();

@@ -1,4 +1,4 @@
-//! A value that an event holds is read as it was written, or is not written.
+//! A codec reads a value exactly as it was written, or refuses to write it.
 
 use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
@@ -23,11 +23,11 @@ fn comes_back<C: Codec, T: Serialize + DeserializeOwned + PartialEq + Debug>(val
     assert_eq!(again::<C, T>(&value), value);
 }
 
-/// Why it is not written.
+/// Asserts that the codec refuses the value, and returns the reason.
 #[track_caller]
 fn refused<C: Codec>(value: impl Serialize) -> String {
     let error = C::encode(&value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let error = error.expect_err("it is written");
+    let error = error.expect_err("the value should be refused");
     assert!(matches!(error, SchemaError::Encode { .. }), "{error}");
     error.to_string()
 }
@@ -67,14 +67,14 @@ enum Chain {
 }
 
 impl Chain {
-    /// A chain of `links`, of one kind, that is written as this many levels.
+    /// Builds a chain of one kind of link that is encoded as `levels` levels.
     fn of(levels: usize, per_link: usize, link: fn(Chain) -> Chain) -> Chain {
         (0..levels / per_link).fold(Chain::End, |chain, _| link(chain))
     }
 }
 
-/// The reader of JSON stops at a depth that its writer does not have: an event was written that no
-/// program could read again.
+/// Regression: the JSON reader has a depth limit, and the writer had none. A program could write an
+/// event that no program could read again.
 #[test]
 fn a_value_that_is_too_deep_to_be_read_is_not_written() {
     #[track_caller]
@@ -103,14 +103,14 @@ fn a_value_that_is_too_deep_to_be_read_is_not_written() {
         |chain| Chain::Named { next: Box::new(chain) },
     ];
     for link in links {
-        // The last link is one level more in no format: `End` is a text.
+        // `End` is encoded as a text, so it adds no level in either format.
         at_its_limit::<Json, _>(|levels| Chain::of(levels, 2, link));
         at_its_limit::<MessagePack, _>(|levels| Chain::of(levels, 2, link));
     }
 }
 
-/// An f64 in a JSON event was read one step beside what was written: 12 of 100 prices, so that a
-/// rule could reject the repeat of a command that it had carried out.
+/// Regression: of 100 prices in JSON events, 12 were read as the f64 next to the written one. A
+/// rule could then reject the repeat of a command that it had accepted.
 #[test]
 fn every_float_is_read_to_the_bit() {
     for cents in 0..100_000_u32 {
@@ -129,7 +129,7 @@ proptest! {
         let (double, single) = (f64::from_bits(bits), f32::from_bits(single));
         if double.is_finite() {
             prop_assert_eq!(again::<Json, f64>(&double).to_bits(), bits);
-            // So it is where serde keeps a value until it knows what it is.
+            // `flatten` makes serde buffer the value before it knows the type.
             let flat = Flat { rest: Line { price: double } };
             prop_assert_eq!(again::<Json, Flat>(&flat).rest.price.to_bits(), bits);
         }
@@ -146,7 +146,7 @@ struct Flat {
     rest: Line<f64>,
 }
 
-/// `Some(NaN)` and `Some(inf)` were written as `null`, and read as `None`.
+/// Regression: `Some(NaN)` and `Some(inf)` were written as `null`, and read as `None`.
 #[test]
 fn json_refuses_floats_that_it_has_no_number_for() {
     for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -166,7 +166,7 @@ fn json_refuses_floats_that_it_has_no_number_for() {
     }
 }
 
-/// `Some(None)` and `Some(())` were written as nothing, and read as `None`, by both codecs.
+/// Regression: both codecs wrote `Some(None)` and `Some(())` as null or nil, and read `None`.
 #[test]
 fn some_of_nothing_is_refused_at_any_depth() {
     fn both(value: impl Serialize) {
@@ -188,7 +188,7 @@ fn some_of_nothing_is_refused_at_any_depth() {
     comes_back::<Json, _>(order(Some(Some(1))));
     comes_back::<Json, _>(order(None::<Option<u8>>));
     comes_back::<MessagePack, _>(order(None::<Option<u8>>));
-    // Nothing is around a unit struct in JSON, and an empty list in MessagePack.
+    // A unit struct is null in JSON and an empty list in MessagePack.
     assert!(refused::<Json>(Some(Unit)).contains("Some(Unit)"));
     assert!(refused::<Json>(Some(PhantomData::<u8>)).contains("read back as None"));
     comes_back::<Json, _>(order(Unit));
@@ -196,7 +196,7 @@ fn some_of_nothing_is_refused_at_any_depth() {
 }
 
 #[test]
-fn a_refusal_says_where_the_value_stands() {
+fn a_refusal_names_the_path_of_the_value() {
     let nan = Some(f64::NAN);
     let mut order = order(Some(1.0));
     order.lines.push(Line { price: nan });
@@ -247,7 +247,7 @@ impl diptych::Command for Rate {
 }
 
 #[tokio::test]
-async fn a_command_whose_event_would_be_read_back_as_another_is_refused() {
+async fn a_command_with_an_event_that_cannot_be_read_back_is_refused() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let error = app.execute(Rate(f64::NAN)).await.unwrap_err();
     assert!(
@@ -260,8 +260,8 @@ async fn a_command_whose_event_would_be_read_back_as_another_is_refused() {
     assert_eq!(ratings, Ratings(vec![Some(4.5)]));
 }
 
-/// What `serde_json` serialises for a number under its feature `arbitrary_precision`, which any
-/// crate of a program can turn on.
+/// Serialises like a number of `serde_json` under its feature `arbitrary_precision`. Any crate of a
+/// program can turn that feature on.
 struct ExactNumber(&'static str);
 
 impl Serialize for ExactNumber {
@@ -273,7 +273,7 @@ impl Serialize for ExactNumber {
     }
 }
 
-/// With that feature MessagePack wrote an object where it writes a number without it.
+/// Regression: with `arbitrary_precision`, MessagePack wrote an object instead of a number.
 #[test]
 fn messagepack_writes_exact_json_numbers_as_numbers_or_not_at_all() {
     let packed = |value: &dyn Fn() -> Vec<u8>| value();
@@ -293,7 +293,7 @@ fn messagepack_writes_exact_json_numbers_as_numbers_or_not_at_all() {
         assert!(reason.contains("at lines[0].price: "), "{reason}");
         assert!(reason.contains(&format!("the JSON number {text}")), "{reason}");
     }
-    // JSON knows them, with the feature and without it.
+    // JSON can write a number with the feature and without it.
     Json::encode(&order(Some(serde_json::json!(1.1)))).unwrap();
 }
 
@@ -305,8 +305,8 @@ fn messagepack_refuses_json_that_is_kept_as_text() {
     assert_eq!(Json::encode(&Line { price: &raw }).unwrap(), br#"{"price":[1.10]}"#);
 }
 
-/// A request with a `serde_json::Value` had another digest once some crate turned on
-/// `arbitrary_precision`: keys that were used before would have been refused.
+/// Regression: a request with a `serde_json::Value` got another digest when a crate turned on
+/// `arbitrary_precision`. The app would have refused keys that were used before.
 #[test]
 fn exact_json_numbers_have_the_digests_of_plain_ones() {
     for (exact, plain) in [("7", digest(&7)), ("-7", digest(&-7)), ("1.5", digest(&1.5))] {
@@ -319,14 +319,14 @@ fn exact_json_numbers_have_the_digests_of_plain_ones() {
     }
 }
 
-/// MessagePack read a payload of JSON as its first byte: `123` as 49.
+/// Regression: MessagePack read only the first byte of a JSON payload, so `123` was read as 49.
 #[test]
 fn bytes_after_a_messagepack_value_are_an_error() {
     let error = MessagePack::decode::<u64>(b"123").unwrap_err().to_string();
     assert!(error.contains("there are bytes after the MessagePack value"), "{error}");
     let mut bytes = MessagePack::encode(&order(1)).unwrap();
     assert_eq!(MessagePack::decode::<Order<u8>>(&bytes).unwrap(), order(1));
-    // An array, a map and a text that are cut off were once taken for the end.
+    // Regression: the decoder took an array, a map or a text that was cut off for the end.
     for byte in [0, 0x80, 0xc0, 0xc1, 0xd9, 0xff, 0x91, 0x81, 0xdc, 0xa1] {
         bytes.push(byte);
         MessagePack::decode::<Order<u8>>(&bytes).unwrap_err();
@@ -335,8 +335,8 @@ fn bytes_after_a_messagepack_value_are_an_error() {
     Json::decode::<u64>(b"1 2").unwrap_err();
 }
 
-/// An upcaster that changed one field of an object wrote all others anew: digits were lost,
-/// `1.10` became `1.1`, and a number above 2^64 stopped the view.
+/// Regression: an upcaster that changed one field of an object rewrote all other fields. Digits
+/// were lost, `1.10` became `1.1`, and a number above 2^64 stopped the view.
 #[test]
 fn an_upcaster_keeps_what_it_does_not_touch_byte_for_byte() {
     const BEFORE: &str = concat!(
@@ -409,7 +409,7 @@ fn fields_of_an_object_are_changed_by_name() {
 }
 
 #[test]
-fn a_name_that_stands_twice_is_kept_and_cannot_be_touched() {
+fn a_duplicate_field_is_kept_and_cannot_be_changed() {
     let json = r#"{"a":1,"\u0061":2,"b":3}"#;
     let mut object = JsonObject::parse(json.as_bytes()).unwrap();
     object.insert("b", 4).unwrap();

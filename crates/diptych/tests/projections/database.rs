@@ -1,4 +1,4 @@
-//! The rules that all databases of projections share, over a database in memory.
+//! The rules that all databases of projections share, tested with a database in memory.
 
 use std::sync::Arc;
 
@@ -29,12 +29,12 @@ struct Contents {
     schema_count: i64,
 }
 
-/// A connection to a database in memory, with a projection.
+/// A connection of a projection to a database in memory.
 #[derive(Clone)]
 struct MemoryDatabase {
     contents: Arc<Mutex<Contents>>,
     version: u32,
-    /// The objects that the projection makes.
+    /// The objects that the projection creates.
     creates: Vec<SchemaObject>,
     checked: Option<CheckedSchema>,
     grouping: Grouping,
@@ -233,7 +233,7 @@ fn assert_moved(outcome: Result<(), TargetError>, expected: Option<Checkpoint>) 
     }
 }
 
-/// A database with the events 1 and 2.
+/// Returns a database that has applied the events 1 and 2.
 fn filled() -> (Arc<Mutex<Contents>>, MemoryDatabase) {
     let contents = Arc::default();
     let mut database = MemoryDatabase::new(&contents, 1);
@@ -346,7 +346,7 @@ fn a_database_with_checks_at_the_commit_gets_one_position_at_a_time() {
 }
 
 #[test]
-fn a_confirmation_finds_what_moved_or_is_gone() {
+fn a_confirmation_detects_a_moved_or_missing_checkpoint() {
     let (contents, mut database) = filled();
     database.confirm(Some(at(2))).unwrap();
     assert_moved(database.confirm(Some(at(1))), Some(at(2)));
@@ -369,10 +369,10 @@ fn work_that_runs_again_after_a_rollback_has_its_effect_once() {
     assert_eq!((database.numbers(), database.checkpoint().unwrap()), (vec![1], Some(at(1))));
 }
 
-/// The first batch after a database was replaced failed, and took the new tables with it. The
-/// schema counted as checked, so the next batch wrote to tables that did not exist.
+/// Regression: the first batch after the replacement of a database failed, and its rollback removed
+/// the new tables. The schema counted as checked, so the next batch wrote to missing tables.
 #[test]
-fn tables_that_were_rolled_back_with_a_batch_are_made_again() {
+fn tables_that_were_rolled_back_with_a_batch_are_created_again() {
     let contents = Arc::default();
     let mut database = MemoryDatabase::new(&contents, 1);
     database.refused = Some(1);
@@ -385,10 +385,10 @@ fn tables_that_were_rolled_back_with_a_batch_are_made_again() {
     assert_eq!((database.numbers(), contents.lock().objects.len()), (vec![1], 1));
 }
 
-/// A confirmation rolled back the tables that it had made for a database without rows. Readers of
-/// the report found no tables until the next event.
+/// Regression: a confirmation rolled back the tables that it had created in a database without
+/// rows. Readers of the projection found no tables until the next event.
 #[test]
-fn a_confirmation_makes_the_tables_of_a_database_that_was_replaced() {
+fn a_confirmation_creates_the_tables_of_a_replaced_database() {
     let contents = Arc::default();
     let mut database = MemoryDatabase::new(&contents, 1);
     assert_moved(database.confirm(Some(at(2))), None);

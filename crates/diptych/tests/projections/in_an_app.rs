@@ -1,4 +1,4 @@
-//! Projections as an app runs them, over a place in memory with troubles of its own.
+//! Projections that an app runs, over a target in memory that can fail.
 
 use std::{thread, time::Duration};
 
@@ -29,7 +29,7 @@ fn run(store: &Store, rows: &Rows, refresh: Refresh) -> (App, FollowerControl) {
     (app, projection)
 }
 
-/// With the events of these amounts, one in each commit.
+/// Returns a store with one event per amount, each in its own commit.
 fn store(ledger: &Hooked, amounts: impl IntoIterator<Item = i64>) -> Store {
     let store = Store::new(Memory::new());
     for amount in amounts {
@@ -42,7 +42,7 @@ fn caught_up(projection: &FollowerControl) -> u64 {
     block_on(projection.caught_up(LONG)).unwrap().get()
 }
 
-/// Waits for it to stop, and says where and why.
+/// Waits until the projection stops. Returns the position and the reason.
 #[track_caller]
 fn stopped(projection: &FollowerControl) -> (u64, String) {
     comes("its stop", || matches!(projection.status().state, FollowState::Stopped(_)));
@@ -54,7 +54,7 @@ fn stopped(projection: &FollowerControl) -> (u64, String) {
 }
 
 #[test]
-fn what_is_there_is_taken_in_by_pages_and_then_what_comes() {
+fn existing_events_are_applied_in_pages_and_new_events_as_they_come() {
     let (ledger, rows) = (Hooked::new(), Rows::default());
     let store = store(&ledger, 1..=5_000);
     let (app, projection) = run(&store, &rows, Refresh::Live);
@@ -71,14 +71,14 @@ fn what_is_there_is_taken_in_by_pages_and_then_what_comes() {
     comes("rest", || projection.status().state == FollowState::Live);
     assert_eq!(app.projections(), [projection.status()]);
     block_on(app.stop()).unwrap();
-    // Again: nothing is taken in twice.
+    // A second run applies no event twice.
     let (_app, projection) = run(&store, &rows, Refresh::Live);
     assert_eq!((caught_up(&projection), projection.status().events), (5_050, 0));
     assert_eq!(rows.amounts().len(), 5_050);
 }
 
 #[test]
-fn what_is_not_for_it_moves_the_checkpoint_only_now_and_then_and_at_the_end() {
+fn events_of_other_types_move_the_checkpoint_rarely_and_at_the_end() {
     for begins_with_one in [true, false] {
         let (ledger, rows) = (Hooked::new(), Rows::default());
         let store = store(&ledger, begins_with_one.then_some(7));
@@ -101,7 +101,7 @@ fn what_is_not_for_it_moves_the_checkpoint_only_now_and_then_and_at_the_end() {
         let stored = rows.0.lock().position().get();
         assert!(stored > first + 16_000, "{stored}");
         assert!(rows.0.lock().steps.len() <= 4, "{:?}", rows.0.lock().steps);
-        // Dropping does the same.
+        // Dropping the app stores the checkpoint as well.
         drop(app);
         assert_eq!(rows.0.lock().position().get(), first + 20_050);
         assert_eq!(rows.amounts().len() as u64, first);
@@ -109,7 +109,7 @@ fn what_is_not_for_it_moves_the_checkpoint_only_now_and_then_and_at_the_end() {
 }
 
 #[test]
-fn it_stands_before_an_event_that_it_refuses_and_goes_on_when_that_is_mended() {
+fn a_projection_stops_before_a_refused_event_and_resumes_after_a_fix() {
     for refused in [1, 2, 7, 10] {
         let (ledger, rows) = (Hooked::new(), Rows::default());
         rows.0.lock().refused = vec![refused];
@@ -127,7 +127,7 @@ fn it_stands_before_an_event_that_it_refuses_and_goes_on_when_that_is_mended() {
             let FollowState::Stopped(stopped) = status.state else { panic!() };
             stopped.to_string()
         });
-        // The neighbours and the writers.
+        // Views and commands are not affected.
         block_on(app.query(LookInMirror).strong().into_future()).unwrap();
         block_on(app.execute(bank::open("anna")).into_future()).unwrap();
 
@@ -140,7 +140,7 @@ fn it_stands_before_an_event_that_it_refuses_and_goes_on_when_that_is_mended() {
 }
 
 #[test]
-fn two_that_run_one_projection_take_in_everything_once() {
+fn several_runners_of_one_projection_apply_each_event_once() {
     let mut random = Random::new(5);
     for round in 0..10 {
         let (ledger, rows) = (Hooked::new(), Rows::default());
@@ -153,7 +153,8 @@ fn two_that_run_one_projection_take_in_everything_once() {
             write(&store, ledger.commit(&some));
             let projection = &runs[random.below(3) as usize].1;
             match random.below(30) {
-                // Only at first: later nobody would wait for all of it again.
+                // This rebuilds in every second round only, because each rebuild applies all events
+                // again.
                 0 if round % 2 == 0 => block_on(projection.rebuild()).unwrap(),
                 1 => drop(block_on(projection.pause())),
                 2 | 3 => drop(block_on(projection.resume())),
@@ -173,7 +174,7 @@ fn two_that_run_one_projection_take_in_everything_once() {
 }
 
 #[test]
-fn rows_that_are_not_of_this_log_are_left_alone_until_it_is_told_to_begin_anew() {
+fn rows_of_another_log_are_not_changed_before_a_rebuild() {
     let ledger = Hooked::new();
     let store = store(&ledger, 1..=5);
     let log = store.identity();
@@ -202,16 +203,16 @@ fn rows_that_are_not_of_this_log_are_left_alone_until_it_is_told_to_begin_anew()
 }
 
 #[test]
-fn a_place_that_was_replaced_while_it_ran_is_noticed() {
+fn a_target_that_is_replaced_during_a_run_is_noticed() {
     let (ledger, rows) = (Hooked::new(), Rows::default());
     let store = store(&ledger, 1..=5);
     let (_app, projection) = run(&store, &rows, Refresh::Live);
     caught_up(&projection);
-    // Somebody else emptied it.
+    // Another program empties the target.
     *rows.0.lock() = Place::default();
     write(&store, ledger.commit(&[6]));
     comes("all rows", || rows.amounts() == [1, 2, 3, 4, 5, 6]);
-    // Somebody else put another in its place.
+    // Another program stores the checkpoint of another log.
     let (log, position) = (LogIdentity::random(), Position::new(2));
     rows.0.lock().checkpoint = Some(Checkpoint { log, position, checksum: None });
     write(&store, ledger.commit(&[7]));
@@ -221,11 +222,11 @@ fn a_place_that_was_replaced_while_it_ran_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_away_is_tried_again_after_growing_waits() {
+async fn an_unavailable_target_is_retried_after_growing_waits() {
     for at_first in [true, false] {
         let (ledger, rows) = (Hooked::new(), Rows::default());
         let store = store(&ledger, 1..=5);
-        // The first call is the look at the checkpoint.
+        // The first call reads the checkpoint.
         let ready = if at_first { 0 } else { 1 };
         let trouble = [&[Trouble::None; 1][..ready], &[Trouble::Unavailable; 6]].concat();
         rows.next(&trouble);
@@ -240,7 +241,7 @@ async fn a_place_that_is_away_is_tried_again_after_growing_waits() {
             let now = rows.0.lock().calls;
             times.extend((calls..now).map(|_| began.elapsed()));
             calls = now;
-            // No faster than the other thread can follow.
+            // The real sleep lets the follower thread keep up with the paused clock.
             thread::sleep(Duration::from_millis(1));
             advance(Duration::from_millis(1)).await;
         }
@@ -248,7 +249,7 @@ async fn a_place_that_is_away_is_tried_again_after_growing_waits() {
         let least = [10, 20, 40, 80, 160].map(Duration::from_millis);
         assert!(waits.len() >= least.len(), "{times:?}");
         let is_enough = waits.iter().zip(least).all(|(wait, least)| {
-            // It may be seen a step later than it was.
+            // The test may observe a call some steps late.
             *wait + Duration::from_millis(3) >= least
         });
         assert!(is_enough, "{times:?}");
@@ -259,7 +260,7 @@ async fn a_place_that_is_away_is_tried_again_after_growing_waits() {
 }
 
 #[test]
-fn a_place_that_is_broken_or_panics_stops_it_until_it_is_mended() {
+fn a_broken_or_panicking_target_stops_the_projection_until_it_is_fixed() {
     let troubles =
         [(Trouble::Broken, "the place is broken"), (Trouble::Panics, "it panicked: the")];
     for (trouble, message) in troubles {
@@ -276,7 +277,7 @@ fn a_place_that_is_broken_or_panics_stops_it_until_it_is_mended() {
         let (at, reason) = stopped(&projection);
         assert!(at == 6 && reason.contains(message), "{reason}");
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
-        // Not even a reset does.
+        // A reset fails with the same error.
         rows.next(&[trouble]);
         let error = block_on(projection.rebuild()).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
@@ -288,7 +289,7 @@ fn a_place_that_is_broken_or_panics_stops_it_until_it_is_mended() {
 }
 
 #[test]
-fn a_reset_begins_anew_whatever_it_was_doing() {
+fn a_rebuild_starts_anew_in_any_state() {
     let (ledger, rows) = (Hooked::new(), Rows::default());
     let store = store(&ledger, 1..=5);
     let (_app, projection) = run(&store, &rows, Refresh::Live);
@@ -301,7 +302,7 @@ fn a_reset_begins_anew_whatever_it_was_doing() {
         assert_eq!(caught_up(&projection), 5);
         assert_eq!(rows.amounts(), [1, 2, 3, 4, 5]);
     }
-    // Who waits for a position that was there waits for it again.
+    // After a rebuild, `caught_up` waits again for a position that was reached before.
     block_on(projection.pause()).unwrap();
     rows.next(&[Trouble::None, Trouble::Unavailable, Trouble::Unavailable]);
     block_on(projection.rebuild()).unwrap();
@@ -311,7 +312,7 @@ fn a_reset_begins_anew_whatever_it_was_doing() {
 }
 
 #[test]
-fn a_paused_one_takes_one_event_at_a_time_or_says_why_not() {
+fn a_paused_projection_steps_one_event_or_reports_the_failure() {
     let (ledger, rows) = (Hooked::new(), Rows::default());
     let store = Store::new(Memory::new());
     let (_app, projection) = run(&store, &rows, Refresh::Live);
@@ -321,7 +322,7 @@ fn a_paused_one_takes_one_event_at_a_time_or_says_why_not() {
         write(&store, Append::events(vec![ledger.remark(); 3]));
         write(&store, ledger.commit(&[amount, amount * 10]));
     }
-    // A stall within a step was said to be one that took in an event, and ended the pause.
+    // Regression: a step with a stall was reported as an applied event, and it ended the pause.
     rows.next(&[Trouble::Unavailable]);
     let error = block_on(projection.step()).unwrap_err();
     assert!(matches!(&error, ControlError::Failed { .. }), "{error:?}");
@@ -333,7 +334,7 @@ fn a_paused_one_takes_one_event_at_a_time_or_says_why_not() {
         amounts.push(amount);
         assert_eq!((rows.amounts(), projection.status().position.get()), (amounts.clone(), at));
     }
-    // There is none, and that is no failure.
+    // A step without an event of the projection moves to the head and does not fail.
     write(&store, Append::event(ledger.remark()));
     assert_eq!(block_on(projection.step()).unwrap(), Position::new(16));
     assert_eq!(block_on(projection.step()).unwrap(), Position::new(16));
@@ -343,14 +344,14 @@ fn a_paused_one_takes_one_event_at_a_time_or_says_why_not() {
 }
 
 #[tokio::test]
-async fn it_is_as_fresh_as_its_refresh_says() {
+async fn the_refresh_option_decides_when_events_are_applied() {
     let (ledger, demanded, timed) = (Hooked::new(), Rows::default(), Rows::default());
     let store = store(&ledger, [1]);
     pause();
     let (_app, projection) = run(&store, &demanded, Refresh::OnDemand);
     let every = Refresh::Every(Duration::from_millis(40));
     let (_other, clocked) = run(&store, &timed, every);
-    // What is there at the start is taken in.
+    // Both projections apply the existing event at the start.
     comes("a row", || demanded.amounts() == [1] && timed.amounts() == [1]);
     comes("rest", || clocked.status().state == FollowState::Live);
     comes("rest", || projection.status().state == FollowState::Live);
@@ -362,7 +363,7 @@ async fn it_is_as_fresh_as_its_refresh_says() {
         assert_eq!((demanded.amounts(), timed.amounts()), (so_far.clone(), so_far.clone()));
         projection.refresh().await.unwrap();
         comes("a row", || demanded.amounts().len() as i64 == amount);
-        // It is told what time it is every 40 ms.
+        // The timed projection wakes every 40 ms.
         advance(Duration::from_millis(39)).await;
         assert_eq!(timed.amounts(), so_far);
         advance(Duration::from_millis(2)).await;
@@ -377,7 +378,7 @@ async fn it_is_as_fresh_as_its_refresh_says() {
 }
 
 #[test]
-fn what_a_command_wrote_is_waited_for() {
+fn a_projection_can_be_awaited_after_a_receipt() {
     let (ledger, rows) = (Hooked::new(), Rows::default());
     let store = Store::new(Memory::new());
     let (app, projection) = run(&store, &rows, Refresh::Live);
@@ -391,15 +392,15 @@ fn what_a_command_wrote_is_waited_for() {
     block_on(app.stop()).unwrap();
     assert_eq!(projection.status().state, FollowState::Closed);
     assert_eq!(block_on(projection.resume()), Err(ControlError::Closed));
-    // The rows have all that its own app saw, which may not be all that there is.
+    // The rows hold all events that the app saw. The log may hold later events.
     assert_eq!(block_on(projection.caught_up(LONG)), Err(WaitError::AppStopped));
     write(&store, ledger.commit(&[2]));
     assert_eq!(block_on(projection.caught_up(LONG)), Err(WaitError::AppStopped));
 }
 
-/// Reading is shared with views, so what a projection sees must not depend on where they are.
+/// Projections share reads with views. A projection must not depend on the position of a view.
 #[test]
-fn a_projection_beside_a_view_that_is_held_back_reads_for_itself() {
+fn a_projection_beside_a_paused_view_reads_for_itself() {
     let (ledger, rows) = (Hooked::new(), Rows::default());
     let store = Store::new(small(50, 100));
     let app = App::over_store(store.clone()).view::<Mirror>().projection(rows.clone());

@@ -1,4 +1,4 @@
-//! What all backends of projections share, over a place that is a vector.
+//! The rules that all projection targets share, tested with a vector as the target.
 
 use diptych::{
     Event, Metadata, Position, Recorded, Timestamp, Uuid,
@@ -13,7 +13,7 @@ struct Counted {
     number: u64,
 }
 
-/// Rows in memory, which refuse some numbers and stop working after some steps.
+/// Rows in memory. They refuse the numbers in `refused` and are unavailable at `fails_at_step`.
 #[derive(Default)]
 struct Rows {
     numbers: Vec<u64>,
@@ -78,12 +78,12 @@ fn at(log: LogIdentity, position: u64) -> Checkpoint {
     Checkpoint { log, position, checksum: Some(checksum(position)) }
 }
 
-/// That of the event at this position of some log.
+/// Returns a checksum for the event at this position.
 fn checksum(position: Position) -> EventChecksum {
     EventChecksum::from_u64(!position.get())
 }
 
-/// Takes in a batch of that log.
+/// Applies a batch to the rows.
 fn take_in(
     rows: &mut Rows,
     events: &[Recorded<Counted>],
@@ -98,7 +98,7 @@ fn batch() -> Vec<Recorded<Counted>> {
 }
 
 #[test]
-fn a_batch_is_one_step() {
+fn a_batch_is_applied_in_one_step() {
     let log = LogIdentity::random();
     let mut rows = Rows::default();
     assert_eq!(take_in(&mut rows, &batch(), None, at(log, 12)).unwrap(), at(log, 12));
@@ -106,9 +106,9 @@ fn a_batch_is_one_step() {
 }
 
 #[test]
-fn a_refused_batch_goes_up_to_just_before_the_event_that_is_refused() {
+fn a_refused_batch_is_applied_up_to_the_refused_event() {
     let log = LogIdentity::random();
-    // The number that is refused, where it stops, and what is there then.
+    // Each case has the refused number, the last applied position and the applied numbers.
     let cases: [(u64, u64, &[u64]); 4] =
         [(30, 2, &[]), (50, 4, &[30]), (51, 4, &[30]), (90, 8, &[30, 50, 51])];
     for (refused, upto, numbers) in cases {
@@ -127,7 +127,7 @@ fn a_refused_batch_goes_up_to_just_before_the_event_that_is_refused() {
 }
 
 #[test]
-fn an_event_that_is_refused_right_after_the_checkpoint_moves_nothing() {
+fn a_refused_event_right_after_the_checkpoint_moves_nothing() {
     let log = LogIdentity::random();
     for from in [None, Some(at(log, 4))] {
         let first = from.map_or(1, |from| from.position.get() + 1);
@@ -138,7 +138,7 @@ fn an_event_that_is_refused_right_after_the_checkpoint_moves_nothing() {
 }
 
 #[test]
-fn a_place_that_goes_away_on_the_way_says_how_far_it_came() {
+fn a_target_that_becomes_unavailable_reports_the_reached_checkpoint() {
     let log = LogIdentity::random();
     let mut rows = Rows { refused: vec![90], fails_at_step: Some(4), ..Rows::default() };
     let stopped = take_in(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
@@ -148,7 +148,7 @@ fn a_place_that_goes_away_on_the_way_says_how_far_it_came() {
 }
 
 #[test]
-fn what_somebody_else_moved_is_not_tried_again() {
+fn a_batch_is_not_retried_after_another_runner_moved_the_checkpoint() {
     let log = LogIdentity::random();
     let mut rows = Rows { checkpoint: Some(at(log, 1)), ..Rows::default() };
     let stopped = take_in(&mut rows, &batch(), None, at(log, 12)).unwrap_err();
@@ -157,7 +157,7 @@ fn what_somebody_else_moved_is_not_tried_again() {
 }
 
 #[test]
-fn another_log_another_epoch_and_a_position_above_the_head_are_told_apart() {
+fn another_log_another_epoch_and_a_position_above_the_head_are_distinguished() {
     let log = LogIdentity::random();
     let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
     let head = Position::new(10);
@@ -178,7 +178,7 @@ fn another_log_another_epoch_and_a_position_above_the_head_are_told_apart() {
 }
 
 #[test]
-fn a_checkpoint_is_of_the_event_at_its_position() {
+fn a_checkpoint_must_match_the_event_at_its_position() {
     let log = LogIdentity::random();
     let (here, head) = (at(log, 3), Position::new(10));
     assert_eq!(check(Some(here), log, head, here.checksum), Ok(Position::new(3)));
@@ -189,7 +189,7 @@ fn a_checkpoint_is_of_the_event_at_its_position() {
         assert!(text.contains("of a history that the log no longer has"), "{text}");
         assert!(text.contains("rebuild the projection"), "{text}");
     }
-    // What an older program stored says nothing of the event.
+    // A checkpoint of an older program has no checksum, so any event matches it.
     let unbound = Checkpoint { checksum: None, ..here };
     assert_eq!(check(Some(unbound), log, head, here.checksum), Ok(Position::new(3)));
 }

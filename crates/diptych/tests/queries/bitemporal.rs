@@ -1,4 +1,5 @@
-//! What did we know on day X about day Y: held against an oracle that sorts and filters a list.
+//! Bitemporal queries: the knowledge of day X about day Y. An oracle that sorts and filters a list
+//! gives the expected answers.
 
 use diptych::{
     App, Memory, Point, Position, Timestamp,
@@ -12,15 +13,15 @@ use crate::support::journal::{
 
 const SEEDS: u64 = 1_000;
 const ACCOUNTS: u64 = 3;
-/// Few instants, so that many things happen at the same one.
+/// A small range, so that many events have the same instant.
 const INSTANTS: std::ops::Range<i64> = 0..12;
 
 fn instant(rng: &mut Rng) -> Timestamp {
     micros(rng.i64(INSTANTS))
 }
 
-/// Events recorded one after another, some of them at the same instant; many are told late, some
-/// before they are so.
+/// Returns random events in order of recording. Some have the same recording instant. Many are
+/// recorded after they occurred, and some before.
 fn log(rng: &mut Rng) -> Vec<Entry> {
     let mut recorded: Vec<_> = (0..rng.u64(0..40)).map(|_| instant(rng)).collect();
     recorded.sort_unstable();
@@ -56,7 +57,7 @@ fn point(when: When) -> Point {
     point
 }
 
-/// An app over a log with these events, whose batches are small.
+/// Starts an app over a log with these events. The read batches are small.
 async fn app(rng: &mut Rng, log: &[Entry]) -> App {
     let mut limits = Limits::default();
     limits.batch_events = rng.usize(1..8);
@@ -102,7 +103,7 @@ async fn check(seed: u64) {
 }
 
 #[tokio::test]
-async fn what_was_known_on_one_day_about_another() {
+async fn bitemporal_answers_equal_those_of_the_oracle() {
     let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = first.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
     println!("seeds {seeds:?}: SEED=n for one of them");
@@ -111,9 +112,10 @@ async fn what_was_known_on_one_day_about_another() {
     }
 }
 
-/// One difference between two answers at two points, each by itself or folded on.
+/// `diff` returns the answers at both points, whether it folds each alone or the second from the
+/// first.
 #[tokio::test]
-async fn differences_are_those_of_the_two_answers() {
+async fn a_diff_holds_the_answers_at_both_points() {
     for seed in 0..200 {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
@@ -133,7 +135,7 @@ async fn differences_are_those_of_the_two_answers() {
     }
 }
 
-/// The history of a range is every answer that there was in it, and none twice in a row.
+/// The history of a range holds each answer within it, without equal neighbours.
 #[tokio::test]
 async fn a_history_has_each_changed_answer() {
     for seed in 0..200 {

@@ -1,5 +1,5 @@
-//! How fresh an answer is: each guarantee with a view that is held back, and each beside the same
-//! question without it.
+//! Freshness of answers. Each test queries a paused view with a guarantee, and with the same query
+//! without the guarantee.
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +56,7 @@ impl Query for Balance {
     }
 }
 
-/// Two replicas of one view: `slow` stands still with an account of 0.
+/// Two replicas of one view. The view of `slow` is paused after the opening of an account.
 struct Replicas {
     fast: App,
     slow: App,
@@ -81,7 +81,7 @@ impl Replicas {
     }
 }
 
-/// What it is if it is ready.
+/// Polls the future once and returns its output if it is ready.
 fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
         std::task::Poll::Ready(answer) => Some(answer),
@@ -91,11 +91,11 @@ fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
 
 #[track_caller]
 fn at_once<T>(future: impl IntoFuture<Output = Result<T, QueryError>>) -> T {
-    poll(pin!(future.into_future())).expect("it should not have to wait").unwrap()
+    poll(pin!(future.into_future())).expect("the query should not wait").unwrap()
 }
 
 #[tokio::test]
-async fn eventual_is_the_old_value_at_once_and_the_same_everywhere_in_the_end() {
+async fn eventual_answers_at_once_and_replicas_converge() {
     let replicas = replicas().await;
     let Replicas { fast, slow, view } = &replicas;
     replicas.deposit().await;
@@ -110,20 +110,20 @@ async fn eventual_is_the_old_value_at_once_and_the_same_everywhere_in_the_end() 
 }
 
 #[tokio::test]
-async fn own_writes_are_waited_for_and_come_when_they_are_there() {
+async fn a_query_after_a_receipt_waits_for_its_position() {
     let replicas = replicas().await;
     let Replicas { slow, view, .. } = &replicas;
     let receipt = replicas.deposit().await;
     let mut asked = pin!(slow.query(Balance("anna")).after(&receipt).into_future());
     assert!(poll(asked.as_mut()).is_none());
-    // Without the receipt nothing is waited for.
+    // A query without the receipt does not wait.
     assert_eq!(*at_once(slow.query(Balance("anna"))), Some(0));
     let (answer, step) = tokio::join!(asked, view.step());
     assert_eq!((answer.unwrap().value, step.unwrap()), (Some(5), receipt.last()));
 }
 
 #[tokio::test]
-async fn what_does_not_come_in_time_is_said_with_both_numbers() {
+async fn a_timeout_reports_the_required_and_the_reached_position() {
     let replicas = replicas().await;
     let Replicas { slow, .. } = &replicas;
     for _ in 0..3 {
@@ -152,7 +152,7 @@ async fn what_does_not_come_in_time_is_said_with_both_numbers() {
 }
 
 #[tokio::test]
-async fn a_session_sees_what_it_wrote_and_another_inherits_nothing() {
+async fn a_session_sees_its_own_writes_and_not_those_of_another() {
     let replicas = replicas().await;
     let Replicas { fast, slow, view } = &replicas;
     let (session, other) = (slow.session(), slow.session());
@@ -166,7 +166,7 @@ async fn a_session_sees_what_it_wrote_and_another_inherits_nothing() {
     ];
     let mut asks = asks.map(|ask| Box::pin(ask.into_future()));
     assert!(asks.iter_mut().all(|ask| poll(ask.as_mut()).is_none()));
-    // What it wrote is not what it saw.
+    // `monotonic` covers the reads of the session, not its writes.
     assert_eq!(*at_once(slow.query(Balance("anna")).monotonic(&session)), Some(0));
     assert_eq!(*at_once(slow.query(Balance("anna")).session(&other)), Some(0));
     assert_eq!((other.seen().get(), other.written().get()), (1, 0));
@@ -187,14 +187,14 @@ async fn monotonic_reads_never_go_back_to_a_slower_replica() {
     assert_eq!((*seen, session.seen().get(), session.written().get()), (Some(5), 2, 0));
     let mut asked = pin!(slow.query(Balance("anna")).monotonic(&session).into_future());
     assert!(poll(asked.as_mut()).is_none());
-    // Own writes there are none.
+    // The session has written nothing, so `own_writes` does not wait.
     assert_eq!(*at_once(slow.query(Balance("anna")).own_writes(&session)), Some(0));
     view.resume().await.unwrap();
     assert_eq!(*asked.await.unwrap(), Some(5));
 }
 
 #[tokio::test]
-async fn who_was_told_sees_it_and_writes_after_it() {
+async fn a_session_token_orders_reads_and_writes_of_its_receiver() {
     let replicas = replicas().await;
     let Replicas { fast, slow, view } = &replicas;
     let anna = fast.session();
@@ -208,10 +208,10 @@ async fn who_was_told_sees_it_and_writes_after_it() {
     assert_eq!((ben.written(), ben.seen()), (anna.written(), anna.seen()));
     let mut also_asked = pin!(slow.query(Balance("anna")).session(&ben).into_future());
     assert!(poll(also_asked.as_mut()).is_none());
-    // Who was not told is answered as ever.
+    // A session without the token does not wait.
     assert_eq!(*at_once(slow.query(Balance("anna")).session(&slow.session())), Some(0));
 
-    // Nothing has to come for that: a decision knows all there is.
+    // Commands do not wait for the view, because a decision reads up to the head of the log.
     let by_token = slow.execute(withdraw("anna", 3)).token(&token).await.unwrap();
     let by_receipt = slow.execute(withdraw("anna", 1)).after(&told).await.unwrap();
     let in_session = slow.execute(withdraw("anna", 1)).session(&ben).await.unwrap();
@@ -228,7 +228,7 @@ async fn who_was_told_sees_it_and_writes_after_it() {
 }
 
 #[tokio::test]
-async fn strong_is_everything_that_was_acknowledged_by_anybody() {
+async fn strong_includes_every_acknowledged_event_of_any_writer() {
     let replicas = replicas().await;
     let Replicas { slow, view, .. } = &replicas;
     assert_eq!(*at_once(slow.query(Balance("anna")).strong()), Some(0));
@@ -236,7 +236,7 @@ async fn strong_is_everything_that_was_acknowledged_by_anybody() {
     replicas.deposit().await;
     let mut asked = pin!(unpolled.into_future());
     assert!(poll(asked.as_mut()).is_none());
-    // What comes after it was first polled need not be in.
+    // The answer need not include an event that is written after the first poll.
     replicas.deposit().await;
     view.step().await.unwrap();
     assert_eq!(poll(asked).unwrap().unwrap().value, Some(5));
@@ -247,12 +247,12 @@ async fn strong_is_everything_that_was_acknowledged_by_anybody() {
 }
 
 #[tokio::test]
-async fn at_most_so_old_is_the_time_since_it_was_known_to_be_whole() {
+async fn at_most_limits_the_time_since_the_view_was_known_to_be_current() {
     let replicas = replicas().await;
     let Replicas { slow, view, .. } = &replicas;
     let at_most = |age| slow.query(Balance("anna")).at_most(Duration::from_secs(age));
     pause();
-    // It is at the head, however long ago that was found.
+    // The view is at the head, so its answer is current, however long ago it got there.
     advance(Duration::from_secs(100)).await;
     assert_eq!(*at_once(at_most(0)), Some(0));
     resume();
@@ -263,7 +263,7 @@ async fn at_most_so_old_is_the_time_since_it_was_known_to_be_whole() {
     advance(Duration::from_secs(4)).await;
     let mut asked = pin!(at_most(10).into_future());
     assert!(poll(asked.as_mut()).is_none());
-    // The lower one counts, and what else is asked for.
+    // The lower of two limits applies. Other guarantees apply as well.
     assert!(poll(pin!(at_most(1_000).at_most(Duration::ZERO).into_future())).is_none());
     assert!(poll(pin!(at_most(1_000).strong().into_future())).is_none());
     assert_eq!(*at_once(at_most(1_000)), Some(0));
@@ -273,7 +273,7 @@ async fn at_most_so_old_is_the_time_since_it_was_known_to_be_whole() {
 }
 
 #[tokio::test]
-async fn a_session_notes_what_commands_did_however_they_were_sent() {
+async fn a_session_records_commands_however_they_are_sent() {
     let app = App::over(Memory::new()).view::<Balances>().start().await.unwrap();
     let session = app.session();
     let known = |session: &Session| (session.written().get(), session.seen().get());
@@ -286,7 +286,7 @@ async fn a_session_notes_what_commands_did_however_they_were_sent() {
     pending.await.unwrap();
     assert_eq!(known(&session), (3, 0));
 
-    // What wrote nothing tells what was there.
+    // A command that writes nothing records the position that its decision has seen.
     let empty = app.execute(deposit("anna", 0)).session(&session).await.unwrap();
     assert_eq!((known(&session), empty.is_empty()), ((3, 3), true));
     let other = app.session();
@@ -300,16 +300,17 @@ async fn a_session_notes_what_commands_did_however_they_were_sent() {
     assert!(matches!(rejected, Err(ExecuteError::Rejected(_))), "{rejected:?}");
     assert_eq!(known(&other), (0, 3));
 
-    // The second one of a key is where the first one was.
+    // The second command with a key gets the receipt of the first, and its session records it.
     let (first, second) = (app.session(), app.session());
     let keyed = |session| app.execute(deposit("anna", 1)).key("k").session(session);
     let receipts = [keyed(&first).await.unwrap(), keyed(&second).await.unwrap()];
     assert_eq!((receipts[0], known(&first), known(&second)), (receipts[1], (4, 0), (4, 0)));
 }
 
-/// After a rejection the same user was told by a slower view that there is nothing to reject.
+/// Regression: after a rejection, a slower view answered the same user from a state without the
+/// reason of the rejection.
 #[tokio::test]
-async fn what_a_rejection_told_is_not_taken_back() {
+async fn a_session_query_waits_for_the_state_behind_a_rejection() {
     let Replicas { fast, slow, .. } = replicas().await;
     fast.execute(bank::open("ben")).await.unwrap();
     let session = slow.session();
@@ -320,13 +321,13 @@ async fn what_a_rejection_told_is_not_taken_back() {
 }
 
 #[tokio::test]
-async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
+async fn tokens_of_another_log_or_epoch_or_above_the_head_are_refused() {
     let app = App::over(Memory::new()).view::<Balances>().start().await.unwrap();
     let [session, stranger] = [app.session(), replicas().await.fast.session()];
     app.execute(bank::open("anna")).session(&session).await.unwrap();
     let Replicas { fast: there, .. } = replicas().await;
     let foreign = there.execute(bank::open("eve")).session(&stranger).await;
-    // A session of yet another log is refused before anything is done.
+    // A command with the session of another log is refused before anything is written.
     assert!(matches!(
         foreign,
         Err(ExecuteError::Failed(CommandError::Token(TokenError::OtherLog { .. })))
@@ -354,7 +355,8 @@ async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
     );
     assert_eq!(app.head(), Position::new(1));
 
-    // The same log after a backup was restored, and before it was written to.
+    // `restored` is this log with the next epoch, as after a restored backup. `behind` is this log
+    // without any events.
     let log = app.identity();
     let restored = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
     let known = session.token().await.unwrap();
@@ -370,7 +372,7 @@ async fn tokens_that_make_no_sense_are_refused_wherever_they_are_given() {
 }
 
 #[tokio::test]
-async fn session_tokens_are_text_that_nothing_else_is() {
+async fn a_session_token_parses_only_from_its_own_text() {
     let replicas = replicas().await;
     let session = replicas.fast.session();
     let nothing = session.token().await.unwrap();

@@ -1,5 +1,5 @@
-//! Folds of the past run on threads of their own, of which there are few: commands and queries of
-//! now go on beside them, however many ask.
+//! Folds of the past run on a few threads of their own. Commands and live queries go on meanwhile,
+//! however many callers ask for the past.
 
 use std::{
     collections::BTreeSet,
@@ -28,16 +28,16 @@ use crate::support::{
     manual_sync::Held,
 };
 
-/// Nothing here takes as long as this, unless the rule is broken.
+/// A time limit that a test exceeds only if its rule is broken.
 const LONG: Duration = Duration::from_secs(10);
-/// One page of the past.
+/// The number of events in one page of a past fold.
 const PAGE_EVENTS: u64 = 1_024;
 
-/// Where a fold waits until a test lets it go on.
+/// A gate at which a fold waits until a test opens it.
 struct Gate {
     is_open: Mutex<bool>,
     opened: Condvar,
-    /// Events that came to it.
+    /// The number of events that reached the gate.
     came: AtomicU64,
 }
 
@@ -51,13 +51,13 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    /// As a fold that takes long: it keeps its thread.
+    /// Blocks the thread until the gate is open, like a long fold.
     fn pass(&self) {
         self.came.fetch_add(1, Ordering::SeqCst);
         let mut is_open = self.is_open.lock();
         while !*is_open {
             let waited = self.opened.wait_for(&mut is_open, LONG);
-            assert!(!waited.timed_out(), "the gate was not opened while the past was folded");
+            assert!(!waited.timed_out(), "the test did not open the gate during the fold");
         }
     }
 }
@@ -65,7 +65,7 @@ impl Gate {
 static BESIDE: Gate = Gate::new();
 static DROPPED: Gate = Gate::new();
 
-/// A view that the app does not keep, whose fold waits at a gate for each event.
+/// Declares a view that the app does not hold. Its fold waits at a gate for each event.
 macro_rules! slow_view {
     ($view:ident, $question:ident, $gate:ident) => {
         #[derive(Clone, Default)]
@@ -100,7 +100,7 @@ fn one_at_a_time(builder: AppBuilder, waiting: usize) -> AppBuilder {
     builder.past_folds(NonZeroUsize::MIN).past_waiting(waiting)
 }
 
-/// A store whose first read is never answered, if it is told so; and how many reads there were.
+/// Counts the reads of a store. A test can make the next read hang for ever.
 struct Reads {
     reads: watch::Sender<usize>,
     is_held: Arc<AtomicBool>,
@@ -124,7 +124,7 @@ impl Reads {
         (store, reads)
     }
 
-    /// The next read is never answered.
+    /// Makes the next read hang for ever and resets the count.
     fn hold_next(&self) {
         self.reads.send_replace(0);
         self.is_held.store(true, Ordering::SeqCst);
@@ -141,18 +141,18 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Polls it once, and it has to wait.
+/// Polls the future once and asserts that it is pending.
 #[track_caller]
 fn waits<F: Future + Unpin>(future: &mut F) {
-    assert!(poll(future).is_pending(), "it should wait");
+    assert!(poll(future).is_pending(), "the future should be pending");
 }
 
-/// A question about the past was folded on the caller's task, a page of 1,024 events at a time. So
-/// 64 strangers who asked without a key took all threads of the runtime in turns, and commands
-/// came through 70 times more slowly. Here a fold keeps its thread until a command and a query of
-/// now were answered on the only thread of the runtime.
+/// Regression: a query of the past was folded on the task of its caller, in pages of 1,024 events.
+/// 64 callers without a key took all threads of the runtime in turns, and commands became 70 times
+/// slower. Here a fold keeps its thread until the only thread of the runtime has answered a command
+/// and a live query.
 #[tokio::test]
-async fn commands_and_queries_of_now_go_on_while_the_past_is_folded() {
+async fn commands_and_live_queries_go_on_while_the_past_is_folded() {
     let app = App::over(Memory::new()).view::<Journal>().start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
     let (looked, ()) = tokio::join!(app.query(HowManyBeside).as_of(Position::new(3)), async {
@@ -168,7 +168,7 @@ async fn commands_and_queries_of_now_go_on_while_the_past_is_folded() {
 }
 
 #[tokio::test]
-async fn one_more_than_may_wait_is_told_that_it_is_busy() {
+async fn a_query_beyond_the_waiting_limit_gets_busy() {
     let (store, reads) = Reads::of(Store::new(Memory::new()));
     let app = one_at_a_time(App::over(store), 1).start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
@@ -183,7 +183,7 @@ async fn one_more_than_may_wait_is_told_that_it_is_busy() {
 
     let busy = QueryError::Busy { folds: 1, waiting: 1 };
     let third = tokio::time::timeout(LONG, app.query(Whole).as_of(at).into_future());
-    assert_eq!(third.await.expect("it waits").unwrap_err(), busy);
+    assert_eq!(third.await.expect("the query waits").unwrap_err(), busy);
     assert_eq!(app.query(Lines(0)).occurred_before(Timestamp::now()).await.unwrap_err(), busy);
     assert_eq!(app.diff(Whole, Position::START, at).await.unwrap_err(), busy);
     assert_eq!(app.explain(Whole).await.unwrap_err(), busy);
@@ -195,12 +195,12 @@ async fn one_more_than_may_wait_is_told_that_it_is_busy() {
 
     drop(first);
     assert_eq!(second.await.unwrap().cost.events, 2);
-    // It was not begun, so it begins now.
+    // The refused history had not begun, so it starts now at its first position.
     assert_eq!(history.next().await.unwrap().unwrap().position, Position::START);
 }
 
 #[tokio::test]
-async fn an_answer_of_the_view_in_memory_waits_for_no_fold() {
+async fn an_answer_from_the_view_in_memory_waits_for_no_fold() {
     let (store, reads) = Reads::of(Store::new(Memory::new()));
     let app = one_at_a_time(App::over(store).view::<Journal>(), 0).start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
@@ -215,9 +215,9 @@ async fn an_answer_of_the_view_in_memory_waits_for_no_fold() {
     assert_eq!(busy, QueryError::Busy { folds: 1, waiting: 0 });
 }
 
-/// The slot is free before the answer is told, so the next question is not refused by chance.
+/// A fold frees its slot before the caller gets the answer, so the next query is never refused.
 #[tokio::test]
-async fn one_question_after_another_needs_no_room_to_wait() {
+async fn sequential_queries_need_no_waiting_slot() {
     let app = one_at_a_time(App::over(Memory::new()), 0).start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
     for _ in 0..1_000 {
@@ -226,13 +226,13 @@ async fn one_question_after_another_needs_no_room_to_wait() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_makes_room_for_the_next() {
+async fn a_dropped_query_frees_its_slot_for_the_next() {
     let (store, reads) = Reads::of(Store::new(Memory::new()));
     let app = one_at_a_time(App::over(store), 2).start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
     let at = Position::new(2);
     reads.hold_next();
-    // Its read is never answered.
+    // The read of this query hangs for ever.
     let mut gone = app.query(Whole).as_of(at).into_future();
     waits(&mut gone);
     reads.begun().await;
@@ -258,7 +258,7 @@ async fn a_fold_without_a_caller_ends_within_a_page() {
     }
     drop(gone);
     DROPPED.open();
-    // There is one thread, so the other fold has ended when this is answered.
+    // The app has one fold thread, so the dropped fold has ended when this query is answered.
     assert_eq!(app.query(Whole).as_of(Position::new(1)).await.unwrap().cost.events, 1);
     assert_eq!(DROPPED.came.load(Ordering::SeqCst), PAGE_EVENTS);
 }
@@ -275,16 +275,16 @@ async fn stopping_the_app_ends_folds_of_the_past() {
     reads.begun().await;
     let mut queued = app.query(Whole).as_of(at).into_future();
     waits(&mut queued);
-    tokio::time::timeout(LONG, app.clone().stop()).await.expect("it waits").unwrap();
+    tokio::time::timeout(LONG, app.clone().stop()).await.expect("the stop hangs").unwrap();
     assert_eq!(runs.await.unwrap_err(), QueryError::AppStopped);
     assert_eq!(queued.await.unwrap_err(), QueryError::AppStopped);
     assert_eq!(app.query(Whole).as_of(at).await.unwrap_err(), QueryError::AppStopped);
     assert_eq!(app.explain(Whole).await.unwrap_err(), QueryError::AppStopped);
 }
 
-/// The threads read the log: nothing of them is left when the app is gone.
+/// The fold threads read the log. They release it before the drop of the app returns.
 #[tokio::test]
-async fn a_log_is_free_once_the_app_is_gone_whatever_was_folded() {
+async fn dropping_the_app_releases_the_log_during_a_fold() {
     let disk = Arc::new(SimulatedDisk::new(1));
     let open = || Log::open("/log", LogOptions { disk: disk.clone(), ..LogOptions::default() });
     for _ in 0..20 {
@@ -299,7 +299,7 @@ async fn a_log_is_free_once_the_app_is_gone_whatever_was_folded() {
 }
 
 #[tokio::test]
-async fn a_store_that_panics_is_the_error_of_its_query_alone() {
+async fn a_panic_of_the_store_fails_only_its_query() {
     let is_broken = Arc::new(AtomicBool::new(false));
     let breaks = is_broken.clone();
     let store = WrappedStore::new(Memory::new()).before(move |call| {
@@ -317,12 +317,12 @@ async fn a_store_that_panics_is_the_error_of_its_query_alone() {
     assert_eq!(app.query(Whole).as_of(Position::new(2)).await.unwrap().cost.events, 2);
 }
 
-/// A history works out what comes next on a thread, and a caller that does not wait for it finds
-/// it there the next time.
+/// A history computes its next answer on a fold thread. A caller that drops the future gets that
+/// answer from the next call.
 #[tokio::test]
-async fn a_history_loses_nothing_to_futures_that_were_dropped() {
+async fn a_history_loses_no_answer_to_dropped_futures() {
     let app = App::over(Memory::new()).start().await.unwrap();
-    // More than is worked out ahead, more than a page, and some that change nothing.
+    // The history is longer than its read-ahead and than a page. Some events change no answer.
     let entries = plain(3_000, 2, 3);
     write(&app, &entries).await;
     let range = || app.history(Lines(1), Position::START, Position::new(3_000));
@@ -354,9 +354,9 @@ async fn a_history_loses_nothing_to_futures_that_were_dropped() {
     assert!(answers.len() as u64 <= events + 1 && answers.len() > 900, "{}", answers.len());
 }
 
-/// Also where there is no runtime: the threads are the app's own.
+/// The app owns its fold threads, so it needs no async runtime.
 #[test]
-fn without_a_runtime_the_past_is_folded_too() {
+fn the_past_is_folded_without_a_runtime() {
     let app = Held::new(App::over(Memory::new()).start()).done().unwrap();
     let mut past = Held::new(async move {
         write(&app, &plain(2_000, 1, 3_000)).await;

@@ -1,4 +1,4 @@
-//! Tests of queries: how fresh an answer is, the past, and live queries.
+//! Tests of queries: freshness of answers, queries of the past, and live queries.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout)]
 

@@ -1,4 +1,4 @@
-//! Time travel as a program uses it.
+//! Queries of the past through the API of an app.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ fn log() -> Log {
     Log::open("/log", LogOptions { disk, ..LogOptions::default() }).unwrap()
 }
 
-/// For 100 random positions the answer is that of a fresh fold, with a scope and without.
+/// Compares answers at 100 random positions with a fresh fold, with a scope and without one.
 async fn travels(app: App, seed: u64) {
     let entries = plain(3_000, 20, 7);
     write(&app, &entries).await;
@@ -54,7 +54,7 @@ async fn travels(app: App, seed: u64) {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_past_is_that_of_a_fresh_fold() {
+async fn an_answer_of_the_past_equals_that_of_a_fresh_fold() {
     for seed in 0..2 {
         println!("seed {seed}");
         travels(App::over(Memory::new()).start().await.unwrap(), seed).await;
@@ -64,10 +64,10 @@ async fn an_answer_of_the_past_is_that_of_a_fresh_fold() {
     }
 }
 
-/// The search read 21 events of a log of a million in one turn. Each may wait for the disk, so it
-/// held up the other tasks of its thread for all of them.
+/// Regression: the search in a log of a million events read 21 events in one poll. Each read may
+/// wait for the disk, so the search delayed the other tasks of its thread by all 21 reads.
 #[tokio::test]
-async fn the_search_for_an_instant_reads_one_event_in_a_turn() {
+async fn the_search_for_an_instant_reads_one_event_per_poll() {
     const EVENTS: u64 = 1_000;
     let store = CountedStore::new(Memory::new().time(TimeSource::Caller));
     for at in 1..=EVENTS {
@@ -86,13 +86,13 @@ async fn the_search_for_an_instant_reads_one_event_in_a_turn() {
             search.as_mut().poll(context)
         });
         assert_eq!(found.await.unwrap(), Position::new(instant - 1));
-        // Ten halvings after the first probe, and the turn that ends the search.
+        // The search needs a first probe, at most ten halvings and a final poll.
         assert!((2..=12).contains(&turns), "{turns} turns");
     }
 }
 
 #[tokio::test]
-async fn a_scope_makes_it_cheap_and_the_answer_says_so() {
+async fn a_scope_reduces_the_events_read_and_the_reported_cost() {
     let store = CountedStore::new(Memory::new());
     let app = App::over(store.store()).start().await.unwrap();
     write(&app, &plain(5_000, 500, 10_000)).await;
@@ -108,7 +108,7 @@ async fn a_scope_makes_it_cheap_and_the_answer_says_so() {
 }
 
 #[tokio::test]
-async fn the_view_in_memory_answers_where_it_has_the_same() {
+async fn the_view_in_memory_answers_where_its_state_is_the_same() {
     let store = CountedStore::new(Memory::new());
     let app = App::over(store.store()).view::<Journal>().start().await.unwrap();
     let mut entries = plain(1_000, 10, 2_000);
@@ -117,7 +117,7 @@ async fn the_view_in_memory_answers_where_it_has_the_same() {
     let live = app.query(Whole).strong().await.unwrap();
     assert_eq!((live.cost.events, live.cost.from), (0, Position::new(1_010)));
     let before = store.events_read();
-    // What came after position 1000 is nothing to this view.
+    // The view does not read the events after position 1000.
     for at in 1_000..=1_010 {
         let answer = app.query(Whole).as_of(Position::new(at)).await.unwrap();
         assert_eq!((&answer.value, answer.position.get()), (&live.value, at));
@@ -128,14 +128,14 @@ async fn the_view_in_memory_answers_where_it_has_the_same() {
     assert_eq!(store.events_read(), before);
     let earlier = app.query(Whole).as_of(Position::new(999)).await.unwrap();
     assert_eq!(earlier.cost.events, 999);
-    // In another order the view knows nothing of it.
+    // The view folds in log order, so it cannot answer in order of occurrence.
     let occurred = app.query(Whole).occurred_before(Timestamp::now()).await.unwrap();
     assert_eq!(occurred.cost.events, 1_000);
 }
 
-/// A paused view has not what is asked for; the log has.
+/// A paused view lacks the requested events, so the app folds them from the log.
 #[tokio::test]
-async fn a_view_that_does_not_go_on_is_not_waited_for() {
+async fn a_query_of_the_past_does_not_wait_for_a_paused_view() {
     let app = App::over(Memory::new()).view::<Journal>().start().await.unwrap();
     let entries = plain(100, 5, 1_000);
     write(&app, &entries[..50]).await;
@@ -153,7 +153,7 @@ async fn a_view_that_does_not_go_on_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_difference_is_folded_on() {
+async fn a_diff_folds_the_later_answer_from_the_earlier() {
     let app = App::over(Memory::new()).start().await.unwrap();
     write(&app, &plain(3_000, 10, 5_000)).await;
     let [low, high] = [1_000, 2_500].map(Position::new);
@@ -170,7 +170,7 @@ async fn a_difference_is_folded_on() {
 }
 
 #[tokio::test]
-async fn what_lies_above_the_head_is_an_error() {
+async fn a_position_above_the_head_is_an_error() {
     let app = App::over(Memory::new()).view::<Journal>().start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
     let above = Position::new(4);
@@ -186,7 +186,7 @@ async fn what_lies_above_the_head_is_an_error() {
     assert_eq!((empty.value.clone(), empty.position), (Journal::default(), Position::START));
 }
 
-/// What a caller carries along is still looked at.
+/// A query of the past checks the token of its caller too.
 #[tokio::test]
 async fn a_token_of_another_log_is_an_error_in_the_past_too() {
     let (app, other) = (App::over(Memory::new()), App::over(Memory::new()));
@@ -196,7 +196,7 @@ async fn a_token_of_another_log_is_an_error_in_the_past_too() {
     assert!(matches!(answer, Err(QueryError::Token(_))), "{answer:?}");
 }
 
-/// A scope as it is given.
+/// A query with a given scope.
 struct Scoped(Filter);
 
 impl Query for Scoped {
@@ -229,12 +229,12 @@ async fn a_scope_that_cannot_match_is_an_error() {
         assert!(!text.contains("boundary"), "{text}");
         assert_eq!(app.explain(Scoped(scope)).await.unwrap_err(), error);
     }
-    // It is as good as any other.
+    // A filter that matches nothing is a valid scope.
     let nothing = app.query(Scoped(Filter::nothing())).as_of(Position::new(3)).await.unwrap();
     assert_eq!((nothing.value, nothing.cost.events), (Journal::default(), 0));
 }
 
-/// What upcasters make of old events: all that is asked for, and nothing else.
+/// Returns the upcast events within a given scope.
 struct Story(Filter);
 
 impl Query for Story {
@@ -251,7 +251,7 @@ impl Query for Story {
 }
 
 #[tokio::test]
-async fn what_older_programs_wrote_is_in_the_past_as_it_is_read_today() {
+async fn queries_of_the_past_upcast_events_of_older_programs() {
     let store = memory();
     store.write(Append::events(history()));
     let app = App::over(store.store()).upcasters(upcasters()).start().await.unwrap();
@@ -275,9 +275,9 @@ async fn what_older_programs_wrote_is_in_the_past_as_it_is_read_today() {
     }
 }
 
-/// The second event became two: a limit takes both of them, or none.
+/// An upcaster splits the second event in two. A limit includes both parts or none.
 #[tokio::test]
-async fn a_limit_does_not_cut_an_event_in_two() {
+async fn a_limit_does_not_separate_the_parts_of_a_split_event() {
     let store = memory();
     store.write(Append::events(history()));
     let app = App::over(store.store()).upcasters(upcasters()).start().await.unwrap();
@@ -299,7 +299,7 @@ enum Door {
     Passed {},
 }
 
-/// Nobody passes a door that is closed.
+/// A fold that panics if a closed door is passed.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Passes {
     is_open: bool,
@@ -337,9 +337,9 @@ fn at(event: &Door, occurred_at: i64) -> RawEvent {
     raw
 }
 
-/// In order of the log it makes no sense; in order of what happened it does.
+/// The fold fails in log order and succeeds in order of occurrence.
 #[tokio::test]
-async fn what_was_told_late_is_folded_where_it_belongs() {
+async fn late_events_are_folded_in_order_of_occurrence() {
     let app = App::over(Memory::new()).past_events(4).start().await.unwrap();
     let door = [
         at(&Door::Passed {}, 20),
@@ -357,18 +357,18 @@ async fn what_was_told_late_is_folded_where_it_belongs() {
         let answer = app.query(HowMany).occurred_before(micros(before)).await.unwrap();
         assert_eq!(answer.value, passes, "before {before}");
     }
-    // What was known before the door was told of cannot be.
+    // The log up to position 2 does not hold the opening of the door, so the fold fails.
     let known = app.query(HowMany).as_of(Position::new(2)).occurred_before(micros(31)).await;
     let Err(QueryError::Fold(error)) = known else { panic!("{known:?}") };
     assert_eq!(error.position, Position::new(1));
 }
 
 #[tokio::test]
-async fn what_has_to_be_sorted_is_bounded() {
+async fn the_number_of_events_to_sort_is_bounded() {
     let app = App::over(Memory::new()).past_events(99).start().await.unwrap();
     let entries = plain(100, 2, 1_000);
     write(&app, &entries).await;
-    // What comes in the right order is not kept.
+    // Events that arrive in order of occurrence need no sort buffer.
     let answer = app.query(Whole).occurred_before(micros(i64::MAX)).await.unwrap();
     assert_eq!((answer.value, answer.cost.events), (oracle(&entries, When::default()).1, 100));
     write(&app, &entries[..1]).await;
@@ -382,7 +382,7 @@ async fn what_has_to_be_sorted_is_bounded() {
 }
 
 #[tokio::test]
-async fn what_is_sorted_over_many_pages_comes_in_order() {
+async fn events_are_sorted_across_many_pages() {
     let app = App::over(Memory::new()).start().await.unwrap();
     let mut entries = plain(20_000, 10, 100_000);
     entries.reverse();
@@ -401,9 +401,9 @@ fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     }
 }
 
-/// Over any executor, and from any task.
+/// The futures run on any executor and are `Send`.
 #[test]
-fn it_runs_without_a_runtime_and_is_sent() {
+fn time_travel_runs_without_a_runtime_and_its_futures_are_send() {
     fn sent<T: Send>(value: T) -> T {
         value
     }
@@ -429,7 +429,7 @@ fn it_runs_without_a_runtime_and_is_sent() {
     assert_eq!(explained.events.len(), 10);
 }
 
-/// Polls until it is there.
+/// Polls the future until it is ready.
 fn pollster<F: Future>(future: F) -> F::Output {
     let mut future = Box::pin(future);
     loop {
@@ -440,7 +440,7 @@ fn pollster<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The highest amount of all accounts, which says it depends on one.
+/// Counts the lines of every account, but declares a scope of one account.
 struct HighestOf(u64);
 
 impl Query for HighestOf {
@@ -474,15 +474,15 @@ async fn a_scope_that_is_too_narrow_is_found() {
             assert!(text.contains(part), "{text}");
         }
     }
-    // As long as there is nothing else, the data do not show it.
+    // The first ten events are all of account 1, so the check finds no difference.
     app.check_scope(&HighestOf(1), Position::new(10)).await.unwrap();
     let error = app.check_scope(&HighestOf(1), Position::new(31)).await.unwrap_err();
     assert!(matches!(error, diptych::past::ScopeError::Query(QueryError::AboveHead { .. })));
 }
 
-/// An explanation that is cut off explains the answer up to where it is.
+/// An explanation that a limit cuts off explains the answer at its position `upto`.
 #[tokio::test]
-async fn what_is_explained_in_part_explains_the_answer_up_to_there() {
+async fn a_limited_explanation_explains_the_answer_at_its_end() {
     let app = App::over(log()).start().await.unwrap();
     let entries = plain(2_000, 7, 5);
     write(&app, &entries).await;
@@ -496,7 +496,7 @@ async fn what_is_explained_in_part_explains_the_answer_up_to_there() {
     let explained = app.explain(Whole).limit(1_600).await.unwrap();
     assert_eq!((explained.events.len(), explained.is_whole), (1_600, true));
     assert_eq!(explained.upto, Position::new(2_000));
-    // In order of what happened it is the first of that order.
+    // In order of occurrence, the limit keeps the first events of that order.
     write(&app, &entries[..3]).await;
     let ever = Point::now().occurred_before(micros(i64::MAX));
     let explained = app.explain(Whole).at(ever).limit(3).await.unwrap();
@@ -505,9 +505,9 @@ async fn what_is_explained_in_part_explains_the_answer_up_to_there() {
     assert_eq!(explained.upto, Position::new(2_003));
 }
 
-/// A store that is closed says so, rather than that there is nothing.
+/// A closed log gives an error and not an empty answer.
 #[tokio::test]
-async fn a_log_that_cannot_be_read_is_an_error() {
+async fn a_closed_log_is_an_error() {
     let log = log();
     let app = App::over(log.clone()).start().await.unwrap();
     write(&app, &plain(3, 1, 10)).await;
@@ -517,10 +517,10 @@ async fn a_log_that_cannot_be_read_is_an_error() {
     assert!(matches!(answer, Err(QueryError::Unavailable { .. })), "{answer:?}");
 }
 
-/// A log whose disk failed is still read. What comes after its last known event is not known: the
-/// log may have been opened by another program, and written to.
+/// A log whose disk failed can still be read. The events after its last known event are unknown,
+/// because another program may have opened the log and written to it.
 #[tokio::test]
-async fn the_last_position_of_a_log_that_ended_is_not_known() {
+async fn the_last_position_of_a_failed_log_is_unknown() {
     let disk = SimulatedDisk::new(1);
     let options = LogOptions { disk: Arc::new(disk.clone()), ..LogOptions::default() };
     let app = App::over(Log::open("/log", options).unwrap()).start().await.unwrap();

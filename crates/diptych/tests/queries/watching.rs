@@ -1,5 +1,5 @@
-//! Live queries: the first answer, each changed answer, the latest for whoever is slow, and where
-//! to go on.
+//! Live queries. A watch returns the first answer and then each changed answer. A slow caller gets
+//! the latest answer. A watch can continue from a position or a token.
 
 use std::{
     future::Future,
@@ -19,7 +19,7 @@ use pollster::block_on;
 
 use crate::support::ledger::{Hooked, Ledger, Look, Mirror, Moment, Totals, comes, write};
 
-/// The sum in hundreds: it changes now and then.
+/// The sum in hundreds. Only some bookings change this answer.
 #[derive(Clone, Copy)]
 struct Hundreds;
 
@@ -38,14 +38,14 @@ fn start() -> (Hooked, App) {
     (Hooked::new(), block_on(app.start()).unwrap())
 }
 
-/// Writes it and waits until it is in the view.
+/// Writes a booking and waits until the view has folded it.
 fn book(app: &App, ledger: &Hooked, amount: i64) -> Position {
     let at = write(app.store(), ledger.commit(&[amount]));
     block_on(app.query(Look).strong().into_future()).unwrap();
     at
 }
 
-/// What there is now, if it is another answer.
+/// Polls the watch once. Returns a changed answer if one is ready.
 fn poll<Q>(watch: &mut Watch<Q>) -> Option<Result<Answer<Q::Answer>, QueryError>>
 where
     Q: Query<Answer: Clone + PartialEq>,
@@ -57,7 +57,7 @@ where
 }
 
 #[test]
-fn first_the_answer_then_each_other_answer_and_nothing_twice() {
+fn a_watch_returns_the_first_answer_and_then_each_changed_one() {
     let (ledger, app) = start();
     let mut watch = app.watch(Hundreds);
     let first = block_on(watch.next()).unwrap();
@@ -67,20 +67,20 @@ fn first_the_answer_then_each_other_answer_and_nothing_twice() {
     }
     for amount in [50, 49] {
         book(&app, &ledger, amount);
-        assert!(poll(&mut watch).is_none(), "the answer is the same");
+        assert!(poll(&mut watch).is_none(), "an unchanged answer was returned again");
     }
     let at = book(&app, &ledger, 1);
     let next = poll(&mut watch).unwrap().unwrap();
     assert_eq!((next.value, next.position), (1, at));
-    // What is not for the view changes nothing.
+    // The view does not read remarks, so its answer does not change.
     write(app.store(), Append::event(ledger.remark()));
     block_on(app.query(Look).strong().into_future()).unwrap();
     assert!(poll(&mut watch).is_none());
-    // There and back: nobody was told, and nothing is new.
+    // The answer changes and changes back between two polls, so the watch has nothing to return.
     book(&app, &ledger, 100);
     book(&app, &ledger, -100);
     assert!(poll(&mut watch).is_none());
-    // Who is slow gets the latest.
+    // A slow caller gets only the latest answer.
     for _ in 0..5 {
         book(&app, &ledger, 100);
     }
@@ -90,7 +90,7 @@ fn first_the_answer_then_each_other_answer_and_nothing_twice() {
 }
 
 #[test]
-fn it_goes_on_from_a_position_that_was_received() {
+fn a_watch_continues_from_a_received_position() {
     let (ledger, app) = start();
     for _ in 0..3 {
         book(&app, &ledger, 100);
@@ -99,7 +99,7 @@ fn it_goes_on_from_a_position_that_was_received() {
     assert_eq!(poll(&mut behind).unwrap().unwrap().position.get(), 3);
     let mut here = app.watch(Hundreds).from(Position::new(3));
     assert_eq!(poll(&mut here).unwrap().unwrap().value, 3);
-    // On a replica that is not so far it is waited for.
+    // The view has not reached position 5, as on a slower replica, so the watch waits.
     let mut ahead = app.watch(Hundreds).from(Position::new(5));
     assert!(poll(&mut ahead).is_none());
     book(&app, &ledger, 100);
@@ -110,7 +110,7 @@ fn it_goes_on_from_a_position_that_was_received() {
 }
 
 #[test]
-fn a_view_that_is_held_back_or_stops_is_waited_for_or_said() {
+fn a_watch_waits_for_a_paused_view_and_reports_a_stopped_one() {
     let (ledger, app) = start();
     let view = app.view::<Ledger>().unwrap();
     let mut watch = app.watch(Hundreds);
@@ -132,7 +132,7 @@ fn a_view_that_is_held_back_or_stops_is_waited_for_or_said() {
     write(app.store(), ledger.commit(&[100]));
     write(app.store(), ledger.commit(&[500]));
     comes("a stop", || matches!(view.status().state, FollowState::Stopped(_)));
-    // What came before it is told first.
+    // The watch returns the answer before the stop first.
     assert_eq!(poll(&mut watch).unwrap().unwrap().value, 3);
     for _ in 0..2 {
         let error = poll(&mut watch).unwrap().unwrap_err();
@@ -141,7 +141,7 @@ fn a_view_that_is_held_back_or_stops_is_waited_for_or_said() {
     ledger.clear();
     block_on(view.resume()).unwrap();
     assert_eq!(block_on(watch.next()).unwrap().value, 8);
-    // Built anew it is the same, and that is no news.
+    // A rebuild gives the same answer, so the watch has nothing to return.
     block_on(view.rebuild()).unwrap();
     book(&app, &ledger, 0);
     assert!(poll(&mut watch).is_none());
@@ -150,7 +150,7 @@ fn a_view_that_is_held_back_or_stops_is_waited_for_or_said() {
 }
 
 #[test]
-fn an_answer_that_panics_is_said_and_the_next_one_comes() {
+fn a_watch_reports_a_panic_and_then_returns_the_next_answer() {
     let (ledger, app) = start();
     let mut watch = app.watch(Hundreds);
     assert_eq!(poll(&mut watch).unwrap().unwrap().value, 0);
@@ -161,9 +161,9 @@ fn an_answer_that_panics_is_said_and_the_next_one_comes() {
     assert_eq!(poll(&mut watch).unwrap().unwrap().value, 6);
 }
 
-/// Whatever is dropped on the way, the last answer is the last one.
+/// Each watcher drops many pending futures and still receives the last answer.
 #[test]
-fn futures_that_are_dropped_lose_nothing() {
+fn dropped_futures_lose_no_answer() {
     let (ledger, app) = start();
     const COMMITS: i64 = 3_000;
     thread::scope(|scope| {
@@ -194,11 +194,11 @@ fn futures_that_are_dropped_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_watch_that_nobody_waits_for_is_told_when_somebody_does() {
+async fn a_watch_wakes_its_caller_after_many_dropped_futures() {
     let (ledger, app) = start();
     let mut watch = app.watch(Look);
     watch.next().await.unwrap();
-    // Given up many times while nothing comes.
+    // The caller drops the pending future many times before a write.
     for _ in 0..50 {
         let next = tokio::time::timeout(Duration::from_micros(10), watch.next()).await;
         assert!(next.is_err());
@@ -209,10 +209,10 @@ async fn a_watch_that_nobody_waits_for_is_told_when_somebody_does() {
     assert_eq!(waiting.await.unwrap(), 7);
 }
 
-/// A client carries the token of its last answer, and may bring it to a log that was put in the
-/// place of the first.
+/// A client keeps the token of its last answer. It may present the token to another log that has
+/// replaced the first one.
 #[test]
-fn a_watch_goes_on_from_a_token_and_only_in_the_log_that_the_token_is_of() {
+fn a_watch_continues_from_a_token_only_in_the_log_of_the_token() {
     let (ledger, app) = start();
     let at = book(&app, &ledger, 250);
     let token = block_on(app.token_at(at)).unwrap();
@@ -224,7 +224,7 @@ fn a_watch_goes_on_from_a_token_and_only_in_the_log_that_the_token_is_of() {
     let mut elsewhere = other.watch(Hundreds).token(&token);
     let refused = block_on(elsewhere.next()).unwrap_err();
     assert!(matches!(refused, QueryError::Token(TokenError::OtherLog { .. })), "{refused}");
-    // A place that there is not has no token.
+    // A position above the head has no token.
     let above = block_on(app.token_at(at.plus(1))).unwrap_err();
     assert!(matches!(above, QueryError::AboveHead { .. }), "{above}");
 }

@@ -1,5 +1,5 @@
-//! The same commands with every state in the cache, with few, with none, and with states that are
-//! kept outside the log over restarts: the outcomes and the log are the same, to the last byte.
+//! The same commands run with a large cache, a small cache, no cache, and state snapshots across
+//! restarts. The outcomes and the logs are equal in every byte.
 
 use std::{
     cell::RefCell,
@@ -27,7 +27,7 @@ use crate::support::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct About {
     account: u8,
-    /// What the rule saw that wrote it.
+    /// The state that the deciding rule saw.
     seen: String,
 }
 
@@ -54,7 +54,7 @@ events!(All {
     Audited(About) = "audited", 1, [account];
 });
 
-/// Everything that a fold can see goes into its trace.
+/// Hashes everything that a fold can see into its trace.
 fn trace<E: std::fmt::Debug>(trace: &mut u64, event: &Recorded<E>) {
     let mut hasher = DefaultHasher::new();
     (*trace, format!("{event:?}")).hash(&mut hasher);
@@ -128,7 +128,7 @@ enum Kind {
     Bomb,
 }
 
-/// What is sent: a rule of some kind, over accounts, with an amount that says what it does.
+/// A command of some kind over accounts. Some amounts select a special outcome.
 #[derive(Clone, Copy, Debug)]
 struct Send {
     kind: Kind,
@@ -149,7 +149,7 @@ impl Send {
         }
     }
 
-    /// What the amount makes of an answer: a panic, a no with all that was seen, nothing.
+    /// Turns the answer into a panic, a rejection with the seen state, or no events, by amount.
     fn turn<E>(&self, seen: impl std::fmt::Debug, answer: Vec<E>) -> Result<Vec<E>, No> {
         match self.amount {
             8 => panic!("{seen:?}"),
@@ -237,7 +237,7 @@ command!(
     },
     |_| None
 );
-// What others write does it no harm, unless it closes the account.
+// This command conflicts with another write only if that write closes the account.
 command!(
     Note,
     (Balance, Notes),
@@ -284,7 +284,7 @@ command!(
 );
 
 thread_local! {
-    /// What somebody else does while the next rule decides for the first time.
+    /// The write of another program during the first decision of the next command.
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
@@ -296,20 +296,20 @@ fn meanwhile() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A command; and perhaps somebody writes this while it is decided.
+    /// A command, and optionally a write of another program during its decision.
     Send(Send, Option<Other>),
     Other(Other),
-    /// The clock goes on, and the app that keeps states outside the log is started again.
+    /// The clock advances, and the app with snapshots restarts.
     Wait,
 }
 
-/// What a writer who is not of the app appends.
+/// An append by another program.
 #[derive(Clone, Debug)]
 enum Other {
     Moved(u8, i64),
     Noted(u8),
     Unrelated,
-    /// What nobody can read.
+    /// Events that cannot be decoded.
     Garbage(u8),
 }
 
@@ -357,7 +357,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(send, other)| Step::Send(send, other)),
         4 => other().prop_map(Step::Other),
         2 => Just(Step::Wait),
-        // These end an account for good, so that there are few.
+        // These steps make an account unusable for good, so they are rare.
         1 => (0..100_u8).prop_map(|chance| match chance {
             0..8 => Step::Other(Other::Garbage(3)),
             8..16 => Step::Send(Send { kind: Kind::Bomb, one: 2, other: 0, amount: 1 }, None),
@@ -378,7 +378,7 @@ async fn start(store: &CountedStore, budget: usize, place: &Option<Arc<MemorySna
 
 struct World {
     app: App,
-    /// Where states are kept over a restart, if they are.
+    /// The place for state snapshots, if this world uses them.
     place: Option<Arc<MemorySnapshots>>,
     store: CountedStore,
     clock: Clock,
@@ -393,7 +393,7 @@ impl World {
     ) -> World {
         let clock = Clock::new();
         let mut limits = Limits::default();
-        // So that a boundary is read in several batches.
+        // Small batches make the app read a boundary in several batches.
         limits.batch_events = 3;
         let memory = Memory::new().limits(limits).time(TimeSource::Caller);
         let store = CountedStore::as_log(memory, identity, Some(clock.clone()));
@@ -401,7 +401,7 @@ impl World {
         World { app, place, store, clock, budget }
     }
 
-    /// Takes the step and says what came of it.
+    /// Executes the step and returns its outcome as text.
     async fn take(&mut self, step: &Step) -> String {
         let outcome = match step {
             Step::Wait => {
@@ -448,7 +448,7 @@ impl World {
 
 fn text(outcome: Result<Receipt, ExecuteError<No>>) -> String {
     match outcome {
-        // Where several folds cannot take in an event, any of them may say so.
+        // If several folds fail on an event, any of them may report the error.
         Err(ExecuteError::Failed(CommandError::Fold(_))) => "a fold".to_owned(),
         outcome => format!("{outcome:?}"),
     }

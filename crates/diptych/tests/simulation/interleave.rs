@@ -1,9 +1,9 @@
-//! Seeded runs of two apps on one simulated log: many commands on their way at once, polled,
-//! dropped, synced, failed and crashed in any order. After each step what was answered is held
-//! against what is in the log, by rules that know nothing of the crate.
+//! Seeded runs of two apps on one simulated log. Many commands are in flight at once. The run polls
+//! and drops them, syncs the log, fails the disk and crashes in random order. After each step, a
+//! model that does not use the crate compares the answers with the log.
 //!
-//! A run is its seed. More of them: `DIPTYCH_INTERLEAVINGS=100000`; one, with all that it did:
-//! `DIPTYCH_SEED=7`.
+//! The seed determines the run. `DIPTYCH_INTERLEAVINGS=100000` executes more runs. `DIPTYCH_SEED=7`
+//! executes one run and prints its trace.
 
 use std::{
     collections::HashMap,
@@ -39,7 +39,7 @@ const RUNS: u64 = 1_500;
 type Trace = Arc<Mutex<Vec<String>>>;
 
 #[test]
-fn whatever_order_things_happen_in_every_answer_is_right() {
+fn every_answer_is_right_in_every_interleaving() {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let only = number("DIPTYCH_SEED");
     let seeds = match only {
@@ -63,7 +63,7 @@ fn whatever_order_things_happen_in_every_answer_is_right() {
     if only.is_none() {
         for kind in ["commit", "empty", "rejected", "unknown", "unavailable"] {
             let seen = answers.get(kind).copied().unwrap_or(0);
-            assert!(seen > 100, "{seen} times {kind}: the runs do not get there");
+            assert!(seen > 100, "only {seen} answers of kind {kind}");
         }
     }
 }
@@ -88,35 +88,36 @@ struct Run {
     trace: Trace,
     disk: SimulatedDisk,
     life: Option<Life>,
-    /// Who wrote each published event, and the world after it; the first is of no event.
+    /// The command that wrote each published event, and the world after each event. The first world
+    /// is the one before any event.
     writers: Vec<String>,
     worlds: Vec<World>,
-    /// What was asked for under each name.
+    /// The command behind each name.
     wishes: HashMap<String, Wish>,
     keys: Vec<String>,
     answers: HashMap<&'static str, u64>,
 }
 
-/// From an opening of the log to its end.
+/// The state between one opening of the log and its end.
 struct Life {
     log: Log,
     apps: [App; 2],
     lanes: [Lane; 2],
-    /// Whether an answer can be older than the poll that brings it.
+    /// Whether an answer can be older than the poll that returns it.
     yields: bool,
     flights: Vec<Flight>,
-    /// Failures of the disk before it.
+    /// The number of disk failures before this opening.
     failures: usize,
-    /// What was answered in the lanes.
+    /// The answers in each lane.
     in_lanes: [Vec<InLane>; 2],
 }
 
 struct Flight {
     name: String,
     keyed: bool,
-    /// What was published when it began.
+    /// The head of the log at its start.
     began: usize,
-    /// Which lane, and its place in it.
+    /// The lane and the order within it.
     lane: Option<(usize, u64)>,
     future: Held<Answer>,
 }
@@ -186,7 +187,7 @@ impl Run {
             ..LogOptions::default()
         };
         let log = Log::open("/data/log", options).unwrap();
-        // Where each call lets others go first, more can come between.
+        // If each call yields first, more steps of others can happen in between.
         let yields = self.random.chance(50);
         let apps = [(); 2].map(|()| {
             let cache = *self.random.pick(&[0, 3_000, 1 << 20, 1 << 20]).unwrap();
@@ -213,11 +214,11 @@ impl Run {
         self.disk.failures().len() > before
     }
 
-    /// Takes in what is published. What was published before is still there.
+    /// Reads the newly published events. Checks that earlier published events are unchanged.
     fn compare_from(&mut self, from: usize) {
         let log = self.life().log.clone();
         let head = EventStore::head(&log).position().get() as usize;
-        assert!(head >= self.writers.len(), "what was published is gone");
+        assert!(head >= self.writers.len(), "published events are missing");
         let mut at = from;
         while at < head {
             let read = Read::after(Position::new(at as u64));
@@ -238,7 +239,7 @@ impl Run {
         self.judge_commits(from);
     }
 
-    /// Every commit is one whole command, decided by all that is before it, and never twice.
+    /// Checks that each commit is one whole command, decided on all earlier events, and is unique.
     fn judge_commits(&self, from: usize) {
         let mut at = from;
         while at < self.writers.len() {
@@ -250,11 +251,11 @@ impl Run {
             };
             let events = self.worlds[at].judge(wish);
             let events = events.unwrap_or_else(|no| panic!("{name} at {}: {wish:?}: {no}", at + 1));
-            assert!(events > 0, "{name} at {}: {wish:?} has nothing to write", at + 1);
+            assert!(events > 0, "{name} at {}: {wish:?} should write nothing", at + 1);
             let times = self.writers.iter().filter(|writer| *writer == name).count();
             assert_eq!(times, events, "{name}, {wish:?}, at {}: not once and whole", at + 1);
             let whole = self.writers[at..].iter().take(events).all(|writer| writer == name);
-            assert!(whole, "{name} is in pieces");
+            assert!(whole, "{name} is not contiguous");
             at += events;
         }
     }
@@ -328,7 +329,7 @@ impl Run {
         }
     }
 
-    /// Answers whether it is done.
+    /// Polls a command. Returns whether it is done.
     fn poll(&mut self, index: usize) -> bool {
         let Poll::Ready(answer) = self.life().flights[index].future.poll() else { return false };
         let flight = self.life().flights.remove(index);
@@ -374,7 +375,7 @@ impl Run {
             Answer::Wrong(what) => panic!("{name}: {wish:?}: {what}"),
         };
         if matches!(answer, Answer::Unknown | Answer::Unavailable) {
-            assert!(self.failed(), "{name}: {kind} for no reason");
+            assert!(self.failed(), "{name}: {kind} without a disk failure");
         }
         *self.answers.entry(kind).or_default() += 1;
     }
@@ -396,7 +397,7 @@ impl Run {
         }
     }
 
-    /// Somebody else writes to the log, on no condition.
+    /// Another writer appends to the log without a condition.
     fn write(&mut self) {
         let (number, amount) = (self.random.below(3), self.random.below(9));
         let course = Course { course: course(number) };
@@ -415,7 +416,7 @@ impl Run {
         assert!(written.is_ok() || self.failed(), "{written:?}");
     }
 
-    /// The life ends, in one way or another, and the next begins.
+    /// Ends this life with a power loss, a process kill or a plain drop. Opens the log again.
     fn end(&mut self) {
         self.check_lanes();
         self.disk.disarm();
@@ -431,7 +432,7 @@ impl Run {
         self.open();
     }
 
-    /// In a lane what comes later rests on everything before it.
+    /// Checks that each command in a lane rests on all earlier commands of the lane.
     fn check_lanes(&mut self) {
         for mut lane in std::mem::take(&mut self.life().in_lanes) {
             lane.sort_by_key(|answered| answered.order);
@@ -439,14 +440,14 @@ impl Run {
             let mut floor = 0;
             for InLane { name, began, head, answer, .. } in lane {
                 match answer {
-                    // Under a key it can be an earlier one's.
+                    // A receipt of a keyed command can belong to an earlier command.
                     Answer::Done { first, last } if first <= last && !name.starts_with("key") => {
                         assert!(first > floor, "{name} is at {first}, its lane at {floor}");
                         floor = last;
                         before.push(name);
                     }
                     Answer::Rejected(reason) => {
-                        // What others wrote between may be known to it or not.
+                        // The decision may or may not know the events of other writers in between.
                         let between = self.writers.get(began..floor).unwrap_or(&[]);
                         if between.iter().any(|writer| !before.contains(writer)) {
                             continue;
@@ -461,7 +462,7 @@ impl Run {
         }
     }
 
-    /// Nothing goes wrong any more: everybody gets an answer.
+    /// Ends the disk failures and checks that each command gets an answer.
     async fn settle(&mut self) {
         self.disk.disarm();
         if self.failed() {
@@ -500,7 +501,7 @@ fn wish(random: &mut Random) -> Wish {
     }
 }
 
-/// How a command is sent.
+/// The options with which a command is sent.
 struct How<'a> {
     app: &'a App,
     lane: Option<&'a Lane>,

@@ -1,5 +1,5 @@
-//! Many tasks on many threads, on boundaries that overlap: no rule is ever broken, and what does
-//! not overlap does not get in each other's way.
+//! Many tasks on many threads execute commands with overlapping boundaries. No rule is ever broken.
+//! Commands with disjoint boundaries never conflict.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,11 +18,11 @@ use crate::support::{
 
 const RACES: u64 = 10_000;
 const TASKS: u64 = 16;
-/// Courses that are fought for.
+/// The number of courses that all tasks compete for.
 const HOT_COURSES: u64 = 4;
 const STUDENTS: u64 = 14;
 
-/// How often what came of it.
+/// Counts each outcome.
 type Outcomes = BTreeMap<String, u64>;
 
 fn outcome(
@@ -36,9 +36,9 @@ fn outcome(
             receipts.push(receipt);
             "committed".to_owned()
         }
-        Err(ExecuteError::Rejected(school::No::Torn)) => panic!("states of two moments"),
+        Err(ExecuteError::Rejected(school::No::Torn)) => panic!("the states are of two positions"),
         Err(ExecuteError::Rejected(no)) => no.to_string(),
-        // Others may be quicker every time; that is said, and nothing is written.
+        // Other commands may commit first on each attempt. The app reports this and writes nothing.
         Err(ExecuteError::Failed(CommandError::Conflict(_))) => "conflict".to_owned(),
         Err(other) => panic!("{other}"),
     };
@@ -64,7 +64,7 @@ async fn race(app: App, seed: u64, races: u64) -> (Outcomes, Vec<Receipt>) {
     (outcomes, receipts)
 }
 
-/// Folds the whole log by other means, which panics where a rule was broken.
+/// Folds the whole log with the model, which panics if a rule was broken.
 async fn world(store: &Store) -> (World, u64) {
     let (mut world, mut at) = (World::default(), Position::START);
     let mut events = 0;
@@ -96,16 +96,16 @@ async fn races_on(apps: Vec<App>) {
         receipts.extend(given);
     }
     let (_, events) = world(apps[0].store()).await;
-    // Every commit was answered for, and none twice.
+    // Exactly one receipt exists for each commit.
     let mut positions: Vec<_> =
         receipts.iter().flat_map(|receipt| receipt.first().get()..=receipt.last().get()).collect();
     positions.sort_unstable();
     assert_eq!(positions, (HOT_COURSES + 1..=events).collect::<Vec<_>>());
     for kind in ["committed", "nothing"] {
-        assert!(outcomes[kind] > RACES / 100, "hardly any {kind}");
+        assert!(outcomes[kind] > RACES / 100, "too few outcomes of kind {kind}");
     }
     for no in [school::No::Full, school::No::Busy, school::No::Joined, school::No::NotJoined] {
-        assert!(outcomes[&no.to_string()] > 0, "nobody was told that {no}");
+        assert!(outcomes[&no.to_string()] > 0, "no command was rejected with {no}");
     }
     assert!(outcomes.get("conflict").copied().unwrap_or(0) < RACES / 100, "{outcomes:?}");
     const { assert!(COURSES_EACH < HOT_COURSES as usize) };
@@ -113,7 +113,7 @@ async fn races_on(apps: Vec<App>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_race_breaks_a_rule_in_one_app_in_memory() {
-    // Every call to the store lets others go first.
+    // The task yields before each call to the store.
     let store = yielding(Memory::new());
     races_on(vec![App::over(store).start().await.unwrap()]).await;
 }
@@ -138,7 +138,7 @@ async fn no_race_breaks_a_rule_in_three_apps_on_a_log() {
     races_on(apps).await;
 }
 
-/// What each task does to accounts of its own, and what all do to one.
+/// Each task executes commands on an account of its own.
 async fn accounts(apps: &[App]) {
     let tasks: Vec<_> = (0..TASKS)
         .map(|number| {
@@ -171,7 +171,7 @@ async fn boundaries_that_do_not_overlap_never_conflict() {
         assert_eq!((app.stats().conflicts, app.stats().accepted), (0, TASKS * 81));
         assert_eq!(world(app.store()).await.1, TASKS * 81);
     }
-    // Nor do several apps, each of which has what it works on to itself.
+    // Several apps do not conflict either, because each account belongs to one app.
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
     let mut apps = Vec::new();
@@ -183,8 +183,8 @@ async fn boundaries_that_do_not_overlap_never_conflict() {
     assert_eq!(apps.iter().map(|app| app.stats().conflicts).sum::<u64>(), 0);
 }
 
-/// All on one account in one app: each decides over what the one before wrote, also where every
-/// call to the store lets the others go first.
+/// All commands use one account in one app. Each command decides on the events of the command
+/// before it, even if the task yields before each call to the store.
 async fn one_account(app: App) {
     app.execute(open("a")).await.unwrap();
     app.execute(deposit("a", 100)).await.unwrap();

@@ -1,9 +1,9 @@
-//! A random checker of what sessions see: three replicas of one view on one store, held back and
-//! let go at random, and users who read and write at any of them. Each write of a key raises its
-//! version by one, so an answer is too old if its version is lower than one that the user knows.
+//! A randomised check of session guarantees. Three replicas of one view follow one store, and are
+//! paused and resumed at random. Users read and write at any replica. Each write of a key raises
+//! its version by one. An answer is too old if its version is lower than one that the user knows.
 //!
-//! One run again: `DIPTYCH_SEED=7`; more of it: `DIPTYCH_READS=10000000`. What the threads do is
-//! not in the seed.
+//! `DIPTYCH_SEED=7` repeats one run, and `DIPTYCH_READS=10000000` makes it longer. The seed does
+//! not determine the scheduling of the threads.
 
 use std::{
     array, env,
@@ -57,7 +57,7 @@ impl Query for VersionOf {
     }
 }
 
-/// Raises the version of a key; not above an odd one, if it is careful.
+/// Raises the version of a key. A careful command is rejected if the version is odd.
 struct Raise {
     key: usize,
     is_careful: bool,
@@ -95,27 +95,27 @@ impl Command for Raise {
     }
 }
 
-/// Whether anything is asked of the answers.
+/// Whether queries request a freshness guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Options {
     On,
     Off,
 }
 
-/// What all threads share.
+/// The state that all threads share.
 struct World {
     apps: [App; 3],
     views: [FollowerControl; 3],
     options: Options,
-    /// Acknowledged to anybody.
+    /// The highest version of each key that was acknowledged to any user.
     acknowledged: [AtomicU64; KEYS],
     anomalies: AtomicU64,
     waits: AtomicU64,
-    /// Answers: key, position, version.
+    /// The key, position and version of each answer.
     answers: Mutex<Vec<(usize, Position, u64)>>,
 }
 
-/// Somebody with a session, and what the session is to know.
+/// A user with a session, and the versions that the session must know.
 struct User {
     session: Session,
     written: [u64; KEYS],
@@ -160,7 +160,7 @@ impl World {
         self.answers.lock().extend(thread.answers);
     }
 
-    /// Waits for an answer; a view that nobody lets go is let go.
+    /// Waits for an answer. Resumes the view meanwhile, because it may be paused.
     fn answer<T>(&self, at: usize, asked: impl Future<Output = T>) -> T {
         let mut asked = pin!(asked);
         let mut has_waited = false;
@@ -189,8 +189,7 @@ impl Thread<'_> {
             85..92 => drop(block_on(self.world.views[at].pause()).unwrap()),
             92..97 => drop(block_on(self.world.views[at].step())),
             97..99 => drop(block_on(self.world.views[at].resume()).unwrap()),
-            // A session ends, and the next one begins with what the token carries, or with
-            // nothing.
+            // A session ends. The next session starts empty, or from a token of the old one.
             _ if self.below(2) == 0 => self.users[user] = self.world.user(),
             _ => {
                 let token = block_on(self.users[user].session.token()).unwrap();
@@ -207,7 +206,7 @@ impl Thread<'_> {
         let raise = self.world.apps[at].execute(Raise { key, is_careful }).session(&user.session);
         match block_on(raise.into_future()) {
             Ok(receipt) => {
-                // Which version that is, the log says.
+                // The test reads the written version from the log.
                 let read = Read::after(receipt.first().before()).limit(1);
                 let everything = Filter::everything();
                 let read = self.world.apps[at].store().read(&everything, read);
@@ -244,7 +243,7 @@ impl Thread<'_> {
         if answer.value < wanted {
             self.world.anomalies.fetch_add(1, Ordering::Relaxed);
         }
-        // Only these note what was seen.
+        // Only these queries count as seen by the user.
         if kind == 1 || kind > 3 || self.world.options == Options::Off {
             let seen = &mut self.users[user].seen[key];
             *seen = answer.value.max(*seen);
@@ -253,7 +252,7 @@ impl Thread<'_> {
     }
 }
 
-/// Anomalies, and how often was waited.
+/// Runs the check. Returns the number of anomalies and the number of waits.
 fn run(options: Options) -> (u64, u64) {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let seed = number("DIPTYCH_SEED").unwrap_or_else(rand_seed);
@@ -274,7 +273,7 @@ fn rand_seed() -> u64 {
     diptych::Uuid::new_v4().as_u64_pair().0 >> 1
 }
 
-/// Each answer is what a fold of the log up to its position gives.
+/// Checks that each answer equals a fold of the log up to its position.
 fn check_answers(world: &World) {
     let mut raised: [Vec<u64>; KEYS] = Default::default();
     let (mut after, head) = (Position::START, world.apps[0].head());
@@ -294,16 +293,16 @@ fn check_answers(world: &World) {
 }
 
 #[test]
-fn with_the_options_no_session_ever_sees_less_than_it_knows() {
+fn with_guarantees_no_session_sees_less_than_it_knows() {
     let (anomalies, waits) = run(Options::On);
     println!("{waits} waits");
     assert_eq!(anomalies, 0);
     assert!(waits > 100, "{waits} waits: the views are never behind");
 }
 
-/// Else the checker proves nothing.
+/// Shows that the check can find anomalies.
 #[test]
-fn without_the_options_the_checker_finds_sessions_that_do() {
+fn without_guarantees_the_check_finds_anomalies() {
     let (anomalies, _) = run(Options::Off);
     println!("{anomalies} anomalies");
     assert!(anomalies > 100, "{anomalies}");

@@ -1,4 +1,4 @@
-//! A state that a snapshot would lose something of is not kept, and what is kept is what was.
+//! The app saves a state only if its snapshot reads back as the same state.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::support::{
 };
 use diptych::Event;
 
-/// What was said of an account last: nothing yet, that there is no limit, or a limit.
+/// The last limit of each account: not stated yet, no limit, or a limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Limits {
     by_account: BTreeMap<String, Option<Option<u64>>>,
@@ -37,7 +37,7 @@ fn write(store: &CountedStore, amount: u64) {
     write_event(store.inner(), Banking::Deposited(deposited).encode().unwrap());
 }
 
-/// The state after a start, and how many events were read for it.
+/// Starts an app. Returns its state and the number of events read for that state.
 async fn once<F>(store: &CountedStore, place: &Arc<MemorySnapshots>) -> (F, u64)
 where
     F: Fold + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
@@ -51,9 +51,9 @@ where
     (state, store.events_read() - before)
 }
 
-/// `Some(None)` was read back as `None`: another state after a restart than before it.
+/// Regression: `Some(None)` was read back as `None`, so a restart changed the state.
 #[tokio::test]
-async fn a_state_that_would_be_read_back_as_another_is_not_kept() {
+async fn a_state_that_would_be_read_back_differently_is_not_saved() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     write(&store, 5);
@@ -62,7 +62,7 @@ async fn a_state_that_would_be_read_back_as_another_is_not_kept() {
     assert_eq!(once(&store, &place).await, (limits(Some(5)), 0));
     assert_eq!(warnings.take(), [""; 0]);
     write(&store, 0);
-    // The older snapshot is well, and what came since is read every time.
+    // The older snapshot is valid, and each start reads the events after it.
     for _ in 0..3 {
         assert_eq!(once(&store, &place).await, (limits(None), 1));
         let warning = warnings.one();

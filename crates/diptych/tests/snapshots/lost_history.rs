@@ -1,9 +1,9 @@
-//! An older copy of a log's folder is put back, while snapshots, tokens and rows that were made of
-//! the newer one stay. The copy has the same id and epoch, and grows again: then its positions name
-//! other events. Nothing that is kept outside the log may be taken for a part of the new history.
+//! A user restores an older copy of a log's folder. Snapshots, tokens and rows of the newer log
+//! remain. The copy has the same id and epoch and grows again, so its positions name other events.
+//! The app must not take data outside the log for a part of the new history.
 //!
-//! This was found with a view that said 49,100 for 100, a decision that put a wrong event into the
-//! log, and a token of events that no log has.
+//! Regression: a view answered 49,100 instead of 100, a decision appended a wrong event to the log,
+//! and the app accepted a token of events that no log holds.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ struct PaidIn {
     amount: u64,
 }
 
-/// Something that no view here is about.
+/// An event that no view here reads.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event("noted")]
 struct Noted {}
@@ -86,7 +86,7 @@ impl Command for Note {
     }
 }
 
-/// Pays in all that there is once more: what a decision on a wrong state makes wrong for ever.
+/// Pays in the current sum once more. A decision on a wrong state would append a wrong amount.
 struct Double;
 
 impl Command for Double {
@@ -115,13 +115,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A log of which an older copy exists.
+/// A log and an older copy of its folder.
 struct Logs {
     folder: tempfile::TempDir,
 }
 
 impl Logs {
-    /// The log has three payments of 1 when the copy is made.
+    /// Creates a log with three payments of 1, and copies it.
     async fn new() -> Logs {
         let logs = Logs { folder: tempfile::tempdir().unwrap() };
         let app = logs.open().start().await.unwrap();
@@ -139,7 +139,7 @@ impl Logs {
         App::open(self.path("log")).unwrap()
     }
 
-    /// Puts the older copy in the place of the log. Snapshots stay.
+    /// Replaces the log by the older copy. Snapshots remain.
     fn put_back(&self) {
         let (log, aside) = (self.path("log"), self.path("aside"));
         fs::rename(&log, &aside).unwrap();
@@ -151,7 +151,7 @@ impl Logs {
         adopt(log, Adoption::Moved, &LogOptions::default()).unwrap();
     }
 
-    /// The older copy is in place of the log, and took another way.
+    /// Replaces the log by the older copy and appends other events to it.
     async fn went_another_way(&self) {
         self.put_back();
         let app = self.open().start().await.unwrap();
@@ -163,7 +163,7 @@ impl Logs {
         fs::read_dir(self.path("log").join("snapshots")).unwrap().count()
     }
 
-    /// The positions of the snapshots of the view.
+    /// Returns the positions of the view snapshots.
     fn positions(&self) -> Vec<u64> {
         let names = fs::read_dir(self.path("log").join("snapshots")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -188,7 +188,7 @@ fn with_states(builder: AppBuilder) -> AppBuilder {
 }
 
 #[tokio::test]
-async fn a_view_begins_with_no_snapshot_of_a_lost_history() {
+async fn a_view_uses_no_snapshot_of_a_lost_history() {
     let logs = Logs::new().await;
     let app = with_view(logs.open()).start().await.unwrap();
     pay(&app, &[1_000; 5]).await;
@@ -199,20 +199,20 @@ async fn a_view_begins_with_no_snapshot_of_a_lost_history() {
     logs.went_another_way().await;
     let app = with_view(logs.open()).start().await.unwrap();
     assert_eq!(*app.query(Total).strong().await.unwrap(), 93);
-    // The past is not answered from them, either.
+    // Queries of the past do not use the old snapshots either.
     for (position, sum) in [(3, 3), (8, 53), (12, 93)] {
         let past = app.query(Total).as_of(Position::new(position)).await.unwrap();
         assert_eq!(past.value, sum, "as of {position}");
     }
     app.stop().await.unwrap();
-    // All that is left is of this history.
+    // The remaining snapshots belong to this history.
     let positions = logs.positions();
     assert!(positions.contains(&12), "{positions:?}");
     assert!(!positions.iter().any(|at| (4..12).contains(at)), "{positions:?}");
 }
 
 #[tokio::test]
-async fn a_view_snapshot_above_the_head_is_not_used_and_removed() {
+async fn a_view_snapshot_above_the_head_is_removed_unused() {
     let logs = Logs::new().await;
     let app = with_view(logs.open()).start().await.unwrap();
     pay(&app, &[1_000; 5]).await;
@@ -222,13 +222,13 @@ async fn a_view_snapshot_above_the_head_is_not_used_and_removed() {
     let app = with_view(logs.open()).start().await.unwrap();
     assert_eq!(*app.query(Total).strong().await.unwrap(), 3);
     drop(app);
-    // None of it waits for the log to grow past it.
+    // No snapshot above the head is left to be used once the log has grown.
     let positions = logs.positions();
     assert!(positions.iter().all(|at| *at <= 3), "{positions:?}");
 }
 
 #[tokio::test]
-async fn a_decision_begins_with_no_snapshot_of_a_lost_history() {
+async fn a_decision_uses_no_snapshot_of_a_lost_history() {
     let (warnings, _listening) = Warnings::listen();
     let logs = Logs::new().await;
     let app = with_states(logs.open()).start().await.unwrap();
@@ -251,7 +251,7 @@ async fn a_decision_begins_with_no_snapshot_of_a_lost_history() {
 }
 
 #[tokio::test]
-async fn a_decision_snapshot_above_the_head_is_told_and_removed() {
+async fn a_decision_snapshot_above_the_head_is_reported_and_removed() {
     let (warnings, _listening) = Warnings::listen();
     let logs = Logs::new().await;
     let app = with_states(logs.open()).start().await.unwrap();
@@ -259,7 +259,7 @@ async fn a_decision_snapshot_above_the_head_is_told_and_removed() {
     app.stop().await.unwrap();
     logs.put_back();
     warnings.take();
-    // It is met, and nothing is written over it.
+    // The app finds the old snapshot and saves no new snapshot over it.
     let never = SnapshotOptions { every_events: u64::MAX };
     let app = logs.open().decision_snapshots::<Sum>(never).start().await.unwrap();
     assert_eq!(look::<Sum>(&app, &Filter::everything()).await.unwrap(), Sum(3));
@@ -269,7 +269,7 @@ async fn a_decision_snapshot_above_the_head_is_told_and_removed() {
     assert_eq!(logs.snapshots(), 0);
 }
 
-/// A client holds a receipt and the tokens of a session of the history that is lost.
+/// Returns a receipt, a session token and a position token of the history that is then lost.
 async fn held(logs: &Logs) -> (Receipt, SessionToken, SessionToken) {
     let app = logs.open().view::<Sum>().start().await.unwrap();
     let session = app.session();
@@ -278,7 +278,7 @@ async fn held(logs: &Logs) -> (Receipt, SessionToken, SessionToken) {
     app.query(Total).session(&session).await.unwrap();
     let token = session.token().await.unwrap();
     let at = app.token_at(Position::new(7)).await.unwrap();
-    // As they are carried: as text.
+    // A client carries tokens as text.
     let held = (receipt.to_string(), token.to_string(), at.to_string());
     app.stop().await.unwrap();
     (held.0.parse().unwrap(), held.1.parse().unwrap(), held.2.parse().unwrap())
@@ -287,19 +287,19 @@ async fn held(logs: &Logs) -> (Receipt, SessionToken, SessionToken) {
 fn of_query<T: std::fmt::Debug>(answer: Result<T, QueryError>) -> TokenError {
     match answer {
         Err(QueryError::Token(error)) => error,
-        other => panic!("it is not refused: {other:?}"),
+        other => panic!("the token should be refused: {other:?}"),
     }
 }
 
 fn of_command(answer: Result<Receipt, ExecuteError<std::convert::Infallible>>) -> TokenError {
     match answer {
         Err(ExecuteError::Failed(CommandError::Token(error))) => error,
-        other => panic!("it is not refused: {other:?}"),
+        other => panic!("the token should be refused: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_token_of_a_lost_history_is_refused_wherever_it_is_given() {
+async fn a_token_of_a_lost_history_is_refused_everywhere() {
     let logs = Logs::new().await;
     let (receipt, token, at) = held(&logs).await;
     logs.went_another_way().await;
@@ -318,7 +318,7 @@ async fn a_token_of_a_lost_history_is_refused_wherever_it_is_given() {
     assert_eq!(of_command(app.execute(Pay(1)).after(&receipt).await), gone(8));
     assert_eq!(of_command(app.execute(Pay(1)).token(&token).await), gone(8));
     assert_eq!(of_command(app.execute(Pay(1)).token(&at).submit().await.await), gone(7));
-    assert_eq!(app.head(), head, "nothing was written");
+    assert_eq!(app.head(), head, "refused commands must write nothing");
     let said = gone(8).to_string();
     assert!(said.contains("older copy") && said.contains("begin a new session"), "{said}");
     app.stop().await.unwrap();
@@ -338,7 +338,7 @@ async fn a_token_above_the_head_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_of_what_both_histories_have_is_good() {
+async fn a_token_of_an_event_in_both_histories_is_accepted() {
     let logs = Logs::new().await;
     let app = logs.open().start().await.unwrap();
     let token = app.token_at(Position::new(3)).await.unwrap();
@@ -352,7 +352,7 @@ async fn a_token_of_what_both_histories_have_is_good() {
     app.stop().await.unwrap();
 }
 
-/// A session is an object, too: it may be held while its app is stopped and another one started.
+/// A program may hold a session object after its app stopped and another app started.
 #[tokio::test]
 async fn a_session_of_another_app_is_compared_with_the_log() {
     let logs = Logs::new().await;
@@ -373,7 +373,7 @@ async fn a_session_of_another_app_is_compared_with_the_log() {
     app.stop().await.unwrap();
 }
 
-/// The receipts of commands that wrote nothing now: of a key that was used, and of nothing to do.
+/// Two receipts come from commands that wrote nothing: a repeated key and an empty decision.
 #[tokio::test]
 async fn every_receipt_names_the_event_at_its_position() {
     let logs = Logs::new().await;
@@ -398,7 +398,7 @@ async fn every_receipt_names_the_event_at_its_position() {
     let nothing = app.execute(Keyed).await.unwrap();
     assert_eq!((first, nothing.is_empty()), (again, true));
     app.stop().await.unwrap();
-    // An app that has none of them in memory finds them in the log.
+    // A new app has no receipts in memory and reads their events from the log.
     let app = logs.open().view::<Sum>().start().await.unwrap();
     for receipt in [first, again, nothing] {
         let receipt: Receipt = receipt.to_string().parse().unwrap();
@@ -407,7 +407,7 @@ async fn every_receipt_names_the_event_at_its_position() {
     app.stop().await.unwrap();
 }
 
-/// Rows in memory that outlive their app.
+/// Rows in memory that remain after their app stops.
 #[derive(Clone, Default)]
 struct Rows(Arc<Mutex<(Vec<u64>, Option<Checkpoint>)>>);
 
@@ -445,7 +445,7 @@ impl Target for Rows {
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// Once with the last event being one of the projection, and once with one that it does not read.
+/// The last event is once an event of the projection and once an event that it does not read.
 #[tokio::test]
 async fn a_projection_of_a_lost_history_stops_until_it_is_reset() {
     for ends_with_another in [false, true] {
@@ -490,8 +490,8 @@ async fn a_checkpoint_without_a_checksum_gets_one() {
     app.stop().await.unwrap();
 }
 
-/// At the head no event comes whose checkpoint would replace it. The rows would go on with any
-/// other history.
+/// At the head, no further event replaces the checkpoint without a checksum. The rows would then
+/// accept any other history.
 #[tokio::test]
 async fn a_checkpoint_without_a_checksum_gets_one_at_the_head_too() {
     let (logs, rows) = (Logs::new().await, Rows::default());

@@ -1,7 +1,7 @@
-//! Two types of one program may have one path: types in blocks of one function, or those of two
-//! versions of a crate. Each has its own snapshots.
+//! Two types of one program may have one path: types in blocks of one function, or types of two
+//! versions of a crate. Each type has its own snapshots.
 //!
-//! This was found with two views, of which one began with the snapshot of the other and said 38 for
+//! Regression: of two views, one started from the snapshot of the other. It answered 38 instead of
 //! 741,000.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ struct PaidIn {
     amount: u64,
 }
 
-/// A fold that is called `Figure`, as others are in other blocks.
+/// Declares a fold with the name `Figure`. Other blocks declare other folds with that name.
 macro_rules! figure {
     ($name:expr, $version:expr, $of:expr) => {
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ impl Place {
         App::over_store(self.store.clone()).snapshots_in(self.snapshots.clone())
     }
 
-    /// What a view says that begins with a snapshot, if there is one for it.
+    /// Returns the answer of a view that starts from a snapshot if one exists.
     async fn of_view<V: Number + Serialize + DeserializeOwned>(&self) -> u64 {
         let app = self.app().view::<V>().view_snapshots::<V>(ViewSnapshots::default());
         let app = app.start().await.unwrap();
@@ -88,7 +88,7 @@ impl Place {
         answer
     }
 
-    /// The same of the state of a decision.
+    /// Returns the number of a decision state that starts from a snapshot if one exists.
     async fn of_state<V>(&self) -> u64
     where
         V: Number + std::fmt::Debug + Serialize + DeserializeOwned,
@@ -122,13 +122,14 @@ async fn two_types_of_one_path_do_not_use_each_others_snapshots() {
             assert_eq!(place.both::<Figure>().await, (40, 40));
             std::any::type_name::<Figure>()
         };
-        assert_eq!(sum, count, "else this tests nothing");
+        assert_eq!(sum, count, "the test needs two types of one path");
     }
 }
 
-/// With a version, snapshots are used across builds, so the path is all that tells types apart.
+/// With a version, snapshots are used across builds. Then only the path distinguishes types, unless
+/// they have names.
 #[tokio::test]
-async fn types_of_one_path_with_names_of_their_own_have_their_own_snapshots() {
+async fn types_of_one_path_with_different_names_have_their_own_snapshots() {
     let place = Place::new();
     for _ in 0..2 {
         {
@@ -154,7 +155,7 @@ async fn two_types_of_one_name_in_one_app_are_an_error_at_start() {
             let app = {
                 figure!(None, Some(1), |amount| amount);
                 let app = with::<Figure>(Place::new().app(), view);
-                // One and the same type is no other.
+                // Declaring one type twice is allowed for decision states.
                 if view { app } else { with::<Figure>(app, view) }
             };
             let app = if twice {

@@ -1,5 +1,5 @@
-//! States kept outside the log: they save reading, and make nothing different. Whatever is wrong
-//! with one means a warning and a replay.
+//! Snapshots of decision states. They save reads and never change a result. An unusable snapshot
+//! causes a warning and a replay.
 
 use std::{
     cell::Cell,
@@ -33,7 +33,7 @@ thread_local! {
     static APPLIED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Events and a fold as some release of the program has them.
+/// Declares the events and the fold of one release of the program.
 macro_rules! ledger {
     ($version:expr, $schema:literal) => {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ fn page() -> Filter {
     Filter::tag(Tag::new("page", 1))
 }
 
-/// So many events of 1, 2, 3 and so on.
+/// Appends `events` events. The amount of each event equals its position.
 fn fill(store: &CountedStore, events: u64) {
     let from = store.inner().head().position().get() + 1;
     for amount in from..from + events {
@@ -93,7 +93,7 @@ fn over(store: &CountedStore, place: &Arc<MemorySnapshots>) -> AppBuilder {
     App::over(store.store()).snapshots_in(place.clone())
 }
 
-/// Starts, looks, stops: the state and how many events were read for it.
+/// Starts an app, reads a state and stops. Returns the state and the number of events read.
 async fn once<F>(store: &CountedStore, place: &Arc<MemorySnapshots>) -> (F, u64)
 where
     F: Fold + Clone + std::fmt::Debug + Serialize + de::DeserializeOwned,
@@ -113,7 +113,7 @@ fn kept(place: &MemorySnapshots) -> (String, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn after_a_restart_only_what_came_since_is_read() {
+async fn after_a_restart_only_later_events_are_read() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 5_000);
@@ -125,8 +125,8 @@ async fn after_a_restart_only_what_came_since_is_read() {
     let receipt = app.execute(say::<Ledger, _>(&page(), [entry(5_004)])).await.unwrap();
     assert_eq!((receipt.last().get(), store.events_read() - before), (5_004, 3));
     app.stop().await.unwrap();
-    assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_004), 0), "its own is in it");
-    // Another boundary and another fold have their own.
+    assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_004), 0), "a snapshot lacks an event");
+    // Each boundary and each fold has its own snapshot.
     let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
     let everything = look::<Ledger>(&app, &Filter::everything()).await.unwrap();
     assert_eq!(everything, sum(5_004));
@@ -138,7 +138,7 @@ async fn after_a_restart_only_what_came_since_is_read() {
 }
 
 #[tokio::test]
-async fn a_state_from_a_snapshot_is_as_large_as_it_was() {
+async fn a_state_from_a_snapshot_has_its_former_size() {
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 1_000);
     let mut sizes = Vec::new();
@@ -154,7 +154,7 @@ async fn a_state_from_a_snapshot_is_as_large_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_log_keeps_them_beside_it() {
+async fn state_snapshots_are_stored_beside_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let options = SnapshotOptions { every_events: 100 };
     let start = async |snapshots: bool| {
@@ -179,8 +179,8 @@ async fn a_log_keeps_them_beside_it() {
         assert_eq!(APPLIED.get(), applied, "the snapshot is of position 120");
         app.stop().await.unwrap();
     }
-    assert_eq!(files(), 1, "nothing unfinished is left");
-    // They can be deleted at any time.
+    assert_eq!(files(), 1, "no unfinished file may be left");
+    // A user may delete the snapshots at any time.
     std::fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
     let app = start(true).await;
     assert_eq!(look::<Ledger>(&app, &page()).await.unwrap(), sum(150));
@@ -189,7 +189,7 @@ async fn a_log_keeps_them_beside_it() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_replayed_with_a_warning() {
+async fn a_damaged_snapshot_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
@@ -205,7 +205,7 @@ async fn what_is_damaged_is_replayed_with_a_warning() {
         damaged.push(bytes[..at].to_vec());
         damaged.push(bytes[at..].to_vec());
     }
-    // From the first byte on it is whole.
+    // `bytes[0..]` is the undamaged snapshot.
     damaged.retain(|damaged| *damaged != bytes);
     damaged.push([bytes.as_slice(), b"\0"].concat());
     damaged.push(bytes.repeat(2));
@@ -217,13 +217,13 @@ async fn what_is_damaged_is_replayed_with_a_warning() {
         assert!(warning.contains("a snapshot is of no use: replaying"), "{warning}");
         assert!(warning.contains("Ledger") && warning.contains("tag=page:1"), "{warning}");
     }
-    // It was written anew.
+    // The replay has written a new snapshot.
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(20), 0));
     assert_eq!(warnings.take(), [""; 0]);
 }
 
 #[tokio::test]
-async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
+async fn a_snapshot_of_another_log_epoch_or_fold_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
@@ -237,14 +237,14 @@ async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
         assert_eq!(once::<Ledger>(&other, &place).await, (sum(20), 20));
         assert!(warnings.one().contains("of another log"));
     }
-    // A log of that name that is shorter: some of it was lost, and nobody said so.
+    // This log has the same identity and is shorter, as after an unnoticed loss of events.
     let shorter = CountedStore::as_log(Memory::new(), LogIdentity { id, epoch }, None);
     fill(&shorter, 19);
     place.save(&name, &bytes).unwrap();
     assert_eq!(once::<Ledger>(&shorter, &place).await, (sum(19), 19));
     let warning = warnings.one();
     assert!(warning.contains("position 20, and the log ends at 19"), "{warning}");
-    // The bytes of another fold, and of another boundary.
+    // These snapshots belong to another fold and to another boundary.
     let others = Arc::new(MemorySnapshots::default());
     let app = over(&store, &others).decision_snapshots::<Heard<Entries>>(EVERY);
     let app = app.decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
@@ -259,9 +259,9 @@ async fn what_is_of_another_log_epoch_or_fold_is_replayed_with_a_warning() {
     }
 }
 
-/// Two releases of one program, which have types of the same names.
+/// The releases of one program have types of the same names.
 #[tokio::test]
-async fn what_another_version_made_is_replayed_with_a_warning() {
+async fn a_snapshot_of_another_fold_version_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
@@ -285,17 +285,17 @@ async fn what_another_version_made_is_replayed_with_a_warning() {
         ledger!(None, 1);
         for (read, warned) in [(20, 1), (0, 0)] {
             let (state, events) = once::<Ledger>(&store, &place).await;
-            assert_eq!((state.sum, events), (210, read), "by this very executable");
+            assert_eq!((state.sum, events), (210, read), "the executable is the same");
             assert_eq!(warnings.take().len(), warned);
         }
         std::any::type_name::<Ledger>()
     };
-    assert_eq!((first, second), (second, unsaid), "else they have different names");
+    assert_eq!((first, second), (second, unsaid), "the test needs types of one name");
     assert_eq!(kept(&place).0.len(), 32);
 }
 
 #[tokio::test]
-async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
+async fn a_snapshot_of_another_event_version_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
@@ -306,7 +306,7 @@ async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
     };
     ledger!(Some(1), 2);
     assert_eq!(first, std::any::type_name::<Ledger>());
-    // Nothing says how events of version 1 are read now: nobody goes on without that.
+    // The snapshot is unusable, and no upcaster reads events of version 1, so the replay fails.
     let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
     let error = look::<Ledger>(&app, &page()).await.unwrap_err();
     assert!(error.to_string().contains("entered version 1 is not known"), "{error}");
@@ -323,10 +323,10 @@ async fn what_knew_events_of_another_version_is_replayed_with_a_warning() {
     app.stop().await.unwrap();
 }
 
-/// A release that has another upcaster, by which older events come to a fold that knew nothing
-/// of them: a snapshot from before is of a state without them, and nothing else would tell.
+/// A release adds an upcaster that gives older events to a fold for the first time. An earlier
+/// snapshot holds a state without these events. Only the set of upcasters shows this.
 #[tokio::test]
-async fn what_knew_other_upcasters_is_replayed_with_a_warning() {
+async fn a_snapshot_with_other_upcasters_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
@@ -338,7 +338,7 @@ async fn what_knew_other_upcasters_is_replayed_with_a_warning() {
         Ok(vec![Upcast::json("entered", 1, &json!({ "page": 1, "amount": 1_000 }))?])
     };
     let upcasters = || Upcasters::new().split("corrected", 1, &["entered"], split);
-    // One read more than what is folded: whether older events lack a tag.
+    // The app reads one more event than it folds, to check whether older events lack a tag.
     for (warned, read) in [(1, 23), (0, 1)] {
         let app = over(&store, &place).upcasters(upcasters()).decision_snapshots::<Ledger>(EVERY);
         let app = app.start().await.unwrap();
@@ -354,7 +354,7 @@ thread_local! {
     static MOOD: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// Says something else about itself than it should, in the mood for it.
+/// A fold whose serialisation fails or panics, as `MOOD` says.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Moody(u64);
 
@@ -387,7 +387,7 @@ impl<'de> Deserialize<'de> for Moody {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_or_read_is_replayed_with_a_warning() {
+async fn a_snapshot_that_cannot_be_written_or_read_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);
@@ -410,7 +410,7 @@ async fn what_cannot_be_written_or_read_is_replayed_with_a_warning() {
     assert_eq!(once::<Moody>(&store, &place).await, (Moody(20), 0));
 }
 
-/// What comes after the snapshot cannot be folded: that is the error, as without it.
+/// An event after the snapshot cannot be folded. The command fails as it would without a snapshot.
 #[tokio::test]
 async fn an_event_that_cannot_be_folded_is_an_error_after_a_snapshot_too() {
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
@@ -428,7 +428,7 @@ async fn an_event_that_cannot_be_folded_is_an_error_after_a_snapshot_too() {
     assert_eq!(place.load(&kept(&place).0).unwrap().unwrap(), kept(&place).1);
 }
 
-/// What a place was asked to do, and whether it does it.
+/// A snapshot place that records saves. A test can make it fail, panic or wait.
 #[derive(Clone, Default)]
 struct Place(Arc<PlaceState>);
 
@@ -436,9 +436,9 @@ struct Place(Arc<PlaceState>);
 struct PlaceState {
     kept: MemorySnapshots,
     mood: Mutex<&'static str>,
-    /// Saves wait for a word here.
+    /// A save waits for a message here.
     gate: Mutex<Option<mpsc::Receiver<()>>>,
-    /// For each save: the position of the snapshot, and that of the log's end at that time.
+    /// The position of each saved snapshot, and the head of the log at that time.
     saved: Mutex<Vec<(u64, u64)>>,
     log: Mutex<Option<Log>>,
 }
@@ -479,7 +479,7 @@ impl Snapshots for Place {
 }
 
 #[tokio::test]
-async fn a_place_that_is_out_of_order_fails_no_command() {
+async fn a_failing_snapshot_place_fails_no_command() {
     let (warnings, _listening) = Warnings::listen();
     for mood in ["fails", "panics"] {
         let (store, place) = (CountedStore::new(Memory::new()), Place::default());
@@ -501,7 +501,7 @@ async fn a_place_that_is_out_of_order_fails_no_command() {
 }
 
 #[tokio::test]
-async fn stop_waits_for_what_is_being_saved() {
+async fn stop_waits_for_a_running_save() {
     let place = Place::default();
     let (say_so, gate) = mpsc::channel();
     *place.0.gate.lock() = Some(gate);
@@ -513,7 +513,7 @@ async fn stop_waits_for_what_is_being_saved() {
     for _ in 0..100 {
         tokio::select! {
             biased;
-            _ = &mut stop => panic!("it did not wait"),
+            _ = &mut stop => panic!("stop did not wait for the save"),
             () = tokio::task::yield_now() => {}
         }
     }
@@ -523,7 +523,7 @@ async fn stop_waits_for_what_is_being_saved() {
     assert_eq!(place.0.kept.names("").unwrap().len(), 1);
 }
 
-/// An app over a log that writes when it is told to, and a place that looks at the log.
+/// Starts an app over a log that writes only on `flush`. Its snapshot place records the log head.
 async fn unwritten(seed: u64) -> (SimulatedDisk, Log, Place, App) {
     let disk = SimulatedDisk::new(seed);
     let options = LogOptions {
@@ -546,7 +546,7 @@ async fn turns() {
 }
 
 #[tokio::test]
-async fn what_is_not_published_is_not_saved() {
+async fn a_state_with_unpublished_events_is_not_saved() {
     let (_disk, log, place, app) = unwritten(1).await;
     let mut answers = Vec::new();
     for round in 0..5 {
@@ -566,11 +566,11 @@ async fn what_is_not_published_is_not_saved() {
     let saved = place.0.saved.lock().clone();
     assert_eq!(saved.len(), 17, "{saved:?}");
     assert!(saved.iter().all(|(position, head)| position <= head), "{saved:?}");
-    assert!(saved.iter().any(|(position, head)| position < head), "some waited together");
+    assert!(saved.iter().any(|(position, head)| position < head), "commands must share a commit");
 }
 
 #[tokio::test]
-async fn what_was_never_synced_is_never_saved() {
+async fn a_state_with_unsynced_events_is_never_saved() {
     for seed in 0..20 {
         let (disk, log, place, app) = unwritten(seed).await;
         let first = app.execute(say::<Ledger, _>(&page(), [entry(1)])).submit().await;
@@ -594,7 +594,7 @@ async fn what_was_never_synced_is_never_saved() {
 async fn snapshots_need_a_place() {
     let app = App::over(Memory::new()).decision_snapshots::<Ledger>(EVERY);
     assert!(matches!(app.start().await, Err(StartError::NoSnapshotPlace)));
-    // A place without a fold is none too many.
+    // A place without snapshots of any fold is allowed.
     let place = MemorySnapshots::default();
     App::over(Memory::new()).snapshots_in(place).start().await.unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -602,16 +602,16 @@ async fn snapshots_need_a_place() {
     std::fs::write(dir.path().join("snapshots"), "in the way").unwrap();
     let error = app.start().await.unwrap_err();
     assert!(matches!(error, StartError::SnapshotPlace(_)), "{error}");
-    // Without snapshots it starts.
+    // An app without snapshots starts.
     let app = App::open(dir.path()).unwrap().start().await.unwrap();
     told(&app, &page(), [entry(1)]).await.unwrap();
     app.stop().await.unwrap();
 }
 
-/// A fold was given one more field, with a default, under the same version. The sum went on from
-/// the snapshot and the largest amount from nothing: half the old state, and half a new one.
+/// Regression: a fold got one more field with a default, under the same version. The sum continued
+/// from the snapshot, and the largest amount started from zero. The state was half old, half new.
 #[tokio::test]
-async fn a_field_that_was_added_under_the_same_version_is_replayed_with_a_warning() {
+async fn a_field_added_under_the_same_version_causes_a_replay_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     let (store, place) = (CountedStore::new(Memory::new()), Arc::new(MemorySnapshots::default()));
     fill(&store, 20);

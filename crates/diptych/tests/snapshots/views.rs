@@ -1,4 +1,5 @@
-//! Views kept outside the log: they make a start and the past nearer, and never different.
+//! Snapshots of views. They reduce the events that a start or a query of the past folds, and never
+//! change an answer.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +23,7 @@ struct Scored {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Scores {
     points: BTreeMap<u64, u64>,
-    /// What depends on the order.
+    /// A hash that depends on the order of events.
     last: u64,
 }
 
@@ -35,7 +36,7 @@ impl Fold for Scores {
     }
 }
 
-/// All of it.
+/// Returns the whole state.
 struct Everything;
 
 impl Query for Everything {
@@ -54,7 +55,7 @@ async fn score(store: &Store, events: std::ops::Range<u64>) {
     }
 }
 
-/// The same, folded by hand.
+/// Computes the state after `upto` events without the view.
 fn folded(upto: u64) -> Scores {
     let mut scores = Scores::default();
     for number in 0..upto {
@@ -73,22 +74,22 @@ fn every(events: u64, place: &Arc<MemorySnapshots>, store: &Store) -> AppBuilder
 }
 
 #[tokio::test]
-async fn a_start_begins_with_what_stop_kept() {
+async fn a_start_uses_the_snapshot_that_stop_saved() {
     let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
     score(&store, 0..500).await;
     every(u64::MAX, &place, &store).start().await.unwrap().stop().await.unwrap();
-    assert_eq!(place.names("").unwrap().len(), 1, "one was kept at the end");
+    assert_eq!(place.names("").unwrap().len(), 1, "the stop saves one snapshot");
     score(&store, 500..520).await;
     let app = every(u64::MAX, &place, &store).start().await.unwrap();
     let view = app.view::<Scores>().unwrap();
-    assert_eq!(view.status().events, 20, "the rest came from the snapshot");
+    assert_eq!(view.status().events, 20, "the snapshot must supply the first 500 events");
     assert_eq!(app.query(Everything).strong().await.unwrap().value, folded(520));
     let rebuilt = digest(&folded(520)).unwrap();
     assert_eq!(view_digest::<Scores>(&app).await, (Position::new(520), rebuilt));
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_means_a_replay() {
+async fn a_damaged_snapshot_causes_a_replay() {
     let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
     score(&store, 0..100).await;
     every(u64::MAX, &place, &store).start().await.unwrap().stop().await.unwrap();
@@ -103,7 +104,7 @@ async fn a_damaged_snapshot_means_a_replay() {
 }
 
 #[tokio::test]
-async fn the_past_is_the_same_with_snapshots_and_nearer() {
+async fn snapshots_make_queries_of_the_past_cheaper_and_not_different() {
     let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
     let app = every(50, &place, &store).start().await.unwrap();
     for first in (0..1_000).step_by(50) {
@@ -125,16 +126,16 @@ async fn the_past_is_the_same_with_snapshots_and_nearer() {
         nearer += u64::from(answer.cost.from > Position::START);
         cost += answer.cost.events;
     }
-    // Without one the cost would be the sum of all positions, 14 thousand.
-    assert!(nearer > 10 && cost < 7_000, "{nearer} were nearer, {cost} events were folded");
+    // Without snapshots, the cost would be the sum of all positions, 14 thousand events.
+    assert!(nearer > 10 && cost < 7_000, "{nearer} used a snapshot, {cost} events were folded");
 }
 
 #[tokio::test]
-async fn a_snapshot_is_made_in_the_background_after_so_many_events() {
+async fn a_snapshot_is_saved_in_the_background_after_every_events() {
     let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
     let app = every(100, &place, &store).start().await.unwrap();
     let mut written = 0;
-    // The thread that writes it is not waited for: it is there some events later.
+    // A background thread writes the snapshot, so it appears some events later.
     while place.names("").unwrap().is_empty() {
         score(&store, written..written + 10).await;
         written += 10;
@@ -149,7 +150,7 @@ async fn a_snapshot_is_made_in_the_background_after_so_many_events() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_must_make_sense() {
+async fn invalid_snapshot_options_are_errors() {
     let options = ViewSnapshots::default();
     let builder = App::over(Memory::new()).view_snapshots::<Scores>(options);
     let error = builder.snapshots_in(MemorySnapshots::default()).start().await.unwrap_err();
@@ -162,7 +163,7 @@ async fn what_was_asked_for_must_make_sense() {
 }
 
 #[tokio::test]
-async fn they_are_kept_beside_the_log() {
+async fn view_snapshots_are_stored_beside_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
         let builder = App::open(folder.path()).unwrap().view::<Scores>();

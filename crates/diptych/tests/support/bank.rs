@@ -1,4 +1,4 @@
-//! A bank without the derive: what a domain looks like when everything is written by hand.
+//! A bank without the derive: a domain whose event code is written by hand.
 
 use diptych::{
     Command, Event, EventType, Filter, Fold, Invalid, Recorded, Tag,

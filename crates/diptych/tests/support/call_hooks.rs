@@ -1,4 +1,4 @@
-//! A store that runs a hook between a decision and its append, or between an append and its answer.
+//! A store that runs a hook before and after its calls, such as between a decision and its append.
 
 use std::{
     future::Future,
@@ -9,7 +9,7 @@ use std::{
 use diptych::{EventStore, Store};
 use diptych_store::testing::{Call, Reply, WrappedStore};
 
-/// Where a call is. Look-ups and reads are one kind.
+/// The moment in a call at which the hook runs. All calls other than appends count as looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     BeforeAppend,
@@ -18,7 +18,7 @@ pub(crate) enum Moment {
     AfterLook,
 }
 
-/// Awaits the hook before and after each call, apart from the check of types at a start.
+/// Awaits the hook before and after each call. The check of types at a start has no hook.
 pub(crate) fn around<F>(
     store: Store,
     hook: impl Fn(Moment) -> F + Clone + Send + Sync + 'static,
@@ -55,7 +55,7 @@ where
     WrappedStore::over(store).before(begin).after(end)
 }
 
-/// Each call yields once before it is made and once after.
+/// A store whose calls yield once before they run and once after.
 pub(crate) fn yielding(store: impl EventStore) -> WrappedStore {
     around(Store::new(store), |_| YieldOnce(false))
 }

@@ -1,5 +1,5 @@
-//! A store that counts its calls, lets another writer append before a call, and can be slow.
-//! Beside it, a listener to the warnings of the crate.
+//! A store that counts its calls, lets another writer append before a call, and can be slow. The
+//! module also has a listener for the warnings of the crate.
 
 use std::{
     fmt::{self, Debug},
@@ -37,13 +37,13 @@ pub(crate) struct CountedStore {
 
 struct Seen {
     store: Store,
-    /// The clock by which appends are recorded, for a store that takes the time from its caller.
+    /// The clock that stamps appends, for a store that takes the time from its caller.
     clock: Option<Clock>,
     reads: AtomicU64,
     events_read: AtomicU64,
     appends: AtomicU64,
     slow: AtomicBool,
-    /// Another writer appends this before the next call.
+    /// Another writer appends this before the next append, read or look-up of a last event.
     other: Mutex<Option<Append>>,
 }
 
@@ -53,7 +53,7 @@ impl CountedStore {
         CountedStore::as_log(store, identity, None)
     }
 
-    /// A store that reports this identity, and records by this clock.
+    /// A store that reports this identity and stamps its appends with this clock.
     pub(crate) fn as_log(
         store: impl EventStore,
         identity: LogIdentity,
@@ -104,37 +104,37 @@ impl CountedStore {
         self.wrapped.clone()
     }
 
-    /// The inner store, whose calls are not counted: other writers use it.
+    /// The inner store, whose calls are not counted. Other writers use it.
     pub(crate) fn inner(&self) -> &Store {
         &self.seen.store
     }
 
-    /// Reads so far.
+    /// Number of reads so far, without look-ups of a single event.
     pub(crate) fn reads(&self) -> u64 {
         self.seen.reads.load(Ordering::SeqCst)
     }
 
-    /// Events that reads returned so far.
+    /// Number of events that these reads returned so far.
     pub(crate) fn events_read(&self) -> u64 {
         self.seen.events_read.load(Ordering::SeqCst)
     }
 
-    /// Appends that were tried so far.
+    /// Number of attempted appends so far.
     pub(crate) fn appends(&self) -> u64 {
         self.seen.appends.load(Ordering::SeqCst)
     }
 
-    /// From now on each call yields once before it is made and once after.
+    /// Makes each later call yield once before it and once after it.
     pub(crate) fn slow(&self) {
         self.seen.slow.store(true, Ordering::SeqCst);
     }
 
-    /// From now on no call yields.
+    /// Makes later calls no longer yield.
     pub(crate) fn quick(&self) {
         self.seen.slow.store(false, Ordering::SeqCst);
     }
 
-    /// Another writer appends this just before the next call.
+    /// Another writer appends this before the next append, read or look-up of a last event.
     pub(crate) fn other_writes(&self, append: Append) {
         *self.seen.other.lock() = Some(append);
     }
@@ -184,7 +184,7 @@ impl Seen {
     }
 }
 
-/// Whether this reads the one event that a snapshot or a token names. Such reads do not count.
+/// Whether the read asks for the one event that a snapshot or a token names. It is not counted.
 fn is_look(filter: &Filter, read: &Read) -> bool {
     read.upto == read.after.plus(1) && *filter == Filter::everything()
 }
@@ -199,16 +199,16 @@ pub(crate) fn write_event(store: &Store, event: RawEvent) {
     write(store, Append::event(event));
 }
 
-/// What a future says that need not wait.
+/// The answer of a future that is ready at its first poll.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut context) {
         Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future should be ready at its first poll"),
     }
 }
 
-/// Everything in the log that matches, as it stands there.
+/// All events in the log, as they are stored.
 pub(crate) fn everything(store: &Store) -> Vec<(Position, Timestamp, RawEvent)> {
     let (head, mut after) = (store.head().position(), Position::START);
     let mut events = Vec::new();
@@ -222,7 +222,7 @@ pub(crate) fn everything(store: &Store) -> Vec<(Position, Timestamp, RawEvent)> 
     events
 }
 
-/// What was warned of on this thread while the listener was there.
+/// The warnings on this thread while the listener exists.
 #[derive(Clone, Default)]
 pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -234,12 +234,12 @@ impl Warnings {
         (warnings, guard)
     }
 
-    /// What came since it was taken last.
+    /// Takes the warnings since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock())
     }
 
-    /// The one warning that came since it was taken last.
+    /// Takes the warnings since the last call, and asserts that there is exactly one.
     pub(crate) fn one(&self) -> String {
         let mut warnings = self.take();
         assert_eq!(warnings.len(), 1, "{warnings:?}");

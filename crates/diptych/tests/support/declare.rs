@@ -1,6 +1,6 @@
-//! Events of tests, declared in a line each: what the derive writes, in little.
+//! Declares events of tests in a line each. The macro writes a small part of the derive's code.
 
-/// An enum of events with JSON payloads, each with its name, version, and fields that are tags.
+/// Declares an enum of events with JSON payloads: each has a name, a version and tag fields.
 macro_rules! events {
     ($name:ident { $($variant:ident($type:ty) = $event:literal, $version:literal,
         [$($key:ident),*];)+ }) => {

@@ -1,6 +1,6 @@
-//! A domain for questions about the past: money moved on accounts, and a view that keeps every
-//! line of it in the order in which it was folded. And the same said a second time, without the
-//! crate: an oracle of what was known and what was so.
+//! A domain for queries about the past: money moves on accounts, and a view keeps one line for each
+//! move in the order in which it was folded. The oracle computes the same answers without the
+//! crate, from the events that were recorded and the events that had occurred.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct Moved {
     pub(crate) amount: u64,
 }
 
-/// What nobody here asks for.
+/// An event that no query of this domain selects.
 #[derive(Clone, Debug, Event, PartialEq, Serialize, Deserialize)]
 #[event("bell-rung")]
 pub(crate) struct Rung {}
@@ -40,7 +40,7 @@ fn line(position: Position, occurred_at: Timestamp, amount: u64) -> String {
     format!("{position} {} {amount}", occurred_at.as_micros())
 }
 
-/// The whole state.
+/// Asks for the whole state.
 pub(crate) struct Whole;
 
 impl Query for Whole {
@@ -52,7 +52,7 @@ impl Query for Whole {
     }
 }
 
-/// The lines of one account.
+/// Asks for the lines of one account.
 #[derive(Clone, Copy)]
 pub(crate) struct Lines(pub(crate) u64);
 
@@ -69,7 +69,7 @@ impl Query for Lines {
     }
 }
 
-/// An event in the log, as the oracle knows it; without an account nobody asks for it.
+/// An event in the log, as the oracle knows it. No query selects an event without an account.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) account: Option<u64>,
@@ -94,7 +94,7 @@ impl Entry {
     }
 }
 
-/// What is asked of the past, as plain values.
+/// A point in the past, as plain values.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct When {
     pub(crate) position: Option<u64>,
@@ -102,7 +102,8 @@ pub(crate) struct When {
     pub(crate) occurred_before: Option<Timestamp>,
 }
 
-/// How many events were known, and the journal of what of it was so.
+/// Returns the number of events that were known, and the journal of those among them that had
+/// occurred.
 pub(crate) fn oracle(log: &[Entry], when: When) -> (u64, Journal) {
     let is_known = |(at, entry): &(u64, &Entry)| {
         when.position.is_none_or(|position| *at <= position)
@@ -125,7 +126,7 @@ pub(crate) fn oracle(log: &[Entry], when: When) -> (u64, Journal) {
     (upto, journal)
 }
 
-/// Writes this to a store that keeps its own time, in commits of several events.
+/// Writes the entries in commits of up to 100 events, to a store that keeps its own time.
 pub(crate) async fn write(app: &App, entries: &[Entry]) {
     for commit in entries.chunks(100) {
         let append = Append::events(commit.iter().map(Entry::raw));
@@ -133,8 +134,8 @@ pub(crate) async fn write(app: &App, entries: &[Entry]) {
     }
 }
 
-/// Writes this to a store that is told when things are recorded: what is recorded at one instant
-/// in one commit.
+/// Writes the entries to a store that takes the recording time from its caller. Consecutive
+/// entries with the same recording time form one commit.
 pub(crate) async fn write_as_recorded(store: &impl EventStore, entries: &[Entry]) {
     for commit in entries.chunk_by(|one, next| one.recorded_at == next.recorded_at) {
         let mut append = Append::events(commit.iter().map(Entry::raw));
@@ -147,13 +148,14 @@ pub(crate) fn micros(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-/// A log in which nothing is said but what happened, one event in `every` for nobody.
+/// A log of plain events in order of occurrence. One event in `every` has no account, so no query
+/// selects it.
 pub(crate) fn plain(events: u64, accounts: u64, every: u64) -> Vec<Entry> {
     let entry = |at| Entry {
         account: (at % every != 0).then_some(at % accounts),
         amount: at,
         recorded_at: micros(0),
-        // So that the store's clock does not show in the lines.
+        // An explicit time keeps the clock of the store out of the lines.
         occurred_at: Some(micros(1_000 + at as i64)),
     };
     (1..=events).map(entry).collect()

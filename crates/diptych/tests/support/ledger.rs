@@ -1,5 +1,5 @@
-//! A ledger of bookings, and a view of it in which a test can do what it likes: look around while
-//! an event is taken in, hold it back, panic.
+//! A ledger of bookings, and a view that calls a hook of the test. While the view folds an event,
+//! the hook can inspect the app, block the fold, or panic.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ pub(crate) struct Remarked {
     pub(crate) ledger: u64,
 }
 
-/// Equal only if the same was booked in the same order.
+/// Two totals are equal only if the same amounts were booked in the same order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Totals {
     pub(crate) sum: i64,
@@ -46,7 +46,7 @@ impl Totals {
         self.chain = self.chain.wrapping_mul(31).wrapping_add(amount.cast_unsigned());
     }
 
-    /// After each of these amounts; the first is before all of them.
+    /// The totals after each of these amounts. The first entry is before all of them.
     pub(crate) fn after_each(amounts: impl IntoIterator<Item = i64>) -> Vec<Totals> {
         let mut now = Totals::default();
         let mut totals = vec![now];
@@ -58,7 +58,7 @@ impl Totals {
     }
 }
 
-/// What the view is at.
+/// The operation that the view runs when it calls the hook.
 pub(crate) enum Moment<'a> {
     Apply(&'a Recorded<Booked>),
     Clone,
@@ -70,7 +70,7 @@ type Hook = Arc<dyn Fn(Moment<'_>) + Send + Sync>;
 static HOOKS: Mutex<Option<HashMap<u64, Hook>>> = Mutex::new(None);
 static LEDGERS: AtomicU64 = AtomicU64::new(1);
 
-/// A ledger that no other test has. As long as it lives, its hook is called.
+/// A ledger with a number of its own. The view calls its hook for as long as this value lives.
 pub(crate) struct Hooked(pub(crate) u64);
 
 impl Hooked {
@@ -84,7 +84,7 @@ impl Hooked {
 
     pub(crate) fn clear(&self) {
         let hook = HOOKS.lock().get_or_insert_default().remove(&self.0);
-        // It may hold an app, which is not dropped under the lock.
+        // The hook may own an app, which must not be dropped under the lock.
         drop(hook);
     }
 
@@ -92,7 +92,7 @@ impl Hooked {
         Booked { ledger: self.0, amount }
     }
 
-    /// One commit of these amounts.
+    /// A commit that books these amounts.
     pub(crate) fn commit(&self, amounts: &[i64]) -> Append {
         Append::events(amounts.iter().map(|amount| self.booked(*amount).encode().unwrap()))
     }
@@ -115,7 +115,7 @@ fn call(ledger: u64, moment: Moment<'_>) {
     }
 }
 
-/// The view in which the hooks are called.
+/// The view that calls the hooks.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Ledger {
     ledger: u64,
@@ -127,7 +127,7 @@ impl Fold for Ledger {
 
     fn apply(&mut self, booked: &Recorded<Booked>) {
         self.ledger = booked.ledger;
-        // Half of it, as what panics would leave it.
+        // A panic of the hook leaves the state half changed.
         self.totals.sum += booked.amount;
         call(booked.ledger, Moment::Apply(booked));
         self.totals.sum -= booked.amount;
@@ -148,7 +148,7 @@ impl Drop for Ledger {
     }
 }
 
-/// A neighbour: the same without hooks.
+/// A second view of the bookings, without hooks.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Mirror(pub(crate) Totals);
 
@@ -160,7 +160,7 @@ impl Fold for Mirror {
     }
 }
 
-/// A neighbour that other events are for.
+/// A view over events of another type.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Remarks(pub(crate) u64);
 
@@ -172,7 +172,7 @@ impl Fold for Remarks {
     }
 }
 
-/// What is in the ledger?
+/// Asks for the totals of the ledger.
 #[derive(Clone, Copy)]
 pub(crate) struct Look;
 
@@ -185,7 +185,7 @@ impl Query for Look {
     }
 }
 
-/// What is in the mirror?
+/// Asks for the totals of the mirror.
 #[derive(Clone, Copy)]
 pub(crate) struct LookInMirror;
 
@@ -198,7 +198,7 @@ impl Query for LookInMirror {
     }
 }
 
-/// How many remarks are there?
+/// Asks for the number of remarks.
 #[derive(Clone, Copy)]
 pub(crate) struct CountRemarks;
 
@@ -211,30 +211,30 @@ impl Query for CountRemarks {
     }
 }
 
-/// A store in memory that gives so many events in a batch, and takes so many in a commit.
+/// A store in memory with limits on the events in a batch and the events in a commit.
 pub(crate) fn small(batch_events: usize, commit_events: usize) -> Memory {
     let mut limits = Limits::default();
     (limits.batch_events, limits.commit_events) = (batch_events, commit_events);
     Memory::new().limits(limits)
 }
 
-/// Writes it, and says where it ends.
+/// Writes the commit and returns its last position.
 pub(crate) fn write(store: &Store, append: Append) -> Position {
     pollster::block_on(async { store.append(append).await.unwrap().synced().await.unwrap().last })
 }
 
-/// The same at this moment, to a store that takes the time from its caller.
+/// Writes the commit at this moment, to a store that takes the time from its caller.
 pub(crate) fn write_at(store: &Store, mut append: Append, micros: i64) -> Position {
     append.recorded_at = Some(Timestamp::from_micros(micros));
     write(store, append)
 }
 
-/// Waits for what another thread is about to do.
+/// Waits until the condition holds. Another thread makes it true.
 #[track_caller]
 pub(crate) fn comes(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(30), "it never came: {what}");
+        assert!(began.elapsed() < Duration::from_secs(30), "timed out waiting for: {what}");
         thread::sleep(Duration::from_micros(200));
     }
 }

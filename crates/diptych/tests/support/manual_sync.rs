@@ -1,5 +1,5 @@
-//! Futures polled by hand over a log that writes nothing until it is told to: what is accepted
-//! stays not durable for as long as a test wants.
+//! Futures that a test polls by hand, over a log that syncs only on demand. Accepted commits stay
+//! unsynced for as long as a test wants.
 
 use std::{
     error::Error,
@@ -34,7 +34,7 @@ impl Rig {
         Rig::on(SimulatedDisk::new(1))
     }
 
-    /// Opens what is on this disk.
+    /// Opens the log on this disk.
     pub(crate) fn on(disk: SimulatedDisk) -> Rig {
         Rig::with(disk, |builder| builder)
     }
@@ -50,13 +50,13 @@ impl Rig {
         self.log.blocking().flush().unwrap();
     }
 
-    /// The next sync fails, and is made.
+    /// Lets the next sync fail, and requests it.
     pub(crate) fn fail(&self) {
         self.disk.fail_after(0, Fault::Io(Operation::Sync));
         self.log.blocking().flush().unwrap_err();
     }
 
-    /// The disk as it is after a loss of power, opened again.
+    /// Opens the log again, on the disk as it is after a loss of power.
     pub(crate) fn after_power_loss(self, seed: u64) -> Rig {
         Rig::on(self.disk.power_loss(seed))
     }
@@ -65,13 +65,13 @@ impl Rig {
         EventStore::head(&self.log).position().get()
     }
 
-    /// What came of the commands so far that is durable, as type and position.
+    /// The types of all durable events, in order.
     pub(crate) fn types(&self) -> Vec<String> {
         let batch = self.log.blocking().read(&Filter::everything(), Read::all()).unwrap();
         batch.iter().map(|event| event.event_type().to_owned()).collect()
     }
 
-    /// Another writer's commit, past every app.
+    /// Another writer appends this event directly to the log, without any app.
     pub(crate) fn write(&self, event: RawEvent) -> u64 {
         self.log.blocking().append(Append::event(event)).unwrap().first.get()
     }
@@ -95,7 +95,7 @@ pub(crate) fn raw(event_type: &'static str, payload: &impl Serialize, tags: &[&s
 /// A future that a test polls when it wants to.
 pub(crate) struct Held<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
-/// A command on its way.
+/// The future of a command.
 pub(crate) type Sent<R> = Held<Result<Receipt, ExecuteError<R>>>;
 
 impl<T> Held<T> {
@@ -107,23 +107,23 @@ impl<T> Held<T> {
         self.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// Polls it once, and it has to wait.
+    /// Polls the future once and asserts that it is pending.
     #[track_caller]
     pub(crate) fn waits(&mut self) {
-        assert!(self.poll().is_pending(), "it should wait");
+        assert!(self.poll().is_pending(), "the future should be pending");
     }
 
-    /// Polls it once, and it has to be done.
+    /// Polls the future once and returns its answer. Panics if it is pending.
     #[track_caller]
     pub(crate) fn done(&mut self) -> T {
         match self.poll() {
             Poll::Ready(answer) => answer,
-            Poll::Pending => panic!("it should be done"),
+            Poll::Pending => panic!("the future should be ready"),
         }
     }
 }
 
-/// Sends a command and polls it once: it has to wait for the sync.
+/// Sends a command and polls it once. Asserts that it waits for the sync.
 #[track_caller]
 pub(crate) fn send<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
     let mut sent = begin(execute);
@@ -131,22 +131,22 @@ pub(crate) fn send<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
     sent
 }
 
-/// A command that was not polled yet.
+/// A command that is not polled yet.
 pub(crate) fn begin<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
     Held(execute.into_future())
 }
 
-/// What does not have to wait for anything.
+/// The answer of a future that is ready at its first poll.
 #[track_caller]
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it should not have to wait"),
+        Poll::Pending => panic!("the future should be ready at its first poll"),
     }
 }
 
-/// The rejection that this answer is.
+/// Extracts the rejection from an answer. Panics on any other answer.
 #[track_caller]
 pub(crate) fn rejected<R: Error + Clone>(answer: Result<Receipt, ExecuteError<R>>) -> R {
     match answer {

@@ -1,5 +1,5 @@
-//! What commands may do, said a second time without the crate: events applied to plain maps, and
-//! the rules as questions about them. What the log holds is held against it.
+//! A model of the commands that does not use the crate. It applies events to plain maps, and
+//! evaluates the rules over these maps. Tests compare the log with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::support::{
     school::{self, COURSES, COURSES_EACH},
 };
 
-/// A command by what it asks for.
+/// A command as plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Wish {
     Open(u64),
@@ -39,7 +39,7 @@ pub(crate) fn student(number: u64) -> String {
     format!("student-{number}")
 }
 
-/// Everything, after some number of events.
+/// The state of the whole domain after some number of events.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     open: BTreeSet<String>,
@@ -50,12 +50,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Takes in an event, which has to be possible.
+    /// Applies an event. Panics if the rules forbid it.
     pub(crate) fn apply(&mut self, event: &EventRef<'_>) {
         let payload: Value = serde_json::from_slice(event.payload()).unwrap();
         let text = |name: &str| payload[name].as_str().unwrap().to_owned();
         match event.event_type() {
-            "account-opened" => assert!(self.open.insert(text("account")), "opened twice"),
+            "account-opened" => assert!(self.open.insert(text("account")), "account opened twice"),
             "money-deposited" => {
                 let amount = payload["amount"].as_u64().unwrap();
                 *self.balances.entry(text("account")).or_default() += amount;
@@ -63,11 +63,11 @@ impl World {
             "money-withdrawn" => {
                 let balance = self.balances.entry(text("account")).or_default();
                 let left = balance.checked_sub(payload["amount"].as_u64().unwrap());
-                *balance = left.expect("overdrawn");
+                *balance = left.expect("an account was overdrawn");
             }
             "course-offered" => {
                 self.offered += 1;
-                assert!(self.offered <= COURSES, "more courses than there may be");
+                assert!(self.offered <= COURSES, "too many courses");
                 let capacity = payload["capacity"].as_u64().unwrap();
                 assert_eq!(self.capacities.insert(text("course"), capacity), None);
             }
@@ -75,13 +75,13 @@ impl World {
             "course-visited" => {}
             "place-taken" => {
                 let place = (text("course"), text("student"));
-                let capacity = *self.capacities.get(&place.0).expect("joined a closed course");
-                assert!(self.students(&place.0) < capacity, "more students than places");
-                assert!(self.courses(&place.1) < COURSES_EACH, "more courses than allowed");
-                assert!(self.places.insert(place), "joined twice");
+                let capacity = *self.capacities.get(&place.0).expect("the course is closed");
+                assert!(self.students(&place.0) < capacity, "a course has too many students");
+                assert!(self.courses(&place.1) < COURSES_EACH, "a student has too many courses");
+                assert!(self.places.insert(place), "a student joined a course twice");
             }
             "place-left" => assert!(self.places.remove(&(text("course"), text("student")))),
-            other => panic!("what is {other}?"),
+            other => panic!("unknown event type {other}"),
         }
     }
 
@@ -93,7 +93,7 @@ impl World {
         self.places.iter().filter(|place| place.1 == student).count()
     }
 
-    /// How many events the wish leads to; or the text of its rejection.
+    /// Returns the number of events that the command writes, or the text of its rejection.
     pub(crate) fn judge(&self, wish: &Wish) -> Result<usize, String> {
         match *wish {
             Wish::Open(_) | Wish::Deposit(..) | Wish::Withdraw(..) => {

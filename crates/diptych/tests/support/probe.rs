@@ -1,11 +1,11 @@
-//! A fold that remembers all it was given, a command that shows its state, and one that writes.
+//! A fold that keeps all its events, a command that reveals its state, and a command that writes.
 
 use std::{fmt::Debug, marker::PhantomData, ops::Deref};
 
 use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Receipt, Recorded};
 use serde::{Deserialize, Serialize};
 
-/// All that was heard, with positions.
+/// All folded events, with their positions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub(crate) struct Heard<E> {
@@ -31,7 +31,7 @@ impl<E: Event + Debug> Fold for Heard<E> {
 #[error("{0:?}")]
 pub(crate) struct Saw<F: Debug>(pub(crate) F);
 
-/// Says no, with the state.
+/// Rejects, with the state as the reason.
 pub(crate) struct Look<F> {
     boundary: Filter,
     fold: PhantomData<fn() -> F>,
@@ -57,7 +57,7 @@ impl<F: Fold + Clone + Debug> Command for Look<F> {
     }
 }
 
-/// The state of a fold, as a rule sees it.
+/// Returns the state of a fold, as a rule sees it.
 pub(crate) async fn look<F: Fold + Clone + Debug>(
     app: &App,
     boundary: &Filter,
@@ -69,7 +69,7 @@ pub(crate) async fn look<F: Fold + Clone + Debug>(
     }
 }
 
-/// What a rule hears of these events in this boundary.
+/// Returns the events that a rule sees in this boundary, as lines.
 pub(crate) async fn heard<E: Event + Debug + Clone>(
     app: &App,
     boundary: &Filter,
@@ -78,7 +78,7 @@ pub(crate) async fn heard<E: Event + Debug + Clone>(
     heard.map(|heard| heard.lines).map_err(|error| error.to_string())
 }
 
-/// Writes these, whatever the state of `F` over the boundary is.
+/// Writes these events, whatever the state of `F` over the boundary is.
 pub(crate) struct Say<F, E> {
     pub(crate) boundary: Filter,
     pub(crate) events: Vec<E>,
@@ -111,7 +111,7 @@ pub(crate) fn say<F: Fold, E: Event + Clone>(
     Say { boundary: boundary.clone(), events, fold: PhantomData }
 }
 
-/// Writes them over a fold of the same events.
+/// Writes these events, with a fold over events of the same type.
 pub(crate) async fn told<E: Event + Clone + Debug>(
     app: &App,
     boundary: &Filter,

@@ -1,4 +1,4 @@
-//! A domain in its third release: what its older releases wrote, and the upcasters for it.
+//! A domain in its third release: the events of its older releases, and their upcasters.
 
 use diptych::{
     App, Event, Filter, Memory, Tag, Upcasters,
@@ -40,12 +40,12 @@ events!(Today {
 events!(Naming { Named(Named) = "customer-named", 2, [account]; });
 events!(Opening { Opened(Opened) = "account-opened", 3, [account]; });
 
-/// From every older release to today:
-/// - an account once had no currency, then no branch;
-/// - a customer once was relocated, which is the same as moved;
-/// - a change once was of name and address in one;
-/// - a name once was called otherwise in the payload;
-/// - heartbeats say nothing.
+/// Upcasts the events of every older release to the current ones:
+/// - `account-opened` had no currency in version 1, and no branch in versions 1 and 2;
+/// - `customer-relocated` is the old name of `customer-moved`;
+/// - `customer-changed` held a name and an address in one event;
+/// - `customer-named` had its name in the field `called` in version 1;
+/// - heartbeats hold no information and are dropped.
 pub(crate) fn upcasters() -> Upcasters {
     Upcasters::new()
         .object("account-opened", 1, |payload| payload.insert("currency", "EUR"))
@@ -75,7 +75,7 @@ pub(crate) fn raw(event_type: &'static str, version: u32, payload: &Value) -> Ra
     event.tag(Tag::new("account", &payload["account"]))
 }
 
-/// Some of everything that older releases wrote, and today's.
+/// Events of all kinds that older releases wrote, and one event of the current release.
 pub(crate) fn history() -> Vec<RawEvent> {
     vec![
         raw("account-opened", 1, &json!({ "account": 7, "owner": "ann" })),

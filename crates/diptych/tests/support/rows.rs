@@ -1,4 +1,4 @@
-//! A target in memory: rows, the checkpoint that is stored with them, and what goes wrong next.
+//! A target in memory: rows, the checkpoint that is stored with them, and injected failures.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,20 +10,20 @@ use parking_lot::Mutex;
 
 use crate::support::ledger::Booked;
 
-/// A handle on the place; each runner of it has one.
+/// A handle on the place. Each runner of the projection has one.
 #[derive(Clone, Default)]
 pub(crate) struct Rows(pub(crate) Arc<Mutex<Place>>);
 
 #[derive(Default)]
 pub(crate) struct Place {
-    /// Position and amount.
+    /// Position and amount of each row.
     pub(crate) rows: Vec<(u64, i64)>,
     pub(crate) checkpoint: Option<Checkpoint>,
-    /// The next calls go wrong like this.
+    /// The failures of the next calls.
     pub(crate) trouble: VecDeque<Trouble>,
-    /// Amounts that are refused, until they are not.
+    /// The target refuses events with these amounts. A test may change the list.
     pub(crate) refused: Vec<i64>,
-    /// Each call of `apply` that went well: how many events, and up to where.
+    /// For each successful call of `apply`: the number of events and the last position.
     pub(crate) steps: Vec<(usize, u64)>,
     pub(crate) calls: usize,
     pub(crate) looks: usize,
@@ -35,7 +35,7 @@ pub(crate) enum Trouble {
     Unavailable,
     Broken,
     Panics,
-    /// As it should be.
+    /// The call succeeds.
     None,
 }
 
@@ -59,7 +59,7 @@ impl Place {
 }
 
 impl Rows {
-    /// The next calls go wrong like this.
+    /// Sets the failures of the next calls.
     pub(crate) fn next(&self, trouble: &[Trouble]) {
         self.0.lock().trouble = trouble.iter().copied().collect();
     }
@@ -95,10 +95,10 @@ impl Target for Rows {
             return Err(TargetError::Moved { found: place.checkpoint });
         }
         let above = from.map_or(Position::START, |from| from.position);
-        assert!(to.position >= above, "it goes back");
-        assert!(events.is_sorted_by_key(|event| event.position), "not in order");
+        assert!(to.position >= above, "the checkpoint moves back");
+        assert!(events.is_sorted_by_key(|event| event.position), "the events are out of order");
         for event in events {
-            assert!(event.position > above && event.position <= to.position, "not between");
+            assert!(event.position > above && event.position <= to.position, "event out of range");
             if place.refused.contains(&event.amount) {
                 return Err(TargetError::event(event.position, "not this one"));
             }

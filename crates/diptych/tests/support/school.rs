@@ -1,5 +1,5 @@
-//! Courses and students: rules that rest on two tags at once, and commands with more than one
-//! event, so that a boundary is wider than one stream.
+//! A domain of courses and students. Its rules rest on two tags at once, and some commands write
+//! several events, so a boundary is wider than one stream.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use diptych::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Courses that one student may take.
+/// Maximum number of courses that one student may take.
 pub(crate) const COURSES_EACH: usize = 3;
-/// Courses that there may be.
+/// Maximum number of courses.
 pub(crate) const COURSES: u64 = 4;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ impl Event for Schooling {
     }
 }
 
-/// A course as its own tag tells it.
+/// The state of a course, folded from the events with its tag.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Class {
     pub(crate) open: bool,
@@ -114,7 +114,7 @@ impl Fold for Class {
     }
 }
 
-/// A student as their own tag tells it.
+/// The state of a student, folded from the events with their tag.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Student {
     pub(crate) courses: BTreeSet<String>,
@@ -132,7 +132,7 @@ impl Fold for Student {
     }
 }
 
-/// How many courses were offered: made from a type, whatever the tags.
+/// The number of courses offered, folded from one event type whatever its tags.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Catalogue {
     pub(crate) courses: u64,
@@ -178,7 +178,7 @@ fn place(course: &str, student: &str) -> Place {
     Place { course: course.to_owned(), student: student.to_owned() }
 }
 
-/// Rests on a type alone, beside the course itself.
+/// Offers a course. Its boundary is an event type without tags, and the course itself.
 #[derive(Clone, Serialize)]
 pub(crate) struct Offer(pub(crate) String, pub(crate) u64);
 
@@ -223,7 +223,7 @@ impl Command for End {
     }
 }
 
-/// Only the end of a course is in its way.
+/// Visits a course. Only the end of the course conflicts with it.
 #[derive(Clone, Serialize)]
 pub(crate) struct Visit(pub(crate) String);
 
@@ -283,7 +283,7 @@ impl Command for Join {
     }
 }
 
-/// Two courses or none of them: two events, over three boundaries.
+/// Joins two courses or neither. The command writes two events and has three boundaries.
 #[derive(Clone, Serialize)]
 pub(crate) struct JoinBoth(pub(crate) [String; 2], pub(crate) String);
 
@@ -327,7 +327,8 @@ impl Command for Leave {
     }
 }
 
-/// Looks whether a course and a student say the same, and writes nothing. It is never torn.
+/// Compares the states of a course and a student, and writes nothing. The two states must always
+/// agree, so the rejection `Torn` never occurs.
 #[derive(Clone, Serialize)]
 pub(crate) struct Compare(pub(crate) String, pub(crate) String);
 
@@ -348,7 +349,7 @@ impl Command for Compare {
     }
 }
 
-/// The other way round: the same two boundaries in the other order.
+/// Makes the comparison of `Compare` with its two boundaries in the opposite order.
 #[derive(Clone, Serialize)]
 pub(crate) struct CompareBack(pub(crate) String, pub(crate) String);
 
@@ -369,7 +370,7 @@ impl Command for CompareBack {
     }
 }
 
-/// By order, whatever the rules say: no state, no condition.
+/// Joins without any rule. The command has no state and no condition.
 #[derive(Clone, Serialize)]
 pub(crate) struct Order(pub(crate) String, pub(crate) String);
 

@@ -33,25 +33,25 @@ impl Event for Paid {
     }
 }
 
-/// So many payments, each to an account of its own.
+/// Returns `count` payments, each to an account of its own.
 fn payments(count: u64) -> impl Iterator<Item = Paid> {
     (1..=count).map(|number| Paid { account: format!("account {number}"), amount: number })
 }
 
-/// What the check says about the fold, if it says no.
+/// Returns the panic message of the check, if it fails.
 fn complaint<F: Fold<Event = Paid> + PartialEq + Debug>(count: u64) -> Option<String> {
     let payload = panic::catch_unwind(|| check_determinism::<F>(payments(count))).err()?;
-    Some(*payload.downcast::<String>().expect("a panic with a text"))
+    Some(*payload.downcast::<String>().expect("the panic message is not a String"))
 }
 
 fn assert_caught<F: Fold<Event = Paid> + PartialEq + Debug>(count: u64, expected: &[&str]) {
-    let complaint = complaint::<F>(count).expect("the check notices nothing");
+    let complaint = complaint::<F>(count).expect("the check reports no problem");
     for part in expected {
         assert!(complaint.contains(part), "{part:?} is not in:\n{complaint}");
     }
 }
 
-/// A fold over payments, as a struct and what it does.
+/// Declares a fold over payments from its fields and its `apply`.
 macro_rules! fold {
     ($name:ident { $($fields:tt)* } $apply:expr) => {
         #[derive(Debug, Default, PartialEq)]
@@ -69,7 +69,7 @@ macro_rules! fold {
 }
 
 #[test]
-fn honest_folds_pass() {
+fn deterministic_folds_pass() {
     fold!(Balances { by_account: HashMap<String, u64>, last: Option<(Timestamp, u64)> }
         |state, event| {
             *state.by_account.entry(event.account.clone()).or_default() += event.amount;
@@ -98,7 +98,7 @@ fn a_clock_is_noticed_at_the_event_where_it_is_read() {
     assert_caught::<Clock>(8, &["Clock came to two states after event 5, paid", "+++ another run"]);
 }
 
-/// Two runs side by side see the same millisecond, mostly; runs apart never.
+/// Two runs side by side mostly see the same millisecond. Two separate runs never do.
 #[test]
 fn a_coarse_clock_is_noticed_too() {
     fold!(
@@ -122,7 +122,7 @@ fn the_order_of_a_map_is_noticed() {
 }
 
 #[test]
-fn a_difference_that_goes_away_is_noticed() {
+fn a_temporary_difference_is_noticed() {
     fold!(
         Passing { counted: u64 } | state,
         event | {
@@ -151,7 +151,7 @@ fn a_counter_of_the_thread_is_noticed() {
     assert_caught::<Counter>(4, &["after event 2, paid", "-    of_thread: 1,\n+    of_thread: 2,"]);
 }
 
-/// Two runs on one thread agree; only another thread tells.
+/// Two runs on one thread agree. Only a run on another thread shows the difference.
 #[test]
 fn a_thread_is_noticed() {
     fold!(
@@ -165,7 +165,7 @@ fn a_thread_is_noticed() {
     assert_caught::<Thread>(4, &["after event 2, paid", "ThreadId"]);
 }
 
-/// Of many events only some states are compared on the way, and the event is still found.
+/// The check compares only some states of a long run, and still finds the event.
 #[test]
 fn the_event_is_found_among_many() {
     fold!(
@@ -180,7 +180,7 @@ fn the_event_is_found_among_many() {
 }
 
 #[test]
-fn a_state_that_begins_differently_is_noticed() {
+fn a_nondeterministic_default_is_noticed() {
     #[derive(Debug, PartialEq)]
     struct Born(Timestamp);
 
@@ -199,7 +199,7 @@ fn a_state_that_begins_differently_is_noticed() {
 }
 
 #[test]
-fn states_that_print_alike_are_told_from_equal_ones() {
+fn unequal_states_with_equal_debug_text_are_noticed() {
     #[derive(Default)]
     struct Never;
 

@@ -1,4 +1,4 @@
-//! The digest of a state, as a program uses it, and the check that guards the version of a fold.
+//! The digest of a state, and the check that guards the version of a fold.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,13 +28,13 @@ fn story() -> Given {
     given([opened("a"), opened("b")]).and((1..=20).map(|amount| deposited("a", amount)))
 }
 
-/// What the check says, if it says no.
+/// Returns the panic message of the check, if it fails.
 fn says<F: Fold + Serialize + DeserializeOwned>(story: Given, committed: &str) -> Option<String> {
     let check = AssertUnwindSafe(|| story.check_digest::<F>(committed));
     Some(catch_unwind(check).err()?.downcast_ref::<String>().unwrap().clone())
 }
 
-/// A fold as some release of the program has it.
+/// Declares the fold of one release of the program.
 macro_rules! balances {
     ($version:expr, $(#[$attribute:meta])* $fees:ident, $apply:expr) => {
         #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,14 +67,14 @@ fn add(to: &mut HashMap<String, u64>, event: &Banking, fee: u64) {
     }
 }
 
-/// What the check says is to be committed.
+/// Extracts the digest that the check asks to commit.
 fn belongs(text: &str) -> String {
     let (_, rest) = text.split_once('"').unwrap();
     rest.split_once('"').unwrap().0.to_owned()
 }
 
 #[test]
-fn one_is_committed_and_holds() {
+fn a_committed_digest_passes_the_check() {
     balances!(Some(1), fees, |state, event| add(&mut state.accounts, event, 0));
     for wrong in ["", "1", "1:", ":", "x:y", "-1:00", "1:00"] {
         let text = says::<Balances>(story(), wrong).unwrap();
@@ -84,7 +84,7 @@ fn one_is_committed_and_holds() {
     story().check_digest::<Balances>(&first);
     let state = Balances { accounts: [("a", 210), ("b", 0)].map(own).into(), fees: 0 };
     assert_eq!(first, format!("1:{}", digest(&state).unwrap()));
-    // As it was when this test was written.
+    // The digest must not differ from the one at the time of writing this test.
     story().check_digest::<Balances>(COMMITTED);
 }
 
@@ -95,14 +95,14 @@ fn own((name, amount): (&str, u64)) -> (String, u64) {
 }
 
 #[test]
-fn a_fold_that_comes_to_another_state_needs_another_version() {
+fn a_fold_with_another_result_needs_another_version() {
     let next = {
         balances!(Some(1), fees, |state, event| add(&mut state.accounts, event, 1));
         let text = says::<Balances>(story(), COMMITTED).unwrap();
         assert!(text.contains("another state when the digest was committed"), "{text}");
         assert!(text.contains("raise its VERSION to 2"), "{text}");
         let next = belongs(&text);
-        // What it says is no way to pass without a new version.
+        // The suggested digest does not pass without a new version.
         let text = says::<Balances>(story(), &next).unwrap();
         assert!(text.contains("VERSION was 2 and is 1") && text.contains("to 3"), "{text}");
         next
@@ -149,9 +149,9 @@ fn without_a_version_or_an_event_there_is_nothing_to_guard() {
     }
 }
 
-/// It is not serialised, and what comes later depends on it.
+/// The skipped field is not serialised, and later states depend on it.
 #[test]
-fn a_snapshot_that_loses_something_is_noticed() {
+fn a_snapshot_that_loses_a_field_is_noticed() {
     balances!(
         Some(1),
         #[serde(skip)]
@@ -168,7 +168,7 @@ fn a_snapshot_that_loses_something_is_noticed() {
 }
 
 #[test]
-fn a_state_that_cannot_be_kept_is_noticed() {
+fn a_state_that_cannot_be_read_back_is_noticed() {
     #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
     struct Last {
         #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -210,7 +210,7 @@ fn older_events_go_through_upcasters_and_others_do_not_matter() {
 }
 
 #[test]
-fn states_are_compared_without_having_both() {
+fn digests_compare_states_without_having_both() {
     let one: HashMap<_, _> = (0..1_000).map(|key| (key, vec![Some(key), None])).collect();
     let other: BTreeMap<_, _> = one.clone().into_iter().collect();
     assert_eq!(digest(&one).unwrap(), digest(&other).unwrap());

@@ -1,5 +1,5 @@
-//! Given, when, then: it passes what is so, and what is not so it tells apart in words. And the
-//! clock, the ids and the store that tests are given.
+//! Given-when-then tests of rules: a correct expectation passes, and a wrong one fails with a clear
+//! message. Also tests the clock, the ids and the store with a controlled clock.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -37,16 +37,16 @@ fn account(name: &str) -> Filter {
     Filter::tag(Tag::new("account", name))
 }
 
-/// What the panic of a test that fails says.
+/// Returns the panic message of a failing test.
 fn says<T>(test: impl FnOnce() -> T) -> String {
     match catch_unwind(AssertUnwindSafe(test)) {
-        Ok(_) => panic!("it passes"),
+        Ok(_) => panic!("the test should fail"),
         Err(panic) => panic.downcast_ref::<String>().unwrap().clone(),
     }
 }
 
 #[test]
-fn what_is_so_passes_and_goes_on() {
+fn correct_expectations_pass_and_the_story_continues() {
     let story = nothing_given()
         .when(open("a"))
         .then([opened("a")])
@@ -67,7 +67,7 @@ fn what_is_so_passes_and_goes_on() {
         .then_rejected(No::AlreadyOpen);
     let state: Account = story.when(withdraw("a", 2)).then_state(account("a"));
     assert_eq!(state, Account { open: true, balance: 3, events: 3 });
-    // Only what is in the boundary is folded.
+    // The state folds only events within the boundary.
     let state: Account = given([opened("b")]).state(account("a"));
     assert_eq!(state, Account::default());
     let state: Account = given([opened("b")]).state(Filter::everything());
@@ -104,7 +104,7 @@ fn other_events_are_shown_as_a_difference() {
 }
 
 #[test]
-fn another_outcome_is_told_in_words() {
+fn another_outcome_is_reported_in_words() {
     let rejected = "the rejection Overdrawn { balance: 0, amount: 1 } \
         (the balance is 0, less than 1)";
     let no = || nothing_given().when(withdraw("a", 1));
@@ -137,7 +137,7 @@ fn another_outcome_is_told_in_words() {
     assert!(other.contains("-     balance: 1,") && other.contains("+     balance: 0,"), "{other}");
 }
 
-/// A rule, a fold and an event that do what they are told.
+/// An event whose text selects how encoding, decoding or its fold fails.
 #[derive(Clone, Debug, PartialEq)]
 struct Odd(&'static str);
 
@@ -238,14 +238,14 @@ fn mistakes_of_a_domain_fail_its_tests() {
 }
 
 #[test]
-fn a_rule_decides_over_what_older_programs_wrote() {
+fn a_rule_decides_on_upcast_events_of_older_programs() {
     let old = RawEvent::new("money-paid-in", r#"{"account":"a","cents":700}"#);
     let upcasters = Upcasters::new().rename("money-paid-in", "money-deposited");
     let upcasters = upcasters.object("money-paid-in", 1, |payload| {
         let cents: u64 = payload.take("cents")?.ok_or("no cents")?;
         payload.insert("amount", cents / 100)
     });
-    // It is of version 2 then, which this program does not know.
+    // The upcaster makes it version 2, which this program does not know.
     let given = given([opened("a")]).and_stored(old.tag(Tag::new("account", "a")));
     let said = says(|| given.upcasters(upcasters).when(withdraw("a", 7)));
     assert!(said.contains("money-deposited version 2 is not known"), "{said}");
@@ -259,7 +259,7 @@ fn a_rule_decides_over_what_older_programs_wrote() {
         .then([withdrawn("a", 7)]);
 }
 
-/// Everything about every event.
+/// A state that holds every recorded event in full.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct All(Vec<Recorded<Banking>>);
 
@@ -272,7 +272,7 @@ impl Fold for All {
 }
 
 #[test]
-fn what_a_fold_sees_is_the_same_in_every_run() {
+fn a_fold_sees_the_same_events_in_every_run() {
     let by_bob = Metadata { actor: Some("bob".into()), ..Metadata::default() };
     let run = || -> All {
         let story = given([opened("a"), deposited("a", 5)]).when(withdraw("a", 1));
@@ -313,7 +313,7 @@ async fn a_controlled_store_records_by_its_clock() {
     app.execute(deposit("a", 1)).await.unwrap();
     clock.set("2013-01-01T10:15:00Z".parse().unwrap());
     app.execute(deposit("a", 1)).await.unwrap();
-    // A log's time does not go back.
+    // The recorded time of a log does not go back.
     clock.set(Timestamp::from_micros(0));
     app.execute(deposit("a", 1)).await.unwrap();
     let state = look::<All>(&app, &account("a")).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_controlled_store_records_by_its_clock() {
     assert_eq!(look::<All>(&fresh, &account("a")).await.unwrap(), state);
 }
 
-/// The rejection that a test of a rule comes to.
+/// Returns the story and the rejection of the command.
 fn by_kit<C: Command>(story: Given, command: C) -> (Given, String) {
     let mut no = String::new();
     let story = story.when(command).then_rejected_if(|rejection| {
@@ -360,7 +360,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     ]
 }
 
-/// Sends it to the app and tells the test of the rule what came of it, which has to agree.
+/// Executes the command in the app, and asserts the same outcome in the story.
 async fn both<C: Command<Event = Banking, Rejection = No> + Clone>(
     app: &App,
     story: Given,
@@ -385,7 +385,7 @@ proptest! {
         ..ProptestConfig::default() })]
 
     #[test]
-    fn a_test_of_a_rule_comes_to_what_an_app_comes_to(
+    fn a_rule_test_has_the_same_outcomes_as_an_app(
         commands in proptest::collection::vec(sent(), 1..30)
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

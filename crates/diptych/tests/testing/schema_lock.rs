@@ -1,4 +1,4 @@
-//! Programs as they are now and as they were before, each as a module with its events.
+//! Tests of the schema lock. Each module in `programs` holds the events of one state of a program.
 
 mod programs;
 
@@ -19,7 +19,7 @@ impl Repository {
         Repository { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// One in which this is recorded.
+    /// Returns a repository with this lock recorded.
     fn with(lock: impl FnOnce(SchemaLock) -> SchemaLock) -> Repository {
         let repository = Repository::new();
         repository.record(lock).unwrap();
@@ -42,7 +42,7 @@ impl Repository {
         let lock = lock(SchemaLock::new(self.path()).record(record));
         let checked = lock.try_check().map_err(|report| report.to_string());
         let files = fs::read_dir(self.folder.path()).unwrap().count();
-        assert!(files <= 1, "something is left beside the file");
+        assert!(files <= 1, "the check left another file in the folder");
         checked
     }
 
@@ -54,11 +54,11 @@ impl Repository {
         self.try_check(false, lock)
     }
 
-    /// Neither check nor recording accepts this, nor changes the file.
+    /// Asserts that check and recording both refuse the lock and leave the file unchanged.
     fn refuses(&self, lock: impl Fn(SchemaLock) -> SchemaLock, expected: &[&str]) {
         let before = fs::read(self.path()).ok();
         for record in [false, true] {
-            let report = self.try_check(record, &lock).expect_err("the check notices nothing");
+            let report = self.try_check(record, &lock).expect_err("the check reports no problem");
             for part in expected {
                 assert!(report.contains(part), "{part:?} is not in:\n{report}");
             }
@@ -72,7 +72,7 @@ fn first(lock: SchemaLock) -> SchemaLock {
 }
 
 #[test]
-fn what_is_not_recorded_is_asked_for_and_then_recorded() {
+fn an_unrecorded_type_is_reported_and_can_be_recorded() {
     let repository = Repository::new();
     let report = repository.check(first).unwrap_err();
     assert!(report.contains("money-deposited version 1 is not recorded"), "{report}");
@@ -107,7 +107,7 @@ fn what_is_not_recorded_is_asked_for_and_then_recorded() {
     assert_eq!(text, expected);
 
     repository.record(|lock| lock.events([first::deposited(7)])).unwrap();
-    assert_eq!(repository.text(), text, "what is recorded stays");
+    assert_eq!(repository.text(), text, "the recorded entry must not change");
 }
 
 #[test]
@@ -128,14 +128,14 @@ fn one_more_optional_field_is_a_change() {
             "give it version 2 and an upcaster from version 1",
         ],
     );
-    // None is left out of the JSON, and reading the recorded samples does not show it either.
+    // `None` is left out of the JSON, so neither this sample nor the recorded ones show the field.
     repository.check(|lock| lock.events([left_out::deposited(None)])).unwrap();
     repository
         .refuses(|lock| lock.events([left_out::deposited(Some("x"))]), &["\n+note: string\n"]);
 }
 
 #[test]
-fn a_field_that_is_gone_or_of_another_kind_is_a_change() {
+fn a_missing_field_or_another_kind_of_field_is_a_change() {
     let repository = Repository::with(first);
     let gone = |lock: SchemaLock| lock.events([without_amount::deposited()]);
     repository.refuses(gone, &["\n-amount: number\n"]);
@@ -172,9 +172,9 @@ fn every_type_needs_a_sample() {
     assert_eq!(names.len(), 2);
 }
 
-/// Two Rust types may share one: an enum of everything, and the part that a fold is about.
+/// Two Rust types may share an event type, such as an enum of all events and a part for one fold.
 #[test]
-fn a_type_that_two_have_needs_samples_of_one() {
+fn a_type_that_two_rust_types_share_needs_samples_of_one() {
     let repository = Repository::new();
     let both = |lock: SchemaLock| first(lock).events::<first_again::Deposited>([]);
     repository.record(both).unwrap();
@@ -201,7 +201,7 @@ fn a_new_version_needs_an_upcaster_and_is_recorded_beside_the_old_one() {
     let old_entry = before.rsplit_once("\n  ]").unwrap().0;
     assert!(repository.text().starts_with(old_entry), "{}", repository.text());
 
-    // With an upcaster that was broken later the old samples tell.
+    // The old samples detect an upcaster that a later change broke.
     let broken = |lock: SchemaLock| {
         let nothing = Upcasters::new().object("money-deposited", 1, |_| Ok(()));
         second(lock).upcasters(nothing)
@@ -212,10 +212,10 @@ fn a_new_version_needs_an_upcaster_and_is_recorded_beside_the_old_one() {
 const CAUTION: &str = "beware: events of money-deposited version 1 that are in a log do not get \
                        the tag \"branch\" by that";
 
-/// The advice for a tag that comes later was a new version and an upcaster, which leaves the older
-/// events without the tag.
+/// Regression: for a later tag, the report advised a new version and an upcaster. This advice
+/// leaves the older events without the tag.
 #[test]
-fn a_version_with_a_further_tag_is_recorded_with_a_caution() {
+fn a_version_with_a_new_tag_is_recorded_with_a_caution() {
     let repository = Repository::with(first);
     let second = |lock: SchemaLock| lock.events([second_by_branch::deposited()]);
     let upcast = |lock: SchemaLock| second(lock).upcasters(with_currency());
@@ -267,7 +267,7 @@ fn a_former_type_becomes_another_or_is_dropped() {
 }
 
 #[test]
-fn upcasters_that_contradict_each_other_are_told() {
+fn contradictory_upcasters_are_reported() {
     let twice = |lock: SchemaLock| {
         let upcasters = Upcasters::new().drop("old", 1).drop("old", 1);
         first(lock).upcasters(upcasters)
@@ -284,7 +284,7 @@ fn a_recorded_sample_of_the_current_version_is_still_read() {
 }
 
 #[test]
-fn what_was_never_there_may_become_known_and_is_kept_then() {
+fn a_field_that_was_always_null_may_get_a_kind_that_stays_recorded() {
     let none = |lock: SchemaLock| lock.events([noted::deposited(None)]);
     let some = |lock: SchemaLock| lock.events([noted::deposited(Some("thanks"))]);
     let repository = Repository::with(none);
@@ -297,7 +297,7 @@ fn what_was_never_there_may_become_known_and_is_kept_then() {
     assert!(repository.text().contains("\"note: null|string\""), "{}", repository.text());
     assert!(repository.text().contains(r#"{"account":"ann","amount":1,"note":null}"#));
     assert!(repository.text().contains(r#"{"account":"ann","amount":1,"note":"thanks"}"#));
-    // Samples that show less do no harm: the recorded ones still show the rest.
+    // Samples with fewer kinds are accepted, because the recorded samples still show the others.
     repository.check(some).unwrap();
     repository.check(none).unwrap();
     let other = |lock: SchemaLock| lock.events([note_as_number::deposited(None)]);
@@ -305,7 +305,7 @@ fn what_was_never_there_may_become_known_and_is_kept_then() {
 }
 
 #[test]
-fn a_sample_that_is_not_read_back_is_not_recorded() {
+fn a_sample_that_cannot_be_read_back_is_not_recorded() {
     let one_way = |lock: SchemaLock| lock.events([one_way::deposited()]);
     Repository::new().refuses(one_way, &["a sample cannot be read back", "missing field `sum`"]);
 }
@@ -321,7 +321,7 @@ fn messagepack_has_a_shape_too() {
 }
 
 #[test]
-fn of_another_codec_samples_are_read_and_no_more() {
+fn samples_of_an_unknown_codec_are_only_read_back() {
     let repository = Repository::with(|lock| lock.events([opaque::deposited(7)]));
     assert!(!repository.text().contains("shape"), "{}", repository.text());
     repository.check(|lock| lock.events([opaque::deposited(8)])).unwrap();
@@ -330,7 +330,7 @@ fn of_another_codec_samples_are_read_and_no_more() {
 }
 
 #[test]
-fn a_damaged_file_is_told_and_left_alone() {
+fn a_damaged_file_is_reported_and_not_changed() {
     let repository = Repository::with(first);
     let whole = repository.text();
     let damaged = [
@@ -356,7 +356,7 @@ fn a_damaged_file_is_told_and_left_alone() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_written_is_told() {
+fn a_file_that_cannot_be_read_or_written_is_reported() {
     let repository = Repository::new();
     let folder = SchemaLock::new(repository.folder.path()).record(true);
     let report = first(folder).try_check().unwrap_err();
@@ -367,10 +367,10 @@ fn a_file_that_cannot_be_read_or_written_is_told() {
     assert!(report.to_string().contains("the file cannot be written"), "{report}");
 }
 
-/// Where the test below finds the file when it is run by itself.
+/// The variable with the path of the file, for the test below in a process of its own.
 const FILE: &str = "DIPTYCH_TEST_SCHEMA_FILE";
 
-/// The environment of this process is shared by all tests, so others are started.
+/// All tests share the environment of this process, so the test starts other processes.
 #[test]
 fn the_variable_says_whether_to_record() {
     if let Some(path) = env::var_os(FILE) {

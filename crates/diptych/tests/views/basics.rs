@@ -1,4 +1,4 @@
-//! Views and queries as a program uses them.
+//! Basic use of views and queries through an app.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -77,7 +77,8 @@ async fn a_paused_view_is_stepped_and_resumed() {
     assert_eq!(view.step().await.unwrap(), Position::new(1));
     assert_eq!(*app.query(CountOf("apple")).await.unwrap(), 1);
     view.resume().await.unwrap();
-    // A clock that is paused runs ahead while everybody waits for another thread.
+    // Tokio advances a paused clock while all tasks wait for another thread, so the query would
+    // time out.
     tokio::time::resume();
     assert_eq!(*app.query(CountOf("apple")).strong().await.unwrap(), 3);
 }

@@ -1,5 +1,5 @@
-//! Derived rows: what was derived step by step is what would be derived anew, with work that goes
-//! with what changed; and a look-up derives nothing.
+//! Tests of derived rows. Rows derived step by step equal rows derived anew. The work grows with
+//! the number of changed rows. A look-up derives nothing.
 
 mod chain;
 mod family;
@@ -8,7 +8,7 @@ mod records;
 
 use diptych::{Fold, Position, Recorded, Timestamp, Uuid};
 
-/// An event as the log would hand it out.
+/// Wraps an event as the log would return it.
 fn recorded<E>(position: u64, event: E) -> Recorded<E> {
     Recorded {
         position: Position::new(position),

@@ -1,5 +1,5 @@
-//! What gets in the way of a view: a store that does not answer, queries that are put aside, and
-//! a state that nobody trusts any more.
+//! Obstacles to a view: a store that does not answer, pending queries that are not polled, and
+//! snapshots of a faulty fold.
 
 use std::{
     convert::Infallible,
@@ -39,7 +39,8 @@ struct Said {
 #[event("unheard")]
 struct Unheard {}
 
-/// What one event counts: as if the program were changed, and its author forgot the version.
+/// The worth of one event. A test changes it to simulate a changed fold whose author forgot to
+/// raise `VERSION`.
 static WORTH: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -95,8 +96,8 @@ impl Command for Say {
     }
 }
 
-/// A store with small batches. A test lets reads from some position on fail, or the look-up of a
-/// last event hang.
+/// A store with small batches. A test can make reads after a position fail, or make the look-up of
+/// the last event hang.
 #[derive(Clone)]
 struct FaultyStore {
     store: Store,
@@ -145,7 +146,7 @@ async fn say(store: &Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_step_over_what_cannot_be_read_ends_and_so_does_the_app() {
+async fn a_step_over_unreadable_events_fails_and_the_app_can_be_dropped() {
     let faulty = FaultyStore::new();
     let app = App::over(faulty.store()).view::<Heard>().start().await.unwrap();
     let view = app.view::<Heard>().unwrap();
@@ -153,7 +154,7 @@ async fn a_step_over_what_cannot_be_read_ends_and_so_does_the_app() {
     for _ in 0..50 {
         write(&faulty.store, Unheard {}).await;
     }
-    // Some pages have nothing for the view, and the next one is not there.
+    // The first pages hold no event of the view. The read of the next page fails.
     faulty.ends_at.store(20, Ordering::SeqCst);
     let stepped = tokio::time::timeout(LONG, view.step()).await;
     assert!(matches!(stepped, Ok(Err(ControlError::Failed { .. }))), "{stepped:?}");
@@ -167,7 +168,7 @@ async fn a_step_over_what_cannot_be_read_ends_and_so_does_the_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_the_past_that_is_put_aside_holds_back_no_view() {
+async fn a_pending_query_of_the_past_blocks_no_view() {
     let faulty = FaultyStore::new();
     let app = App::over(faulty.store()).view_with::<Heard>(ViewOptions { copies: 2 });
     let app = app.start().await.unwrap();
@@ -187,7 +188,7 @@ async fn an_answer_of_the_past_that_is_put_aside_holds_back_no_view() {
     assert_eq!(*app.query(Texts).as_of(Position::new(3)).await.unwrap(), 3);
 }
 
-/// A query that takes until its end is sent.
+/// A query that runs until the test sends `end`.
 struct Long {
     began: mpsc::Sender<()>,
     end: Mutex<mpsc::Receiver<()>>,
@@ -230,7 +231,7 @@ async fn a_paused_view_that_waited_for_a_query_is_still_paused() {
 }
 
 #[tokio::test]
-async fn what_is_written_in_a_session_after_its_query_was_put_together_is_waited_for() {
+async fn a_session_query_waits_for_writes_made_after_it_was_built() {
     let store = Store::new(Memory::new());
     let app = App::over_store(store.clone()).view::<Heard>().start().await.unwrap();
     app.view::<Heard>().unwrap().pause().await.unwrap();
@@ -244,7 +245,7 @@ async fn what_is_written_in_a_session_after_its_query_was_put_together_is_waited
     for ask in asks {
         assert!(matches!(ask.await, Err(QueryError::NotYet(_))));
     }
-    // It asks for no more than was seen.
+    // A monotonic query requires only the position that the session has already seen.
     assert_eq!(*monotonic.await.unwrap(), 0);
 }
 
@@ -264,12 +265,12 @@ async fn a_view_takes_as_much_memory_after_a_restart() {
     let before = app.views()[0].memory.unwrap().copy_bytes;
     app.stop().await.unwrap();
     let app = kept(&store, &place).start().await.unwrap();
-    assert_eq!(app.views()[0].events, 0, "it begins with the snapshot");
+    assert_eq!(app.views()[0].events, 0, "the view must start from the snapshot");
     assert_eq!(app.views()[0].memory.unwrap().copy_bytes, before);
 }
 
 #[tokio::test]
-async fn what_was_kept_of_a_view_that_is_rebuilt_comes_back_nowhere() {
+async fn snapshots_from_before_a_rebuild_are_never_used_again() {
     let (place, store) = (Arc::new(MemorySnapshots::default()), Store::new(Memory::new()));
     let answer = async |app: &App| app.query(Worth).await.unwrap().value;
     WORTH.store(7, Ordering::SeqCst);
@@ -283,7 +284,7 @@ async fn what_was_kept_of_a_view_that_is_rebuilt_comes_back_nowhere() {
     }
     WORTH.store(1, Ordering::SeqCst);
     let app = kept(&store, &place).start().await.unwrap();
-    assert_eq!(answer(&app).await, 84, "it begins with a snapshot of the other program");
+    assert_eq!(answer(&app).await, 84, "the view must start from a snapshot of the other program");
     app.view::<Heard>().unwrap().rebuild().await.unwrap();
     assert!(place.names("").unwrap().is_empty());
     while answer(&app).await != 12 {

@@ -1,5 +1,5 @@
-//! The two copies of a view: no reader sees half of a commit, none goes back, folding goes on
-//! beside a query that takes long, and there are never more copies than allowed.
+//! The two copies of a view. No reader sees part of a commit, and no reader goes back to an older
+//! position. Folding continues during a long query. The number of copies stays within its limit.
 
 use std::{
     ops::Deref,
@@ -24,7 +24,7 @@ use crate::support::{
     view_digest::view_digest,
 };
 
-/// Amounts of one commit: some, and what makes their sum nothing.
+/// Random amounts of one commit. The last amount makes their sum zero.
 fn balanced(random: &mut Random, most: u64) -> Vec<i64> {
     let some = 1 + random.below(most - 1);
     let mut amounts: Vec<_> = (0..some).map(|_| random.below(100) as i64 + 1).collect();
@@ -49,7 +49,7 @@ fn readers_beside_a_writer_see_whole_commits_and_never_go_back() {
                     assert!(answer.position >= last, "{} after {last}", answer.position);
                     states += u64::from(answer.position > last);
                     last = answer.position;
-                    assert_eq!(answer.value.sum, 0, "half a commit at {last}");
+                    assert_eq!(answer.value.sum, 0, "a reader saw part of a commit at {last}");
                     assert_eq!(answer.value, totals[last.get() as usize], "at {last}");
                 }
                 states
@@ -62,8 +62,8 @@ fn readers_beside_a_writer_see_whole_commits_and_never_go_back() {
     block_on(app.stop()).unwrap();
 }
 
-/// What is shown each time that an event is taken in: whatever was shown is seen there, except
-/// for the last.
+/// Queries the view at each event that it folds. Returns the totals of these queries and the totals
+/// at the end. Each state that the view shows is seen at the next event, except the last state.
 fn shown_while_catching_up(
     memory: Memory,
     commits: &[Vec<i64>],
@@ -75,7 +75,7 @@ fn shown_while_catching_up(
     block_on(view.pause()).unwrap();
     for (at, commit) in commits.iter().enumerate() {
         let mut append = ledger.commit(commit);
-        // What is not for the view stands between what is.
+        // A remark, which the view does not read, stands among the bookings.
         append.events.insert(at % append.events.len(), ledger.remark());
         write_at(&store, append, time(at));
     }
@@ -98,12 +98,12 @@ fn shown_while_catching_up(
     (shown, last)
 }
 
-/// A page must end where a commit ends, and the log does not say where that is: only that a
-/// commit has one `recorded_at`.
+/// A page must end where a commit ends. The log does not mark the end of a commit. It only
+/// guarantees that all events of a commit have one `recorded_at`.
 #[test]
-fn no_half_of_a_commit_is_shown_while_catching_up_whatever_the_clock_did() {
+fn catching_up_never_shows_part_of_a_commit_whatever_the_clock_does() {
     type Clock = fn(usize) -> i64;
-    // And how many different states there are to be, at least.
+    // The number is the minimum count of different states that the queries must see.
     let clocks: [(&str, Clock, usize); 5] = [
         ("stands still", |_| 7, 1),
         ("moves", |at| at as i64, 20),
@@ -120,7 +120,7 @@ fn no_half_of_a_commit_is_shown_while_catching_up_whatever_the_clock_did() {
             let (mut shown, last) = shown_while_catching_up(memory, &commits, time);
             assert_eq!(last, totals[totals.len() - 1], "{clock}, {batch_events}");
             let half = shown.iter().find(|shown| shown.sum != 0);
-            assert_eq!(half, None, "the clock {clock}, batches of {batch_events}");
+            assert_eq!(half, None, "part of a commit: clock {clock}, batches of {batch_events}");
             assert!(shown.iter().all(|shown| *shown == totals[shown.bookings as usize]));
             shown.dedup();
             assert!(shown.len() >= states, "{clock}, {batch_events}: {} states", shown.len());
@@ -136,7 +136,7 @@ fn a_commit_that_is_larger_than_a_page_or_a_batch_is_shown_whole() {
         commits.insert(at, balanced(&mut random, 9_000));
     }
     let mut limits = Limits::default();
-    // A dozen events or so.
+    // A batch holds about a dozen events.
     limits.batch_bytes = 1_000;
     let memories = [Memory::new(), Memory::new().limits(limits)];
     for memory in memories {
@@ -147,7 +147,7 @@ fn a_commit_that_is_larger_than_a_page_or_a_batch_is_shown_whole() {
 }
 
 #[test]
-fn what_is_built_anew_takes_the_place_of_the_other_when_it_is_as_far() {
+fn a_rebuilt_copy_replaces_the_shown_one_when_it_is_as_far() {
     let (ledger, store) = (Hooked::new(), Store::new(small(7, 9)));
     for amount in 1..=500 {
         write(&store, ledger.commit(&[amount, -amount]));
@@ -179,7 +179,7 @@ fn what_is_built_anew_takes_the_place_of_the_other_when_it_is_as_far() {
     assert!(view.status().memory.unwrap().copies <= 2, "{:?}", view.status().memory);
 }
 
-/// A query that does not end before it is told to.
+/// A query that runs until the test drops the sender of `end`.
 struct Long {
     began: mpsc::SyncSender<()>,
     end: Mutex<mpsc::Receiver<()>>,
@@ -191,14 +191,14 @@ impl Query for Long {
 
     fn answer(&self, ledger: &Ledger) -> Totals {
         self.began.send(()).unwrap();
-        // It goes away without a word, too, if the test fails.
+        // If the test fails, the sender is dropped too. The query then ends without a panic.
         let _ = self.end.lock().recv();
         ledger.totals
     }
 }
 
 #[test]
-fn folding_goes_on_beside_queries_that_take_long_as_far_as_there_are_copies() {
+fn folding_continues_during_long_queries_until_the_copies_run_out() {
     for copies in [0, 2, 3, 5] {
         let (ledger, most) = (Hooked::new(), copies.max(2));
         let app = App::over(Memory::new()).view_with::<Ledger>(ViewOptions { copies });
@@ -206,7 +206,7 @@ fn folding_goes_on_beside_queries_that_take_long_as_far_as_there_are_copies() {
         let view = app.view::<Ledger>().unwrap();
         thread::scope(|scope| {
             let mut ends = Vec::new();
-            // Each query holds the copy of another position.
+            // Each query holds a copy at a different position.
             for amount in 0..most as i64 {
                 let (began, has_begun) = mpsc::sync_channel(1);
                 let (end, until) = mpsc::channel();
@@ -230,7 +230,7 @@ fn folding_goes_on_beside_queries_that_take_long_as_far_as_there_are_copies() {
                 (most, most as u64 - 1)
             );
             assert_eq!(view.status().lag.positions, 1);
-            // What there is is answered as ever.
+            // Queries of the shown state are still answered.
             assert_eq!(now(app.query(Look).into_future()).unwrap().bookings, most as u64 - 1);
             ends.reverse();
             let (end, totals, held) = ends.pop().unwrap();
@@ -267,7 +267,7 @@ impl Query for Broken {
 }
 
 #[test]
-fn a_query_that_panics_concerns_nobody_else() {
+fn a_query_that_panics_affects_no_other_query() {
     let ledger = Hooked::new();
     let app = block_on(App::over(Memory::new()).view::<Ledger>().start()).unwrap();
     for amount in 1..=50 {
@@ -283,7 +283,7 @@ fn a_query_that_panics_concerns_nobody_else() {
 }
 
 #[test]
-fn the_digest_is_of_the_position_that_comes_with_it() {
+fn the_digest_belongs_to_the_position_returned_with_it() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let app = App::over_store(store.clone()).view::<Mirror>();
     let app = block_on(app.start()).unwrap();
@@ -305,7 +305,7 @@ fn the_digest_is_of_the_position_that_comes_with_it() {
     });
 }
 
-/// It waited with a deadline that no clock can hold, and panicked.
+/// Regression: the query computed a deadline that no clock can represent, and panicked.
 #[tokio::test]
 async fn a_query_may_wait_for_ever() {
     let ledger = Hooked::new();

@@ -1,5 +1,5 @@
-//! Views that fail: they stand before the event that they cannot take in, as if they had never
-//! tried, and nobody else notices.
+//! Views that fail. A view stops before the event that it cannot fold, with its state unchanged,
+//! and other views are not affected.
 
 use std::{
     panic::panic_any,
@@ -31,7 +31,7 @@ use crate::support::{
     view_digest::view_digest,
 };
 
-/// The commits of every test here: positions 1, 2 to 4, 5, 6 to 7, 8.
+/// The amounts of each commit. Without remarks they take positions 1, 2 to 4, 5, 6 to 7, and 8.
 const COMMITS: [&[i64]; 5] = [&[1], &[2, 3, 4], &[5], &[6, 7], &[8]];
 
 fn totals() -> Vec<Totals> {
@@ -43,7 +43,7 @@ fn start(store: &Store) -> App {
     block_on(app.start()).unwrap()
 }
 
-/// Panics over this amount until it is mended.
+/// Makes the view panic at this amount until the test sets the returned flag.
 fn poison(ledger: &Hooked, amount: i64) -> Arc<AtomicBool> {
     let is_mended = Arc::new(AtomicBool::new(false));
     ledger.set({
@@ -67,9 +67,9 @@ fn stopped(app: &App) -> FollowerStop {
     stopped
 }
 
-/// As a whole page, commit by commit, and event by event.
+/// Each event is the failing one in turn. The view reads each commit when it comes, or all at once.
 #[test]
-fn a_view_that_panics_is_as_before_the_event_and_its_neighbours_go_on() {
+fn a_view_that_panics_stays_before_the_event_and_other_views_go_on() {
     for amount in 1..=8 {
         for as_they_come in [true, false] {
             let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
@@ -103,7 +103,8 @@ fn a_view_that_panics_is_as_before_the_event_and_its_neighbours_go_on() {
             assert_eq!(remarks.value, 5);
             block_on(app.execute(bank::open("anna")).into_future()).unwrap();
 
-            // Not mended: it stops again, at the same place, also from the start of the log.
+            // The fold still panics, so the view stops again at the same position. A rebuild from
+            // the start of the log stops there too.
             block_on(view.resume()).unwrap();
             comes("another stop", || matches!(view.status().state, FollowState::Stopped(_)));
             assert_eq!(self::stopped(&app), stopped);
@@ -124,7 +125,7 @@ fn a_view_that_panics_is_as_before_the_event_and_its_neighbours_go_on() {
 }
 
 #[test]
-fn a_stopped_view_is_told_nothing_but_to_go_on() {
+fn a_stopped_view_refuses_pause_and_step_but_resumes() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     poison(&ledger, 2);
     let app = start(&store);
@@ -140,7 +141,7 @@ fn a_stopped_view_is_told_nothing_but_to_go_on() {
 }
 
 #[test]
-fn a_panic_over_the_second_copy_alone_costs_a_clone() {
+fn a_panic_in_the_second_copy_alone_costs_a_clone() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let (times, clones) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let app = start(&store);
@@ -148,7 +149,7 @@ fn a_panic_over_the_second_copy_alone_costs_a_clone() {
         let (times, clones) = (times.clone(), clones.clone());
         move |moment| match moment {
             Moment::Apply(booked) if booked.amount == 3 => {
-                assert!(times.fetch_add(1, Ordering::SeqCst) != 1, "not a second time");
+                assert!(times.fetch_add(1, Ordering::SeqCst) != 1, "the second copy cannot fold 3");
             }
             Moment::Clone => drop(clones.fetch_add(1, Ordering::SeqCst)),
             _ => {}
@@ -166,7 +167,7 @@ fn a_panic_over_the_second_copy_alone_costs_a_clone() {
 }
 
 #[test]
-fn a_view_that_cannot_be_cloned_or_dropped_says_so() {
+fn a_view_that_cannot_be_cloned_or_dropped_stops_and_can_resume() {
     for is_drop in [false, true] {
         let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
         let app = start(&store);
@@ -177,7 +178,7 @@ fn a_view_that_cannot_be_cloned_or_dropped_says_so() {
             let is_mended = is_mended.clone();
             move |moment| match moment {
                 _ if is_mended.load(Ordering::SeqCst) => {}
-                // What was left half-way is dropped, and another cloned.
+                // The view drops the partly folded copy and clones another copy.
                 Moment::Apply(booked) => assert!(booked.amount != 3, "no 3 here"),
                 Moment::Clone => assert!(is_drop, "there is one of me"),
                 Moment::Drop => assert!(!is_drop, "I stay"),
@@ -202,7 +203,7 @@ fn a_view_that_cannot_be_cloned_or_dropped_says_so() {
 }
 
 #[test]
-fn what_a_panic_carries_may_be_anything() {
+fn a_panic_payload_may_be_of_any_type() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     ledger.set(|moment| {
         if let Moment::Apply(_) = moment {
@@ -214,9 +215,9 @@ fn what_a_panic_carries_may_be_anything() {
     assert!(stopped(&app).reason.contains("(no message)"));
 }
 
-/// Several events of a commit are spread over slices, because the clock says nothing.
+/// All commits have one `recorded_at`, so the events of a commit are spread over several slices.
 #[test]
-fn a_panic_within_a_commit_that_is_not_there_in_whole_shows_none_of_it() {
+fn a_panic_within_a_partly_read_commit_shows_none_of_it() {
     let (ledger, store) = (Hooked::new(), small(2, 3).time(TimeSource::Caller));
     let store = Store::new(store);
     let app = start(&store);
@@ -236,7 +237,7 @@ fn a_panic_within_a_commit_that_is_not_there_in_whole_shows_none_of_it() {
     assert_eq!(seen.value, totals()[8]);
 }
 
-/// Read by hand, so that reading fails when a test wants it to.
+/// Decoded by hand, so that a test can make decoding fail.
 #[derive(Debug, Serialize, Deserialize)]
 struct Noted {
     text: String,
@@ -322,16 +323,16 @@ fn no_notes(app: &App) -> FollowerStop {
     stopped
 }
 
-/// The page with what could not be read was kept, and the same error found in it for ever.
+/// Regression: the page with the unreadable event was kept, so each retry found the same error.
 #[test]
-fn an_event_that_cannot_be_read_is_read_again_when_it_is_told_to() {
+fn an_event_that_cannot_be_decoded_is_read_again_on_resume_or_rebuild() {
     let store = Store::new(Memory::new());
     for text in ["a", "b", "torn", "c"] {
         write(&store, Append::event(noted(text)));
     }
     let remark = Hooked::new().remark();
     write(&store, Append::event(remark));
-    // That they stop does not keep an app from being started.
+    // Two views stop, and the app still starts.
     let app = block_on(noting(&store).start()).unwrap();
     let stopped = no_notes(&app);
     assert_eq!(stopped.at, Position::new(3));
@@ -350,12 +351,12 @@ fn an_event_that_cannot_be_read_is_read_again_when_it_is_told_to() {
 }
 
 #[test]
-fn a_version_of_a_newer_program_and_an_upcaster_that_fails_half_way_stop_the_view() {
+fn a_newer_event_version_or_a_failing_upcaster_stops_the_view() {
     let upcasters = || {
         Upcasters::new().split("note-pair", 1, &["noted"], |old| {
             let pair: Vec<String> = serde_json::from_slice(old.payload)?;
             let each = pair.iter().map(|text| match text.as_str() {
-                // This one cannot be read as a note.
+                // This payload does not decode as a note.
                 "broken" => Upcast::json("noted", 2, &json!({ "no": "text" })),
                 text => Upcast::json("noted", 2, &json!({ "text": text })),
             });
@@ -378,7 +379,7 @@ fn a_version_of_a_newer_program_and_an_upcaster_that_fails_half_way_stop_the_vie
         let view = app.view::<Notes>().unwrap();
         let expected = digest(&Notes(["a", "b", "c"].map(str::to_owned).to_vec())).unwrap();
         assert_eq!(block_on(view_digest::<Notes>(&app)), (Position::new(2), expected));
-        // Again, as often as it is told to.
+        // The view stops again after each resume.
         for _ in 0..3 {
             block_on(view.resume()).unwrap();
             comes("a stop", || matches!(view.status().state, FollowState::Stopped(_)));
@@ -387,9 +388,9 @@ fn a_version_of_a_newer_program_and_an_upcaster_that_fails_half_way_stop_the_vie
     }
 }
 
-/// What an upcaster made of one event is taken in together or not at all.
+/// A view folds either all parts of an upcast event or none.
 #[test]
-fn a_panic_over_the_second_half_of_what_was_one_event_leaves_out_the_first() {
+fn a_panic_in_one_part_of_a_split_event_discards_the_other_part() {
     let upcasters = Upcasters::new().split("double", 1, &["booked"], |old| {
         let ledger: u64 = serde_json::from_slice(old.payload)?;
         let half = |amount: i64| json!({ "ledger": ledger, "amount": amount });

@@ -1,4 +1,4 @@
-//! What views share, reading and decoding, and that none of them depends on how another does.
+//! Views share reading and decoding, and no view depends on the progress of another view.
 
 use std::{
     error::Error,
@@ -31,7 +31,7 @@ use crate::support::{
     manual_sync::now,
 };
 
-/// Counts how often it is decoded.
+/// An event that counts how often it is decoded.
 #[derive(Serialize, Deserialize)]
 struct Ticked {
     number: u64,
@@ -125,7 +125,7 @@ fn views_of_different_events_share_what_is_read() {
 }
 
 #[test]
-fn a_view_that_is_slow_or_paused_holds_back_nobody_and_catches_up() {
+fn a_slow_or_paused_view_delays_no_other_view_and_catches_up() {
     for is_paused in [true, false] {
         let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
         let app = App::over_store(store.clone()).view::<Ledger>().view::<Mirror>();
@@ -143,7 +143,7 @@ fn a_view_that_is_slow_or_paused_holds_back_nobody_and_catches_up() {
                 }
             }),
         }
-        // Far more than what is kept for others.
+        // These are far more events than the app keeps for slower views.
         for round in 1..=40 {
             write(&store, ledger.commit(&vec![1; 500]));
             let asked = app.query(LookInMirror).strong();
@@ -177,7 +177,7 @@ fn corrupt() -> ReadError {
     ReadError::Corrupt(Corruption { place, what, advice })
 }
 
-/// A store whose reads fail like that as long as this says so.
+/// Wraps a store. A read fails with the error that `fails` returns for its filter.
 fn failing(
     store: &Store,
     fails: impl Fn(&Filter) -> Option<ReadError> + Send + Sync + 'static,
@@ -192,7 +192,7 @@ fn failing(
 }
 
 #[test]
-fn one_read_that_fails_is_made_again_by_each_for_itself() {
+fn each_view_retries_a_failed_shared_read_for_itself() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let fails = Arc::new(AtomicU64::new(0));
     let wrapped = failing(&store, {
@@ -213,13 +213,13 @@ fn one_read_that_fails_is_made_again_by_each_for_itself() {
 }
 
 #[test]
-fn a_store_that_does_not_answer_is_asked_again_and_what_waits_says_so() {
+fn an_unavailable_store_is_retried_and_views_report_the_stall() {
     is_asked_again(backend, "the store's backend does not answer");
 }
 
-/// Once, a follower ended for ever when the disk of its own machine failed a read.
+/// Regression: one failed read of the local disk ended a follower for good.
 #[test]
-fn a_read_that_the_storage_failed_is_made_again() {
+fn a_read_that_failed_in_storage_is_retried() {
     is_asked_again(storage, "cannot read a file: no more files; raise the limit");
 }
 
@@ -239,7 +239,7 @@ fn is_asked_again(error: fn() -> ReadError, said: &str) {
         assert!(reason.contains(said), "{reason}");
     }
     assert_eq!(now(app.query(Look).into_future()).unwrap().sum, 0);
-    // While it is tried again it can be told things.
+    // The view accepts control calls while it retries.
     let view = app.view::<Ledger>().unwrap();
     block_on(view.pause()).unwrap();
     let error = block_on(view.step()).unwrap_err();
@@ -252,9 +252,9 @@ fn is_asked_again(error: fn() -> ReadError, said: &str) {
     comes("its end", || app.views().iter().all(|view| view.state == FollowState::Live));
 }
 
-/// Once nothing stalls any more, it is not said to, however much there is to catch up on.
+/// After the store recovers, the view no longer reports a stall, even if it is still far behind.
 #[test]
-fn a_stall_is_over_with_the_first_page() {
+fn a_stall_ends_with_the_first_page() {
     let (ledger, store) = (Hooked::new(), Store::new(small(10, 10)));
     let is_down = Arc::new(AtomicBool::new(false));
     let wrapped = failing(&store, {
@@ -291,10 +291,10 @@ fn a_stall_is_over_with_the_first_page() {
 }
 
 #[test]
-fn a_log_that_cannot_be_read_stops_who_needs_it_until_it_is_mended() {
+fn an_unreadable_log_stops_only_the_views_that_need_it_until_it_is_fixed() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let is_torn = Arc::new(AtomicBool::new(false));
-    // What is read for bookings alone fails.
+    // Only reads whose filter includes bookings fail.
     let wrapped = failing(&store, {
         let is_torn = is_torn.clone();
         move |filter| {
@@ -313,7 +313,7 @@ fn a_log_that_cannot_be_read_stops_who_needs_it_until_it_is_mended() {
     let QueryError::Stopped { stopped, .. } = error else { panic!("{error}") };
     assert_eq!(stopped.at.get(), 1);
     assert!(stopped.reason.contains("page 7: it is torn; restore it"), "{stopped}");
-    // The other one reads what it needs for itself.
+    // The other view reads its events with a read of its own.
     assert_eq!(*block_on(app.query(CountRemarks).strong().into_future()).unwrap(), 1);
     is_torn.store(false, Ordering::SeqCst);
     block_on(view.resume()).unwrap();

@@ -1,4 +1,5 @@
-//! Views that take in nothing more: what they answer, what they do not, and what says so.
+//! Views that fold no more events: which queries they answer, which they refuse, and how the
+//! answer reports it.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Counts an apple, unless there is one.
+/// Counts an apple, and is rejected if an apple is already counted.
 struct CountFirst;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +45,11 @@ fn standstill<T>(answer: &Answer<T>) -> &FollowState {
     &answer.standstill.as_ref().expect("the view stands still").state
 }
 
-/// The app was stopped, its folder opened by another one, and written to. The view of the stopped
-/// app had taken in all that its own log had, so `strong` and `at_most` were answered from it at
-/// once, as if that were everything, for ever.
+/// Regression: an app was stopped, and another app opened its folder and wrote to it. The view of
+/// the stopped app had folded its whole log. It therefore answered `strong` and `at_most` at once
+/// and for ever, as if no later event existed.
 #[tokio::test]
-async fn a_stopped_app_answers_nothing_that_has_to_be_fresh() {
+async fn a_stopped_app_refuses_queries_that_require_freshness() {
     let folder = tempfile::tempdir().unwrap();
     let app = App::open(folder.path()).unwrap().view::<Counts>().start().await.unwrap();
     let receipt = app.execute(CountFirst).await.unwrap();
@@ -63,10 +64,10 @@ async fn a_stopped_app_answers_nothing_that_has_to_be_fresh() {
     for fresh in [ask().strong(), ask().at_most(HOUR), ask().at_most(HOUR).after(&receipt)] {
         assert_eq!(fresh.await.unwrap_err(), QueryError::AppStopped);
     }
-    // The end of the log, asked for as a point, is not known either.
+    // The stopped app does not know the end of the log, so `Point::now` fails too.
     let now = ask().at(Point::now()).await.unwrap_err();
     assert!(matches!(now, QueryError::Ended { .. }), "{now}");
-    // A position that was asked for is in the answer, which says that no other will come.
+    // The view has reached these positions, so it answers. The answer reports the standstill.
     for answer in [ask().await, ask().after(&receipt).await] {
         let answer = answer.unwrap();
         assert_eq!((answer.value, answer.position, answer.stale), (1, Position::new(1), None));
@@ -81,10 +82,10 @@ async fn a_stopped_app_answers_nothing_that_has_to_be_fresh() {
     other.stop().await.unwrap();
 }
 
-/// A log that was closed behind its app may be open elsewhere. A rejection that rests on a state
-/// of it was told as if it rested on all that is durable, like the answer of a view.
+/// Regression: a log that was closed under its app may be open in another process. The app still
+/// returned rejections and answers of views, as if its state held every durable event.
 #[tokio::test]
-async fn an_app_over_a_log_that_ended_says_nothing_that_it_cannot_know() {
+async fn an_app_over_a_closed_log_refuses_what_it_cannot_verify() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
     let app = App::over(log.clone()).view::<Counts>().start().await.unwrap();
@@ -109,10 +110,10 @@ async fn an_app_over_a_log_that_ended_says_nothing_that_it_cannot_know() {
     assert!(matches!(standstill(&answer), FollowState::Ended { .. }));
 }
 
-/// A view that had stopped before a poisoned event answered as ever: a board showed the same
-/// hour for days, and nothing in the answer told it from a board of a quiet day.
+/// Regression: a view that had stopped before a poisoned event answered as before. A board showed
+/// the same hour for days, and its answer looked like the answer of a quiet day.
 #[tokio::test]
-async fn an_answer_of_a_view_that_stands_still_is_marked() {
+async fn an_answer_of_a_stopped_or_paused_view_reports_the_standstill() {
     let app = App::over(Memory::new()).view::<Counts>().start().await.unwrap();
     let view = app.view::<Counts>().unwrap();
     write(&app, counted("apple", 1)).await;
@@ -140,7 +141,7 @@ async fn an_answer_of_a_view_that_stands_still_is_marked() {
         let since = answer.standstill.as_ref().unwrap().since;
         assert!(since >= before && since == view.status().since, "{since}");
     }
-    // An answer of the past does not depend on the view.
+    // A query of the past does not depend on the live view.
     let past = app.query(CountOf("apple")).as_of(Position::new(2)).await.unwrap();
     assert_eq!((past.value, past.standstill), (2, None));
     let strong = app.query(CountOf("apple")).strong().await.unwrap_err();
@@ -161,14 +162,14 @@ async fn an_app_that_requires_its_views_does_not_start_without_one() {
     };
     assert!(view.ends_with("Counts") && stopped.at == Position::new(2), "{error}");
     assert!(error.to_string().contains("it was poison"), "{error}");
-    // The folder is free, and an app that can do without the view starts.
+    // The failed start released the folder. An app that does not require the view starts.
     let app = open().start().await.unwrap();
     assert_eq!(*app.query(CountOf("apple")).await.unwrap(), 1);
     app.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_app_that_requires_its_views_starts_where_they_come_along() {
+async fn an_app_that_requires_its_views_starts_when_they_catch_up() {
     let store = Store::new(Memory::new());
     store.append(Append::event(counted("apple", 1))).await.unwrap().synced().await.unwrap();
     let app = App::over_store(store).view::<Counts>().require_views().start().await.unwrap();

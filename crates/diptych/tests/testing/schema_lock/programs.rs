@@ -1,4 +1,4 @@
-//! The same event in programs of different times.
+//! One event as different states of a program declare it.
 
 use diptych::{
     Event, EventType, Tag,
@@ -7,7 +7,7 @@ use diptych::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// An event in a module of its own, as the derive would write it.
+/// Declares an event in a module of its own, with the code that the derive would generate.
 macro_rules! program {
     ($module:ident, $event:ident, $of:expr, $codec:ty, { $($fields:tt)* } $($sample:tt)*) => {
         pub(super) mod $module {
@@ -149,7 +149,7 @@ program!(fewer_kinds, Paid, EventType::new("paid"), Json, { by: Kind }
     }
 );
 
-/// A codec of the program's own: JSON that nobody else knows to be JSON.
+/// A codec of the program itself. It writes JSON, which the schema lock does not know.
 pub(super) struct Own;
 
 impl Codec for Own {
@@ -191,7 +191,7 @@ program!(opaque_even, Deposited, DEPOSITED, Own, { amount: Even }
     }
 );
 
-/// Several types in one enum.
+/// An enum with several event types.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Account {

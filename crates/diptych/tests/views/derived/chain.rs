@@ -1,4 +1,4 @@
-//! A derived view that is fed by another derived view's changes, and several from one source.
+//! A derived view that derives from another derived view, and several views of one source.
 
 use std::{
     cell::Cell,
@@ -20,7 +20,7 @@ thread_local! {
     static COUNTED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many grandchildren each has through sons: fed by who is whose grandfather.
+/// The number of grandchildren of each person through sons. Its source is the grandfather view.
 struct Grandchildren;
 
 impl Derivation for Grandchildren {
@@ -38,7 +38,7 @@ impl Derivation for Grandchildren {
     }
 }
 
-/// Those with so many: an index, in which all with one number stand together.
+/// An index by number of grandchildren. People with an equal number are adjacent.
 struct ByNumber;
 
 impl Derivation for ByNumber {
@@ -55,7 +55,7 @@ impl Derivation for ByNumber {
     }
 }
 
-/// Those with a father who is registered.
+/// The sons of each registered father.
 struct Sons;
 
 impl Derivation for Sons {
@@ -87,7 +87,7 @@ fn random_event(random: &mut Rng) -> Register {
 }
 
 #[test]
-fn each_of_a_chain_shows_the_same_moment() {
+fn all_views_of_a_chain_show_the_same_position() {
     for seed in 0..20 {
         let mut random = Rng::with_seed(seed);
         let mut index = Derived::<ByNumber>::default();
@@ -114,7 +114,7 @@ fn each_of_a_chain_shows_the_same_moment() {
 
 #[test]
 fn an_index_is_asked_for_a_range() {
-    // Each of 1, 2 and 3 has one son, and these have as many sons as the number says.
+    // Person n (1, 2 or 3) has one son, and that son has n sons.
     let sons = (1..=3).map(|who| born(10 + who, who));
     let grandsons = (1..=3).flat_map(|who| (0..who).map(move |at| born(100 * who + at, 10 + who)));
     let index: Derived<ByNumber> = folded(sons.chain(grandsons));
@@ -123,9 +123,9 @@ fn an_index_is_asked_for_a_range() {
     assert_eq!(index.get(&(3, 3)), Some(&()));
 }
 
-/// The person gets another father, who is a brother of the first one.
+/// A new entry replaces the father by his brother, so the grandfather stays the same.
 #[test]
-fn a_value_that_comes_out_as_it_was_changes_nothing_further_on() {
+fn an_unchanged_value_triggers_no_derivation_downstream() {
     let mut numbers: Derived<Grandchildren> = folded([born(2, 1), born(3, 1), born(4, 2)]);
     let before = (derivations(), COUNTED.get());
     numbers.apply(&recorded(4, born(4, 3)));
@@ -136,7 +136,7 @@ fn a_value_that_comes_out_as_it_was_changes_nothing_further_on() {
 }
 
 #[test]
-fn several_from_one_source_are_as_each_alone() {
+fn several_derivations_of_one_source_equal_each_alone() {
     for seed in 0..10 {
         let mut random = Rng::with_seed(seed);
         let events: Vec<_> = (0..300).map(|_| random_event(&mut random)).collect();
@@ -159,7 +159,7 @@ fn people_of(people: &People) -> impl Iterator<Item = (Person, Entry)> {
 }
 
 #[test]
-fn it_reads_the_events_of_its_source() {
+fn a_chain_reads_the_events_of_its_first_source() {
     type View = Derived<ByNumber>;
     let names =
         |types: Vec<diptych::EventType>| types.iter().map(|one| one.name).collect::<Vec<_>>();

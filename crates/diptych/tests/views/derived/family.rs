@@ -1,4 +1,4 @@
-//! The family tree: a row reads another row, which may come later, change and go.
+//! The family tree: a row reads another row, which may appear later, change or be removed.
 
 use std::{
     cell::Cell,
@@ -24,7 +24,7 @@ pub(super) enum Register {
     Born { person: Person, father: Option<Person> },
     #[event("father-corrected")]
     Corrected { person: Person, father: Option<Person> },
-    /// It was registered by mistake.
+    /// The entry was registered by mistake.
     #[event("entry-struck")]
     Struck { person: Person },
 }
@@ -71,7 +71,7 @@ impl Source for People {
 }
 
 thread_local! {
-    /// How often a grandfather was derived on this thread.
+    /// Counts the derivations of a grandfather on this thread.
     static DERIVED: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -79,7 +79,7 @@ pub(super) fn derivations() -> u64 {
     DERIVED.get()
 }
 
-/// Whoever has this number has no father that could be found out.
+/// The derivation panics for this person.
 const UNKNOWABLE: Person = Person::MAX;
 
 /// The father of the father.
@@ -103,7 +103,7 @@ impl Derivation for PaternalGrandfather {
 
 pub(super) type Family = Derived<PaternalGrandfather>;
 
-/// What a person would write who knows nothing of derivations.
+/// Computes all grandfathers directly, without derivations.
 fn grandfathers(people: &People) -> BTreeMap<Person, Person> {
     let father = |person: &Person| people.people.get(person)?.father;
     let with = |person: &Person| Some((*person, father(&father(person)?)?));
@@ -124,7 +124,7 @@ fn random_event(random: &mut Rng, people: Person) -> Register {
     }
 }
 
-/// Who reads the row of this person: those who have it as father, and the person.
+/// The people whose derivation reads the row of this person: its children and the person itself.
 fn affected(people: &People, person: Person) -> BTreeSet<Person> {
     let reads = |(child, entry): (&Person, &Entry)| {
         (*child == person || entry.father == Some(person)).then_some(*child)
@@ -139,7 +139,7 @@ fn subject(event: &Register) -> Person {
 }
 
 #[test]
-fn after_random_births_and_corrections_it_is_what_is_derived_anew() {
+fn step_by_step_rows_equal_rows_derived_anew_after_random_births() {
     for seed in 0..4 {
         let mut random = Rng::with_seed(seed);
         let mut family = Family::default();
@@ -147,7 +147,8 @@ fn after_random_births_and_corrections_it_is_what_is_derived_anew() {
             let event = random_event(&mut random, 200);
             let before = (family.source().clone(), derivations());
             family.apply(&recorded(position, event.clone()));
-            // Just those who read the changed row now are derived, and nobody if none changed.
+            // Only the current readers of the changed row are derived. An unchanged row costs
+            // no derivation.
             let expected = match before.0 == *family.source() {
                 true => 0,
                 false => affected(family.source(), subject(&event)).len() as u64,
@@ -159,13 +160,13 @@ fn after_random_births_and_corrections_it_is_what_is_derived_anew() {
                 assert_eq!(family, Family::new(family.source().clone()), "seed {seed}");
             }
         }
-        assert!(family.rows().len() > 20, "seed {seed}: hardly anybody has a grandfather");
+        assert!(family.rows().len() > 20, "seed {seed}: too few people have a grandfather");
     }
 }
 
 #[test]
 fn work_does_not_grow_with_the_number_of_people() {
-    // Everybody has the one before by so many as father, so nobody has more than one child.
+    // The father of person n is person n - 1, so each person has at most one child.
     let line = |people: Person| {
         let father = |person: Person| person.checked_sub(1);
         folded::<Family>((0..people).map(|person| Born { person, father: father(person) }))
@@ -209,7 +210,7 @@ fn a_father_may_be_registered_after_the_child() {
 }
 
 #[test]
-fn who_is_the_own_father_is_derived_once() {
+fn a_person_who_is_their_own_father_is_derived_once() {
     let before = derivations();
     let family = folded::<Family>([Born { person: 1, father: Some(1) }]);
     assert_eq!((family.get(&1), derivations() - before), (Some(&1), 1));
@@ -226,12 +227,12 @@ fn a_correction_that_corrects_nothing_derives_nothing() {
 }
 
 #[test]
-fn it_is_a_view_like_any_other() {
+fn a_derived_view_meets_the_bounds_of_a_view() {
     fn is_a_view<V: Fold + Clone + PartialEq + Serialize + DeserializeOwned>() {}
     is_a_view::<Family>();
 }
 
-/// Both copies of a view fold the same, and a batch is seen whole or not at all.
+/// Both copies of a view fold the same batches and are equal after each batch.
 #[test]
 fn two_copies_stay_equal() {
     for seed in 0..20 {
@@ -247,14 +248,14 @@ fn two_copies_stay_equal() {
             }
             assert_eq!(shown, hidden, "seed {seed}, batch {batch}");
             if random.u8(..8) == 0 {
-                hidden = shown.clone(); // As when a reader still held it.
+                hidden = shown.clone(); // The app clones like this while a reader holds a copy.
             }
         }
     }
 }
 
 #[test]
-fn a_panic_goes_to_whoever_folds() {
+fn a_panic_in_derive_reaches_the_caller_of_apply() {
     let mut family = folded::<Family>([Born { person: 1, father: Some(UNKNOWABLE) }]);
     let event = recorded(2, Born { person: UNKNOWABLE, father: None });
     let panic = catch_unwind(AssertUnwindSafe(|| family.apply(&event))).unwrap_err();
@@ -276,7 +277,7 @@ fn bytes(family: &Family) -> String {
 }
 
 #[test]
-fn it_is_written_as_its_source_and_its_rows() {
+fn a_derived_view_is_serialized_as_its_source_and_its_rows() {
     let family = folded::<Family>((0..3).map(|person| Born { person, father: Some(person + 1) }));
     let source = r#"{"people":{"0":{"father":1},"1":{"father":2},"2":{"father":3}}}"#;
     let expected = format!(r#"{{"source":{source},"derived":{{"0":2,"1":3}}}}"#);
@@ -285,9 +286,9 @@ fn it_is_written_as_its_source_and_its_rows() {
 }
 
 proptest! {
-    /// Whatever was told on the way, in whatever order: the same people make the same bytes.
+    /// Different events in a different order that lead to the same people give the same bytes.
     #[test]
-    fn equal_states_have_equal_bytes_whatever_led_there(
+    fn equal_states_have_equal_bytes_for_every_history(
         fathers in prop::collection::btree_map(0_u32..12, prop::option::of(0_u32..12), 0..12),
         detours in prop::collection::vec((0_u32..12, prop::option::of(0_u32..12)), 0..40),
         seed in any::<u64>(),
@@ -315,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_read_back_goes_on_alike(seed in any::<u64>()) {
+    fn a_deserialized_view_folds_on_like_the_original(seed in any::<u64>()) {
         let mut random = Rng::with_seed(seed);
         let mut family: Family = folded((0..50).map(|_| random_event(&mut random, 12)));
         let mut kept: Family = serde_json::from_str(&bytes(&family)).unwrap();

@@ -1,4 +1,4 @@
-//! Rows of two kinds, and many to many: students and the courses that they take.
+//! Two kinds of rows in a many-to-many relation: students and the courses that they take.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +82,7 @@ impl Source for School {
     }
 }
 
-/// A course with its students. It is there as long as it has a title or a student.
+/// A course with its students. The row exists while the course has a title or a student.
 struct Roll;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,7 +117,7 @@ impl Derivation for Roll {
     }
 }
 
-/// The titles of what a student takes: the same from the other side, by look-ups.
+/// The titles of the courses of a student. `derive` looks the titles up in the course rows.
 struct Titles;
 
 impl Derivation for Titles {
@@ -155,7 +155,7 @@ fn a_row_is_in_several_groups_and_a_group_has_several_rows() {
     let mut view: View =
         folded([Joined { student: 1, course: 7 }, Joined { student: 1, course: 8 }]);
     view.apply(&recorded(3, Joined { student: 2, course: 7 }));
-    // The whole comes after its parts.
+    // The course is named after students have joined it.
     view.apply(&recorded(4, named(7, "Latin")));
     let (roll, titles) = view.rows();
     let latin = Course { title: Some("Latin".to_owned()), students: vec![1, 2] };
@@ -172,7 +172,7 @@ fn a_row_is_in_several_groups_and_a_group_has_several_rows() {
 }
 
 #[test]
-fn after_random_changes_it_is_what_is_derived_anew() {
+fn step_by_step_rows_equal_rows_derived_anew_after_random_changes() {
     for seed in 0..10 {
         let mut random = Rng::with_seed(seed);
         let mut view = View::default();

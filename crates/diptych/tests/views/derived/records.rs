@@ -1,4 +1,4 @@
-//! A virtual record: one row over what three services say, in whatever order it comes from them.
+//! A virtual record: one row built from the events of three services, in any order of arrival.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ enum Anywhere {
     Shipping(Shipping),
 }
 
-/// Each part is kept where it will be looked for, whether its whole is known or not.
+/// The fold stores each part under its lookup key, even before the whole is known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 struct Portfolios {
     by_customer: BTreeMap<u32, Portfolio>,
@@ -100,7 +100,7 @@ impl Portfolios {
     }
 }
 
-/// One record as it is shown: of each parcel the port where its ship is.
+/// One record as callers see it. `ports` holds, for each parcel, the port where its ship is.
 #[derive(Debug, PartialEq)]
 struct Record {
     name: Option<String>,
@@ -113,7 +113,7 @@ fn record(name: Option<&str>, due_cents: u64, ports: &[Option<&str>]) -> Option<
     Some(Record { name: name.map(str::to_owned), due_cents, ports })
 }
 
-/// What each of the services says, in its order.
+/// The events of each service, in the order of that service.
 fn services() -> [Vec<Anywhere>; 3] {
     let customers = [
         Customers::Registered { customer: 1, name: "Ann".to_owned() },
@@ -143,7 +143,7 @@ fn services() -> [Vec<Anywhere>; 3] {
     ]
 }
 
-/// One order in which all of it may arrive: of each service in its order.
+/// Returns one random arrival order that keeps the order within each service.
 fn merged(random: &mut Rng) -> Vec<Anywhere> {
     let mut services = services().map(Vec::into_iter);
     let mut turns: Vec<usize> =
@@ -153,7 +153,7 @@ fn merged(random: &mut Rng) -> Vec<Anywhere> {
 }
 
 #[test]
-fn whatever_order_the_services_arrive_in_the_record_is_the_same() {
+fn the_record_is_the_same_for_every_arrival_order() {
     let expected: Portfolios = folded(services().into_iter().flatten());
     assert_eq!(expected.record(1), record(Some("Anna"), 70, &[Some("LAX")]));
     assert_eq!(expected.record(2), record(Some("Ben"), 9, &[None]));
@@ -166,7 +166,7 @@ fn whatever_order_the_services_arrive_in_the_record_is_the_same() {
         assert_eq!(portfolios, expected, "seed {seed}");
         assert_eq!(serde_json::to_string(&portfolios).unwrap(), bytes, "seed {seed}");
     }
-    assert!(parts_first > 500, "the whole came first {} times", 1_000 - parts_first);
+    assert!(parts_first > 500, "a customer event came first {} times", 1_000 - parts_first);
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn a_part_waits_for_its_whole() {
     assert_eq!(portfolios.record(3), None);
 }
 
-/// Within one service a payment comes after its invoice; a log that it is copied to may have it
-/// before.
+/// Within one service a payment follows its invoice. A log that receives copies of the events may
+/// hold the payment first.
 #[test]
 fn a_payment_may_come_before_its_invoice() {
     let [_, billing, _] = services();
