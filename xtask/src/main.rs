@@ -70,8 +70,8 @@ fn gates() -> bool {
         && gate("rustdoc", cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Fails if a crate of this repository has got a dependency that the lock file of a workspace beside
-/// it does not know.
+/// Fails if the lock file of a workspace beside the main one lacks a dependency of a crate that it
+/// uses.
 fn unchanged_lock(workspace: [&str; 2]) -> Command {
     let mut update = cargo();
     update.args(["update", "--workspace", "--locked", "--quiet"]).args(workspace);

@@ -33,9 +33,9 @@ pub trait Codec {
 ///
 /// Every finite float is read back bit for bit. A value that would be read back as another value is
 /// refused, at any depth in the event. This concerns floats that are infinite or not a number, and
-/// `Some` of `None`, of `()` or of a unit struct: JSON writes `null` in each case. A value with more
-/// than 127 levels of lists, maps, structs and variants within each other is refused, too, because
-/// the reader stops there.
+/// `Some` of `None`, of `()` or of a unit struct: JSON writes `null` in each case. A value with
+/// more than 127 levels of lists, maps, structs and variants within each other is refused, too. The
+/// reader stops at that depth.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 
