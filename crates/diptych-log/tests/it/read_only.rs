@@ -333,7 +333,7 @@ fn real(dir: &Path) -> (Log, LogOptions) {
 fn a_read_gets_past_any_number_of_damaged_index_files() {
     let dir = tempfile::tempdir().unwrap();
     let (log, options) = real(dir.path());
-    append(&log, 101..=400);
+    append(&log, 101..=1000);
     log.blocking().cluster().unwrap();
     log.close().unwrap();
     let mut damaged = 0;
@@ -349,7 +349,7 @@ fn a_read_gets_past_any_number_of_damaged_index_files() {
     let reader = ReadOnlyLog::open(dir.path(), options).unwrap();
     let some = Filter::tag(Tag::new("some", 1));
     let found = reader.blocking().read(&some, Read::all()).unwrap();
-    assert_eq!(found.len() as u64, 400_u64.div_ceil(TAGS));
+    assert_eq!(found.len() as u64, 1000_u64.div_ceil(TAGS));
 }
 
 #[test]
