@@ -227,7 +227,8 @@ fn each(name: &str, mut act: impl FnMut(u64)) {
     row(&format!("{name}, p50 / p99"), format_args!("{half:.1?} / {most:.1?}"));
 }
 
-/// What the process occupies now, in the words of Linux. Elsewhere there is nothing to read.
+/// Prints the memory, maps and descriptors of the process, as Linux reports them. On other systems
+/// the values are empty.
 fn memory(after: &str) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let of = |name: &str| {

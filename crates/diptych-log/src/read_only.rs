@@ -36,8 +36,8 @@ use tail_reader::TailReader;
 
 /// How often a read is tried, if damage or missing files may come from another process.
 const ATTEMPTS: usize = 4;
-/// How often a read is tried for each index file that looks replaced.
-const LOOKS_REPLACED: usize = 4;
+/// How often a damaged index file looks as if another process replaced it.
+const LOOKS_REPLACED: usize = 2;
 /// How long commits may fail to be read before the head ends. Reads go on at the last head.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -171,12 +171,13 @@ impl Inner {
         self.tail.lock().look_anew(&self.shared)
     }
 
+    fn number_of_parts(&self) -> usize {
+        self.shared.catalog().parts.len()
+    }
+
     /// Reads, and lists the files again if they were replaced meanwhile.
     fn read<R>(&self, read: impl Fn(Reader<'_>) -> Result<R, ReadError>) -> Result<R, ReadError> {
-        let mut attempts = ATTEMPTS;
-        // A damaged index file looks as if it was replaced, twice. Then it is built in memory. So
-        // after a loss of power, one read may come to a new damaged file with each attempt.
-        let mut replaced = LOOKS_REPLACED * self.shared.catalog().parts.len();
+        let (mut failed, mut replaced) = (0, 0);
         loop {
             if let Some(changed @ Unavailable::HistoryChanged(_)) = self.shared.head().ended() {
                 return Err(changed.into());
@@ -185,9 +186,14 @@ impl Inner {
                 Err(error) if is_passing(&error) => error,
                 done => return done,
             };
-            let left = if is_replaced(&error) { &mut replaced } else { &mut attempts };
-            *left = left.saturating_sub(1);
-            if *left == 0 {
+            // A damaged index file looks replaced twice. Then it is built in memory. So after a
+            // loss of power, each attempt of one read may find another damaged file.
+            let (count, most) = match is_replaced(&error) {
+                true => (&mut replaced, ATTEMPTS + LOOKS_REPLACED * self.number_of_parts()),
+                false => (&mut failed, ATTEMPTS),
+            };
+            *count += 1;
+            if *count >= most {
                 return Err(error);
             }
             tracing::debug!(%error, "files of the log are listed again");

@@ -38,8 +38,8 @@ pub(crate) trait Format {
     const UNIT_STRUCT_IS_UNIT: bool = false;
     /// The largest number of lists, maps, structs and variants within each other.
     ///
-    /// `serde_json` reads no more than this. In MessagePack, a reader needs that much less than the
-    /// stack of a thread, also in a build without optimisation.
+    /// `serde_json` reads no more than this. A reader of MessagePack that reads this many levels
+    /// stays within the stack of a thread, also in a build without optimisation.
     const MOST_LEVELS: u16 = 127;
 }
 
@@ -73,7 +73,7 @@ impl Format for PackedState {
 pub(crate) struct Faithful<'a, T: ?Sized, F> {
     value: &'a T,
     place: Place,
-    /// Number of values around this one.
+    /// Number of levels around the value.
     level: u16,
     path: &'a Path,
     format: PhantomData<F>,
@@ -150,7 +150,7 @@ impl<'a, S: Serializer, F: Format> Watching<'a, S, F> {
     }
 }
 
-/// The level of the parts of a value at `level`, which writes so many levels around its parts.
+/// The level of the parts of a value at `level`, which writes `levels` around its parts.
 #[inline]
 fn deeper<F: Format, E: Error>(level: u16, levels: u16) -> Result<u16, E> {
     match level.saturating_add(levels) {
