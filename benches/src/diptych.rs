@@ -8,7 +8,8 @@ use std::{
 };
 
 use ::diptych::{
-    App, AppBuilder, Command, Event, EventType, Filter, Fold, Log, Memory, Recorded, Tag,
+    App, AppBuilder, Command, DecisionContext, Event, EventType, Filter, Fold, Log, Memory, Recorded,
+    Tag,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::RawEvent,
 };
@@ -48,7 +49,7 @@ impl Command for BankCommand {
         Filter::tag(Tag::new("account", &self.account))
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<BankEvent>, bank::Refusal> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<BankEvent>, bank::Refusal> {
         Ok(vec![account.decide(self.command.clone())?])
     }
 }
@@ -135,7 +136,7 @@ impl Command for Move {
         Filter::tag(Tag::new("account", self.0.account))
     }
 
-    fn decide(&self, _: &State) -> Result<Vec<Movement>, Infallible> {
+    fn decide(&self, _: &State, _: &DecisionContext) -> Result<Vec<Movement>, Infallible> {
         let Entry { event_type, account, tenant, amount } = self.0;
         let account = account.to_string();
         let payload = MovementPayload { account, amount, note: self.0.note() };

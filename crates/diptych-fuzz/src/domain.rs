@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
-    App, Command, Event, Filter, Fold, Query, Recorded, Tag,
+    App, Command, DecisionContext, Event, Filter, Fold, Query, Recorded, Tag,
     snapshot::{MemorySnapshots, ViewSnapshots},
 };
 use diptych_log::{Background, Clustering, Log, LogOptions};
@@ -101,7 +101,7 @@ impl Command for PutNote {
         Filter::tag(Tag::new("shelf", &self.shelf))
     }
 
-    fn decide(&self, shelf: &Shelf) -> Result<Vec<NotePut>, ShelfIsFull> {
+    fn decide(&self, shelf: &Shelf, _: &DecisionContext) -> Result<Vec<NotePut>, ShelfIsFull> {
         let notes = shelf.0 + usize::from(self.copies);
         if notes > 5 {
             return Err(ShelfIsFull { notes });

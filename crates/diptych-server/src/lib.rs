@@ -1,7 +1,7 @@
 //! Serves the commands and queries of a Diptych app over HTTP, with one line of code for each.
 //!
 //! ```
-//! use diptych::{App, Command, Event, Filter, Fold, Memory, Query, Recorded, Tag};
+//! use diptych::{App, Command, DecisionContext, Event, Filter, Fold, Memory, Query, Recorded, Tag};
 //! use diptych_server::Server;
 //! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@
 //!         Filter::tag(Tag::new("seat", &self.seat))
 //!     }
 //!
-//!     fn decide(&self, seats: &Seats) -> Result<Vec<Taken>, IsTaken> {
+//!     fn decide(&self, seats: &Seats, _: &DecisionContext) -> Result<Vec<Taken>, IsTaken> {
 //!         match seats.0 {
 //!             0 => Ok(vec![Taken { seat: self.seat.clone() }]),
 //!             _ => Err(IsTaken {}),

@@ -70,7 +70,7 @@ impl Server {
     ///
     /// ```
     /// # use std::convert::Infallible;
-    /// # use diptych::{App, Command, Event, Filter, Tag};
+    /// # use diptych::{App, Command, DecisionContext, Event, Filter, Tag};
     /// # use schemars::JsonSchema;
     /// # use serde::{Deserialize, Serialize};
     /// # use diptych_server::{CommandRoute, Server};
@@ -95,7 +95,7 @@ impl Server {
     /// #     type Event = Parcel;
     /// #     type Rejection = DepotIsFull;
     /// #     fn boundary(&self) {}
-    /// #     fn decide(&self, (): ()) -> Result<Vec<Parcel>, DepotIsFull> {
+    /// #     fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Parcel>, DepotIsFull> {
     /// #         Err(DepotIsFull {})
     /// #     }
     /// # }
@@ -104,7 +104,7 @@ impl Server {
     /// #     type Event = Parcel;
     /// #     type Rejection = Infallible;
     /// #     fn boundary(&self) {}
-    /// #     fn decide(&self, (): ()) -> Result<Vec<Parcel>, Infallible> {
+    /// #     fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Parcel>, Infallible> {
     /// #         Ok(vec![Parcel::Refused { text: self.text.clone() }])
     /// #     }
     /// # }

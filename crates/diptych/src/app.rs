@@ -7,14 +7,14 @@ mod settings;
 
 use std::{collections::HashSet, fmt, io, num::NonZeroUsize, sync::Arc};
 
-use diptych_store::{EventStore, LogIdentity, Position, Store};
+use diptych_store::{EventStore, LogIdentity, Position, Store, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
     command::{
-        Command, CommandStats, Execute, Lane, LaneOptions, Retries, error::CommandError,
-        panel::LeftPanel,
+        Command, CommandStats, Execute, Lane, LaneOptions, Retries, context::Clock,
+        error::CommandError, panel::LeftPanel,
     },
     event::{Event, Schema, Upcasters},
     fold::Fold,
@@ -344,6 +344,14 @@ impl AppBuilder {
         self
     }
 
+    /// Sets the clock that rules [ask for the time](crate::DecisionContext::now), in place of the
+    /// system clock. This is for tests of a whole app, and for simulations. The time at which the
+    /// log records events is a matter of its store.
+    pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> AppBuilder {
+        self.settings.clock = Clock::Given(Arc::new(now));
+        self
+    }
+
     /// How often, and after which waits, a command is decided again after a conflict.
     pub fn retries(mut self, retries: Retries) -> AppBuilder {
         self.settings.retries = retries;
@@ -486,8 +494,10 @@ impl AppBuilder {
         let past = ThreadPool::new("diptych past", settings.past_limits);
         let past_events = settings.past_events;
         let right = RightPanel::new(lineage.clone(), schema.clone(), started, past, past_events);
-        let Settings { cache_bytes, retries, .. } = settings;
-        let left = LeftPanel::new(lineage, schema, policies, cache_bytes, retries, snapshots);
+        let Settings { cache_bytes, retries, ref clock, .. } = settings;
+        let clock = clock.clone();
+        let left =
+            LeftPanel::new(lineage, schema, policies, cache_bytes, retries, clock, snapshots);
         Ok(App {
             right: Arc::new(right),
             left: Arc::new(left),

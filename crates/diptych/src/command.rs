@@ -3,6 +3,7 @@
 mod accepted;
 mod cache;
 mod catch_up;
+pub(crate) mod context;
 pub(crate) mod decide;
 pub(crate) mod error;
 mod execute;
@@ -20,6 +21,7 @@ pub(crate) mod state;
 use std::error::Error;
 
 pub use cache::CacheStats;
+pub use context::DecisionContext;
 use diptych_store::{Filter, Timestamp};
 pub use error::{CommandError, CommandPanic, Conflict, ExecuteError, KeyReused, OutcomeUnknown};
 pub use execute::{Execute, Pending};
@@ -33,12 +35,13 @@ use crate::event::Event;
 
 /// A request to change something, and the rule that decides on it.
 ///
-/// `decide` is pure and synchronous: it knows only the given state and the command itself. It
-/// answers with events, with none if there is nothing to do, or with a typed rejection. It cannot
-/// answer with data: a query does that.
+/// `decide` is pure and synchronous: it knows only the given state, the command itself, and the
+/// [context](DecisionContext) of the decision, which has the time. It answers with events, with
+/// none if there is nothing to do, or with a typed rejection. It cannot answer with data: a query
+/// does that.
 ///
 /// ```
-/// use diptych::{Command, Event, Filter, Fold, Recorded, Tag};
+/// use diptych::{Command, DecisionContext, Event, Filter, Fold, Recorded, Tag};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Event, Serialize, Deserialize)]
@@ -80,7 +83,7 @@ use crate::event::Event;
 ///         Filter::tag(Tag::new("seat", &self.seat))
 ///     }
 ///
-///     fn decide(&self, seat: &Seat) -> Result<Vec<Taken>, AlreadyTaken> {
+///     fn decide(&self, seat: &Seat, _: &DecisionContext) -> Result<Vec<Taken>, AlreadyTaken> {
 ///         if seat.taken {
 ///             return Err(AlreadyTaken);
 ///         }
@@ -92,7 +95,7 @@ use crate::event::Event;
 /// So a rule that shows data instead of deciding does not compile:
 ///
 /// ```compile_fail,E0053
-/// # use diptych::{Command, Filter, Fold, Recorded};
+/// # use diptych::{Command, DecisionContext, Filter, Fold, Recorded};
 /// # #[derive(diptych::Event, serde::Serialize, serde::Deserialize)]
 /// # #[event("seat-taken")]
 /// # struct Taken {}
@@ -113,7 +116,7 @@ use crate::event::Event;
 ///         Filter::everything()
 ///     }
 ///
-///     fn decide(&self, seat: &Seat) -> bool {
+///     fn decide(&self, seat: &Seat, _: &DecisionContext) -> bool {
 ///         seat.taken
 ///     }
 /// }
@@ -131,13 +134,15 @@ pub trait Command: Send + Sync + 'static {
     /// fold.
     fn boundary(&self) -> <Self::State as Folds>::Boundary;
 
-    /// The rule.
+    /// The rule. Its context tells the [time](DecisionContext::now), and what the sender gave
+    /// beside the command.
     ///
     /// # Errors
     /// The rejection.
     fn decide(
         &self,
         state: <Self::State as Folds>::Ref<'_>,
+        context: &DecisionContext<'_>,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
     /// Checks that the command makes sense by itself: shape, ranges, lengths. A check that depends

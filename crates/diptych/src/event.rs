@@ -31,6 +31,11 @@ pub(crate) use reading::{Reading, StoredEvent, encoded};
 pub(crate) use schema::{Schema, TagExemption};
 pub(crate) use tagging::AnyReading;
 
+/// Prefix of names of extra metadata that only this crate writes.
+pub(crate) const OWN_EXTRA: &str = "diptych:";
+/// The name under which the time of a decision is stored with each of its events.
+pub(crate) const DECIDED_AT: &str = "diptych:decided-at";
+
 /// An event: a struct, or an enum of several event types.
 ///
 /// `#[derive(Event)]` writes this implementation:
@@ -179,6 +184,12 @@ impl<E> Recorded<E> {
     /// When it occurred: the instant that its writer gave, or else when it was recorded.
     pub fn occurred_at(&self) -> Timestamp {
         self.metadata.occurred_at.unwrap_or(self.recorded_at)
+    }
+
+    /// The time that the rule used which decided on it, if that rule
+    /// [asked for the time](crate::DecisionContext::now).
+    pub fn decided_at(&self) -> Option<Timestamp> {
+        self.metadata.extra.get(DECIDED_AT)?.parse().ok()
     }
 
     /// The conversation that it belongs to. If its writer gave none, the event begins a

@@ -25,7 +25,10 @@
 //! ```
 //! use std::collections::BTreeMap;
 //!
-//! use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Memory, Query, Recorded, Tag};
+//! use diptych::{
+//!     App, Command, DecisionContext, Event, ExecuteError, Filter, Fold, Memory, Query, Recorded,
+//!     Tag,
+//! };
 //!
 //! #[derive(Event)]
 //! enum Lending {
@@ -66,7 +69,7 @@
 //!         Filter::tag(Tag::new("book", &self.book))
 //!     }
 //!
-//!     fn decide(&self, book: &Book) -> Result<Vec<Lending>, IsLent> {
+//!     fn decide(&self, book: &Book, _: &DecisionContext) -> Result<Vec<Lending>, IsLent> {
 //!         match book.is_lent {
 //!             true => Err(IsLent),
 //!             false => Ok(vec![Lending::Lent { book: self.book.clone(), to: self.to.clone() }]),
@@ -168,7 +171,7 @@ pub mod view;
 mod wait;
 
 pub use app::{App, AppBuilder, StartError, StopError};
-pub use command::{Command, CommandError, Execute, ExecuteError, Invalid};
+pub use command::{Command, CommandError, DecisionContext, Execute, ExecuteError, Invalid};
 pub use digest::digest;
 #[cfg(feature = "log")]
 pub use diptych_log::{Durability, Log, LogOptions, OpenError};

@@ -1,6 +1,6 @@
 //! The left panel: the commands, and the rules that decide about them.
 
-use diptych::{Command, Filter, Fold, Recorded};
+use diptych::{Command, DecisionContext, Filter, Fold, Recorded};
 use serde::Serialize;
 
 use crate::{Banking, account};
@@ -47,7 +47,7 @@ impl Command for Open {
         account(&self.account)
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, Refused> {
         if account.is_open {
             return Err(Refused::AlreadyOpen);
         }
@@ -75,7 +75,7 @@ impl Command for Deposit {
         Some(Filter::nothing())
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, Refused> {
         if !account.is_open {
             return Err(Refused::NotOpen);
         }
@@ -97,7 +97,7 @@ impl Command for Withdraw {
         account(&self.account)
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, Refused> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, Refused> {
         let Account { balance_cents, .. } = *account;
         if balance_cents < self.cents.into() {
             return Err(Refused::Overdrawn { balance_cents, cents: self.cents });

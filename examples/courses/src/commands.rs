@@ -1,6 +1,6 @@
 //! The left panel: the commands, and the rules that decide about them.
 
-use diptych::{Command, Filter, Fold, Recorded, Tag};
+use diptych::{Command, DecisionContext, Filter, Fold, Recorded, Tag};
 
 use crate::{Enrolled, Offered, School, Subscribed};
 
@@ -82,7 +82,7 @@ impl Command for Offer {
         Filter::tag(Tag::new("course", &self.course))
     }
 
-    fn decide(&self, course: &Seats) -> Result<Vec<Offered>, Refused> {
+    fn decide(&self, course: &Seats, _: &DecisionContext) -> Result<Vec<Offered>, Refused> {
         if course.offered.is_some() {
             return Err(Refused::AlreadyOffered);
         }
@@ -104,7 +104,7 @@ impl Command for Enroll {
         Filter::tag(Tag::new("student", &self.student))
     }
 
-    fn decide(&self, student: &Enrolment) -> Result<Vec<Enrolled>, Refused> {
+    fn decide(&self, student: &Enrolment, _: &DecisionContext) -> Result<Vec<Enrolled>, Refused> {
         if student.is_there {
             return Err(Refused::AlreadyEnrolled);
         }
@@ -127,7 +127,11 @@ impl Command for Subscribe {
         (course, Filter::tag(Tag::new("student", &self.student)))
     }
 
-    fn decide(&self, (course, student): (&Seats, &Load)) -> Result<Vec<Subscribed>, Refused> {
+    fn decide(
+        &self,
+        (course, student): (&Seats, &Load),
+        _: &DecisionContext,
+    ) -> Result<Vec<Subscribed>, Refused> {
         if student.courses.contains(&self.course) {
             return Ok(Vec::new());
         }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use diptych::{Command, Filter, Fold, Recorded, Tag};
+use diptych::{Command, DecisionContext, Filter, Fold, Recorded, Tag};
 
 use crate::Parish;
 
@@ -40,7 +40,7 @@ impl Command for RegisterBirth {
         Filter::tag(Tag::new("person", self.person))
     }
 
-    fn decide(&self, person: &Person) -> Result<Vec<Parish>, Registered> {
+    fn decide(&self, person: &Person, _: &DecisionContext) -> Result<Vec<Parish>, Registered> {
         if person.is_registered {
             return Err(Registered);
         }
@@ -62,7 +62,7 @@ impl Command for CorrectFather {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Parish>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Parish>, Infallible> {
         let (person, father) = (self.person.to_owned(), self.father.to_owned());
         Ok(vec![Parish::FatherCorrected { person, father }])
     }

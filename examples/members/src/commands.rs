@@ -1,6 +1,6 @@
 //! The left panel: the commands, and the rules that decide about them.
 
-use diptych::{Command, Filter, Fold, Invalid, Recorded, Tag};
+use diptych::{Command, DecisionContext, Filter, Fold, Invalid, Recorded, Tag};
 use serde::Serialize;
 
 use crate::Membership;
@@ -72,7 +72,11 @@ impl Command for Register {
         }
     }
 
-    fn decide(&self, (member, address): (&Member, &Address)) -> Result<Vec<Membership>, Refused> {
+    fn decide(
+        &self,
+        (member, address): (&Member, &Address),
+        _: &DecisionContext,
+    ) -> Result<Vec<Membership>, Refused> {
         if member.email.is_some() {
             return Err(Refused::Registered);
         }
@@ -98,7 +102,7 @@ impl Command for Leave {
         Filter::tag(Tag::new("member", &self.member))
     }
 
-    fn decide(&self, member: &Member) -> Result<Vec<Membership>, Refused> {
+    fn decide(&self, member: &Member, _: &DecisionContext) -> Result<Vec<Membership>, Refused> {
         let email = member.email.clone().ok_or(Refused::NoMember)?;
         // The address is a tag, so that a rule about the address sees that it is free.
         Ok(vec![Membership::Left { member: self.member.clone(), email }])

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use diptych::{Command, Filter, Fold, Recorded, Tag};
+use diptych::{Command, DecisionContext, Filter, Fold, Recorded, Tag};
 
 use crate::Trade;
 
@@ -42,7 +42,7 @@ impl Command for Deliver {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Trade>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Trade>, Infallible> {
         Ok(vec![Trade::Delivered { article: self.article.clone(), pieces: self.pieces }])
     }
 }
@@ -63,7 +63,7 @@ impl Command for Sell {
         Filter::tag(Tag::new("article", &self.article))
     }
 
-    fn decide(&self, stock: &Stock) -> Result<Vec<Trade>, TooFew> {
+    fn decide(&self, stock: &Stock, _: &DecisionContext) -> Result<Vec<Trade>, TooFew> {
         let &Sell { month, pieces, cents, .. } = self;
         if stock.pieces < u64::from(pieces) {
             return Err(TooFew { left: stock.pieces });

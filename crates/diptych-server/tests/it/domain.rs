@@ -6,7 +6,7 @@ use std::{
     sync::Mutex,
 };
 
-use diptych::{App, Command, Event, Filter, Fold, Invalid, Query, Recorded, Tag};
+use diptych::{App, Command, DecisionContext, Event, Filter, Fold, Invalid, Query, Recorded, Tag};
 use diptych_server::{CommandRoute, Server};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -106,7 +106,7 @@ impl Command for Take {
         }
     }
 
-    fn decide(&self, sitting: &Sitting) -> Result<Vec<Seat>, NotGiven> {
+    fn decide(&self, sitting: &Sitting, _: &DecisionContext) -> Result<Vec<Seat>, NotGiven> {
         let (seat, by) = (self.seat.clone(), self.by.clone());
         match &sitting.0 {
             None => Ok(vec![Seat::Taken { seat, by }]),
@@ -130,7 +130,7 @@ impl Command for Leave {
         Filter::tag(Tag::new("seat", &self.seat))
     }
 
-    fn decide(&self, sitting: &Sitting) -> Result<Vec<Seat>, NotGiven> {
+    fn decide(&self, sitting: &Sitting, _: &DecisionContext) -> Result<Vec<Seat>, NotGiven> {
         let seat = self.seat.clone();
         match sitting.0 {
             Some(_) => Ok(vec![Seat::Left { seat }]),
@@ -154,7 +154,7 @@ macro_rules! plain {
 
             fn boundary(&self) {}
 
-            fn decide(&self, (): ()) -> Result<Vec<$event>, Infallible> {
+            fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<$event>, Infallible> {
                 Ok(vec![$event { $($field: self.$field.clone()),+ }])
             }
         }
@@ -176,7 +176,7 @@ impl Command for Stumble {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Remarked>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Remarked>, Infallible> {
         panic!("stumbled")
     }
 }

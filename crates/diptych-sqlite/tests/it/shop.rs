@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use diptych::{
-    App, Command, Event, Filter, Memory, Position, Receipt, Recorded, Store, projection::Target,
-    store::Read,
+    App, Command, DecisionContext, Event, Filter, Memory, Position, Receipt, Recorded, Store,
+    projection::Target, store::Read,
 };
 use diptych_sqlite::{
     Projection, Sqlite, SqliteProjection, Transaction,
@@ -65,7 +65,7 @@ impl<E: Event + Clone> Command for Note<E> {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<E>, std::convert::Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<E>, std::convert::Infallible> {
         Ok(self.0.clone())
     }
 }

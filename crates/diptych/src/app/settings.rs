@@ -6,7 +6,7 @@ use diptych_store::Store;
 
 use super::{AppBuilder, StartError, error::unknown};
 use crate::{
-    command::Retries,
+    command::{Retries, context::Clock},
     event::{AnyReading, Schema, SchemaError, TagExemption, Upcasters},
     pool::PoolLimits,
     snapshot::{SnapshotPolicies, Snapshots},
@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) untagged: Vec<TagExemption>,
     pub(super) cache_bytes: usize,
     pub(super) retries: Retries,
+    pub(super) clock: Clock,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     pub(super) policies: SnapshotPolicies,
     pub(super) requires_views: bool,
@@ -40,6 +41,7 @@ impl Default for Settings {
             untagged: Vec::new(),
             cache_bytes: AppBuilder::CACHE_BYTES,
             retries: Retries::default(),
+            clock: Clock::default(),
             snapshots: None,
             policies: SnapshotPolicies::default(),
             requires_views: false,

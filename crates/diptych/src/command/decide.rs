@@ -14,14 +14,16 @@ use std::{
 
 use diptych_store::{
     AcceptedCommit, Append, AppendCondition, AppendError, CommitSync, ContentChecksum,
-    EventChecksum, Filter, HistoryPoint, Key, Metadata, Position, RawEvent, Refusal,
+    EventChecksum, Filter, HistoryPoint, Key, Metadata, Position, RawEvent, Refusal, Timestamp,
 };
 
 use super::{
     Command, CommandPanic, Conflict, Folds, KeyReused,
     catch_up::{catch_up, overtaken},
+    context::{DecisionContext, stamp},
     error::{CommandError, refused},
     expectation::{Expectation, expected, missed, union},
+    folds::newest,
     gates::Hashes,
     panel::LeftPanel,
 };
@@ -164,11 +166,18 @@ async fn try_once<C: Command>(
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
 ) -> Result<Attempt<C::Rejection>, CommandError> {
-    let states = <C::State as Folds>::states(slots);
-    let answer = catch_unwind(AssertUnwindSafe(|| request.command.decide(states)));
+    let newest = newest::<C::State>(slots);
+    let (answer, decided_at) = {
+        let states = <C::State as Folds>::states(slots);
+        let context = DecisionContext::new(panel.clock.clone(), newest, &request.metadata);
+        let decide = AssertUnwindSafe(|| request.command.decide(states, &context));
+        (catch_unwind(decide), context.decided_at())
+    };
     let outcome = match answer {
         Ok(Ok(events)) if !events.is_empty() => {
-            return append(panel, request, slots, narrowed, expected, &events).await;
+            let reading = panel.schema.reading::<C::Event>()?;
+            let events = encode(&reading, &events, &request.metadata, decided_at)?;
+            return append(panel, request, slots, narrowed, expected, events).await;
         }
         Ok(Ok(_)) => SettledOutcome::Empty,
         Ok(Err(rejection)) => SettledOutcome::Rejected(rejection),
@@ -203,10 +212,8 @@ async fn append<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
-    events: &[C::Event],
+    events: Vec<RawEvent>,
 ) -> Result<Attempt<C::Rejection>, CommandError> {
-    let reading = panel.schema.reading::<C::Event>()?;
-    let events = encode(&reading, events, &request.metadata)?;
     let mut conditions = Vec::with_capacity(2);
     let mut known = Position::MAX;
     let mut all_read = false;
@@ -221,7 +228,7 @@ async fn append<C: Command>(
         }
     }
     if !all_read {
-        read_again(&reading, &events)?;
+        read_again(&*panel.schema.reading::<C::Event>()?, &events)?;
     }
     // An empty filter matches no event, so its condition is left out.
     if let Some(filter) = narrowed.as_ref().filter(|filter| !filter.items().is_empty()) {
@@ -295,6 +302,7 @@ fn encode<E: Event>(
     reading: &Reading<E>,
     events: &[E],
     metadata: &Metadata,
+    decided_at: Option<Timestamp>,
 ) -> Result<Vec<RawEvent>, CommandError> {
     let mut encoded = Vec::with_capacity(events.len());
     for event in events {
@@ -302,6 +310,7 @@ fn encode<E: Event>(
         let mut event = caught(|| event.encode()).map_err(failed)??;
         reading.check(&event)?;
         add_metadata(&mut event.metadata, metadata);
+        stamp(&mut event.metadata, decided_at);
         encoded.push(event);
     }
     Ok(encoded)

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Command, ExecuteError, Invalid, OutcomeUnknown,
+    context::check_extra,
     decide::{CommandRequest, Decision, SettledOutcome, decide},
     error::CommandError,
     expectation::Expectation,
@@ -146,8 +147,12 @@ impl<C: Command> Execute<C> {
         self.causation(event.id).correlation(event.correlation())
     }
 
-    /// Adds extra metadata to the command's events.
+    /// Adds extra metadata to the command's events. A name that begins with `diptych:` is
+    /// [`CommandError::Invalid`]: such names are reserved.
     pub fn extra(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
+        if let Err(invalid) = check_extra(name.as_ref()) {
+            self.failed = Some(CommandError::Invalid(invalid));
+        }
         let (name, value) = (CompactString::new(name), CompactString::new(value));
         self.request.metadata.extra.insert(name, value);
         self

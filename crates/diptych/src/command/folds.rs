@@ -1,6 +1,6 @@
 //! The states that one command decides over: each fold with its own filter and its own position.
 
-use diptych_store::Filter;
+use diptych_store::{Filter, Timestamp};
 
 use super::{
     accepted::{hash_item, hash_state},
@@ -54,6 +54,12 @@ impl<'a> StateSource<'a> {
     pub(crate) fn uncached(schema: &'a Schema) -> StateSource<'a> {
         StateSource { schema, policies: None, cache: None }
     }
+}
+
+/// When the newest event in these states was recorded.
+pub(crate) fn newest<S: Folds>(slots: &mut S::Slots) -> Timestamp {
+    let newest = S::slots(slots).into_iter().flatten().map(|slot| slot.newest()).max();
+    newest.unwrap_or(Timestamp::NEVER)
 }
 
 /// One entry for each place of the longest tuple, so that a walk over the slots allocates nothing.

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, error::CommandError,
-    folds::StateSource, gates::Gates, metrics::CommandMetrics, retries::Retries,
-    state::SnapshotToSave,
+    CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, context::Clock,
+    error::CommandError, folds::StateSource, gates::Gates, metrics::CommandMetrics,
+    retries::Retries, state::SnapshotToSave,
 };
 use crate::{
     event::{AnyReading, Recorded, Schema, SchemaError, derived_id},
@@ -44,6 +44,8 @@ pub(crate) struct LeftPanel {
     pub(crate) gates: Gates,
     pub(crate) accepted_window: AcceptedWindow,
     pub(crate) retries: Retries,
+    /// The clock of rules.
+    pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) metrics: CommandMetrics,
     pub(crate) running: Running,
@@ -81,6 +83,7 @@ impl LeftPanel {
         policies: SnapshotPolicies,
         cache_bytes: usize,
         retries: Retries,
+        clock: Clock,
         snapshots: Option<Arc<dyn Snapshots>>,
     ) -> LeftPanel {
         LeftPanel {
@@ -94,6 +97,7 @@ impl LeftPanel {
             gates: Gates::default(),
             accepted_window: AcceptedWindow::default(),
             retries,
+            clock,
             counters: Counters::default(),
             metrics: CommandMetrics::new(),
             running: Running::default(),

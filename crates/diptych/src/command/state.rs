@@ -30,6 +30,8 @@ pub trait Slot: Send {
     fn filter(&self) -> &Filter;
     /// The filter that the command gave, before it was narrowed.
     fn boundary(&self) -> &Filter;
+    /// When the newest event in the state was recorded, or [`Timestamp::NEVER`].
+    fn newest(&self) -> Timestamp;
     /// Whether no events were read yet.
     fn is_cold(&self) -> bool;
     /// Applies the events of a batch.
@@ -80,6 +82,8 @@ pub struct SnapshotToSave {
 pub struct FoldState<F: Fold> {
     pub(crate) fold: F,
     pub(crate) position: Position,
+    /// When the newest event in the state was recorded.
+    newest: Timestamp,
     /// No events were read yet.
     is_cold: bool,
     /// An event was applied only in part.
@@ -123,6 +127,7 @@ impl<F: Fold> FoldState<F> {
         Ok(FoldState {
             fold: F::default(),
             position: Position::START,
+            newest: Timestamp::NEVER,
             is_cold: true,
             is_poisoned: false,
             boundary,
@@ -160,6 +165,7 @@ impl<F: Fold> FoldState<F> {
         let FoldState { reading, fold, boundary, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
         self.events_since += 1;
+        self.newest = self.newest.max(stored.recorded_at);
         // The filter selected the event by its stored type. An upcaster may have given it another
         // type.
         let wanted = |name: &str| stored.is_in(boundary, name);
@@ -220,6 +226,10 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
 
     fn boundary(&self) -> &Filter {
         &self.boundary
+    }
+
+    fn newest(&self) -> Timestamp {
+        self.newest
     }
 
     fn is_cold(&self) -> bool {
@@ -296,8 +306,11 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
         recorded_at: Timestamp,
     ) -> Result<(), FoldError> {
         self.guarded(|state, at| {
-            let FoldState { own, fold, reading, payload_bytes, events_since, .. } = state;
+            let FoldState { own, fold, reading, payload_bytes, events_since, newest, .. } = state;
             *events_since += own.len() as u64;
+            if !own.is_empty() {
+                *newest = recorded_at.max(*newest);
+            }
             for Own { index, id, metadata, payload_bytes: bytes, event } in std::mem::take(own) {
                 let position = first.plus(index);
                 *at = position;
@@ -334,6 +347,7 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
             Ok((kept, checksum)) => {
                 self.fold = kept.fold;
                 self.position = kept.position;
+                self.newest = kept.newest;
                 self.payload_bytes = usize::try_from(kept.payload_bytes).unwrap_or(usize::MAX);
                 return Some(HistoryPoint { log, position: kept.position, checksum });
             }
@@ -351,6 +365,7 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
     fn forget(&mut self, place: &dyn Snapshots, reason: &str) {
         self.fold = F::default();
         self.position = Position::START;
+        self.newest = Timestamp::NEVER;
         self.payload_bytes = 0;
         self.remove_snapshot(place, &SnapshotPolicy::<F>::name(&self.boundary));
         self.warn_of_snapshot(reason);
@@ -364,7 +379,8 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
         let name = SnapshotPolicy::<F>::name(&self.boundary);
         let position = self.position;
         let payload_bytes = self.payload_bytes as u64;
-        let kept = SavedState { fold: &self.fold, position, payload_bytes };
+        let newest = self.newest;
+        let kept = SavedState { fold: &self.fold, position, newest, payload_bytes };
         let written = policy.write(log, &name, &self.reading.declared(), kept);
         self.events_since = 0;
         match written {

@@ -14,8 +14,8 @@ use diptych_store::{
 use uuid::Uuid;
 
 use super::{
-    BoundaryError, EncodedEvent, Event, EventType, MissingTag, Recorded, SchemaError, Upcasters,
-    derived_id,
+    BoundaryError, EncodedEvent, Event, EventType, MissingTag, OWN_EXTRA, Recorded, SchemaError,
+    Upcasters, derived_id,
 };
 use crate::panics::caught;
 
@@ -291,6 +291,15 @@ impl<E: Event> Reading<E> {
             );
             return Err(SchemaError::Declaration { problem });
         };
+        let mut names = event.metadata.extra.keys();
+        if let Some(reserved) = names.find(|name| name.starts_with(OWN_EXTRA)) {
+            let (name, of) = (known.name, type_name::<E>());
+            let problem = format!(
+                "{of} gives {name} the metadata {reserved:?}, and names that begin with \
+                 {OWN_EXTRA:?} are reserved: take another name"
+            );
+            return Err(SchemaError::Declaration { problem });
+        }
         for tag in &event.tags {
             if !known.tags.contains(&tag.key()) {
                 let (name, of) = (known.name, type_name::<E>());

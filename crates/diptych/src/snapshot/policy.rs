@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use diptych_store::{EventChecksum, Filter, LogIdentity, Position};
+use diptych_store::{EventChecksum, Filter, LogIdentity, Position, Timestamp};
 use foldhash::fast::RandomState;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -58,6 +58,8 @@ impl SnapshotPolicies {
 pub(crate) struct SavedState<F> {
     pub(crate) fold: F,
     pub(crate) position: Position,
+    /// When the newest event in the state was recorded.
+    pub(crate) newest: Timestamp,
     pub(crate) payload_bytes: u64,
 }
 
@@ -75,9 +77,9 @@ impl<F: Fold + Serialize + DeserializeOwned> SnapshotPolicy<F> {
 
 /// The first bytes of every snapshot, in this form and in older ones.
 const MAGIC: &[u8; 7] = b"DIPSNAP";
-/// The version of the form. Form 1 lacked the checksum of the last event, and form 2 lacked the
-/// likeness of the state.
-const FORM: u8 = b'3';
+/// The version of the form. Form 1 lacked the checksum of the last event, form 2 lacked the
+/// likeness of the state, and form 3 lacked the time of the newest event.
+const FORM: u8 = b'4';
 const CHECK_BYTES: usize = 32;
 
 /// A snapshot that lacks only the checksum of its last event, which may have no position yet.
@@ -130,9 +132,10 @@ impl<F: Fold> SnapshotPolicy<F> {
         declared: &str,
         kept: SavedState<&F>,
     ) -> Result<UnsealedSnapshot, String> {
-        let SavedState { fold, position, payload_bytes } = kept;
+        let SavedState { fold, position, newest, payload_bytes } = kept;
         let mut bytes = self.head(log, name, declared);
         bytes.extend_from_slice(&position.get().to_le_bytes());
+        bytes.extend_from_slice(&newest.as_micros().to_le_bytes());
         bytes.extend_from_slice(&payload_bytes.to_le_bytes());
         match catch_unwind(AssertUnwindSafe(|| (self.encode)(fold, bytes))) {
             Ok(bytes) => Ok(UnsealedSnapshot(bytes?)),
@@ -163,15 +166,16 @@ impl<F: Fold> SnapshotPolicy<F> {
             let reason = "it was made by other code, or of another log".to_owned();
             return Err(SnapshotProblem::Foreign(reason));
         };
-        let Some((position, payload_bytes, state, checksum)) = parts(bytes) else {
+        let Some((saved, checksum)) = parts(bytes) else {
             return Err(useless("it is cut off"));
         };
+        let SavedState { fold: state, position, newest, payload_bytes } = saved;
         if position > head {
             let reason = format!("it is of position {position}, and the log ends at {head}");
             return Err(SnapshotProblem::Useless(reason));
         }
         match catch_unwind(AssertUnwindSafe(|| (self.decode)(state))) {
-            Ok(Ok(fold)) => Ok((SavedState { fold, position, payload_bytes }, checksum)),
+            Ok(Ok(fold)) => Ok((SavedState { fold, position, newest, payload_bytes }, checksum)),
             Ok(Err(reason)) => Err(SnapshotProblem::Useless(reason)),
             Err(panic) => {
                 let reason = format!("its Deserialize panicked: {}", panic_text(&*panic));
@@ -194,14 +198,17 @@ impl<F: Fold> SnapshotPolicy<F> {
     }
 }
 
-/// Position, bytes of payloads, the state and the checksum of the last event.
-fn parts(bytes: &[u8]) -> Option<(Position, u64, &[u8], EventChecksum)> {
+/// The state, as bytes, and the checksum of the last event.
+fn parts(bytes: &[u8]) -> Option<(SavedState<&[u8]>, EventChecksum)> {
     let (position, rest) = bytes.split_first_chunk()?;
+    let (newest, rest) = rest.split_first_chunk()?;
     let (payload_bytes, rest) = rest.split_first_chunk()?;
-    let (state, checksum) = rest.split_last_chunk()?;
+    let (fold, checksum) = rest.split_last_chunk()?;
     let checksum = EventChecksum::from_u64(u64::from_le_bytes(*checksum));
     let position = Position::new(u64::from_le_bytes(*position));
-    Some((position, u64::from_le_bytes(*payload_bytes), state, checksum))
+    let newest = Timestamp::from_micros(i64::from_le_bytes(*newest));
+    let payload_bytes = u64::from_le_bytes(*payload_bytes);
+    Some((SavedState { fold, position, newest, payload_bytes }, checksum))
 }
 
 /// Identifies the code that makes a state: the version of the fold, or else the executable and the

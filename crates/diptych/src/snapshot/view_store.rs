@@ -7,7 +7,7 @@
 
 use std::{any::type_name, collections::BTreeSet, sync::Arc, time::Duration};
 
-use diptych_store::{EventChecksum, Position};
+use diptych_store::{EventChecksum, Position, Timestamp};
 use parking_lot::Mutex;
 
 use super::{SavedState, SnapshotPolicy, SnapshotProblem, Snapshots, of_a_lost_history};
@@ -84,7 +84,9 @@ impl<F: Fold> ViewSnapshotStore<F> {
         payload_bytes: u64,
     ) -> Result<(), String> {
         let name = self.name(position);
-        let kept = SavedState { fold: state, position, payload_bytes };
+        // Only rules ask for the time of the newest event.
+        let newest = Timestamp::NEVER;
+        let kept = SavedState { fold: state, position, newest, payload_bytes };
         let unsealed = self.policy.write(self.lineage.log(), &name, &self.declared, kept)?;
         let checksum = self.checksum(position)?.ok_or("the log has no event at its position")?;
         let bytes = unsealed.seal(checksum);

@@ -12,7 +12,13 @@ use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp}
 
 use super::difference;
 use crate::{
-    command::{Command, Folds, Invalid, decide::narrow, folds::StateSource, state::Slot},
+    command::{
+        Command, DecisionContext, Folds, Invalid,
+        context::{Clock, stamp},
+        decide::narrow,
+        folds::{StateSource, newest},
+        state::Slot,
+    },
     event::{Event, Schema, StoredEvent, Upcasters, encoded},
     fold::Fold,
     panics::panic_text,
@@ -26,7 +32,7 @@ use crate::{
 /// input in every run.
 ///
 /// ```
-/// use diptych::{Command, Event, Filter, Fold, Recorded, Tag, testing::given};
+/// use diptych::{Command, DecisionContext, Event, Filter, Fold, Recorded, Tag, testing::given};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Debug, PartialEq, Event, Serialize, Deserialize)]
@@ -64,7 +70,7 @@ use crate::{
 ///         Filter::tag(Tag::new("seat", self.0))
 ///     }
 ///
-///     fn decide(&self, seat: &Seat) -> Result<Vec<Taken>, AlreadyTaken> {
+///     fn decide(&self, seat: &Seat, _: &DecisionContext) -> Result<Vec<Taken>, AlreadyTaken> {
 ///         match seat.taken {
 ///             true => Err(AlreadyTaken),
 ///             false => Ok(vec![Taken { seat: self.0.to_owned() }]),
@@ -133,7 +139,8 @@ impl Given {
         self
     }
 
-    /// Sets the clock to the instant at which the next event is recorded.
+    /// Sets the clock to the instant at which the next event is recorded, and which the next rule
+    /// gets as [`now`](DecisionContext::now).
     #[must_use]
     pub fn at(mut self, instant: Timestamp) -> Given {
         self.clock = instant;
@@ -176,10 +183,15 @@ impl Given {
             Err(invalid) => Outcome::Invalid(invalid),
             Ok(()) => self.decide(&command),
         };
-        if let Outcome::Events(events) = &outcome {
+        if let Outcome::Events(events, decided_at) = &outcome {
             let schema = self.schema();
             let written: Vec<_> = events.iter().map(|event| written(&schema, event)).collect();
-            written.into_iter().for_each(|raw| self.push(raw));
+            for raw in written {
+                self.push(raw);
+                if let Some((last, _)) = self.events.last_mut() {
+                    stamp(&mut last.metadata, *decided_at);
+                }
+            }
         }
         When { given: self, happened, outcome }
     }
@@ -200,9 +212,11 @@ impl Given {
         {
             panic!("`conflicts_with` of {} is wrong: {failure:?}", type_name::<C>());
         }
+        let newest = newest::<C::State>(&mut slots);
+        let context = DecisionContext::new(Clock::at(self.clock), newest, &self.metadata);
         let states = <C::State as Folds>::states(&slots);
-        match catch_unwind(AssertUnwindSafe(|| command.decide(states))) {
-            Ok(Ok(events)) => Outcome::Events(events),
+        match catch_unwind(AssertUnwindSafe(|| command.decide(states, &context))) {
+            Ok(Ok(events)) => Outcome::Events(events, context.decided_at()),
             Ok(Err(rejection)) => Outcome::Rejected(rejection),
             Err(panic) => {
                 panic!("`decide` of {} panicked: {}", type_name::<C>(), panic_text(&*panic))
@@ -260,7 +274,8 @@ pub struct When<C: Command> {
 }
 
 enum Outcome<C: Command> {
-    Events(Vec<C::Event>),
+    /// The events, and the time that the rule used, if it asked for it.
+    Events(Vec<C::Event>, Option<Timestamp>),
     Rejected(C::Rejection),
     Invalid(Invalid),
 }
@@ -277,8 +292,8 @@ impl<C: Command> When<C> {
     {
         let expected: Vec<_> = expected.into_iter().collect();
         match &self.outcome {
-            Outcome::Events(events) if *events == expected => self.given,
-            Outcome::Events(events) => self.differs(&expected, events),
+            Outcome::Events(events, _) if *events == expected => self.given,
+            Outcome::Events(events, _) => self.differs(&expected, events),
             _ => self.is_not(&format!("events {expected:#?}")),
         }
     }
@@ -293,8 +308,8 @@ impl<C: Command> When<C> {
         C::Event: Debug,
     {
         match &self.outcome {
-            Outcome::Events(events) if events.is_empty() => self.given,
-            Outcome::Events(events) => self.differs(&Vec::<C::Event>::new(), events),
+            Outcome::Events(events, _) if events.is_empty() => self.given,
+            Outcome::Events(events, _) => self.differs(&Vec::<C::Event>::new(), events),
             _ => self.is_not("no event"),
         }
     }
@@ -359,8 +374,8 @@ impl<C: Command> When<C> {
     fn is_not(&self, expected: &str) -> ! {
         let actual = match &self.outcome {
             // Events need not have a text.
-            Outcome::Events(events) if events.is_empty() => "no event".to_owned(),
-            Outcome::Events(events) => {
+            Outcome::Events(events, _) if events.is_empty() => "no event".to_owned(),
+            Outcome::Events(events, _) => {
                 let written = self.given.events.iter().rev().take(events.len()).rev();
                 let names: Vec<_> = written.map(|(event, _)| event.event_type.as_ref()).collect();
                 format!("events: {}", names.join(", "))

@@ -241,7 +241,8 @@ impl<V: View> Follower for LeftRight<V> {
             return Ok(());
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        if let Some(SavedState { fold, position, payload_bytes }) = writer.newest(head.position()) {
+        if let Some(saved) = writer.newest(head.position()) {
+            let SavedState { fold, position, payload_bytes, .. } = saved;
             let image = Version::new(fold, position, payload_bytes, &self.live.alive);
             self.live.now.store(Arc::new(image));
             self.live.progress.advance_to(position, 0);

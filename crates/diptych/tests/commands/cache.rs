@@ -10,7 +10,7 @@ use std::{
 };
 
 use diptych::{
-    App, Command, CommandError, ExecuteError, Filter, Fold, Memory, Recorded, Tag,
+    App, Command, CommandError, DecisionContext, ExecuteError, Filter, Fold, Memory, Recorded, Tag,
     command::{CacheStats, Retries},
     store::RawEvent,
 };
@@ -105,7 +105,7 @@ impl<F: Fold<Event = Book>> Command for Write<F> {
         Filter::tag(Tag::new("page", &self.page))
     }
 
-    fn decide(&self, _: &F) -> Result<Vec<Book>, Never> {
+    fn decide(&self, _: &F, _: &DecisionContext) -> Result<Vec<Book>, Never> {
         Ok(self.lines.iter().map(|text| line(&self.page, text)).collect())
     }
 }
@@ -297,7 +297,7 @@ impl Command for Settle {
         Filter::tag(Tag::new("account", "a"))
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Book>, Never> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Book>, Never> {
         match account.balance {
             0 => Ok(Vec::new()),
             balance => Ok(vec![line("settled", balance)]),
@@ -380,7 +380,7 @@ impl Command for Look {
         Filter::tag(Tag::new("page", 1))
     }
 
-    fn decide(&self, state: &Marked) -> Result<Vec<Book>, Saw> {
+    fn decide(&self, state: &Marked, _: &DecisionContext) -> Result<Vec<Book>, Saw> {
         if self.panics {
             state.marks.fetch_add(1, Ordering::Relaxed);
             panic!("half-way");
@@ -541,7 +541,7 @@ impl Command for Count {
         Filter::tag(Tag::new("page", self.0))
     }
 
-    fn decide(&self, _: &HowMany) -> Result<Vec<Counting>, Never> {
+    fn decide(&self, _: &HowMany, _: &DecisionContext) -> Result<Vec<Counting>, Never> {
         Ok((0..100).map(|_| Counting::Counted(Counted::new(self.0))).collect())
     }
 }

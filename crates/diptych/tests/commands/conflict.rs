@@ -4,7 +4,8 @@
 use std::{convert::Infallible, marker::PhantomData, sync::Arc, time::Duration};
 
 use diptych::{
-    App, Command, CommandError, EventStore, ExecuteError, Filter, Memory, Position, Receipt, Tag,
+    App, Command, CommandError, DecisionContext, EventStore, ExecuteError, Filter, Memory,
+    Position, Receipt, Tag,
     command::{Conflict, Folds, Retries},
     event::BoundaryError,
     store::{FilterItem, RawEvent},
@@ -264,7 +265,7 @@ impl<S: Blind> Command for Rename<S> {
         S::boundary()
     }
 
-    fn decide(&self, _: S::Ref<'_>) -> Result<Vec<Banking>, Infallible> {
+    fn decide(&self, _: S::Ref<'_>, _: &DecisionContext) -> Result<Vec<Banking>, Infallible> {
         let (account, owner) = ("a".to_owned(), self.owner.to_owned());
         Ok(vec![Banking::Opened(Opened { account, owner })])
     }
@@ -484,7 +485,7 @@ impl Command for Gift {
         Filter::tag(Tag::new("account", "a"))
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, bank::No> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, bank::No> {
         if account.events > 3 {
             return Err(bank::No::AlreadyOpen);
         }

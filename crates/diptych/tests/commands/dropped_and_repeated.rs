@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use diptych::{
-    App, Command, CommandError, Event, ExecuteError, Filter, Fold, Log, LogOptions, Memory,
-    Recorded, Tag, testing::nothing_given,
+    App, Command, CommandError, DecisionContext, Event, ExecuteError, Filter, Fold, Log,
+    LogOptions, Memory, Recorded, Tag, testing::nothing_given,
 };
 use diptych_log::{Background, disk::simulated::SimulatedDisk};
 use serde::Serialize;
@@ -73,7 +73,7 @@ impl Command for Note {
         Filter::tag(Tag::new("account", "a"))
     }
 
-    fn decide(&self, _: &Account) -> Result<Vec<Banking>, Self::Rejection> {
+    fn decide(&self, _: &Account, _: &DecisionContext) -> Result<Vec<Banking>, Self::Rejection> {
         assert!(!self.breaks, "this program can no longer decide the command");
         let opened =
             crate::support::bank::Opened { account: "a".to_owned(), owner: "ann".to_owned() };
@@ -103,7 +103,7 @@ impl Command for Mistaken {
         Filter::tag(Tag::new("account", "a"))
     }
 
-    fn decide(&self, _: &Account) -> Result<Vec<Banking>, Self::Rejection> {
+    fn decide(&self, _: &Account, _: &DecisionContext) -> Result<Vec<Banking>, Self::Rejection> {
         Ok(Vec::new())
     }
 

@@ -1,7 +1,8 @@
 //! Execute folds, decides and appends. These tests cover its answers.
 
 use diptych::{
-    App, Command, CommandError, Event, ExecuteError, Filter, Memory, Tag, command::Retries,
+    App, Command, CommandError, DecisionContext, Event, ExecuteError, Filter, Memory, Tag,
+    command::Retries,
 };
 use diptych_store::Append;
 
@@ -38,7 +39,7 @@ impl Command for Overtaken {
         Filter::tag(Tag::new("account", "a"))
     }
 
-    fn decide(&self, _: &Account) -> Result<Vec<Banking>, No> {
+    fn decide(&self, _: &Account, _: &DecisionContext) -> Result<Vec<Banking>, No> {
         let event = Banking::Deposited(Deposited { account: "a".to_owned(), amount: 1 });
         self.0.write(Append::event(event.encode().unwrap()));
         Ok(vec![event])

@@ -9,8 +9,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, CommandError, Event, EventType, ExecuteError, Filter, Fold, Invalid, Memory,
-    Recorded, Tag,
+    App, Command, CommandError, DecisionContext, Event, EventType, ExecuteError, Filter, Fold,
+    Invalid, Memory, Recorded, Tag, Timestamp,
     event::{BoundaryError, EncodedEvent, Json, SchemaError},
     fold::FoldFailure,
     store::{FilterItem, InvalidRequest, Limits, RawEvent},
@@ -132,13 +132,14 @@ async fn a_payload_that_cannot_be_read_says_where_it_is() {
     app.execute(open("a")).await.unwrap();
     app.execute(open("b")).await.unwrap();
     let garbage = [&b""[..], b"null", b"{\"account\":\"a\",\"amount\":-1}", b"\xff\0"];
+    let now = DecisionContext::at(Timestamp::from_micros(0));
     for payload in garbage {
         let store = CountedStore::new(Memory::new());
         let app = self::app(&store).await;
         app.execute(open("a")).await.unwrap();
         write_event(
             store.inner(),
-            open("b").decide(&Account::default()).unwrap()[0].encode().unwrap(),
+            open("b").decide(&Account::default(), &now).unwrap()[0].encode().unwrap(),
         );
         let tag = Tag::new("account", "a");
         write_event(store.inner(), RawEvent::new("money-deposited", payload).tag(tag));
@@ -251,7 +252,7 @@ where
         Some(self.1.clone())
     }
 
-    fn decide(&self, _: S::Ref<'_>) -> Result<Vec<Banking>, Never> {
+    fn decide(&self, _: S::Ref<'_>, _: &DecisionContext) -> Result<Vec<Banking>, Never> {
         Ok(vec![deposited("a", 1)])
     }
 }
@@ -363,7 +364,7 @@ impl Command for Panics {
         None
     }
 
-    fn decide(&self, _: &Account) -> Result<Vec<Banking>, Never> {
+    fn decide(&self, _: &Account, _: &DecisionContext) -> Result<Vec<Banking>, Never> {
         match self.0 {
             "decide" => panic!("oh"),
             "decide without a word" => panic_any(7),
@@ -452,7 +453,7 @@ impl Command for Free {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Odd>, Never> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Odd>, Never> {
         Ok(self.0.clone())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use diptych::{App, Command, CommandError, Event, ExecuteError, Memory, Receipt, digest};
+use diptych::{
+    App, Command, CommandError, DecisionContext, Event, ExecuteError, Memory, Receipt, digest,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
@@ -30,7 +32,7 @@ impl Command for Label {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Tagged>, std::convert::Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Tagged>, std::convert::Infallible> {
         Ok(vec![Tagged { labels: self.labels.len() }])
     }
 }

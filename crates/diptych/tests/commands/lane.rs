@@ -3,8 +3,8 @@
 use std::{env, task::Poll};
 
 use diptych::{
-    App, Command, CommandError, EventStore, ExecuteError, Filter, LogOptions, Memory, Receipt, Tag,
-    command::LaneOptions, store::FilterItem,
+    App, Command, CommandError, DecisionContext, EventStore, ExecuteError, Filter, LogOptions,
+    Memory, Receipt, Tag, command::LaneOptions, store::FilterItem,
 };
 use diptych_log::disk::simulated::{Random, SimulatedDisk};
 use diptych_store::Read;
@@ -181,7 +181,7 @@ impl Command for Draw {
         Filter::tag(Tag::new("account", "a"))
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, bank::No> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, bank::No> {
         let (balance, amount) = (account.balance, self.0);
         match balance < amount {
             true => Err(bank::No::Overdrawn { balance, amount }),

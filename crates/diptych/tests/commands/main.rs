@@ -5,6 +5,7 @@
 mod accepted_window;
 mod cache;
 mod conflict;
+mod decision_time;
 mod dropped_and_repeated;
 mod execute;
 mod hostile;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use diptych::{
-    App, Command, CommandError, Event, EventType, Execute, ExecuteError, Filter, Fold, Memory,
-    Metadata, Position, Recorded, Tag, Timestamp,
+    App, Command, CommandError, DecisionContext, Event, EventType, Execute, ExecuteError, Filter,
+    Fold, Memory, Metadata, Position, Recorded, Tag, Timestamp,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::RawEvent,
 };
@@ -129,7 +129,11 @@ impl Command for Told {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Banking>, std::convert::Infallible> {
+    fn decide(
+        &self,
+        (): (),
+        _: &DecisionContext,
+    ) -> Result<Vec<Banking>, std::convert::Infallible> {
         let (account, owner) = ("a".to_owned(), "ann".to_owned());
         Ok(vec![Banking::Opened(Opened { account, owner })])
     }

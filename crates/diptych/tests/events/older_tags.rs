@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 
 use diptych::{
-    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Memory, Position,
-    Recorded, StartError, Store, Tag, Upcasters, event::SchemaError, store::RawEvent,
+    App, AppBuilder, Command, CommandError, DecisionContext, Event, ExecuteError, Filter, Fold,
+    Memory, Position, Recorded, StartError, Store, Tag, Upcasters, event::SchemaError,
+    store::RawEvent,
 };
 use diptych_store::{Append, testing::WrappedStore};
 
@@ -70,7 +71,11 @@ impl Command for Register {
         Filter::tag(Tag::new("email", self.1)).of_types(&["customer-registered"])
     }
 
-    fn decide(&self, registered: &Registered) -> Result<Vec<Customers>, Taken> {
+    fn decide(
+        &self,
+        registered: &Registered,
+        _: &DecisionContext,
+    ) -> Result<Vec<Customers>, Taken> {
         let Register(customer, email) = *self;
         match registered.0 {
             0 => Ok(vec![Customers::Registered {
@@ -95,7 +100,7 @@ impl Command for Leave {
         Filter::tag(Tag::new("customer", self.0))
     }
 
-    fn decide(&self, _: &Registered) -> Result<Vec<Customers>, Infallible> {
+    fn decide(&self, _: &Registered, _: &DecisionContext) -> Result<Vec<Customers>, Infallible> {
         Ok(vec![Customers::Left { customer: self.0 }])
     }
 }

@@ -4,7 +4,7 @@
 use diptych::{
     App, AppBuilder, Event, Fold, Log, LogOptions, Memory, Query, Recorded, store::RawEvent,
 };
-use diptych::{StartError, Store, Upcasters};
+use diptych::{DecisionContext, StartError, Store, Upcasters};
 use diptych_store::Append;
 
 use crate::support::counted_store::{Warnings, write};
@@ -53,7 +53,11 @@ impl diptych::Command for Greet {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Greeted>, std::convert::Infallible> {
+    fn decide(
+        &self,
+        (): (),
+        _: &DecisionContext,
+    ) -> Result<Vec<Greeted>, std::convert::Infallible> {
         Ok(vec![Greeted { by: "ann".to_owned() }])
     }
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
 use diptych::{
-    App, CommandError, Event, ExecuteError, Filter, Fold, Memory, Recorded, Tag, Upcasters, digest,
+    App, CommandError, DecisionContext, Event, ExecuteError, Filter, Fold, Memory, Recorded, Tag,
+    Upcasters, digest,
     event::{Codec, Json, JsonObject, MessagePack, SchemaError},
     store::RawEvent,
     testing::nothing_given,
@@ -241,7 +242,7 @@ impl diptych::Command for Rate {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Rated>, std::convert::Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Rated>, std::convert::Infallible> {
         Ok(vec![Rated { film: "Alien".to_owned(), stars: Some(self.0) }])
     }
 }

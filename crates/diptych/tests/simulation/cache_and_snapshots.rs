@@ -9,8 +9,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, CommandError, ExecuteError, Filter, Fold, Invalid, Memory, Receipt, Recorded,
-    Tag,
+    App, Command, CommandError, DecisionContext, ExecuteError, Filter, Fold, Invalid, Memory,
+    Receipt, Recorded, Tag,
     snapshot::{MemorySnapshots, SnapshotOptions},
     store::{FilterItem, Limits, LogIdentity, RawEvent, TimeSource},
     testing::Clock,
@@ -187,6 +187,7 @@ macro_rules! command {
             fn decide(
                 &self,
                 $seen: <$state as diptych::command::Folds>::Ref<'_>,
+                _: &DecisionContext,
             ) -> Result<Vec<$event>, No> {
                 meanwhile();
                 let $this = &self.0;

@@ -15,8 +15,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, Event, ExecuteError, Filter, Fold, Memory, Position, Query, Recorded, Session,
-    Store, Tag, follow::FollowerControl, store::Read,
+    App, Command, DecisionContext, Event, ExecuteError, Filter, Fold, Memory, Position, Query,
+    Recorded, Session, Store, Tag, follow::FollowerControl, store::Read,
 };
 use diptych_log::disk::simulated::Random;
 use parking_lot::Mutex;
@@ -87,7 +87,7 @@ impl Command for Raise {
         Filter::tag(Tag::new("key", self.key))
     }
 
-    fn decide(&self, version: &Version) -> Result<Vec<Raised>, IsOdd> {
+    fn decide(&self, version: &Version, _: &DecisionContext) -> Result<Vec<Raised>, IsOdd> {
         if self.is_careful && version.0 % 2 == 1 {
             return Err(IsOdd(version.0));
         }

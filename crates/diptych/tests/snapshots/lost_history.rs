@@ -8,8 +8,8 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use diptych::{
-    App, AppBuilder, Command, CommandError, Event, ExecuteError, Filter, Fold, Position, Query,
-    QueryError, Receipt, Recorded, SessionToken,
+    App, AppBuilder, Command, CommandError, DecisionContext, Event, ExecuteError, Filter, Fold,
+    Position, Query, QueryError, Receipt, Recorded, SessionToken,
     follow::{Refresh, WaitError},
     projection::{Checkpoint, Target, TargetError},
     snapshot::{SnapshotOptions, ViewSnapshots},
@@ -67,7 +67,11 @@ impl Command for Pay {
         Filter::everything()
     }
 
-    fn decide(&self, _: &Sum) -> Result<Vec<PaidIn>, std::convert::Infallible> {
+    fn decide(
+        &self,
+        _: &Sum,
+        _: &DecisionContext,
+    ) -> Result<Vec<PaidIn>, std::convert::Infallible> {
         Ok(vec![PaidIn { account: 1, amount: self.0 }])
     }
 }
@@ -81,7 +85,7 @@ impl Command for Note {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Noted>, std::convert::Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Noted>, std::convert::Infallible> {
         Ok(vec![Noted {}])
     }
 }
@@ -98,7 +102,11 @@ impl Command for Double {
         Filter::everything()
     }
 
-    fn decide(&self, sum: &Sum) -> Result<Vec<PaidIn>, std::convert::Infallible> {
+    fn decide(
+        &self,
+        sum: &Sum,
+        _: &DecisionContext,
+    ) -> Result<Vec<PaidIn>, std::convert::Infallible> {
         Ok(vec![PaidIn { account: 1, amount: sum.0 }])
     }
 }
@@ -389,7 +397,11 @@ async fn every_receipt_names_the_event_at_its_position() {
             Filter::everything()
         }
 
-        fn decide(&self, sum: &Sum) -> Result<Vec<PaidIn>, std::convert::Infallible> {
+        fn decide(
+            &self,
+            sum: &Sum,
+            _: &DecisionContext,
+        ) -> Result<Vec<PaidIn>, std::convert::Infallible> {
             Ok((sum.0 < 10).then_some(PaidIn { account: 1, amount: 10 }).into_iter().collect())
         }
     }

@@ -1,7 +1,7 @@
 //! A bank without the derive: a domain whose event code is written by hand.
 
 use diptych::{
-    Command, Event, EventType, Filter, Fold, Invalid, Recorded, Tag,
+    Command, DecisionContext, Event, EventType, Filter, Fold, Invalid, Recorded, Tag,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::RawEvent,
 };
@@ -113,7 +113,7 @@ impl Command for Open {
         account(&self.account)
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, No> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, No> {
         if account.open {
             return Err(No::AlreadyOpen);
         }
@@ -144,7 +144,7 @@ impl Command for Deposit {
         }
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, No> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, No> {
         if !account.open {
             return Err(No::NotOpen);
         }
@@ -171,7 +171,7 @@ impl Command for Withdraw {
         account(&self.account)
     }
 
-    fn decide(&self, account: &Account) -> Result<Vec<Banking>, No> {
+    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<Banking>, No> {
         let (balance, amount) = (account.balance, self.amount);
         if balance < amount {
             return Err(No::Overdrawn { balance, amount });

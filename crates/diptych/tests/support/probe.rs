@@ -2,7 +2,9 @@
 
 use std::{fmt::Debug, marker::PhantomData, ops::Deref};
 
-use diptych::{App, Command, Event, ExecuteError, Filter, Fold, Receipt, Recorded};
+use diptych::{
+    App, Command, DecisionContext, Event, ExecuteError, Filter, Fold, Receipt, Recorded,
+};
 use serde::{Deserialize, Serialize};
 
 /// All folded events, with their positions.
@@ -52,7 +54,7 @@ impl<F: Fold + Clone + Debug> Command for Look<F> {
         self.boundary.clone()
     }
 
-    fn decide(&self, state: &F) -> Result<Vec<F::Event>, Saw<F>> {
+    fn decide(&self, state: &F, _: &DecisionContext) -> Result<Vec<F::Event>, Saw<F>> {
         Err(Saw(state.clone()))
     }
 }
@@ -98,7 +100,7 @@ impl<F: Fold, E: Event + Clone> Command for Say<F, E> {
         self.boundary.clone()
     }
 
-    fn decide(&self, _: &F) -> Result<Vec<E>, Never> {
+    fn decide(&self, _: &F, _: &DecisionContext) -> Result<Vec<E>, Never> {
         Ok(self.events.clone())
     }
 }

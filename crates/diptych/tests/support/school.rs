@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use diptych::{
-    Command, Event, EventType, Filter, Fold, Recorded, Tag,
+    Command, DecisionContext, Event, EventType, Filter, Fold, Recorded, Tag,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::{FilterItem, RawEvent},
 };
@@ -191,7 +191,11 @@ impl Command for Offer {
         (Filter::event_type("course-offered"), course(&self.0))
     }
 
-    fn decide(&self, (catalogue, class): (&Catalogue, &Class)) -> Result<Vec<Schooling>, No> {
+    fn decide(
+        &self,
+        (catalogue, class): (&Catalogue, &Class),
+        _: &DecisionContext,
+    ) -> Result<Vec<Schooling>, No> {
         if class.open {
             return Err(No::Offered);
         }
@@ -215,7 +219,7 @@ impl Command for End {
         course(&self.0)
     }
 
-    fn decide(&self, class: &Class) -> Result<Vec<Schooling>, No> {
+    fn decide(&self, class: &Class, _: &DecisionContext) -> Result<Vec<Schooling>, No> {
         match class.open {
             true => Ok(vec![Schooling::Ended(Course { course: self.0.clone() })]),
             false => Err(No::NotOpen),
@@ -236,7 +240,7 @@ impl Command for Visit {
         course(&self.0)
     }
 
-    fn decide(&self, class: &Class) -> Result<Vec<Schooling>, No> {
+    fn decide(&self, class: &Class, _: &DecisionContext) -> Result<Vec<Schooling>, No> {
         match class.open {
             true => Ok(vec![Schooling::Visited(Course { course: self.0.clone() })]),
             false => Err(No::NotOpen),
@@ -277,7 +281,11 @@ impl Command for Join {
         (course(&self.0), student(&self.1))
     }
 
-    fn decide(&self, (class, student): (&Class, &Student)) -> Result<Vec<Schooling>, No> {
+    fn decide(
+        &self,
+        (class, student): (&Class, &Student),
+        _: &DecisionContext,
+    ) -> Result<Vec<Schooling>, No> {
         may_join(class, student, &self.1, 1)?;
         Ok(vec![Schooling::Joined(place(&self.0, &self.1))])
     }
@@ -299,6 +307,7 @@ impl Command for JoinBoth {
     fn decide(
         &self,
         (first, second, student): (&Class, &Class, &Student),
+        _: &DecisionContext,
     ) -> Result<Vec<Schooling>, No> {
         may_join(first, student, &self.1, 2)?;
         may_join(second, student, &self.1, 2)?;
@@ -319,7 +328,7 @@ impl Command for Leave {
         student(&self.1)
     }
 
-    fn decide(&self, student: &Student) -> Result<Vec<Schooling>, No> {
+    fn decide(&self, student: &Student, _: &DecisionContext) -> Result<Vec<Schooling>, No> {
         match student.courses.contains(&self.0) {
             true => Ok(vec![Schooling::Left(place(&self.0, &self.1))]),
             false => Err(No::NotJoined),
@@ -341,7 +350,11 @@ impl Command for Compare {
         (course(&self.0), student(&self.1))
     }
 
-    fn decide(&self, (class, student): (&Class, &Student)) -> Result<Vec<Schooling>, No> {
+    fn decide(
+        &self,
+        (class, student): (&Class, &Student),
+        _: &DecisionContext,
+    ) -> Result<Vec<Schooling>, No> {
         match class.students.contains(&self.1) == student.courses.contains(&self.0) {
             true => Ok(Vec::new()),
             false => Err(No::Torn),
@@ -362,7 +375,11 @@ impl Command for CompareBack {
         (student(&self.1), course(&self.0))
     }
 
-    fn decide(&self, (student, class): (&Student, &Class)) -> Result<Vec<Schooling>, No> {
+    fn decide(
+        &self,
+        (student, class): (&Student, &Class),
+        _: &DecisionContext,
+    ) -> Result<Vec<Schooling>, No> {
         match class.students.contains(&self.1) == student.courses.contains(&self.0) {
             true => Ok(Vec::new()),
             false => Err(No::Torn),
@@ -381,7 +398,7 @@ impl Command for Order {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Schooling>, No> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Schooling>, No> {
         Ok(vec![Schooling::Joined(place(&self.0, &self.1))])
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use diptych::{
-    App, Command, Event, EventType, ExecuteError, Filter, Fold, Invalid, Metadata, Recorded, Tag,
-    Timestamp, Upcasters,
+    App, Command, DecisionContext, Event, EventType, ExecuteError, Filter, Fold, Invalid, Metadata,
+    Recorded, Tag, Timestamp, Upcasters,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::RawEvent,
     testing::{Clock, ControlledClock, Given, Ids, given, nothing_given},
@@ -191,7 +191,7 @@ impl Command for Decides {
         Ok(())
     }
 
-    fn decide(&self, _: &Fragile) -> Result<Vec<Odd>, Never> {
+    fn decide(&self, _: &Fragile, _: &DecisionContext) -> Result<Vec<Odd>, Never> {
         assert!(self.0 != "panics", "oh");
         Ok(vec![Odd(self.0)])
     }

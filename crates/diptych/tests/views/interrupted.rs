@@ -16,7 +16,8 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Command, Event, Fold, Memory, Position, Query, QueryError, Recorded, Store,
+    App, AppBuilder, Command, DecisionContext, Event, Fold, Memory, Position, Query, QueryError,
+    Recorded, Store,
     follow::{ControlError, FollowState},
     snapshot::{MemorySnapshots, Snapshots, ViewSnapshots},
     view::ViewOptions,
@@ -91,7 +92,7 @@ impl Command for Say {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<Said>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Said>, Infallible> {
         Ok(vec![Said { text: "as told".to_owned() }])
     }
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use diptych::{
-    Answer, App, Command, CommandError, ExecuteError, Filter, Log, LogOptions, Memory, Point,
-    Position, QueryError, StartError, Store, Tag, follow::FollowState,
+    Answer, App, Command, CommandError, DecisionContext, ExecuteError, Filter, Log, LogOptions,
+    Memory, Point, Position, QueryError, StartError, Store, Tag, follow::FollowState,
 };
 use diptych_store::Append;
 
@@ -32,7 +32,7 @@ impl Command for CountFirst {
         Filter::tag(Tag::new("what", "apple"))
     }
 
-    fn decide(&self, counts: &Counts) -> Result<Vec<Counted>, ThereIsOne> {
+    fn decide(&self, counts: &Counts, _: &DecisionContext) -> Result<Vec<Counted>, ThereIsOne> {
         match *counts == Counts::default() {
             true => Ok(vec![Counted { what: "apple".to_owned(), by: 1 }]),
             false => Err(ThereIsOne),

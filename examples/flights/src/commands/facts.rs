@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use diptych::{Command, Filter, Tag};
+use diptych::{Command, DecisionContext, Filter, Tag};
 use serde::Serialize;
 
 use super::LatestFact;
@@ -21,7 +21,11 @@ impl Command for NameAirline {
         Filter::tag(Tag::new("airline", self.0.airline))
     }
 
-    fn decide(&self, known: &LatestFact<AirlineNamed>) -> Result<Vec<AirlineNamed>, Infallible> {
+    fn decide(
+        &self,
+        known: &LatestFact<AirlineNamed>,
+        _: &DecisionContext,
+    ) -> Result<Vec<AirlineNamed>, Infallible> {
         Ok(known.unless_known(self.0.clone()))
     }
 }
@@ -39,7 +43,11 @@ impl Command for NameAirport {
         Filter::tag(Tag::new("airport", self.0.airport))
     }
 
-    fn decide(&self, known: &LatestFact<AirportNamed>) -> Result<Vec<AirportNamed>, Infallible> {
+    fn decide(
+        &self,
+        known: &LatestFact<AirportNamed>,
+        _: &DecisionContext,
+    ) -> Result<Vec<AirportNamed>, Infallible> {
         Ok(known.unless_known(self.0.clone()))
     }
 }
@@ -60,6 +68,7 @@ impl Command for RegisterPlane {
     fn decide(
         &self,
         known: &LatestFact<PlaneRegistered>,
+        _: &DecisionContext,
     ) -> Result<Vec<PlaneRegistered>, Infallible> {
         Ok(known.unless_known(self.0.clone()))
     }
@@ -76,7 +85,7 @@ impl Command for ObserveWeather {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<WeatherObserved>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<WeatherObserved>, Infallible> {
         Ok(vec![self.0.clone()])
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use diptych::{Command, Filter, Invalid, Tag, Timestamp};
+use diptych::{Command, DecisionContext, Filter, Invalid, Tag, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,7 @@ impl Command for ScheduleFlight {
     fn decide(
         &self,
         (flight, season): (&Flight, &Season),
+        _: &DecisionContext,
     ) -> Result<Vec<FlightScheduled>, Refusal> {
         if *flight != Flight::Unknown {
             return Err(Refusal::ScheduledOnce { flight: self.flight });
@@ -112,6 +113,7 @@ impl Command for DepartFlight {
     fn decide(
         &self,
         (flight, in_the_air): (&Flight, &AirborneFlight),
+        _: &DecisionContext,
     ) -> Result<Vec<FlightDeparted>, Refusal> {
         let &DepartFlight { flight: id, plane, at } = self;
         let Flight::Scheduled { departs_at, destination } = *flight else {
@@ -154,7 +156,11 @@ impl Command for CancelFlight {
         Some(self.at)
     }
 
-    fn decide(&self, flight: &Flight) -> Result<Vec<FlightCancelled>, Refusal> {
+    fn decide(
+        &self,
+        flight: &Flight,
+        _: &DecisionContext,
+    ) -> Result<Vec<FlightCancelled>, Refusal> {
         let id = self.flight;
         let Flight::Scheduled { destination, .. } = *flight else {
             return Err(Refusal::NotScheduled { flight: id, status: flight.status() });
@@ -203,7 +209,7 @@ impl Command for LandFlight {
         Some(self.at)
     }
 
-    fn decide(&self, flight: &Flight) -> Result<Vec<FlightLanded>, Refusal> {
+    fn decide(&self, flight: &Flight, _: &DecisionContext) -> Result<Vec<FlightLanded>, Refusal> {
         let &LandFlight { flight: id, at, arrival_delay_minutes } = self;
         let Flight::Departed { at: departed_at, destination, plane } = *flight else {
             return Err(Refusal::NotDeparted { flight: id, status: flight.status() });
@@ -247,7 +253,7 @@ impl Command for DivertFlight {
         Some(self.at)
     }
 
-    fn decide(&self, flight: &Flight) -> Result<Vec<FlightDiverted>, Refusal> {
+    fn decide(&self, flight: &Flight, _: &DecisionContext) -> Result<Vec<FlightDiverted>, Refusal> {
         let id = self.flight;
         let Flight::Departed { destination, plane, .. } = *flight else {
             return Err(Refusal::NotDeparted { flight: id, status: flight.status() });

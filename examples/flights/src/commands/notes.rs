@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use compact_str::CompactString;
-use diptych::{Command, Invalid, Timestamp, command::Folds};
+use diptych::{Command, DecisionContext, Invalid, Timestamp, command::Folds};
 use serde::Serialize;
 
 use super::{FlightCommand, Refusal};
@@ -37,8 +37,12 @@ impl<C: FlightCommand> Command for OnRecord<C> {
         self.0.occurred_at()
     }
 
-    fn decide(&self, state: <C::State as Folds>::Ref<'_>) -> Result<Vec<Happening>, Infallible> {
-        Ok(match self.0.decide(state) {
+    fn decide(
+        &self,
+        state: <C::State as Folds>::Ref<'_>,
+        context: &DecisionContext,
+    ) -> Result<Vec<Happening>, Infallible> {
+        Ok(match self.0.decide(state, context) {
             Ok(events) => events.into_iter().map(Into::into).collect(),
             Err(refusal) => vec![NoteRefusal::of(&self.0, &refusal).fact().into()],
         })
@@ -82,7 +86,7 @@ impl Command for NoteRefusal {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<CommandRefused>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<CommandRefused>, Infallible> {
         Ok(vec![self.fact()])
     }
 }
@@ -98,7 +102,7 @@ impl Command for NoteOpened {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<SourceOpened>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<SourceOpened>, Infallible> {
         Ok(vec![self.0.clone()])
     }
 }
@@ -114,7 +118,7 @@ impl Command for NoteLoaded {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<SourceLoaded>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<SourceLoaded>, Infallible> {
         Ok(vec![self.0.clone()])
     }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use diptych::{App, Command, Event, ExecuteError, Position};
+use diptych::{App, Command, DecisionContext, Event, ExecuteError, Position};
 use diptych_demo::{
     AppOptions,
     commands::{Refusal, ScheduleFlight},
@@ -26,7 +26,7 @@ impl<E: Event + Clone> Command for Put<E> {
 
     fn boundary(&self) {}
 
-    fn decide(&self, (): ()) -> Result<Vec<E>, Infallible> {
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<E>, Infallible> {
         Ok(vec![self.0.clone()])
     }
 }

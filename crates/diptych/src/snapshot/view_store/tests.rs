@@ -246,7 +246,12 @@ fn a_name_and_its_bytes_are_of_one_position() {
     let (place, log) = (Arc::new(MemorySnapshots::default()), LogIdentity::random());
     let snapshots = store_of::<Noting>(&place, log, 8);
     let name = snapshots.name(at(20));
-    let kept = SavedState { fold: &view(10), position: at(10), payload_bytes: 0 };
+    let kept = SavedState {
+        fold: &view(10),
+        position: at(10),
+        newest: Timestamp::NEVER,
+        payload_bytes: 0,
+    };
     let bytes = snapshots.policy.write(log, &name, "happened", kept).unwrap();
     let bytes = bytes.seal(EventChecksum::from_u64(1));
     place.save(&name, &bytes).unwrap();
