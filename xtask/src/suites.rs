@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cargo,
+    Lints,
     summary::{Outcome, Row, Tests, summary},
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
@@ -97,23 +97,23 @@ const fn long(
 }
 
 /// Runs the suites up to this tier and prints the summary. Returns whether none failed.
-pub(crate) fn run(tier: Tier) -> bool {
+pub(crate) fn run(tier: Tier, lints: Lints) -> bool {
     // In CI a suite that cannot run counts as failed, because CI has to run all suites.
     let strict = env::var("CI").is_ok_and(|value| value == "true");
     let rows: Vec<Row> = {
         let suites = SUITES.iter().filter(|suite| suite.tier <= tier);
-        suites.map(|suite| run_one(suite, strict)).collect()
+        suites.map(|suite| run_one(suite, strict, lints)).collect()
     };
     let (text, passed) = summary(&rows);
     println!("\n{text}");
     passed
 }
 
-fn run_one(suite: &Suite, strict: bool) -> Row {
+fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
     println!("\n== {}", suite.name);
     let start = Instant::now();
     let outcome = match suite.needs.iter().try_for_each(install) {
-        Ok(()) => run_tests(suite),
+        Ok(()) => run_tests(suite, lints),
         Err(missing) => {
             eprintln!("\n!! the suite {:?} DID NOT RUN: {missing}\n", suite.name);
             if strict { Outcome::Failed(Tests::default()) } else { Outcome::DidNotRun(missing) }
@@ -122,8 +122,8 @@ fn run_one(suite: &Suite, strict: bool) -> Row {
     Row { suite: suite.name, outcome, seconds: start.elapsed().as_secs_f64() }
 }
 
-fn run_tests(suite: &Suite) -> Outcome {
-    let mut command = cargo();
+fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
+    let mut command = lints.cargo();
     command.args(["test", "--no-fail-fast", "--workspace", "--all-features"]).args(suite.targets);
     command.arg("--").args(suite.tests);
     command.envs(suite.counts.iter().copied()).stdout(Stdio::piped());

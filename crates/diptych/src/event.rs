@@ -23,6 +23,7 @@ pub use boundary::BoundaryError;
 pub(crate) use codec::packed_end;
 pub use codec::{Codec, Json, MessagePack};
 #[cfg(feature = "derive")]
+#[doc = include_str!("event/derive.md")]
 pub use diptych_macros::Event;
 pub use evolve::{Upcast, Upcasters};
 pub use missing_tag::MissingTag;
