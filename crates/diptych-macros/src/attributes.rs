@@ -3,20 +3,27 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{
-    Attribute, Error, Ident, LitInt, LitStr, Meta, Result, Token, Type, ext::IdentExt,
-    parse::ParseStream,
+    Attribute, Error, Expr, Ident, LitInt, LitStr, Meta, Path, Result, Token, Type, ext::IdentExt,
+    parse::ParseStream, parse_quote,
 };
 
 pub(crate) const NAMELESS: &str = "give the event a stable name: #[event(\"account-opened\")]; it \
                                    stands in the log for ever, so it is not taken from the Rust \
                                    name";
 
-/// `#[event("name", version = 2, codec = MessagePack)]`.
+/// `#[event("name", version = 2, codec = MessagePack, crate = my::diptych)]`.
 pub(crate) struct Event {
     pub(crate) name: LitStr,
     pub(crate) version: u32,
     /// The codec, if it is not the default.
     pub(crate) codec: Option<TokenStream>,
+    /// The path of `diptych`, if it is not the default.
+    pub(crate) diptych: Option<Path>,
+}
+
+/// The path of `diptych` unless another is given.
+pub(crate) fn diptych() -> Path {
+    parse_quote!(::diptych)
 }
 
 /// The parsed attribute `#[event]` among `attributes`, if there is one.
@@ -31,8 +38,54 @@ pub(crate) fn event(attributes: &[Attribute]) -> Result<Option<Event>> {
             }
             named(input).map(Some)
         }),
-        _ => Err(Error::new_spanned(attribute, NAMELESS)),
+        Meta::NameValue(pair) => match &pair.value {
+            Expr::Lit(literal) => {
+                let name = literal.to_token_stream();
+                let problem = format!("the name stands in parentheses: #[event({name})]");
+                Err(Error::new_spanned(attribute, problem))
+            }
+            _ => Err(Error::new_spanned(attribute, NAMELESS)),
+        },
+        Meta::Path(_) => Err(Error::new_spanned(attribute, NAMELESS)),
     }
+}
+
+/// The path of `diptych` in `#[event(crate = my::diptych)]` before an enum, if there is one.
+pub(crate) fn of_enum(attributes: &[Attribute]) -> Result<Option<Path>> {
+    let problem = "an enum is several events: each variant has a name of its own; before the enum \
+                   stands at most #[event(crate = path)]";
+    let Some(attribute) = only(attributes, "event", problem)? else {
+        return Ok(None);
+    };
+    let Meta::List(list) = &attribute.meta else {
+        return Err(Error::new_spanned(attribute, problem));
+    };
+    let of_crate = list.parse_args_with(|input: ParseStream<'_>| {
+        input.parse::<Token![crate]>()?;
+        path_of_diptych(input)
+    });
+    of_crate.map(Some).map_err(|_| Error::new_spanned(attribute, problem))
+}
+
+/// The path of `diptych` in `#[tags(crate = my::diptych)]`, if there is one.
+pub(crate) fn of_tags(attributes: &[Attribute]) -> Result<Option<Path>> {
+    let Some(attribute) = only(attributes, "tags", "there is one #[tags]: drop this")? else {
+        return Ok(None);
+    };
+    let path = attribute.parse_args_with(|input: ParseStream<'_>| {
+        input.parse::<Token![crate]>()?;
+        path_of_diptych(input)
+    });
+    let problem = "the only form is #[tags(crate = path)]";
+    path.map(Some).map_err(|_| Error::new_spanned(attribute, problem))
+}
+
+fn path_of_diptych(input: ParseStream<'_>) -> Result<Path> {
+    input.parse::<Token![=]>()?;
+    let path = input.call(Path::parse_mod_style);
+    path.map_err(|error| {
+        Error::new(error.span(), "`crate` is the path of diptych: crate = my_library::diptych")
+    })
 }
 
 fn named(input: ParseStream<'_>) -> Result<Event> {
@@ -41,9 +94,14 @@ fn named(input: ParseStream<'_>) -> Result<Event> {
         let problem = "an event cannot be found by an empty name: say what happened";
         return Err(Error::new(name.span(), problem));
     }
-    let (mut version, mut codec) = (None, None);
+    let (mut version, mut codec, mut diptych) = (None, None, None);
     while !input.is_empty() {
-        input.parse::<Token![,]>()?;
+        input.parse::<Token![,]>().map_err(|error| {
+            Error::new(
+                error.span(),
+                "options are separated by commas: #[event(\"a\", version = 2)]",
+            )
+        })?;
         if input.is_empty() {
             break;
         }
@@ -55,11 +113,16 @@ fn named(input: ParseStream<'_>) -> Result<Event> {
             }
             "codec" => {
                 input.parse::<Token![=]>()?;
-                codec.replace(input.parse::<Type>()?.into_token_stream()).is_some()
+                let path = input.parse::<Type>().map_err(|error| {
+                    Error::new(error.span(), "a codec is the path of a type: codec = MessagePack")
+                })?;
+                codec.replace(path.into_token_stream()).is_some()
             }
+            "crate" => diptych.replace(path_of_diptych(input)?).is_some(),
             other => {
-                let problem =
-                    format!("unknown option `{other}`: the options are `version` and `codec`");
+                let problem = format!(
+                    "unknown option `{other}`: the options are `version`, `codec` and `crate`"
+                );
                 return Err(Error::new(key.span(), problem));
             }
         };
@@ -67,22 +130,34 @@ fn named(input: ParseStream<'_>) -> Result<Event> {
             return Err(Error::new(key.span(), format!("`{key}` is there twice: drop one")));
         }
     }
-    Ok(Event { name, version: version.unwrap_or(1), codec })
+    Ok(Event { name, version: version.unwrap_or(1), codec, diptych })
 }
 
 fn number(input: ParseStream<'_>) -> Result<u32> {
     let problem = "the version of an event is a number, from 1: version = 2";
     let literal = input.parse::<LitInt>();
     let literal = literal.map_err(|error| Error::new(error.span(), problem))?;
-    match literal.base10_parse() {
-        Ok(version) if version > 0 => Ok(version),
+    match literal.base10_parse::<u128>() {
+        Ok(version) if version > u128::from(u32::MAX) => {
+            let problem = format!("the version of an event is at most {}", u32::MAX);
+            Err(Error::new(literal.span(), problem))
+        }
+        Ok(version) if version > 0 => Ok(version as u32),
         _ => Err(Error::new(literal.span(), problem)),
     }
 }
 
-/// The tag's key, if `#[tag]` or `#[tag("key")]` is among `attributes`. `field` is the name of the
-/// field, if it has one.
-pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Option<LitStr>> {
+/// The tags that a field gives.
+pub(crate) enum TagSource {
+    /// `#[tag]` or `#[tag("key")]`: the field is the value of a tag with this key.
+    Value(LitStr),
+    /// `#[tag(nested)]`: the fields of the field's own type give tags.
+    Nested,
+}
+
+/// What `#[tag]`, `#[tag("key")]` or `#[tag(nested)]` among `attributes` says. `field` is the name
+/// of the field, if it has one.
+pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Option<TagSource>> {
     let Some(attribute) = only(attributes, "tag", "a field has at most one #[tag]: drop this")?
     else {
         return Ok(None);
@@ -90,17 +165,22 @@ pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Opt
     let key = match (&attribute.meta, field) {
         (Meta::Path(_), Some(field)) => {
             // `r#` belongs to the Rust syntax and not to the name.
-            return Ok(Some(LitStr::new(&field.unraw().to_string(), field.span())));
+            let key = LitStr::new(&field.unraw().to_string(), field.span());
+            return Ok(Some(TagSource::Value(key)));
         }
         (Meta::Path(_), None) => {
             let problem = "a field without a name needs a key: #[tag(\"order\")]";
             return Err(Error::new_spanned(attribute, problem));
         }
+        (Meta::List(list), _) if list.tokens.to_string() == "nested" => {
+            return Ok(Some(TagSource::Nested));
+        }
         (Meta::List(list), _) => list.parse_args::<LitStr>(),
         (Meta::NameValue(_), _) => Err(Error::new_spanned(attribute, "")),
     };
     let key = key.map_err(|_| {
-        let problem = "a tag is #[tag], with the name of the field as its key, or #[tag(\"key\")]";
+        let problem = "a tag is #[tag], with the name of the field as its key, or #[tag(\"key\")]; \
+                       #[tag(nested)] takes the tags of the field's own fields";
         Error::new_spanned(attribute, problem)
     })?;
     let text = key.value();
@@ -109,7 +189,7 @@ pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Opt
                        `key:value`";
         return Err(Error::new(key.span(), problem));
     }
-    Ok(Some(key))
+    Ok(Some(TagSource::Value(key)))
 }
 
 /// Rejects the attribute `name` in a place where it has no meaning.

@@ -6,18 +6,25 @@ use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
     Attribute, Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Generics, Ident, LitStr,
-    Member, Meta, Result, Type,
+    Member, Meta, Path, Result, Type,
 };
 
 use crate::{
-    attributes::{self, NAMELESS},
+    attributes::{self, NAMELESS, TagSource},
     serde_attributes,
 };
 
 /// A struct, or an enum of events.
-pub(crate) enum Declaration {
-    Struct { ident: Ident, event: Own },
-    Enum { ident: Ident, variants: Vec<Variant> },
+pub(crate) struct Declaration {
+    pub(crate) ident: Ident,
+    /// The path of the crate `diptych`.
+    pub(crate) diptych: Path,
+    pub(crate) kind: Kind,
+}
+
+pub(crate) enum Kind {
+    Struct(Own),
+    Enum(Vec<Variant>),
 }
 
 /// An event whose name is in an `#[event]` of this item.
@@ -29,9 +36,9 @@ pub(crate) struct Own {
     pub(crate) tags: Vec<Tag>,
 }
 
-/// A field that becomes a tag.
+/// A field that becomes tags.
 pub(crate) struct Tag {
-    pub(crate) key: LitStr,
+    pub(crate) source: TagSource,
     pub(crate) field: Member,
     pub(crate) of: Type,
 }
@@ -65,8 +72,7 @@ pub(crate) fn read(input: DeriveInput) -> Result<Declaration> {
     let DeriveInput { attrs, ident, generics, data, .. } = input;
     let mut errors = Errors::default();
     errors.take(without_generics(&generics));
-    let on_type = "a tag is a field: put the attribute there";
-    errors.take(attributes::refuse(&attrs, "tag", on_type));
+    errors.take(attributes::refuse(&attrs, "tag", ON_TYPE));
     let declared = match data {
         Data::Struct(data) => errors.take(read_struct(&attrs, ident, &data)),
         Data::Enum(data) => errors.take(read_enum(&attrs, ident, data)),
@@ -80,6 +86,11 @@ pub(crate) fn read(input: DeriveInput) -> Result<Declaration> {
 
 fn without_generics(generics: &Generics) -> Result<()> {
     let problem = "an event cannot be generic: a name in the log is one type for ever";
+    if let Some(lifetime) = generics.lifetimes().next() {
+        let problem = "an event cannot borrow, because it outlives the code that makes it: own the \
+                       data, for example as `String` in place of `&str`";
+        return Err(Error::new_spanned(lifetime, problem));
+    }
     match &generics.where_clause {
         _ if !generics.params.is_empty() => Err(Error::new_spanned(generics, problem)),
         Some(clause) => Err(Error::new_spanned(clause, problem)),
@@ -96,13 +107,16 @@ fn read_struct(attributes: &[Attribute], ident: Ident, data: &DataStruct) -> Res
         errors.take::<()>(Err(Error::new_spanned(fields, problem)));
     }
     let event = errors.take(own(attributes, &ident, &data.fields));
-    errors.finish(event.map(|event| Declaration::Struct { ident, event }))
+    errors.finish(event.map(|(event, diptych)| {
+        let diptych = diptych.unwrap_or_else(attributes::diptych);
+        Declaration { ident, diptych, kind: Kind::Struct(event) }
+    }))
 }
 
 fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<Declaration> {
     let mut errors = Errors::default();
-    let on_enum = "an enum is several events: each variant has a name of its own";
-    errors.take(attributes::refuse(attributes, "event", on_enum));
+    let diptych = errors.take(attributes::of_enum(attributes)).flatten();
+    let diptych = diptych.unwrap_or_else(attributes::diptych);
     let for_all = errors.take(serde_attributes::of_enum(attributes)).unwrap_or_default();
     if data.variants.is_empty() {
         let problem = "an enum without variants is no event: add one, or drop the derive";
@@ -128,12 +142,12 @@ fn read_enum(attributes: &[Attribute], ident: Ident, data: DataEnum) -> Result<D
         }
         variants.push(variant);
     }
-    errors.finish(Some(Declaration::Enum { ident, variants }))
+    errors.finish(Some(Declaration { ident, diptych, kind: Kind::Enum(variants) }))
 }
 
 fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<Variant> {
     let syn::Variant { attrs, ident, fields, .. } = variant;
-    attributes::refuse(&attrs, "tag", "a tag is a field: put the attribute there")?;
+    attributes::refuse(&attrs, "tag", ON_TYPE)?;
     match fields {
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
             let problem = "the variant holds an event that has its own name: drop the attribute, \
@@ -153,7 +167,11 @@ fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<V
             Err(Error::new_spanned(fields, problem))
         }
         fields => {
-            let event = own(&attrs, &ident, &fields)?;
+            let (event, diptych) = own(&attrs, &ident, &fields)?;
+            if let Some(path) = diptych {
+                let problem = "the path of diptych stands before the enum: #[event(crate = path)]";
+                return Err(Error::new_spanned(path, problem));
+            }
             let serde = serde_attributes::of_variant(&attrs, for_all)?;
             let fields = fields.into_iter().filter_map(|field| {
                 let (ident, of) = (field.ident?, without_self(&field.ty, of));
@@ -165,34 +183,59 @@ fn read_variant(of: &Ident, variant: syn::Variant, for_all: &[Meta]) -> Result<V
     }
 }
 
+const ON_TYPE: &str = "a tag is a field: put the attribute there";
 const ON_FIELD: &str = "a field is no event: put the attribute before the struct or the variant";
 
-fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> {
+/// The event, and the path of `diptych` if its attribute has one.
+fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<(Own, Option<Path>)> {
     let mut errors = Errors::default();
     let nameless = || Error::new(ident.span(), NAMELESS);
     let event = attributes::event(attributes).and_then(|event| event.ok_or_else(nameless));
     let event = errors.take(event);
-    let (mut keys, mut tags) = (BTreeSet::new(), Vec::new());
+    let mut tags = Vec::new();
     for (member, field) in fields.members().zip(fields) {
         errors.take(attributes::refuse(&field.attrs, "event", ON_FIELD));
-        let key = errors.take(attributes::tag(&field.attrs, field.ident.as_ref()));
-        let Some(key) = key.flatten() else {
-            continue;
-        };
-        if !keys.insert(key.value()) {
-            let problem = "two fields have a tag with this key: give one of them another key, \
-                           #[tag(\"key\")]";
-            errors.take::<()>(Err(Error::new(key.span(), problem)));
+        let source = errors.take(attributes::tag(&field.attrs, field.ident.as_ref()));
+        if let Some(source) = source.flatten() {
+            tags.push(Tag { source, field: member, of: field.ty.clone() });
         }
-        tags.push(Tag { key, field: member, of: field.ty.clone() });
     }
-    let attributes = event.map(|event| (event.name, event.version, event.codec));
-    errors.finish(attributes.map(|(name, version, codec)| Own { name, version, codec, tags }))
+    errors.finish(event.map(|attributes::Event { name, version, codec, diptych }| {
+        (Own { name, version, codec, tags }, diptych)
+    }))
+}
+
+/// Reads a struct whose fields give tags to the events that hold it.
+pub(crate) fn read_tags(input: DeriveInput) -> Result<(Ident, Vec<Tag>)> {
+    let DeriveInput { attrs, ident, generics, data, .. } = input;
+    let mut errors = Errors::default();
+    let problem = "the tags of a generic type are not known: make it a plain struct";
+    if !generics.params.is_empty() {
+        errors.take::<()>(Err(Error::new_spanned(generics, problem)));
+    }
+    errors.take(attributes::refuse(&attrs, "tag", ON_TYPE));
+    let Data::Struct(data) = data else {
+        let problem = "only the fields of a struct give tags: make it a struct";
+        errors.take::<()>(Err(Error::new(ident.span(), problem)));
+        return errors.finish(None);
+    };
+    let mut tags = Vec::new();
+    for (member, field) in data.fields.members().zip(&data.fields) {
+        let source = errors.take(attributes::tag(&field.attrs, field.ident.as_ref()));
+        if let Some(source) = source.flatten() {
+            tags.push(Tag { source, field: member, of: field.ty.clone() });
+        }
+    }
+    if tags.is_empty() {
+        let problem = "no field gives a tag: put #[tag] before one";
+        errors.take::<()>(Err(Error::new(ident.span(), problem)));
+    }
+    errors.finish(Some((ident, tags)))
 }
 
 /// The type with the enum's name in place of `Self`. The generated code uses the type in places
 /// where `Self` is another type.
-fn without_self(of: &Type, ident: &Ident) -> TokenStream {
+pub(crate) fn without_self(of: &Type, ident: &Ident) -> TokenStream {
     renamed(of.to_token_stream(), ident)
 }
 

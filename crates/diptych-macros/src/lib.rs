@@ -5,6 +5,7 @@ mod declaration;
 mod expansion;
 mod payload;
 mod serde_attributes;
+mod tags;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -17,5 +18,13 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn event(item: TokenStream) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);
     let written = declaration::read(input).and_then(|declared| expansion::write(&declared));
+    written.unwrap_or_else(|error| error.into_compile_error()).into()
+}
+
+/// Implements the trait `diptych::event::Tags`. The documentation is at its export.
+#[proc_macro_derive(Tags, attributes(tag, tags))]
+pub fn tags(item: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(item as DeriveInput);
+    let written = tags::write(input);
     written.unwrap_or_else(|error| error.into_compile_error()).into()
 }

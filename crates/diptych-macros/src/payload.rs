@@ -5,7 +5,8 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
-    Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Result, ext::IdentExt, parse_quote,
+    Error, Expr, ExprLit, ExprPath, Ident, Lit, Meta, MetaNameValue, Path, Result, ext::IdentExt,
+    parse_quote,
 };
 
 use crate::declaration::{Field, OwnVariant};
@@ -17,36 +18,36 @@ pub(crate) fn name(variant: &Ident) -> Ident {
 }
 
 /// The struct that `decode` deserialises.
-pub(crate) fn owned(variant: &OwnVariant) -> TokenStream {
+pub(crate) fn owned(variant: &OwnVariant, diptych: &Path) -> TokenStream {
     let OwnVariant { ident, fields, serde, .. } = variant;
-    let (name, said) = (name(ident), said(ident, serde));
+    let (name, said) = (name(ident), said(ident, serde, diptych));
     let fields = fields.iter().map(|Field { ident, of, serde }| {
         let serde = (!serde.is_empty()).then(|| quote!(#[serde(#(#serde),*)]));
         quote!(#serde #ident: #of)
     });
     quote! {
-        #[derive(::diptych::private::serde::Deserialize)]
+        #[derive(#diptych::private::serde::Deserialize)]
         #said
         struct #name { #(#fields,)* }
     }
 }
 
 /// The struct that `encode` serialises.
-pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
+pub(crate) fn borrowed(variant: &OwnVariant, diptych: &Path) -> Result<TokenStream> {
     let OwnVariant { ident, fields, serde, .. } = variant;
-    let (name, said) = (name(ident), said(ident, serde));
+    let (name, said) = (name(ident), said(ident, serde, diptych));
     let lifetime = (!fields.is_empty()).then(|| quote!(<'__field>));
     let mut functions = Vec::new();
     let fields = fields.iter().map(|field| {
         let Field { ident, of, .. } = field;
-        let serde = adapted(field, &mut functions)?;
+        let serde = adapted(field, diptych, &mut functions)?;
         let serde = (!serde.is_empty()).then(|| quote!(#[serde(#(#serde),*)]));
         Ok(quote!(#serde #ident: &'__field #of))
     });
     let fields = fields.collect::<Result<Vec<_>>>()?;
     Ok(quote! {
         #(#functions)*
-        #[derive(::diptych::private::serde::Serialize)]
+        #[derive(#diptych::private::serde::Serialize)]
         #said
         struct #name #lifetime { #(#fields,)* }
     })
@@ -54,12 +55,13 @@ pub(crate) fn borrowed(variant: &OwnVariant) -> Result<TokenStream> {
 
 /// The attributes of both structs. They rename the struct to the variant, for serde's messages and
 /// for codecs that write names.
-fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
+fn said(variant: &Ident, serde: &[Meta], diptych: &Path) -> TokenStream {
+    let of_serde = quote!(#diptych::private::serde).to_string().replace(' ', "");
     let variant = variant.unraw().to_string();
     let expecting = format!("struct {variant}");
     // `dead_code`, because no code reads a field that serde skips.
     quote! {
-        #[serde(crate = "::diptych::private::serde", rename = #variant, expecting = #expecting)]
+        #[serde(crate = #of_serde, rename = #variant, expecting = #expecting)]
         #[serde(#(#serde),*)]
         #[allow(dead_code)]
     }
@@ -68,7 +70,7 @@ fn said(variant: &Ident, serde: &[Meta]) -> TokenStream {
 /// The `#[serde(...)]` attributes of a borrowed field. Serde calls the user's functions with a
 /// reference to the field. The field is itself a reference here, so generated functions in between
 /// remove one level of reference.
-fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>> {
+fn adapted(field: &Field, diptych: &Path, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>> {
     let Field { ident, of, serde } = field;
     let serializer = |path: &ExprPath| {
         let name = format_ident!("__serialize_{}", ident);
@@ -78,7 +80,7 @@ fn adapted(field: &Field, functions: &mut Vec<TokenStream>) -> Result<Vec<Meta>>
                 __serializer: __S,
             ) -> ::std::result::Result<__S::Ok, __S::Error>
             where
-                __S: ::diptych::private::serde::Serializer,
+                __S: #diptych::private::serde::Serializer,
             {
                 #path(__field, __serializer)
             }
@@ -112,7 +114,10 @@ fn called(meta: &Meta, key: &str) -> Result<Option<ExprPath>> {
             path,
             value: Expr::Lit(ExprLit { lit: Lit::Str(called), .. }),
             ..
-        }) if path.is_ident(key) => called.parse().map(Some),
+        }) if path.is_ident(key) => called.parse().map(Some).map_err(|_| {
+            let problem = format!("`{key}` is the path of a function or module: {key} = \"a::b\"");
+            Error::new(called.span(), problem)
+        }),
         _ => Ok(None),
     }
 }

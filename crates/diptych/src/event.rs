@@ -11,6 +11,7 @@ mod object;
 mod reading;
 mod schema;
 mod tagging;
+pub(crate) mod tags;
 
 use std::{any::type_name, error::Error, ops::Deref};
 
@@ -25,12 +26,15 @@ pub use codec::{Codec, Json, MessagePack};
 #[cfg(feature = "derive")]
 #[doc = include_str!("event/derive.md")]
 pub use diptych_macros::Event;
+#[cfg(feature = "derive")]
+pub use diptych_macros::Tags;
 pub use evolve::{Upcast, Upcasters};
 pub use missing_tag::MissingTag;
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, StoredEvent, encoded};
 pub(crate) use schema::{Schema, TagExemption};
 pub(crate) use tagging::AnyReading;
+pub use tags::Tags;
 
 /// Prefix of names of extra metadata that only this crate writes.
 pub(crate) const OWN_EXTRA: &str = "diptych:";

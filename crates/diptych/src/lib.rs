@@ -206,4 +206,6 @@ pub mod log {
 #[doc(hidden)]
 pub mod private {
     pub use serde;
+
+    pub use crate::event::tags::{distinct, total};
 }

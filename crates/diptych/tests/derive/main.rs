@@ -4,6 +4,7 @@
 mod by_hand;
 mod fields;
 mod quiet;
+mod tags;
 mod unions;
 
 use std::fmt::Debug;

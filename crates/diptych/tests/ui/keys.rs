@@ -27,4 +27,33 @@ struct Text;
 #[event("account-opened" version = 2)]
 struct NoComma;
 
+#[derive(Event, Serialize, Deserialize)]
+#[event("account-opened", version = 5000000000)]
+struct TooHigh;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event("account-opened", codec = "MessagePack")]
+struct CodecAsText;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event("account-opened", crate = "diptych")]
+struct CrateAsText;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event = "account-opened"]
+struct Assigned;
+
+#[derive(Event)]
+#[event("account")]
+enum Named {
+    #[event("account-opened")]
+    Opened,
+}
+
+#[derive(Event)]
+enum Inside {
+    #[event("account-opened", crate = diptych)]
+    Opened,
+}
+
 fn main() {}

@@ -16,13 +16,6 @@ enum Account {
         #[tag(account)]
         unquoted: String,
     },
-    #[event("account-renamed")]
-    Renamed {
-        #[tag]
-        account: String,
-        #[tag("account")]
-        before: String,
-    },
     #[event("account-frozen")]
     Frozen {
         #[tag]
