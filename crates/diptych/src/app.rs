@@ -7,7 +7,7 @@ mod settings;
 
 use std::{collections::HashSet, fmt, io, num::NonZeroUsize, sync::Arc};
 
-use diptych_store::{EventStore, LogIdentity, Position, Store, Timestamp};
+use diptych_store::{EventStore, Filter, LogIdentity, Position, Store, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
@@ -24,6 +24,7 @@ use crate::{
     projection::{NoSuchProjection, Target},
     query::{Ask, Query, QueryError, RightPanel, Watch},
     snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots, ViewSnapshots},
+    subscribe::Subscribe,
     token::{Claims, Session, SessionToken},
     view::{NoSuchView, View, ViewOptions},
 };
@@ -88,6 +89,40 @@ impl App {
         Ok(builder)
     }
 
+    /// Follows the log in this folder, which another process writes: views and queries here,
+    /// commands there. The folder may be read-only.
+    ///
+    /// The app is a few milliseconds behind the writer. It has the writer's history, so a receipt
+    /// or token of the writer is valid here, and a query with it waits until the app has seen it.
+    /// Commands fail with [`Unavailable`](crate::store::Unavailable): this process does not write.
+    /// Snapshots of views need a place of their own
+    /// ([`snapshots_in`](AppBuilder::snapshots_in)).
+    ///
+    /// If the log gets another history, or the folder is replaced, the app ends with the reason,
+    /// and has to be started again.
+    ///
+    /// # Errors
+    /// [`OpenError`](crate::OpenError): there is no log in the folder, it is damaged, or its files
+    /// cannot be read.
+    #[cfg(feature = "log")]
+    pub fn follow(
+        folder: impl AsRef<std::path::Path>,
+    ) -> Result<AppBuilder, diptych_log::OpenError> {
+        App::follow_with(folder, diptych_log::LogOptions::default())
+    }
+
+    /// Follows the log in this folder with these options.
+    ///
+    /// # Errors
+    /// As [`follow`](App::follow).
+    #[cfg(feature = "log")]
+    pub fn follow_with(
+        folder: impl AsRef<std::path::Path>,
+        options: diptych_log::LogOptions,
+    ) -> Result<AppBuilder, diptych_log::OpenError> {
+        Ok(App::over(diptych_log::ReadOnlyLog::open(folder, options)?).close_store())
+    }
+
     /// An app over a store of any kind.
     pub fn over(store: impl EventStore) -> AppBuilder {
         App::over_store(Store::new(store))
@@ -134,8 +169,8 @@ impl App {
     }
 
     /// Asks a question: say how fresh the answer has to be, then await it.
-    pub fn query<Q: Query>(&self, query: Q) -> Ask<'_, Q> {
-        Ask::new(&self.right, query)
+    pub fn query<Q: Query>(&self, query: Q) -> Ask<Q> {
+        Ask::new(self.right.clone(), query)
     }
 
     /// Keeps asking: returns the answer, then each changed answer.
@@ -144,6 +179,23 @@ impl App {
         Q: Query<Answer: Clone + PartialEq>,
     {
         Watch::new(self.right.clone(), query)
+    }
+
+    /// Subscribes to the events of `E` in this filter, existing and future ones, as the program
+    /// knows them: for a worker that reacts to events.
+    ///
+    /// ```no_run
+    /// # use diptych::{App, Event, Filter};
+    /// # async fn worker<E: Event>(app: App) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut events = app.subscribe::<E>(Filter::everything()).tracked_as("mailer").start().await?;
+    /// loop {
+    ///     let arrival = events.next().await?;
+    ///     # drop(arrival);
+    /// }
+    /// # }
+    /// ```
+    pub fn subscribe<E: Event>(&self, filter: Filter) -> Subscribe<E> {
+        Subscribe::new(self.left.lineage.clone(), self.left.schema.clone(), filter)
     }
 
     /// A new session, in which nothing was written or seen.

@@ -163,7 +163,9 @@ pub mod past;
 mod pool;
 pub mod projection;
 pub mod query;
+mod request;
 pub mod snapshot;
+pub mod subscribe;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod token;
@@ -189,17 +191,27 @@ pub use view::View;
 /// The conformance suite for authors of stores is in `diptych-store` itself.
 pub mod store {
     pub use diptych_store::{
-        Batch, CommitBatch, CommitRef, Corruption, Epoch, EventChecksum, EventRef, EventStore,
-        Filter, FilterItem, FilterSyntaxError, HistoryChanged, InvalidRequest, Limits, LogId,
-        LogIdentity, Memory, Metadata, Position, RawEvent, Read, ReadCommits, ReadError, Store,
-        Tag, TagError, TimeSource, Timestamp, Unavailable,
+        AcceptedCommit, Append, AppendCondition, AppendError, Batch, CommitBatch, CommitRef,
+        CommitSync, Corruption, Delivery, Digest, Epoch, EventChecksum, EventRef, EventStore,
+        Filter, FilterItem, FilterSyntaxError, Head, HistoryChanged, HistoryPoint, InvalidRequest,
+        Key, KeyedCommit, Limits, LogId, LogIdentity, Memory, Metadata, Position, RawEvent, Read,
+        ReadCommits, ReadError, Refusal, Store, SubscribeError, SubscribeOptions, Subscription,
+        SyncError, SyncedCommit, Tag, TagError, TimeSource, Timestamp, TimestampError, Tracking,
+        Unavailable,
     };
 }
 
 /// The embedded log, which keeps events in a folder.
 #[cfg(feature = "log")]
 pub mod log {
-    pub use diptych_log::{Durability, Log, LogOptions, OpenError};
+    pub use diptych_log::{
+        Access, AdoptReport, Adoption, ArchiveError, ArchiveLimit, ArchiveReport, Background,
+        BackupError, BackupOptions, BackupReport, Blocking, BlockingReads, Clustering, Damage,
+        Durability, Follower, FutureTime, Log, LogOptions, OpenError, PlacePolicy, ReadOnlyLog,
+        RestoreReport, ScrubOutcome, ScrubReport, ScrubSchedule, Stats, Tuning, VerifyError,
+        VerifyReport, adopt, backup, relocate_archive, restore, scrub, verify,
+        verify_without_archive,
+    };
 }
 
 /// Support for the code that `#[derive(Event)]` writes.

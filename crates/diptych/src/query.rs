@@ -7,7 +7,7 @@ mod panel;
 mod watch;
 
 pub(crate) use ask::answer;
-pub use ask::{Answer, Answering, Ask, Cost};
+pub use ask::{Answer, Ask, Cost};
 pub use digest::ViewDigest;
 use diptych_store::Filter;
 pub use error::{QueryError, QueryPanic};

@@ -49,8 +49,8 @@ impl App {
 
     /// Asks which events made the answer to this query: the events in its [scope](Query::scope), or
     /// all events of its view if it has none.
-    pub fn explain<Q: Query>(&self, query: Q) -> Explain<'_, Q> {
-        Explain::new(&self.right, query)
+    pub fn explain<Q: Query>(&self, query: Q) -> Explain<Q> {
+        Explain::new(self.right.clone(), query)
     }
 
     /// Checks a query's [scope](Query::scope) against the events in the log: at this point the

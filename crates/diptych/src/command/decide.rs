@@ -15,6 +15,7 @@ use std::{
 use diptych_store::{
     AcceptedCommit, Append, AppendCondition, AppendError, CommitSync, ContentChecksum,
     EventChecksum, Filter, HistoryPoint, Key, Metadata, Position, RawEvent, Refusal, Timestamp,
+    Tracking,
 };
 
 use super::{
@@ -39,6 +40,7 @@ pub(crate) struct CommandRequest<C> {
     pub(crate) key: Option<Key>,
     pub(crate) metadata: Metadata,
     pub(crate) expected: Option<Expectation>,
+    pub(crate) tracking: Option<Tracking>,
 }
 
 /// The decision of a command. Its place among other decisions is fixed, but it may not be durable
@@ -237,7 +239,8 @@ async fn append<C: Command>(
     conditions.extend(expected);
     let kept: Option<Arc<[RawEvent]>> = panel.keeps_accepted().then(|| events.as_slice().into());
     let content = events.last().map(ContentChecksum::of);
-    let append = Append { events, conditions, key: request.key.clone(), ..Append::default() };
+    let (key, tracking) = (request.key.clone(), request.tracking.clone());
+    let append = Append { events, conditions, key, tracking, ..Append::default() };
     let began = panel.metrics.now();
     let answer = panel.store.append(append).await;
     panel.metrics.appended(began);
@@ -286,6 +289,10 @@ async fn after_refusal<C: Command>(
             let key = request.key.as_ref().map_or_else(String::new, |key| key.name.to_string());
             let reused = KeyReused { key, first, last };
             Ok(Attempt::Decision(settled(CommandError::KeyReused(reused))))
+        }
+        // The states are still current, so the decision returns normally and they are kept.
+        refusal @ (Refusal::AlreadyTracked { .. } | Refusal::OriginChanged { .. }) => {
+            Ok(Attempt::Decision(settled(CommandError::Tracking(refusal))))
         }
         other => Err(refused(other)),
     }

@@ -66,6 +66,10 @@ pub enum CommandError {
     /// The commit was accepted, and then its sync failed: its events may be in the log or not.
     #[error(transparent)]
     OutcomeUnknown(OutcomeUnknown),
+    /// The [tracking](crate::Execute::tracking) of the command was refused: another command was
+    /// committed for this or a later position of the source, or the source has another history.
+    #[error("{0}")]
+    Tracking(Refusal),
     /// The app was stopped before this command was decided.
     #[error("the app was stopped: start it again and send the command again")]
     Stopped,

@@ -11,7 +11,7 @@ use std::{
 
 use compact_str::CompactString;
 use diptych_store::{
-    CommitSync, HistoryPoint, Key, Metadata, Position, SyncError, Timestamp, Unavailable,
+    CommitSync, HistoryPoint, Key, Metadata, Position, SyncError, Timestamp, Tracking, Unavailable,
 };
 use serde::Serialize;
 use tracing::{Instrument, Span, field::Empty};
@@ -31,17 +31,23 @@ use super::{
 use crate::{
     digest::request_digest,
     event::Recorded,
+    request::{BoxFuture, Request},
     token::{Claims, Receipt, Session, SessionToken},
 };
 
 /// A command being built: add options, then await it.
 ///
-/// Awaiting it returns the [`Receipt`] once its events are durable. If it is dropped before that,
+/// It owns what it needs of the app, so it can be spawned as a task of its own. Awaiting it returns the [`Receipt`] once its events are durable. If it is dropped before that,
 /// it may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled,
 /// keep polling it or drop it. If you do neither, other commands on its boundary wait for up to a
 /// tenth of a second each, and [`App::stop`](crate::App::stop) waits for it to end.
 #[must_use = "a command does nothing until it is awaited"]
-pub struct Execute<C> {
+pub struct Execute<C: Command>(Request<Parts<C>, CommandAnswer<C>>);
+
+type CommandAnswer<C> = Result<Receipt, ExecuteError<<C as Command>::Rejection>>;
+
+/// The parts of a command that is not sent yet.
+struct Parts<C> {
     panel: Arc<LeftPanel>,
     lane: Option<LaneOrder>,
     request: CommandRequest<C>,
@@ -55,9 +61,18 @@ pub struct Execute<C> {
 impl<C: Command> Execute<C> {
     pub(crate) fn new(panel: Arc<LeftPanel>, lane: Option<LaneOrder>, command: C) -> Execute<C> {
         let metadata = Metadata { occurred_at: command.occurred_at(), ..Metadata::default() };
-        let request = CommandRequest { command, key: None, metadata, expected: None };
+        let (key, expected, tracking) = (None, None, None);
+        let request = CommandRequest { command, key, metadata, expected, tracking };
         let (session, claims, failed) = (None, Claims::default(), None);
-        Execute { panel, lane, request, session, claims, failed }
+        Execute(Request::Building(Parts { panel, lane, request, session, claims, failed }))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Parts<C>)) -> Execute<C> {
+        Execute(self.0.with(change))
+    }
+
+    fn metadata(self, change: impl FnOnce(&mut Metadata)) -> Execute<C> {
+        self.with(|parts| change(&mut parts.request.metadata))
     }
 
     /// Makes the command idempotent: it commits at most once under this key. The log keeps the key
@@ -80,13 +95,17 @@ impl<C: Command> Execute<C> {
         C: Serialize,
     {
         let key = key.as_ref();
-        let made = match check_key(key) {
-            Ok(()) => request_digest(&self.request.command)
-                .map(|digest| Key::new(key, digest))
-                .map_err(|error| Invalid::new("key", format!("the command has no key: {error}"))),
-            Err(invalid) => Err(invalid),
-        };
-        self.under(made)
+        self.with(|parts| {
+            let made = match check_key(key) {
+                Ok(()) => request_digest(&parts.request.command)
+                    .map(|digest| Key::new(key, digest))
+                    .map_err(|error| {
+                        Invalid::new("key", format!("the command has no key: {error}"))
+                    }),
+                Err(invalid) => Err(invalid),
+            };
+            parts.under(made);
+        })
     }
 
     /// Makes this command a note, which records once that `command`, sent under `key`, was
@@ -103,42 +122,30 @@ impl<C: Command> Execute<C> {
         R: Serialize + ?Sized,
     {
         let made = note_key(key.as_ref(), command, rejection);
-        self.under(
-            made.map_err(|error| Invalid::new("key", format!("the rejection has no key: {error}"))),
-        )
-    }
-
-    fn under(mut self, key: Result<Key, Invalid>) -> Execute<C> {
-        match key {
-            Ok(key) => self.request.key = Some(key),
-            Err(invalid) => self.failed = Some(CommandError::Invalid(invalid)),
-        }
-        self
+        let made =
+            made.map_err(|error| Invalid::new("key", format!("the rejection has no key: {error}")));
+        self.with(|parts| parts.under(made))
     }
 
     /// Sets the sender of the command.
-    pub fn actor(mut self, actor: impl AsRef<str>) -> Execute<C> {
-        self.request.metadata.actor = Some(CompactString::new(actor));
-        self
+    pub fn actor(self, actor: impl AsRef<str>) -> Execute<C> {
+        self.metadata(|metadata| metadata.actor = Some(CompactString::new(actor)))
     }
 
     /// Sets when the facts occurred, if that differs from the time of recording. It overrides the
     /// command's [own instant](Command::occurred_at).
-    pub fn occurred_at(mut self, instant: Timestamp) -> Execute<C> {
-        self.request.metadata.occurred_at = Some(instant);
-        self
+    pub fn occurred_at(self, instant: Timestamp) -> Execute<C> {
+        self.metadata(|metadata| metadata.occurred_at = Some(instant))
     }
 
     /// Sets the conversation that the command belongs to.
-    pub fn correlation(mut self, id: Uuid) -> Execute<C> {
-        self.request.metadata.correlation = Some(id);
-        self
+    pub fn correlation(self, id: Uuid) -> Execute<C> {
+        self.metadata(|metadata| metadata.correlation = Some(id))
     }
 
     /// Sets the id of the cause.
-    pub fn causation(mut self, id: Uuid) -> Execute<C> {
-        self.request.metadata.causation = Some(id);
-        self
+    pub fn causation(self, id: Uuid) -> Execute<C> {
+        self.metadata(|metadata| metadata.causation = Some(id))
     }
 
     /// Names this event as the cause. The command's events carry its id as their causation, and
@@ -147,15 +154,26 @@ impl<C: Command> Execute<C> {
         self.causation(event.id).correlation(event.correlation())
     }
 
+    /// Stores this place in a source of events together with the events of the command: for a
+    /// worker that reacts to events ([`Events::tracking`](crate::subscribe::Events::tracking)), or
+    /// an import from elsewhere. The log refuses a second command for the same place or an earlier
+    /// one: [`CommandError::Tracking`]. `None` changes nothing.
+    ///
+    /// A command that is rejected, or has nothing to do, stores no place. Its event is met again
+    /// when the worker starts again.
+    pub fn tracking(self, place: impl Into<Option<Tracking>>) -> Execute<C> {
+        self.with(|parts| parts.request.tracking = place.into().or(parts.request.tracking.take()))
+    }
+
     /// Adds extra metadata to the command's events. A name that begins with `diptych:` is
     /// [`CommandError::Invalid`]: such names are reserved.
-    pub fn extra(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
-        if let Err(invalid) = check_extra(name.as_ref()) {
-            self.failed = Some(CommandError::Invalid(invalid));
-        }
+    pub fn extra(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Execute<C> {
+        let checked = check_extra(name.as_ref());
         let (name, value) = (CompactString::new(name), CompactString::new(value));
-        self.request.metadata.extra.insert(name, value);
-        self
+        self.with(|parts| match checked {
+            Ok(()) => drop(parts.request.metadata.extra.insert(name, value)),
+            Err(invalid) => parts.failed = Some(CommandError::Invalid(invalid)),
+        })
     }
 
     /// Requires that no event in the boundary came after this position, which the sender took from
@@ -170,26 +188,25 @@ impl<C: Command> Execute<C> {
     /// have been put back, and may have grown past the position. If that is possible, also pass the
     /// receipt ([`after`](Execute::after)) or the [`token`](Execute::token) that the position came
     /// with. These name the event, and are errors in another history.
-    pub fn unchanged_since(mut self, position: Position) -> Execute<C> {
-        self.request.expected = Some(Expectation::Position(position));
-        self
+    pub fn unchanged_since(self, position: Position) -> Execute<C> {
+        self.with(|parts| parts.request.expected = Some(Expectation::Position(position)))
     }
 
     /// Requires that the stream has exactly `revision` events. The boundary has to be one tag, the
     /// stream. Otherwise the command fails with a [`Conflict`](CommandError::Conflict) that lists
     /// the missed events.
-    pub fn expected_revision(mut self, revision: u64) -> Execute<C> {
-        self.request.expected = Some(Expectation::Revision(revision));
-        self
+    pub fn expected_revision(self, revision: u64) -> Execute<C> {
+        self.with(|parts| parts.request.expected = Some(Expectation::Revision(revision)))
     }
 
     /// Decides on a state that includes everything written and seen in this session (*writes follow
     /// reads*). The session records the position of the commit, or the position that a rejection
     /// rests on.
-    pub fn session(mut self, session: &Session) -> Execute<C> {
-        self.session = Some(session.clone());
-        self.claims.session(&self.panel.lineage, session, session.known());
-        self
+    pub fn session(self, session: &Session) -> Execute<C> {
+        self.with(|parts| {
+            parts.session = Some(session.clone());
+            parts.claims.session(&parts.panel.lineage, session, session.known());
+        })
     }
 
     /// Decides on a state that includes everything that another session wrote and saw until this
@@ -204,19 +221,32 @@ impl<C: Command> Execute<C> {
     }
 
     /// Decisions rest on all events up to the head, so a point of this log only has to be checked.
-    fn knowing(mut self, point: HistoryPoint) -> Execute<C> {
-        self.claims.point(&self.panel.lineage, point);
-        self
+    fn knowing(self, point: HistoryPoint) -> Execute<C> {
+        self.with(|parts| {
+            parts.claims.point(&parts.panel.lineage, point);
+        })
     }
 
     /// Waits until the command is decided and has its positions. To wait until it is durable, await
     /// the [`Pending`] answer.
+    ///
+    /// # Panics
+    /// If the command was awaited before, and has its answer.
     pub async fn submit(self) -> Pending<C::Rejection> {
-        let (panel, session) = (self.panel.clone(), self.session.clone());
-        let observed = Observation::begin(&panel, &self);
+        let parts = match self.0 {
+            Request::Building(parts) => parts,
+            // It was polled before, and is decided already or will be.
+            Request::Running(running) => {
+                let wait = AnswerWait::Finish(running);
+                return Pending { wait, session: None, observed: None };
+            }
+            Request::Ended => panic!("a command that was answered cannot be sent again"),
+        };
+        let (panel, session) = (parts.panel.clone(), parts.session.clone());
+        let observed = Observation::begin(&panel, &parts);
         let span = observed.span.clone();
         let answerable = match panel.running.begin() {
-            Ok(_running) => self.decide(&panel).instrument(span).await,
+            Ok(_running) => parts.decide(&panel).instrument(span).await,
             Err(failure) => Answerable { decided: Err(failure), key: None },
         };
         let wait = match answerable.decided {
@@ -231,9 +261,36 @@ impl<C: Command> Execute<C> {
         };
         Pending { wait, session, observed: Some(observed) }
     }
+}
+
+impl<C: Command> Parts<C> {
+    fn under(&mut self, key: Result<Key, Invalid>) {
+        match key {
+            Ok(key) => self.request.key = Some(key),
+            Err(invalid) => self.failed = Some(CommandError::Invalid(invalid)),
+        }
+    }
+
+    /// Carries out the command, and waits until it is durable.
+    async fn carry_out(self) -> CommandAnswer<C> {
+        let (panel, session) = (self.panel.clone(), self.session.clone());
+        let _running = panel.running.begin()?;
+        let observed = Observation::begin(&panel, &self);
+        let span = observed.span.clone();
+        let answer = async {
+            let answerable = self.decide(&panel).await;
+            finish(&panel, answerable, session.as_ref()).await
+        };
+        let answer = answer.instrument(span).await;
+        observed.end(&answer);
+        if let (Ok(receipt), Some(session)) = (&answer, &session) {
+            session.wrote(receipt);
+        }
+        answer
+    }
 
     async fn decide(self, panel: &LeftPanel) -> Answerable<C::Rejection> {
-        let Execute { lane, request, claims, failed, .. } = self;
+        let Parts { lane, request, claims, failed, .. } = self;
         let failed = match failed {
             None if !claims.are_settled() => {
                 claims.settle(&panel.lineage).await.err().map(Into::into)
@@ -249,38 +306,24 @@ impl<C: Command> Execute<C> {
     }
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+// No field is pinned.
+impl<C: Command> Unpin for Execute<C> {}
 
-impl<C: Command> IntoFuture for Execute<C> {
-    type Output = Result<Receipt, ExecuteError<C::Rejection>>;
-    type IntoFuture = BoxFuture<Self::Output>;
+impl<C: Command> Future for Execute<C> {
+    type Output = CommandAnswer<C>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let (panel, session) = (self.panel.clone(), self.session.clone());
-            let _running = panel.running.begin()?;
-            let observed = Observation::begin(&panel, &self);
-            let span = observed.span.clone();
-            let answer = async {
-                let answerable = self.decide(&panel).await;
-                finish(&panel, answerable, session.as_ref()).await
-            };
-            let answer = answer.instrument(span).await;
-            observed.end(&answer);
-            if let (Ok(receipt), Some(session)) = (&answer, &session) {
-                session.wrote(receipt);
-            }
-            answer
-        })
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context, |parts| Box::pin(parts.carry_out()))
     }
 }
 
-impl<C> fmt::Debug for Execute<C> {
+impl<C: Command> fmt::Debug for Execute<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Execute")
-            .field("key", &self.request.key)
-            .field("metadata", &self.request.metadata)
-            .finish_non_exhaustive()
+        let mut execute = f.debug_struct("Execute");
+        if let Some(parts) = self.0.parts() {
+            execute.field("key", &parts.request.key).field("metadata", &parts.request.metadata);
+        }
+        execute.finish_non_exhaustive()
     }
 }
 
@@ -349,8 +392,8 @@ struct Observation {
 }
 
 impl Observation {
-    fn begin<C: Command>(panel: &LeftPanel, execute: &Execute<C>) -> Observation {
-        let Metadata { correlation, causation, .. } = &execute.request.metadata;
+    fn begin<C: Command>(panel: &LeftPanel, parts: &Parts<C>) -> Observation {
+        let Metadata { correlation, causation, .. } = &parts.request.metadata;
         let span = tracing::debug_span!(
             "execute",
             command = type_name::<C>(),

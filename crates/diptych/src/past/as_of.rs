@@ -1,7 +1,14 @@
 //! Queries about the past. The events up to a point are folded again, and the resulting view
 //! answers the query.
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use diptych_store::{Position, Timestamp};
 use tokio::{runtime::Handle, time::timeout};
@@ -9,6 +16,7 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{Point, job::start, point::Prefix, refold::Refold};
 use crate::{
     query::{Answer, Ask, Cost, Query, QueryError, RightPanel, answer},
+    request::Request,
     token::{Claims, settled},
     view::Version,
 };
@@ -24,82 +32,90 @@ const LOOKS: usize = 3;
 /// only the events in it are read. If the view in memory equals the view at the point, it answers
 /// instead. The [cost](Answer::cost) tells which way was taken.
 #[must_use = "a query does nothing until it is awaited"]
-pub struct Past<'a, Q> {
-    panel: &'a RightPanel,
+pub struct Past<Q: Query>(Request<Parts<Q>, PastAnswer<Q>>);
+
+type PastAnswer<Q> = Result<Answer<<Q as Query>::Answer>, QueryError>;
+
+struct Parts<Q> {
+    panel: Arc<RightPanel>,
     query: Q,
     point: Point,
     claims: Claims,
     within: Duration,
 }
 
-impl<'a, Q: Query> Ask<'a, Q> {
+impl<Q: Query> Ask<Q> {
     /// The answer as it was when the log ended at this position.
     ///
     /// Requirements on the freshness of the answer no longer apply, because the log itself is read.
     /// A position above the head is [`QueryError::AboveHead`]. A position does not say to which
     /// history of the log it belongs: if an older copy of the log may have been put back, also pass
     /// the [`token`](Ask::token) that the position came with.
-    pub fn as_of(self, position: Position) -> Past<'a, Q> {
+    pub fn as_of(self, position: Position) -> Past<Q> {
         self.at(Point::at(position))
     }
 
     /// The answer from the events recorded before this instant: the knowledge of that time.
-    pub fn recorded_before(self, instant: Timestamp) -> Past<'a, Q> {
+    pub fn recorded_before(self, instant: Timestamp) -> Past<Q> {
         self.at(Point::now().recorded_before(instant))
     }
 
     /// The answer from the events that occurred before this instant, as far as they are known now,
     /// in order of when they occurred.
-    pub fn occurred_before(self, instant: Timestamp) -> Past<'a, Q> {
+    pub fn occurred_before(self, instant: Timestamp) -> Past<Q> {
         self.at(Point::now().occurred_before(instant))
     }
 
     /// The answer at this point.
-    pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
+    pub fn at(self, point: impl Into<Point>) -> Past<Q> {
         let (panel, query, claims, within) = self.into_parts();
-        Past { panel, query, point: point.into(), claims, within }
+        Past(Request::Building(Parts { panel, query, point: point.into(), claims, within }))
     }
 }
 
-impl<Q: Query> Past<'_, Q> {
+impl<Q: Query> Past<Q> {
     /// Leaves out the events after this position.
-    pub fn as_of(mut self, position: Position) -> Self {
-        self.point = self.point.as_of(position);
-        self
+    pub fn as_of(self, position: Position) -> Self {
+        Past(self.0.with(|parts| parts.point = parts.point.as_of(position)))
     }
 
     /// Leaves out the events recorded at this instant or later.
-    pub fn recorded_before(mut self, instant: Timestamp) -> Self {
-        self.point = self.point.recorded_before(instant);
-        self
+    pub fn recorded_before(self, instant: Timestamp) -> Self {
+        Past(self.0.with(|parts| parts.point = parts.point.recorded_before(instant)))
     }
 
     /// Leaves out the events that occurred at this instant or later, and puts the others in order
     /// of when they occurred.
-    pub fn occurred_before(mut self, instant: Timestamp) -> Self {
-        self.point = self.point.occurred_before(instant);
-        self
+    pub fn occurred_before(self, instant: Timestamp) -> Self {
+        Past(self.0.with(|parts| parts.point = parts.point.occurred_before(instant)))
     }
 }
 
-impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
-    type Output = Result<Answer<Q::Answer>, QueryError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let Past { panel, query, point, claims, within } = self;
-            settled(claims, panel.lineage.clone(), within).await?;
-            let replay = Replay::new(panel, query)?;
-            let prefix = Prefix::resolve(panel, point).await?;
-            replay.answer(panel, prefix).await
-        })
+impl<Q: Query> Parts<Q> {
+    async fn answered(self) -> PastAnswer<Q> {
+        let Parts { panel, query, point, claims, within } = self;
+        settled(claims, panel.lineage.clone(), within).await?;
+        let replay = Replay::new(&panel, query)?;
+        let prefix = Prefix::resolve(&panel, point).await?;
+        replay.answer(&panel, prefix).await
     }
 }
 
-impl<Q> fmt::Debug for Past<'_, Q> {
+// No field is pinned.
+impl<Q: Query> Unpin for Past<Q> {}
+
+impl<Q: Query> Future for Past<Q> {
+    type Output = PastAnswer<Q>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context, |parts| Box::pin(parts.answered()))
+    }
+}
+
+impl<Q: Query> fmt::Debug for Past<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Past").field("point", &self.point).finish_non_exhaustive()
+        let point = self.0.parts().map(|parts| &parts.point);
+        f.debug_struct("Past").field("point", &point).finish_non_exhaustive()
     }
 }
 

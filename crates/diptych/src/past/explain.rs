@@ -1,6 +1,13 @@
 //! The events that made an answer.
 
-use std::{any::type_name, fmt, future::Future, pin::Pin};
+use std::{
+    any::type_name,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use diptych_store::{Position, Timestamp};
 
@@ -13,12 +20,17 @@ use super::{
 use crate::{
     event::{Event, Recorded},
     query::{Cost, Query, QueryError, RightPanel},
+    request::Request,
 };
 
 /// A question for the events that made an answer: see [`App::explain`](crate::App::explain).
 #[must_use = "nothing is explained until it is awaited"]
-pub struct Explain<'a, Q> {
-    panel: &'a RightPanel,
+pub struct Explain<Q: Query>(Request<Parts<Q>, Explained<Q>>);
+
+type Explained<Q> = Result<Explanation<EventOf<Q>>, QueryError>;
+
+struct Parts<Q> {
+    panel: Arc<RightPanel>,
     query: Q,
     point: Point,
     limit: usize,
@@ -43,60 +55,60 @@ pub struct Explanation<E> {
     pub cost: Cost,
 }
 
-impl<'a, Q: Query> Explain<'a, Q> {
-    pub(crate) fn new(panel: &'a RightPanel, query: Q) -> Explain<'a, Q> {
-        Explain { panel, query, point: Point::now(), limit: Explain::<Q>::EVENTS }
+impl<Q: Query> Explain<Q> {
+    pub(crate) fn new(panel: Arc<RightPanel>, query: Q) -> Explain<Q> {
+        let (point, limit) = (Point::now(), Explain::<Q>::EVENTS);
+        Explain(Request::Building(Parts { panel, query, point, limit }))
     }
-}
 
-impl<Q> Explain<'_, Q> {
     /// Default for the maximum number of events in an explanation.
     pub const EVENTS: usize = 10_000;
 
     /// Lists at most this many events, beginning with the first.
-    pub fn limit(mut self, events: usize) -> Self {
-        self.limit = events;
-        self
+    pub fn limit(self, events: usize) -> Self {
+        Explain(self.0.with(|parts| parts.limit = events))
     }
 
     /// Explains the answer at this point.
-    pub fn at(mut self, point: impl Into<Point>) -> Self {
-        self.point = point.into();
-        self
+    pub fn at(self, point: impl Into<Point>) -> Self {
+        Explain(self.0.with(|parts| parts.point = point.into()))
     }
 
     /// Explains the answer as of this position.
-    pub fn as_of(mut self, position: Position) -> Self {
-        self.point = self.point.as_of(position);
-        self
+    pub fn as_of(self, position: Position) -> Self {
+        Explain(self.0.with(|parts| parts.point = parts.point.as_of(position)))
     }
 
     /// Explains the answer from the events recorded before this instant.
-    pub fn recorded_before(mut self, instant: Timestamp) -> Self {
-        self.point = self.point.recorded_before(instant);
-        self
+    pub fn recorded_before(self, instant: Timestamp) -> Self {
+        Explain(self.0.with(|parts| parts.point = parts.point.recorded_before(instant)))
     }
 
     /// Explains the answer from the events that occurred before this instant, in order of when they
     /// occurred.
-    pub fn occurred_before(mut self, instant: Timestamp) -> Self {
-        self.point = self.point.occurred_before(instant);
-        self
+    pub fn occurred_before(self, instant: Timestamp) -> Self {
+        Explain(self.0.with(|parts| parts.point = parts.point.occurred_before(instant)))
     }
 }
 
-impl<'a, Q: Query> IntoFuture for Explain<'a, Q> {
-    type Output = Result<Explanation<EventOf<Q>>, QueryError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+impl<Q: Query> Parts<Q> {
+    async fn explained(self) -> Explained<Q> {
+        let Parts { panel, query, point, limit } = self;
+        let selection = Selection::new::<Q>(&panel, query.scope())?;
+        let prefix = Prefix::resolve(&panel, point).await?;
+        let fold = async move { explained(&selection, prefix, limit).await };
+        start::<Q, _, _>(&panel, || fold)?.await
+    }
+}
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let Explain { panel, query, point, limit } = self;
-            let selection = Selection::new::<Q>(panel, query.scope())?;
-            let prefix = Prefix::resolve(panel, point).await?;
-            let fold = async move { explained(&selection, prefix, limit).await };
-            start::<Q, _, _>(panel, || fold)?.await
-        })
+// No field is pinned.
+impl<Q: Query> Unpin for Explain<Q> {}
+
+impl<Q: Query> Future for Explain<Q> {
+    type Output = Explained<Q>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context, |parts| Box::pin(parts.explained()))
     }
 }
 
@@ -128,11 +140,14 @@ async fn explained<E: Event>(
     })
 }
 
-impl<Q> fmt::Debug for Explain<'_, Q> {
+impl<Q: Query> fmt::Debug for Explain<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut explain = f.debug_struct("Explain");
-        explain.field("query", &type_name::<Q>()).field("point", &self.point);
-        explain.field("limit", &self.limit).finish_non_exhaustive()
+        explain.field("query", &type_name::<Q>());
+        if let Some(parts) = self.0.parts() {
+            explain.field("point", &parts.point).field("limit", &parts.limit);
+        }
+        explain.finish_non_exhaustive()
     }
 }
 

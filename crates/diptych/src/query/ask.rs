@@ -9,6 +9,7 @@ use std::{
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -30,12 +31,14 @@ use crate::{
 
 /// A query being built: set how fresh the answer has to be, then await it.
 ///
-/// By default it is answered at once from the view as it is (*eventual*). Requirements combine: the
+/// It owns what it needs of the app, so it can be spawned as a task of its own. By default it is
+/// answered at once from the view as it is (*eventual*). Requirements combine: the
 /// answer satisfies all of the given ones. If the view is not far enough, the query waits for it
-/// without polling, for at most the time given to [`within`](Ask::within).
+/// without polling, for at most the time given to [`within`](Ask::within). If the view is fresh
+/// enough, it neither allocates nor waits, unless a token names an event that has to be looked up.
 #[must_use = "a query does nothing until it is awaited"]
-pub struct Ask<'a, Q> {
-    panel: &'a RightPanel,
+pub struct Ask<Q> {
+    panel: Arc<RightPanel>,
     query: Q,
     wanted: Requirements,
     /// The session whose writes the answer must contain.
@@ -43,6 +46,10 @@ pub struct Ask<'a, Q> {
     /// The session for which answers never go back. It records the position of the answer.
     reads: Option<Session>,
     claims: Claims,
+    /// The required position, fixed at the first poll. Later events are not required.
+    began: Option<Position>,
+    settling: Option<Settling>,
+    wait: Option<Wait>,
 }
 
 /// The requirements on an answer.
@@ -119,10 +126,10 @@ impl<T> Deref for Answer<T> {
     }
 }
 
-impl<'a, Q: Query> Ask<'a, Q> {
+impl<Q: Query> Ask<Q> {
     pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
-    pub(crate) fn new(panel: &'a RightPanel, query: Q) -> Ask<'a, Q> {
+    pub(crate) fn new(panel: Arc<RightPanel>, query: Q) -> Ask<Q> {
         let wanted = Requirements {
             position: Position::START,
             is_strong: false,
@@ -130,7 +137,17 @@ impl<'a, Q: Query> Ask<'a, Q> {
             within: Ask::<Q>::WITHIN,
             takes_stale: false,
         };
-        Ask { panel, query, wanted, writes: None, reads: None, claims: Claims::default() }
+        Ask {
+            panel,
+            query,
+            wanted,
+            writes: None,
+            reads: None,
+            claims: Claims::default(),
+            began: None,
+            settling: None,
+            wait: None,
+        }
     }
 
     /// *Strong*: the answer contains all events that are durable when the query is first polled.
@@ -199,7 +216,7 @@ impl<'a, Q: Query> Ask<'a, Q> {
 
     /// The query, the tokens of its caller, and the longest time to wait for them. A question about
     /// the past needs only these, because the other requirements do not apply to it.
-    pub(crate) fn into_parts(self) -> (&'a RightPanel, Q, Claims, Duration) {
+    pub(crate) fn into_parts(self) -> (Arc<RightPanel>, Q, Claims, Duration) {
         (self.panel, self.query, self.claims, self.wanted.within)
     }
 
@@ -216,31 +233,10 @@ impl<'a, Q: Query> Ask<'a, Q> {
     }
 }
 
-impl<'a, Q: Query> IntoFuture for Ask<'a, Q> {
-    type Output = Result<Answer<Q::Answer>, QueryError>;
-    type IntoFuture = Answering<'a, Q>;
-
-    fn into_future(self) -> Answering<'a, Q> {
-        Answering { ask: self, began: None, settling: None, wait: None }
-    }
-}
-
-impl<Q> fmt::Debug for Ask<'_, Q> {
+impl<Q> fmt::Debug for Ask<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ask").field("wanted", &self.wanted).finish_non_exhaustive()
     }
-}
-
-/// The future of an answer. If the view is fresh enough, it neither allocates nor waits, unless a
-/// token names an event that has to be looked up.
-#[must_use = "a query does nothing until it is awaited"]
-#[derive(Debug)]
-pub struct Answering<'a, Q> {
-    ask: Ask<'a, Q>,
-    /// The required position, fixed at the first poll. Later events are not required.
-    began: Option<Position>,
-    settling: Option<Settling>,
-    wait: Option<Wait>,
 }
 
 /// The running comparison of the caller's tokens with the log.
@@ -269,16 +265,17 @@ impl fmt::Debug for Wait {
     }
 }
 
-impl<Q> Unpin for Answering<'_, Q> {}
+// No field is pinned.
+impl<Q> Unpin for Ask<Q> {}
 
-impl<Q: Query> Future for Answering<'_, Q> {
+impl<Q: Query> Future for Ask<Q> {
     type Output = Result<Answer<Q::Answer>, QueryError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Answering { ask, began, settling, wait } = &mut *self;
-        let is_end_known = match *began {
+        let ask = &mut *self;
+        let is_end_known = match ask.began {
             Some(_) => true,
-            None => match ask.settle(settling, context) {
+            None => match ask.settle(context) {
                 Poll::Ready(Ok(is_end_known)) => is_end_known,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -293,10 +290,10 @@ impl<Q: Query> Future for Answering<'_, Q> {
             let at_least = Some(ask.panel.durable().max(ask.wanted.position));
             return Poll::Ready(ask.answer(live, &live.now(), at_least));
         }
-        let need = match *began {
+        let need = match ask.began {
             Some(need) => need,
             None => match ask.need(live) {
-                Need::Position(need) => *began.insert(need),
+                Need::Position(need) => *ask.began.insert(need),
                 Need::Unknown { at_least, .. } if ask.wanted.takes_stale => {
                     return Poll::Ready(ask.answer(live, &live.now(), Some(at_least)));
                 }
@@ -311,7 +308,7 @@ impl<Q: Query> Future for Answering<'_, Q> {
                 return Poll::Ready(ask.answer(live, &now, None));
             }
             drop(now);
-            match ask.wait(wait, live, need, context) {
+            match Self::wait(&mut ask.wait, ask.wanted.within, live, need, context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) if ask.wanted.takes_stale => {
                     let now = live.now();
@@ -335,22 +332,18 @@ enum Need {
     },
 }
 
-impl<Q: Query> Ask<'_, Q> {
+impl<Q: Query> Ask<Q> {
     /// Compares the caller's tokens with the log, and makes sure that the head is its end if the
     /// answer needs that. Returns whether it is.
-    fn settle(
-        &mut self,
-        settling: &mut Option<Settling>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<bool, QueryError>> {
-        if settling.is_none() && self.claims.are_settled() && !self.needs_fresh_head() {
-            return Poll::Ready(Ok(true));
-        }
-        let Settling(future) = settling.get_or_insert_with(|| {
+    fn settle(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, QueryError>> {
+        if self.settling.is_none() {
+            let needs_fresh_head = self.needs_fresh_head();
+            if self.claims.are_settled() && !needs_fresh_head {
+                return Poll::Ready(Ok(true));
+            }
             let (claims, lineage) = (mem::take(&mut self.claims), self.panel.lineage.clone());
             let (within, takes_stale) = (self.wanted.within, self.wanted.takes_stale);
-            let needs_fresh_head = self.needs_fresh_head();
-            Settling(Box::pin(async move {
+            self.settling = Some(Settling(Box::pin(async move {
                 settled(claims, lineage.clone(), within).await?;
                 if !needs_fresh_head {
                     return Ok(true);
@@ -361,11 +354,12 @@ impl<Q: Query> Ask<'_, Q> {
                     Some(Err(error)) => Err(error.into()),
                     None => Err(ClaimError::Late { within }),
                 }
-            }))
-        });
+            })));
+        }
+        let Some(Settling(future)) = &mut self.settling else { return Poll::Ready(Ok(true)) };
         let outcome = future.as_mut().poll(context);
         if outcome.is_ready() {
-            *settling = None;
+            self.settling = None;
         }
         outcome.map_err(Into::into)
     }
@@ -421,15 +415,15 @@ impl<Q: Query> Ask<'_, Q> {
 
     /// Waits until the view reaches this position.
     fn wait(
-        &self,
         wait: &mut Option<Wait>,
+        within: Duration,
         live: &ShownView<Q::View>,
         need: Position,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), QueryError>> {
         let wait = wait.get_or_insert_with(|| Wait {
             arrival: None,
-            timeout: Handle::try_current().is_ok().then(|| Box::pin(sleep(self.wanted.within))),
+            timeout: Handle::try_current().is_ok().then(|| Box::pin(sleep(within))),
         });
         loop {
             let arrival = match &mut wait.arrival {
@@ -455,7 +449,7 @@ impl<Q: Query> Ask<'_, Q> {
         let Some(timeout) = &mut wait.timeout else { return Poll::Pending };
         match timeout.as_mut().poll(context) {
             Poll::Ready(()) => {
-                let (have, within) = (live.now().position(), self.wanted.within);
+                let have = live.now().position();
                 Poll::Ready(Err(QueryError::NotYet(NotYet { need, have, within })))
             }
             Poll::Pending => Poll::Pending,

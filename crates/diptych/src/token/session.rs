@@ -135,6 +135,14 @@ impl SessionPositions {
 }
 
 impl SessionToken {
+    /// A token that stands for having seen everything up to this point.
+    pub(crate) fn seen(point: HistoryPoint) -> SessionToken {
+        let HistoryPoint { log, position, checksum } = point;
+        let (written, epoch) = (Position::START, log.epoch);
+        let known = SessionPositions { epoch, written, seen: position, checksum };
+        SessionToken { logs: BTreeMap::from([(log.id, known)]) }
+    }
+
     /// For each log, the highest position with the event there, and all known positions.
     pub(crate) fn logs(&self) -> impl Iterator<Item = (HistoryPoint, SessionPositions)> {
         self.logs.iter().map(|(id, known)| {

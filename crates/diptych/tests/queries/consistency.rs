@@ -401,3 +401,21 @@ async fn a_session_token_parses_only_from_its_own_text() {
     assert!(matches!(read(&"A".repeat(2_000)), Err(TokenSyntaxError::TooLong { .. })));
     assert_eq!(read("no token"), Err(TokenSyntaxError::Characters));
 }
+
+/// A command and a query own what they need of the app, also while the app is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_and_queries_are_tasks_as_they_are() {
+    let app = App::over(Memory::new()).view::<Balances>().start().await.unwrap();
+    let opened = tokio::spawn(app.execute(bank::open("a"))).await.unwrap().unwrap();
+    let tasks = (
+        tokio::spawn(app.query(Balance("a")).after(&opened)),
+        tokio::spawn(app.query(Balance("a")).as_of(opened.last())),
+        tokio::spawn(app.explain(Balance("a"))),
+        tokio::spawn(app.execute(deposit("a", 5))),
+    );
+    drop(app);
+    assert_eq!(tasks.0.await.unwrap().unwrap().position, opened.last());
+    assert_eq!(tasks.1.await.unwrap().unwrap().position, opened.last());
+    assert!(!tasks.2.await.unwrap().unwrap().events.is_empty());
+    assert_eq!(tasks.3.await.unwrap().unwrap().events(), 1);
+}

@@ -133,7 +133,7 @@ pub(crate) fn send<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
 
 /// A command that is not polled yet.
 pub(crate) fn begin<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
-    Held(execute.into_future())
+    Held(Box::pin(execute))
 }
 
 /// The answer of a future that is ready at its first poll.

@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    future::{IntoFuture, pending},
+    future::pending,
     io,
     sync::{
         Arc, Mutex,
@@ -178,7 +178,7 @@ async fn a_pending_query_of_the_past_blocks_no_view() {
     }
     assert_eq!(*app.query(Texts).strong().await.unwrap(), 5);
     faulty.last_hangs.store(true, Ordering::SeqCst);
-    let mut past = app.query(Texts).as_of(Position::new(3)).into_future();
+    let mut past = Box::pin(app.query(Texts).as_of(Position::new(3)));
     assert!(past.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     for _ in 0..5 {
         say(&faulty.store).await;

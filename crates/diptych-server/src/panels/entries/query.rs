@@ -263,7 +263,7 @@ impl QueryOptions {
     }
 
     /// Sets the options about freshness.
-    fn set<Q: Query>(self, mut ask: Ask<'_, Q>) -> Ask<'_, Q> {
+    fn set<Q: Query>(self, mut ask: Ask<Q>) -> Ask<Q> {
         if self.is_strong {
             ask = ask.strong();
         }
@@ -311,7 +311,7 @@ impl QueryOptions {
     }
 
     async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<EncodedExplanation, Problem> {
-        let explain: Explain<'_, Q> = app.explain(query).limit(self.limit);
+        let explain: Explain<Q> = app.explain(query).limit(self.limit);
         let explanation = match self.point {
             Some(point) => explain.at(point).await?,
             None => explain.await?,
