@@ -1,9 +1,13 @@
 //! State made by applying events one after another. Commands decide over it, and queries are
 //! answered from it.
 
+mod occurrence;
+
 use std::any::type_name;
 
 use diptych_store::Position;
+
+pub use occurrence::{Correction, OccurrenceFold, OccurrenceOrder};
 
 use crate::event::{Event, Recorded, SchemaError};
 

@@ -6,6 +6,7 @@ mod basics;
 mod derived;
 mod interrupted;
 mod left_right;
+mod occurrence;
 mod poison;
 mod sharing;
 mod standstill;
