@@ -109,7 +109,7 @@ pub struct OccurrenceOrder<F: OccurrenceFold> {
     /// The places of events that a correction may name.
     places: HashMap<Uuid, Vec<Key>, RandomState>,
     /// Retracted events. A later correction may move one of them.
-    retracted: HashMap<Uuid, Vec<(Key, Recorded<F::Event>)>, RandomState>,
+    retracted: HashMap<Uuid, Vec<Placed<F::Event>>, RandomState>,
     /// Corrections, by the event that they name, with the position of the newest one.
     corrections: HashMap<Uuid, (Position, Correction), RandomState>,
     /// Earlier states, in order. The distances between them grow towards the oldest event.
@@ -120,6 +120,8 @@ pub struct OccurrenceOrder<F: OccurrenceFold> {
 
 /// When an event occurred, its position, and its number among those of one position.
 type Key = (Timestamp, Position, u32);
+/// An event with its place.
+type Placed<E> = (Key, Recorded<E>);
 
 /// A state with the first `count` events, up to `last`.
 #[derive(Clone)]
