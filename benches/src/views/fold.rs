@@ -3,7 +3,7 @@
 use std::{fs, hint::black_box, time::Instant};
 
 use diptych::{
-    Metadata, Position, Recorded, Timestamp, Uuid, snapshot::ViewSnapshots, testing::Folding,
+    Metadata, Position, Recorded, Timestamp, Uuid, snapshot::SnapshotOptions, testing::Folding,
 };
 
 use crate::{
@@ -27,8 +27,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
                 Which::Snapshots => {
                     // With the snapshots of the previous round there would be nothing to fold.
                     let _ = fs::remove_dir_all(folder.path().join("snapshots"));
-                    let options = ViewSnapshots::default();
-                    app.view::<Balances>().view_snapshots::<Balances>(options)
+                    let options = SnapshotOptions::default();
+                    app.view::<Balances>().snapshots::<Balances>(options)
                 }
             };
             app.start().await.unwrap()

@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use diptych::{AppBuilder, Log, LogOptions, Position, snapshot::ViewSnapshots};
+use diptych::{AppBuilder, Log, LogOptions, Position, snapshot::SnapshotOptions};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -17,8 +17,8 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     progress("restart: writing the log");
     log_of(folder.path(), behind);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let snapshots = ViewSnapshots { every_events: options.events, ..ViewSnapshots::default() };
-    let view = || app(folder.path()).view::<Balances>().view_snapshots::<Balances>(snapshots);
+    let snapshots = SnapshotOptions::every(options.events);
+    let view = || app(folder.path()).view::<Balances>().snapshots::<Balances>(snapshots);
     progress("restart: folding all of it");
     let began = Instant::now();
     let first = runtime.block_on(view().start()).unwrap();

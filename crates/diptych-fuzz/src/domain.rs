@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
     App, Command, DecisionContext, Event, Filter, Fold, Query, Recorded, Tag,
-    snapshot::{MemorySnapshots, ViewSnapshots},
+    snapshot::{MemorySnapshots, SnapshotOptions},
 };
 use diptych_log::{Background, Clustering, Log, LogOptions};
 use diptych_store::TimeSource;
@@ -151,8 +151,8 @@ pub(crate) async fn app(snapshots: Option<Arc<MemorySnapshots>>) -> App {
     let log = Log::open(FOLDER, options).unwrap();
     let mut builder = App::over(log).close_store().view::<Shelves>();
     if let Some(place) = snapshots {
-        let kept = ViewSnapshots { every_events: 1_000_000, keep: 2 };
-        builder = builder.view_snapshots::<Shelves>(kept).snapshots_in(place);
+        let kept = SnapshotOptions { every_events: Some(1_000_000), keep: 2 };
+        builder = builder.snapshots::<Shelves>(kept).snapshots_in(place);
     }
     builder.start().await.unwrap()
 }

@@ -41,6 +41,11 @@ use crate::{
 /// move the head of this handle by themselves, a little later. Until then reads and look-ups need
 /// not show them. Checks of an append see all commits accepted anywhere, and the commits that a
 /// refusal rests on are published by this handle before it returns the refusal.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store of events",
+    label = "an app works over a store",
+    note = "stores are `Log`, `ReadOnlyLog` and `Memory`; an app over a `Store` handle is begun by `App::over_store`"
+)]
 pub trait EventStore: Send + Sync + 'static {
     /// The id and the epoch of the log.
     fn identity(&self) -> LogIdentity;

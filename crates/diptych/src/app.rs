@@ -5,7 +5,7 @@ mod followers;
 mod past;
 mod settings;
 
-use std::{collections::HashSet, fmt, io, num::NonZeroUsize, sync::Arc};
+use std::{collections::HashSet, fmt, io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use diptych_store::{EventStore, Filter, LogIdentity, Position, Store, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,7 +23,7 @@ use crate::{
     pool::ThreadPool,
     projection::{NoSuchProjection, Target},
     query::{Ask, Query, QueryError, RightPanel, Watch},
-    snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots, ViewSnapshots},
+    snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots},
     subscribe::Subscribe,
     token::{Claims, Session, SessionToken},
     view::{NoSuchView, View, ViewOptions},
@@ -292,11 +292,14 @@ impl App {
     /// an answer carries [a mark](crate::Answer::standstill). Dropping an app instead is safe, too:
     /// acknowledged commands are durable.
     ///
+    /// A command whose future is neither polled nor dropped never gets its answer. So the wait for
+    /// commands has a [limit](AppBuilder::stop_within).
+    ///
     /// # Errors
-    /// [`StopError`] if an accepted commit could not be synced.
+    /// [`StopError`] if an accepted commit could not be synced, or commands did not end in time.
     pub async fn stop(self) -> Result<(), StopError> {
         self.right.past.stop().await;
-        let drained = self.left.drain().await;
+        let (commands, drained) = self.left.drain(self.beside.stop_within).await;
         self.right.followers.stop().await;
         if self.owns_store {
             let store = self.left.store.clone();
@@ -316,6 +319,7 @@ impl App {
             Err(CommandError::Unavailable(cause)) if !self.left.is_published() => {
                 Err(StopError::NotSynced(cause))
             }
+            _ if commands > 0 => Err(StopError::StillRunning { commands }),
             _ => Ok(()),
         }
     }
@@ -328,6 +332,8 @@ impl AppBuilder {
     pub const PAST_EVENTS: usize = 5_000_000;
     /// Default for the number of questions about the past that may wait for a thread.
     pub const PAST_WAITING: usize = 64;
+    /// Default for how long a stop waits for running commands.
+    pub const STOP_WITHIN: Duration = Duration::from_secs(60);
 
     /// Makes the app the owner of its store: [`stop`](App::stop) closes it. An app that
     /// [opened](App::open) its log owns it anyway.
@@ -404,6 +410,13 @@ impl AppBuilder {
         self
     }
 
+    /// How long a [stop](App::stop) waits for running commands; the default is a minute. Then it
+    /// goes on without them, and says so. Outside of a tokio runtime nothing ends the wait.
+    pub fn stop_within(mut self, longest: Duration) -> AppBuilder {
+        self.settings.stop_within = longest;
+        self
+    }
+
     /// How often, and after which waits, a command is decided again after a conflict.
     pub fn retries(mut self, retries: Retries) -> AppBuilder {
         self.settings.retries = retries;
@@ -467,40 +480,31 @@ impl AppBuilder {
         self
     }
 
-    /// Keeps the decision states of `F` outside the log, so that a restart need not fold a long
-    /// history from its beginning. An app that opened its log keeps them beside it; any other needs
+    /// Keeps states of `F` outside the log, so that a restart need not fold a long history from its
+    /// beginning. If `F` is a [view](AppBuilder::view), questions about the past also have a nearby
+    /// state to begin with. An app that opened its log keeps snapshots beside it; any other needs
     /// [`snapshots_in`](AppBuilder::snapshots_in).
     ///
-    /// Only the executable that made a snapshot uses it, unless the fold has a
+    /// Snapshots are made in the background, and those of views also when the app is
+    /// [stopped](App::stop). While a snapshot of a view is written there is one more copy of the
+    /// view. Only the executable that made a snapshot uses it, unless the fold has a
     /// [version](Fold::VERSION).
     ///
     /// Snapshots are written as MessagePack, which has one form for `None`, `Some(None)` and
     /// `Some(())`. A state that holds one of the latter two is not kept, and the app logs a
     /// warning. Fields that are not serialised (`#[serde(skip)]`) are not in the snapshot.
-    pub fn decision_snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
+    pub fn snapshots<F>(mut self, options: SnapshotOptions) -> AppBuilder
     where
         F: Fold + Serialize + DeserializeOwned,
     {
-        if let Some(policy) = SnapshotPolicy::<F>::new(options.every_events) {
+        let SnapshotOptions { every_events, keep } = options;
+        let of_states = every_events.unwrap_or(SnapshotOptions::STATE_EVENTS);
+        if let Some(policy) = SnapshotPolicy::<F>::new(of_states) {
             self.settings.policies.insert(policy);
         }
-        self
-    }
-
-    /// Keeps snapshots of this view outside the log. A restarted app need not fold the view from
-    /// the start of the log, and questions about the past have a nearby state to begin with.
-    /// Snapshots are made in the background, and when the app is [stopped](App::stop). An app that
-    /// opened its log keeps them beside it; any other needs
-    /// [`snapshots_in`](AppBuilder::snapshots_in).
-    ///
-    /// Only the executable that made a snapshot uses it, unless the fold has a
-    /// [version](Fold::VERSION). While a snapshot is written there is one more copy of the view.
-    pub fn view_snapshots<V>(mut self, options: ViewSnapshots) -> AppBuilder
-    where
-        V: View + Serialize + DeserializeOwned,
-    {
-        if let Some(policy) = SnapshotPolicy::<V>::new(options.every_events) {
-            self.plans.snapshots.add(policy, options.keep);
+        let of_view = every_events.unwrap_or(SnapshotOptions::VIEW_EVENTS);
+        if let Some(policy) = SnapshotPolicy::<F>::new(of_view) {
+            self.plans.snapshots.add(policy, keep);
         }
         self
     }
@@ -560,9 +564,6 @@ impl AppBuilder {
     }
 
     fn check_plans(&self) -> Result<(), StartError> {
-        if let Some(view) = self.plans.snapshots_without_view() {
-            return Err(StartError::SnapshotsWithoutView { view });
-        }
         let states = twice(self.settings.policies.names());
         if let Some(name) = states.or_else(|| twice(self.plans.snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });

@@ -121,6 +121,11 @@ use crate::event::Event;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a command",
+    label = "only a command can be executed",
+    note = "implement `diptych::Command`; a question to a view is a `diptych::Query`"
+)]
 pub trait Command: Send + Sync + 'static {
     /// The state that the rule decides over: a fold, a tuple of folds, or `()`.
     type State: Folds;

@@ -39,6 +39,11 @@ use crate::event::{Event, Recorded, SchemaError};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a fold",
+    label = "a view and the state of a command are folds",
+    note = "implement `diptych::Fold`: the events that it applies, and how"
+)]
 pub trait Fold: Default + Send + Sync + 'static {
     /// The events that it applies. Their types narrow every filter that the fold is used with.
     type Event: Event;

@@ -38,6 +38,11 @@ pub struct Checkpoint {
 /// A place outside the log that is kept in step with it. Backends implement it.
 ///
 /// All methods may block: they are called on a thread where blocking is allowed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the target of a projection",
+    label = "rows cannot be written to it",
+    note = "`diptych-sqlite` has a target; for another database implement `diptych::projection::Database`"
+)]
 pub trait Target: Send + 'static {
     /// The events that it applies.
     type Event: Event;

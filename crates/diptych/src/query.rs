@@ -91,6 +91,11 @@ use crate::view::View;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a query",
+    label = "only a query can be asked",
+    note = "implement `diptych::Query`; a request to change something is a `diptych::Command`"
+)]
 pub trait Query: Send + Sync + 'static {
     /// The view that the query asks.
     type View: View;

@@ -114,33 +114,34 @@ impl<S: Snapshots> Snapshots for std::sync::Arc<S> {
     }
 }
 
-/// When snapshots are made.
+/// When snapshots of a fold are made, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOptions {
     /// A snapshot is due after this many events were applied to one state since its last snapshot.
-    pub every_events: u64,
-}
-
-impl Default for SnapshotOptions {
-    fn default() -> SnapshotOptions {
-        SnapshotOptions { every_events: 1_000 }
-    }
-}
-
-/// When snapshots of a view are made, and how many are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ViewSnapshots {
-    /// A snapshot is due after this many events were applied to the view since its last snapshot.
-    pub every_events: u64,
-    /// Maximum number of snapshots: the newest, and older ones. The distances of the older ones
+    /// `None` stands for 1,000 if the fold is the state of a command, and for 100,000 if it is a
+    /// view.
+    pub every_events: Option<u64>,
+    /// Maximum number of snapshots of a view: the newest, and older ones. The distances of the older ones
     /// from the newest about double from one to the next. Questions about the past start from an
     /// older one, and so does the view if the newest is damaged. Each snapshot is as large as the
     /// view.
     pub keep: usize,
 }
 
-impl Default for ViewSnapshots {
-    fn default() -> ViewSnapshots {
-        ViewSnapshots { every_events: 100_000, keep: 8 }
+impl SnapshotOptions {
+    /// Default number of events between two snapshots of the state of a command.
+    pub(crate) const STATE_EVENTS: u64 = 1_000;
+    /// Default number of events between two snapshots of a view.
+    pub(crate) const VIEW_EVENTS: u64 = 100_000;
+
+    /// A snapshot after this many events.
+    pub const fn every(events: u64) -> SnapshotOptions {
+        SnapshotOptions { every_events: Some(events), keep: 8 }
+    }
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> SnapshotOptions {
+        SnapshotOptions { every_events: None, keep: 8 }
     }
 }

@@ -19,6 +19,11 @@ use crate::fold::Fold;
 /// the copy that has to be brought up to date, and after a failure.
 ///
 /// The copies must not share state that `apply` changes, such as an `Arc<Mutex<_>>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a view",
+    label = "a view is a fold that can be cloned",
+    note = "derive `Clone` and `Default`, and implement `diptych::Fold`"
+)]
 pub trait View: Fold + Clone {}
 
 impl<V: Fold + Clone> View for V {}

@@ -32,7 +32,7 @@ pub mod views;
 
 use std::path::Path;
 
-use diptych::{App, AppBuilder, OpenError, snapshot::ViewSnapshots};
+use diptych::{App, AppBuilder, OpenError, snapshot::SnapshotOptions};
 use diptych_sqlite::Sqlite;
 
 use crate::{
@@ -46,13 +46,13 @@ use crate::{
 pub struct AppOptions {
     /// When to save views outside the log, so that a start need not fold the whole log again.
     /// `None` saves none.
-    pub snapshots: Option<ViewSnapshots>,
+    pub snapshots: Option<SnapshotOptions>,
 }
 
 impl Default for AppOptions {
     fn default() -> AppOptions {
         // Folding this many events again takes a second or two, and the views of a year are large.
-        AppOptions { snapshots: Some(ViewSnapshots { every_events: 500_000, keep: 2 }) }
+        AppOptions { snapshots: Some(SnapshotOptions { every_events: Some(500_000), keep: 2 }) }
     }
 }
 
@@ -87,14 +87,14 @@ pub fn views(builder: AppBuilder) -> AppBuilder {
 }
 
 /// Saves snapshots of all views.
-pub fn view_snapshots(builder: AppBuilder, snapshots: ViewSnapshots) -> AppBuilder {
+pub fn view_snapshots(builder: AppBuilder, snapshots: SnapshotOptions) -> AppBuilder {
     builder
-        .view_snapshots::<Board>(snapshots)
-        .view_snapshots::<Punctuality>(snapshots)
-        .view_snapshots::<Routes>(snapshots)
-        .view_snapshots::<Planes>(snapshots)
-        .view_snapshots::<WeatherDelay>(snapshots)
-        .view_snapshots::<Refusals>(snapshots)
-        .view_snapshots::<Happenings>(snapshots)
-        .view_snapshots::<Names>(snapshots)
+        .snapshots::<Board>(snapshots)
+        .snapshots::<Punctuality>(snapshots)
+        .snapshots::<Routes>(snapshots)
+        .snapshots::<Planes>(snapshots)
+        .snapshots::<WeatherDelay>(snapshots)
+        .snapshots::<Refusals>(snapshots)
+        .snapshots::<Happenings>(snapshots)
+        .snapshots::<Names>(snapshots)
 }

@@ -29,12 +29,6 @@ pub enum StartError {
         /// The Rust type of the view.
         view: &'static str,
     },
-    /// Snapshots were requested for a type that is no view of the app.
-    #[error("snapshots were requested for {view}, which is no view of the app: add it with `view`")]
-    SnapshotsWithoutView {
-        /// The Rust type.
-        view: &'static str,
-    },
     /// Two types would use each other's snapshots.
     #[error(
         "snapshots were requested for two types with the name {name}, which would use each \
@@ -90,6 +84,15 @@ pub enum StopError {
     /// An accepted commit could not be synced. Its caller got an unknown outcome.
     #[error("the app stopped, but not everything accepted is durable: {0}")]
     NotSynced(#[source] Unavailable),
+    /// Commands did not end in time. Everything accepted is durable, and the app is stopped.
+    #[error(
+        "the app stopped, but {commands} commands did not end: a future that is neither polled nor \
+         dropped never ends; drop it, or poll it"
+    )]
+    StillRunning {
+        /// The number of these commands.
+        commands: usize,
+    },
 }
 
 impl From<StartFailure> for StartError {

@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     event::{Event, Reading, Schema, SchemaError},
-    fold::kept_name,
+    fold::{Fold, kept_name},
     follow::{self, Feed, FollowerControl, FollowerKind, Followers, Progress, Refresh},
     lineage::Lineage,
     projection::{Target, runner::Runner},
@@ -107,13 +107,6 @@ impl FollowerPlans {
         let is_again = |at, name| self.projections.iter().take(at).any(|other| other.name == name);
         let twice = projections.find(|(at, projection)| is_again(*at, &*projection.name));
         twice.map(|(_, projection)| projection.name.clone())
-    }
-
-    /// A type with snapshots that is no view of the app.
-    pub(super) fn snapshots_without_view(&self) -> Option<&'static str> {
-        let is_view = |id: &TypeId| self.views.iter().any(|view| view.id == *id);
-        let mut missing = self.snapshots.views.iter().filter(|(id, _)| !is_view(id));
-        missing.next().map(|(_, planned)| planned.view)
     }
 
     fn filters(&self, schema: &Schema) -> Result<Vec<Filter>, SchemaError> {
@@ -215,8 +208,6 @@ pub(super) struct SnapshotPlan {
 }
 
 struct PlannedSnapshots {
-    /// The Rust type of the view.
-    view: &'static str,
     /// The name under which its snapshots are kept.
     name: &'static str,
     /// An `Arc<SnapshotPolicy<V>>`.
@@ -225,9 +216,10 @@ struct PlannedSnapshots {
 }
 
 impl SnapshotPlan {
-    pub(super) fn add<V: View>(&mut self, policy: SnapshotPolicy<V>, keep: usize) {
-        let (view, name, policy) = (type_name::<V>(), kept_name::<V>(), Arc::new(policy));
-        self.views.insert(TypeId::of::<V>(), PlannedSnapshots { view, name, policy, keep });
+    /// Adds a fold. If it is no view of the app, nothing follows from it.
+    pub(super) fn add<F: Fold>(&mut self, policy: SnapshotPolicy<F>, keep: usize) {
+        let (name, policy) = (kept_name::<F>(), Arc::new(policy));
+        self.views.insert(TypeId::of::<F>(), PlannedSnapshots { name, policy, keep });
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The settings that an app shares with an app beside it, and their check against the log.
 
-use std::{num::NonZeroUsize, sync::Arc, thread};
+use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use diptych_store::Store;
 
@@ -24,6 +24,7 @@ pub(super) struct Settings {
     pub(super) cache_bytes: usize,
     pub(super) retries: Retries,
     pub(super) clock: Clock,
+    pub(super) stop_within: Duration,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     pub(super) policies: SnapshotPolicies,
     pub(super) requires_views: bool,
@@ -42,6 +43,7 @@ impl Default for Settings {
             cache_bytes: AppBuilder::CACHE_BYTES,
             retries: Retries::default(),
             clock: Clock::default(),
+            stop_within: AppBuilder::STOP_WITHIN,
             snapshots: None,
             policies: SnapshotPolicies::default(),
             requires_views: false,

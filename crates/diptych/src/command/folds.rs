@@ -14,6 +14,11 @@ use crate::{event::Schema, fold::Fold, snapshot::SnapshotPolicies};
 /// without a rule. Each fold has its own filter.
 ///
 /// The trait is implemented for exactly these types.
+#[diagnostic::on_unimplemented(
+    message = "a command cannot decide over `{Self}`",
+    label = "not a fold, a tuple of folds, or `()`",
+    note = "the state of a command is a `diptych::Fold`, a tuple of at most eight, or `()`"
+)]
 pub trait Folds: 'static {
     /// A [`Filter`], or a tuple of filters.
     type Boundary: Send;

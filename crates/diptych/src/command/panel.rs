@@ -1,8 +1,11 @@
 //! The left panel of an app as one value: the state that its commands share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use diptych_store::{
@@ -22,6 +25,7 @@ use crate::{
     panics::caught,
     snapshot::{SnapshotPolicies, Snapshots},
     token::Receipt,
+    wait,
 };
 
 /// Maximum number of snapshots that are written at once.
@@ -191,15 +195,19 @@ impl LeftPanel {
         self.head.position() >= self.last_accepted()
     }
 
-    /// Admits no further command, and waits until the running commands have their answers and every
-    /// accepted commit is synced.
-    pub(crate) async fn drain(&self) -> Result<(), CommandError> {
-        self.running.stop().await;
+    /// Admits no further command, and waits until the running commands have their answers, at most
+    /// `longest`, and every accepted commit is synced. Returns the number of commands that still
+    /// run.
+    pub(crate) async fn drain(&self, longest: Duration) -> (usize, Result<(), CommandError>) {
+        let running = match wait::within(longest, self.running.stop()).await {
+            Some(()) => 0,
+            None => self.running.count(),
+        };
         let synced = self.published_upto(self.last_accepted()).await;
         // This waits for saves even after a failure, because they contain synced events only.
         let mut saves = std::mem::take(&mut *self.saves.lock());
         while saves.join_next().await.is_some() {}
-        synced
+        (running, synced)
     }
 
     /// Waits until everything up to here is published.
@@ -300,6 +308,10 @@ impl Running {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.state.load(Ordering::Acquire) & 1 == 1
+    }
+
+    fn count(&self) -> usize {
+        self.state.load(Ordering::Acquire) / 2
     }
 
     async fn stop(&self) {

@@ -17,6 +17,11 @@ use crate::event::Recorded;
 const STEP: usize = 256;
 
 /// A fold that [`OccurrenceOrder`] can apply in order of occurrence.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how its events are corrected",
+    label = "a fold in order of occurrence needs this",
+    note = "write `impl OccurrenceFold for {Self} {{}}` if no event corrects another"
+)]
 pub trait OccurrenceFold: Fold<Event: Clone> + Clone {
     /// Maximum number of events that are kept. With one more, the fold fails: its view stops, and a
     /// command that decides over it is an error.

@@ -308,7 +308,7 @@ impl<V: View> Follower for LeftRight<V> {
             }
             Some(writer) => writer.now(&self.live.held()),
             None => Err("the app keeps no snapshots of this view: ask for them with \
-                         `AppBuilder::view_snapshots`"
+                         `AppBuilder::snapshots`"
                 .to_owned()),
         }
     }

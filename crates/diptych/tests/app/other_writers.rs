@@ -308,9 +308,9 @@ async fn a_subscription_may_begin_at_a_position_of_another_writer() {
 async fn a_decision_snapshot_of_another_writer_is_used() {
     let (warnings, _listening) = Warnings::listen();
     let (log, place) = (Store::new(Memory::new()), Arc::new(MemorySnapshots::default()));
-    let every = SnapshotOptions { every_events: 1 };
+    let every = SnapshotOptions::every(1);
     let with_snapshots =
-        |app: AppBuilder| app.snapshots_in(place.clone()).decision_snapshots::<Balances>(every);
+        |app: AppBuilder| app.snapshots_in(place.clone()).snapshots::<Balances>(every);
     let app = with_snapshots(App::over(behind(&log, Arc::default()))).start().await.unwrap();
     let other = with_snapshots(App::over_store(log)).start().await.unwrap();
     // The first command of an app asks for the end of the log, to look for missing tags.

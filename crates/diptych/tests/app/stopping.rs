@@ -51,6 +51,22 @@ async fn stopping_waits_for_running_commands() {
     }
 }
 
+/// A future that is kept and not polled holds up a stop only for a limited time.
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_for_ever_for_a_future_that_nobody_polls() {
+    let rig = Rig::new();
+    let mut kept = send(rig.app.execute(open("a")));
+    let mut stop = Held::new(rig.app.clone().stop());
+    stop.waits();
+    rig.flush();
+    stop.waits();
+    tokio::time::advance(diptych::AppBuilder::STOP_WITHIN).await;
+    let stopped = stop.done();
+    assert!(matches!(stopped, Err(StopError::StillRunning { commands: 1 })), "{stopped:?}");
+    // Its events are durable, and it learns that when it is polled at last.
+    assert_eq!(kept.done().unwrap().events(), 1);
+}
+
 /// The test polls each future by hand. The stop lets accepted commands get their answers, and lets
 /// waiting commands decide. Later commands fail.
 #[tokio::test]

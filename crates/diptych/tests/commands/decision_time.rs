@@ -217,8 +217,8 @@ async fn a_state_from_a_snapshot_knows_the_time_of_its_newest_event() {
     let store = Store::new(ControlledClock::new(recorder.clone()));
     let start = async || {
         let app = App::over_store(store.clone()).clock(at(&clock));
-        let options = SnapshotOptions { every_events: 1 };
-        let app = app.snapshots_in(Shared(snapshots.clone())).decision_snapshots::<Lot>(options);
+        let options = SnapshotOptions::every(1);
+        let app = app.snapshots_in(Shared(snapshots.clone())).snapshots::<Lot>(options);
         app.start().await.unwrap()
     };
     let app = start().await;

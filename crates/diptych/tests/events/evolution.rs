@@ -57,13 +57,13 @@ async fn a_cached_state_folds_new_events_of_an_older_program() {
 
 #[tokio::test]
 async fn a_state_from_a_snapshot_folds_events_of_an_older_program() {
-    let options = SnapshotOptions { every_events: 1 };
+    let options = SnapshotOptions::every(1);
     for (boundary, is) in questions() {
         for cut in 0..=history().len() {
             let (store, place) = (memory(), Arc::new(MemorySnapshots::default()));
             let start = || {
                 let app = App::over(store.store()).upcasters(upcasters());
-                app.decision_snapshots::<Heard<Today>>(options).snapshots_in(place.clone())
+                app.snapshots::<Heard<Today>>(options).snapshots_in(place.clone())
             };
             let mut before = history();
             let after = before.split_off(cut);

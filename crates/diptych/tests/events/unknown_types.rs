@@ -183,7 +183,7 @@ async fn an_app_beside_another_keeps_snapshots_beside_its_log() {
     let dir = tempfile::tempdir().unwrap();
     let app = App::open(dir.path()).unwrap().upcasters(renamed()).start().await.unwrap();
     filled(app.store().clone());
-    let beside = app.beside().view::<Moves>().view_snapshots::<Moves>(Default::default());
+    let beside = app.beside().view::<Moves>().snapshots::<Moves>(Default::default());
     let beside = beside.start().await.unwrap();
     beside.view::<Moves>().unwrap().save().await.unwrap();
     beside.stop().await.unwrap();

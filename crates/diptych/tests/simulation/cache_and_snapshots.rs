@@ -370,9 +370,9 @@ fn step() -> impl Strategy<Value = Step> {
 async fn start(store: &CountedStore, budget: usize, place: &Option<Arc<MemorySnapshots>>) -> App {
     let mut app = App::over(store.store()).cache_bytes(budget);
     if let Some(place) = place {
-        let every = SnapshotOptions { every_events: 3 };
-        app = app.snapshots_in(place.clone()).decision_snapshots::<Balance>(every);
-        app = app.decision_snapshots::<Notes>(every).decision_snapshots::<Total>(every);
+        let every = SnapshotOptions::every(3);
+        app = app.snapshots_in(place.clone()).snapshots::<Balance>(every);
+        app = app.snapshots::<Notes>(every).snapshots::<Total>(every);
     }
     app.start().await.unwrap()
 }

@@ -43,8 +43,8 @@ where
     F: Fold + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
     let before = store.events_read();
-    let every = SnapshotOptions { every_events: 1 };
-    let app = App::over(store.store()).snapshots_in(place.clone()).decision_snapshots::<F>(every);
+    let every = SnapshotOptions::every(1);
+    let app = App::over(store.store()).snapshots_in(place.clone()).snapshots::<F>(every);
     let app = app.start().await.unwrap();
     let state = look::<F>(&app, &Filter::tag(Tag::new("account", "a"))).await.unwrap();
     app.stop().await.unwrap();

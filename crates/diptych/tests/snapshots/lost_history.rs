@@ -12,7 +12,7 @@ use diptych::{
     Position, Query, QueryError, Receipt, Recorded, SessionToken,
     follow::{Refresh, WaitError},
     projection::{Checkpoint, Target, TargetError},
-    snapshot::{SnapshotOptions, ViewSnapshots},
+    snapshot::SnapshotOptions,
     token::TokenError,
 };
 use diptych_log::{Adoption, LogOptions, adopt};
@@ -171,10 +171,11 @@ impl Logs {
         fs::read_dir(self.path("log").join("snapshots")).unwrap().count()
     }
 
-    /// Returns the positions of the view snapshots.
+    /// Returns the positions of the view snapshots. Names of decision snapshots have no dash.
     fn positions(&self) -> Vec<u64> {
         let names = fs::read_dir(self.path("log").join("snapshots")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = names.filter(|name| name.contains('-'));
         names.map(|name| name.rsplit('-').next().unwrap().parse().unwrap()).collect()
     }
 }
@@ -188,11 +189,11 @@ async fn pay(app: &App, amounts: &[u64]) -> Receipt {
 }
 
 fn with_view(builder: AppBuilder) -> AppBuilder {
-    builder.view::<Sum>().view_snapshots::<Sum>(ViewSnapshots { every_events: 2, keep: 8 })
+    builder.view::<Sum>().snapshots::<Sum>(SnapshotOptions::every(2))
 }
 
 fn with_states(builder: AppBuilder) -> AppBuilder {
-    builder.decision_snapshots::<Sum>(SnapshotOptions { every_events: 1 })
+    builder.snapshots::<Sum>(SnapshotOptions::every(1))
 }
 
 #[tokio::test]
@@ -268,8 +269,8 @@ async fn a_decision_snapshot_above_the_head_is_reported_and_removed() {
     logs.put_back();
     warnings.take();
     // The app finds the old snapshot and saves no new snapshot over it.
-    let never = SnapshotOptions { every_events: u64::MAX };
-    let app = logs.open().decision_snapshots::<Sum>(never).start().await.unwrap();
+    let never = SnapshotOptions::every(u64::MAX);
+    let app = logs.open().snapshots::<Sum>(never).start().await.unwrap();
     assert_eq!(look::<Sum>(&app, &Filter::everything()).await.unwrap(), Sum(3));
     let warned = warnings.take();
     assert!(warned.iter().any(|said| said.contains("the log ends at 3")), "{warned:?}");

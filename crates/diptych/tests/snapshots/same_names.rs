@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use diptych::{
     App, AppBuilder, Event, Filter, Fold, Memory, Query, Recorded, StartError, Store, View,
-    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots, ViewSnapshots},
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -81,7 +81,7 @@ impl Place {
 
     /// Returns the answer of a view that starts from a snapshot if one exists.
     async fn of_view<V: Number + Serialize + DeserializeOwned>(&self) -> u64 {
-        let app = self.app().view::<V>().view_snapshots::<V>(ViewSnapshots::default());
+        let app = self.app().view::<V>().snapshots::<V>(SnapshotOptions::default());
         let app = app.start().await.unwrap();
         let answer = *app.query(Ask::<V>(std::marker::PhantomData)).strong().await.unwrap();
         app.stop().await.unwrap();
@@ -93,8 +93,8 @@ impl Place {
     where
         V: Number + std::fmt::Debug + Serialize + DeserializeOwned,
     {
-        let options = SnapshotOptions { every_events: 1 };
-        let app = self.app().decision_snapshots::<V>(options).start().await.unwrap();
+        let options = SnapshotOptions::every(1);
+        let app = self.app().snapshots::<V>(options).start().await.unwrap();
         let state = look::<V>(&app, &Filter::everything()).await.unwrap();
         app.stop().await.unwrap();
         state.number()
@@ -146,8 +146,8 @@ async fn types_of_one_path_with_different_names_have_their_own_snapshots() {
 async fn two_types_of_one_name_in_one_app_are_an_error_at_start() {
     fn with<V: Number + Serialize + DeserializeOwned>(app: AppBuilder, view: bool) -> AppBuilder {
         match view {
-            true => app.view::<V>().view_snapshots::<V>(ViewSnapshots::default()),
-            false => app.decision_snapshots::<V>(SnapshotOptions::default()),
+            true => app.view::<V>().snapshots::<V>(SnapshotOptions::default()),
+            false => app.snapshots::<V>(SnapshotOptions::default()),
         }
     }
     for view in [true, false] {

@@ -87,7 +87,7 @@ fn sum(events: u64) -> Ledger {
     Ledger { sum: events * (events + 1) / 2, events }
 }
 
-const EVERY: SnapshotOptions = SnapshotOptions { every_events: 1 };
+const EVERY: SnapshotOptions = SnapshotOptions::every(1);
 
 fn over(store: &CountedStore, place: &Arc<MemorySnapshots>) -> AppBuilder {
     App::over(store.store()).snapshots_in(place.clone())
@@ -99,7 +99,7 @@ where
     F: Fold + Clone + std::fmt::Debug + Serialize + de::DeserializeOwned,
 {
     let before = store.events_read();
-    let app = over(store, place).decision_snapshots::<F>(EVERY).start().await.unwrap();
+    let app = over(store, place).snapshots::<F>(EVERY).start().await.unwrap();
     let state = look::<F>(&app, &page()).await.unwrap();
     app.stop().await.unwrap();
     (state, store.events_read() - before)
@@ -120,14 +120,14 @@ async fn after_a_restart_only_later_events_are_read() {
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_000), 5_000));
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_000), 0));
     fill(&store, 3);
-    let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = over(&store, &place).snapshots::<Ledger>(EVERY).start().await.unwrap();
     let before = store.events_read();
     let receipt = app.execute(say::<Ledger, _>(&page(), [entry(5_004)])).await.unwrap();
     assert_eq!((receipt.last().get(), store.events_read() - before), (5_004, 3));
     app.stop().await.unwrap();
     assert_eq!(once::<Ledger>(&store, &place).await, (sum(5_004), 0), "a snapshot lacks an event");
     // Each boundary and each fold has its own snapshot.
-    let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = over(&store, &place).snapshots::<Ledger>(EVERY).start().await.unwrap();
     let everything = look::<Ledger>(&app, &Filter::everything()).await.unwrap();
     assert_eq!(everything, sum(5_004));
     let lines = heard::<Entries>(&app, &page()).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_state_from_a_snapshot_has_its_former_size() {
     fill(&store, 1_000);
     let mut sizes = Vec::new();
     for _ in 0..2 {
-        let app = over(&store, &place).decision_snapshots::<Heard<Entries>>(EVERY);
+        let app = over(&store, &place).snapshots::<Heard<Entries>>(EVERY);
         let app = app.start().await.unwrap();
         heard::<Entries>(&app, &page()).await.unwrap();
         sizes.push(app.stats().cache.bytes);
@@ -156,11 +156,11 @@ async fn a_state_from_a_snapshot_has_its_former_size() {
 #[tokio::test]
 async fn state_snapshots_are_stored_beside_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let options = SnapshotOptions { every_events: 100 };
+    let options = SnapshotOptions::every(100);
     let start = async |snapshots: bool| {
         let app = App::open(dir.path()).unwrap();
         match snapshots {
-            true => app.decision_snapshots::<Ledger>(options).start().await.unwrap(),
+            true => app.snapshots::<Ledger>(options).start().await.unwrap(),
             false => app.start().await.unwrap(),
         }
     };
@@ -246,8 +246,8 @@ async fn a_snapshot_of_another_log_epoch_or_fold_causes_a_replay_with_a_warning(
     assert!(warning.contains("position 20, and the log ends at 19"), "{warning}");
     // These snapshots belong to another fold and to another boundary.
     let others = Arc::new(MemorySnapshots::default());
-    let app = over(&store, &others).decision_snapshots::<Heard<Entries>>(EVERY);
-    let app = app.decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = over(&store, &others).snapshots::<Heard<Entries>>(EVERY);
+    let app = app.snapshots::<Ledger>(EVERY).start().await.unwrap();
     heard::<Entries>(&app, &page()).await.unwrap();
     look::<Ledger>(&app, &Filter::everything()).await.unwrap();
     app.stop().await.unwrap();
@@ -307,7 +307,7 @@ async fn a_snapshot_of_another_event_version_causes_a_replay_with_a_warning() {
     ledger!(Some(1), 2);
     assert_eq!(first, std::any::type_name::<Ledger>());
     // The snapshot is unusable, and no upcaster reads events of version 1, so the replay fails.
-    let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = over(&store, &place).snapshots::<Ledger>(EVERY).start().await.unwrap();
     let error = look::<Ledger>(&app, &page()).await.unwrap_err();
     assert!(error.to_string().contains("entered version 1 is not known"), "{error}");
     assert!(warnings.one().contains("made by other code"));
@@ -316,7 +316,7 @@ async fn a_snapshot_of_another_event_version_causes_a_replay_with_a_warning() {
         let amount: u64 = payload.get("amount")?.ok_or("no amount")?;
         payload.insert("amount", amount * 2)
     });
-    let app = over(&store, &place).upcasters(double).decision_snapshots::<Ledger>(EVERY);
+    let app = over(&store, &place).upcasters(double).snapshots::<Ledger>(EVERY);
     let app = app.start().await.unwrap();
     assert_eq!(look::<Ledger>(&app, &page()).await.unwrap(), Ledger { sum: 420, events: 20 });
     assert!(warnings.one().contains("made by other code"));
@@ -340,7 +340,7 @@ async fn a_snapshot_with_other_upcasters_causes_a_replay_with_a_warning() {
     let upcasters = || Upcasters::new().split("corrected", 1, &["entered"], split);
     // The app reads one more event than it folds, to check whether older events lack a tag.
     for (warned, read) in [(1, 23), (0, 1)] {
-        let app = over(&store, &place).upcasters(upcasters()).decision_snapshots::<Ledger>(EVERY);
+        let app = over(&store, &place).upcasters(upcasters()).snapshots::<Ledger>(EVERY);
         let app = app.start().await.unwrap();
         let before = store.events_read();
         let state = look::<Ledger>(&app, &page()).await.unwrap();
@@ -418,7 +418,7 @@ async fn an_event_that_cannot_be_folded_is_an_error_after_a_snapshot_too() {
     once::<Ledger>(&store, &place).await;
     let garbage = diptych::store::RawEvent::new("entered", "?").tag(Tag::new("page", 1));
     write_event(store.inner(), garbage);
-    let app = over(&store, &place).decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = over(&store, &place).snapshots::<Ledger>(EVERY).start().await.unwrap();
     for _ in 0..2 {
         let failed = look::<Ledger>(&app, &page()).await.unwrap_err();
         let ExecuteError::Failed(CommandError::Fold(failed)) = failed else { panic!("{failed}") };
@@ -485,7 +485,7 @@ async fn a_failing_snapshot_place_fails_no_command() {
         let (store, place) = (CountedStore::new(Memory::new()), Place::default());
         *place.0.mood.lock() = mood;
         let app = App::over(store.store()).snapshots_in(place.clone());
-        let app = app.decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+        let app = app.snapshots::<Ledger>(EVERY).start().await.unwrap();
         for amount in 1..=3 {
             app.execute(say::<Ledger, _>(&page(), [entry(amount)])).await.unwrap();
         }
@@ -506,7 +506,7 @@ async fn stop_waits_for_a_running_save() {
     let (say_so, gate) = mpsc::channel();
     *place.0.gate.lock() = Some(gate);
     let app = App::over(Memory::new()).snapshots_in(place.clone());
-    let app = app.decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = app.snapshots::<Ledger>(EVERY).start().await.unwrap();
     app.execute(say::<Ledger, _>(&page(), [entry(1)])).await.unwrap();
     let stop = app.stop();
     tokio::pin!(stop);
@@ -535,7 +535,7 @@ async fn unwritten(seed: u64) -> (SimulatedDisk, Log, Place, App) {
     let place = Place::default();
     *place.0.log.lock() = Some(log.clone());
     let app = App::over(log.clone()).snapshots_in(place.clone());
-    let app = app.decision_snapshots::<Ledger>(EVERY).start().await.unwrap();
+    let app = app.snapshots::<Ledger>(EVERY).start().await.unwrap();
     (disk, log, place, app)
 }
 
@@ -592,13 +592,13 @@ async fn a_state_with_unsynced_events_is_never_saved() {
 
 #[tokio::test]
 async fn snapshots_need_a_place() {
-    let app = App::over(Memory::new()).decision_snapshots::<Ledger>(EVERY);
+    let app = App::over(Memory::new()).snapshots::<Ledger>(EVERY);
     assert!(matches!(app.start().await, Err(StartError::NoSnapshotPlace)));
     // A place without snapshots of any fold is allowed.
     let place = MemorySnapshots::default();
     App::over(Memory::new()).snapshots_in(place).start().await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let app = App::open(dir.path()).unwrap().decision_snapshots::<Ledger>(EVERY);
+    let app = App::open(dir.path()).unwrap().snapshots::<Ledger>(EVERY);
     std::fs::write(dir.path().join("snapshots"), "in the way").unwrap();
     let error = app.start().await.unwrap_err();
     assert!(matches!(error, StartError::SnapshotPlace(_)), "{error}");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use diptych::{
     App, AppBuilder, Event, Fold, Memory, Position, Query, Recorded, StartError, Store, digest,
-    snapshot::{MemorySnapshots, Snapshots, ViewSnapshots},
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots},
 };
 use diptych_store::Append;
 use serde::{Deserialize, Serialize};
@@ -66,10 +66,10 @@ fn folded(upto: u64) -> Scores {
 }
 
 fn every(events: u64, place: &Arc<MemorySnapshots>, store: &Store) -> AppBuilder {
-    let options = ViewSnapshots { every_events: events, keep: 8 };
+    let options = SnapshotOptions { every_events: Some(events), keep: 8 };
     App::over_store(store.clone())
         .view::<Scores>()
-        .view_snapshots::<Scores>(options)
+        .snapshots::<Scores>(options)
         .snapshots_in(place.clone())
 }
 
@@ -151,15 +151,12 @@ async fn a_snapshot_is_saved_in_the_background_after_every_events() {
 
 #[tokio::test]
 async fn invalid_snapshot_options_are_errors() {
-    let options = ViewSnapshots::default();
-    let builder = App::over(Memory::new()).view_snapshots::<Scores>(options);
-    let error = builder.snapshots_in(MemorySnapshots::default()).start().await.unwrap_err();
-    assert!(matches!(error, StartError::SnapshotsWithoutView { .. }), "{error}");
-    let builder = App::over(Memory::new()).view::<Scores>().view_snapshots::<Scores>(options);
+    let options = SnapshotOptions::default();
+    let builder = App::over(Memory::new()).view::<Scores>().snapshots::<Scores>(options);
     assert!(matches!(builder.start().await, Err(StartError::NoSnapshotPlace)));
     let app = App::over(Memory::new()).view::<Scores>().start().await.unwrap();
     let error = app.view::<Scores>().unwrap().save().await.unwrap_err();
-    assert!(error.to_string().contains("view_snapshots"), "{error}");
+    assert!(error.to_string().contains("AppBuilder::snapshots"), "{error}");
 }
 
 #[tokio::test]
@@ -167,7 +164,7 @@ async fn view_snapshots_are_stored_beside_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
         let builder = App::open(folder.path()).unwrap().view::<Scores>();
-        builder.view_snapshots::<Scores>(ViewSnapshots::default())
+        builder.snapshots::<Scores>(SnapshotOptions::default())
     };
     let app = open().start().await.unwrap();
     score(app.store(), 0..300).await;

@@ -19,7 +19,7 @@ use diptych::{
     App, AppBuilder, Command, DecisionContext, Event, Fold, Memory, Position, Query, QueryError,
     Recorded, Store,
     follow::{ControlError, FollowState},
-    snapshot::{MemorySnapshots, Snapshots, ViewSnapshots},
+    snapshot::{MemorySnapshots, SnapshotOptions, Snapshots},
     view::ViewOptions,
 };
 use diptych_store::{
@@ -251,9 +251,9 @@ async fn a_session_query_waits_for_writes_made_after_it_was_built() {
 }
 
 fn kept(store: &Store, place: &Arc<MemorySnapshots>) -> AppBuilder {
-    let options = ViewSnapshots { every_events: 4, keep: 3 };
+    let options = SnapshotOptions { every_events: Some(4), keep: 3 };
     let app = App::over_store(store.clone()).view::<Heard>();
-    app.view_snapshots::<Heard>(options).snapshots_in(place.clone())
+    app.snapshots::<Heard>(options).snapshots_in(place.clone())
 }
 
 #[tokio::test]

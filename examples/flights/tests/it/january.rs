@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf};
 
-use diptych::{App, snapshot::ViewSnapshots};
+use diptych::{App, snapshot::SnapshotOptions};
 use diptych_demo::{
     AppOptions, app,
     load::LoadOptions,
@@ -85,7 +85,7 @@ async fn the_number_of_commands_in_flight_does_not_change_the_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_and_rebuilds_do_not_change_the_views() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshots = Some(ViewSnapshots { every_events: 1_000, keep: 2 });
+    let snapshots = Some(SnapshotOptions { every_events: Some(1_000), keep: 2 });
     let start =
         || async { app(folder.path(), AppOptions { snapshots }).unwrap().start().await.unwrap() };
     let app = start().await;
