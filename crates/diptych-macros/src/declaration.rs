@@ -11,7 +11,7 @@ use syn::{
 
 use crate::{
     attributes::{self, NAMELESS},
-    serde_attributes,
+    described, serde_attributes,
 };
 
 /// A struct, or an enum of events.
@@ -27,6 +27,8 @@ pub(crate) struct Own {
     /// The codec, if it is not the default.
     pub(crate) codec: Option<TokenStream>,
     pub(crate) tags: Vec<Tag>,
+    /// The fields and their types as text.
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 /// A field that becomes a tag.
@@ -173,10 +175,13 @@ fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> 
     let event = attributes::event(attributes).and_then(|event| event.ok_or_else(nameless));
     let event = errors.take(event);
     let (mut keys, mut tags) = (BTreeSet::new(), Vec::new());
+    let mut told = Vec::new();
     for (member, field) in fields.members().zip(fields) {
         errors.take(attributes::refuse(&field.attrs, "event", ON_FIELD));
         let key = errors.take(attributes::tag(&field.attrs, field.ident.as_ref()));
-        let Some(key) = key.flatten() else {
+        let key = key.flatten();
+        told.push(described::field(&member, field, key.as_ref()));
+        let Some(key) = key else {
             continue;
         };
         if !keys.insert(key.value()) {
@@ -187,7 +192,14 @@ fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<Own> 
         tags.push(Tag { key, field: member, of: field.ty.clone() });
     }
     let attributes = event.map(|event| (event.name, event.version, event.codec));
-    errors.finish(attributes.map(|(name, version, codec)| Own { name, version, codec, tags }))
+    let fields = told;
+    errors.finish(attributes.map(|(name, version, codec)| Own {
+        name,
+        version,
+        codec,
+        tags,
+        fields,
+    }))
 }
 
 /// The type with the enum's name in place of `Self`. The generated code uses the type in places

@@ -139,12 +139,14 @@ fn codec(event: &Own) -> TokenStream {
 }
 
 fn event_type(event: &Own) -> TokenStream {
-    let Own { name, version, codec, tags } = event;
+    let Own { name, version, codec, tags, fields } = event;
     let version = (*version != 1).then(|| quote!(.version(#version)));
     let keys: Vec<_> = tags.iter().map(|tag| &tag.key).collect();
     let keys = (!keys.is_empty()).then(|| quote!(.tags(&[#(#keys),*])));
     let codec = codec.as_ref().map(|codec| quote!(.codec::<#codec>()));
-    quote!(::diptych::EventType::new(#name) #version #keys #codec)
+    let fields = fields.iter().map(|(name, of)| quote!((#name, #of)));
+    let fields = quote!(.declared_by::<Self>(&[#(#fields),*]));
+    quote!(::diptych::EventType::new(#name) #version #keys #codec #fields)
 }
 
 /// Builds the raw event from its name, the payload expression `taken`, its version and its tags.
