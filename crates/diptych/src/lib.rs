@@ -191,8 +191,8 @@ pub mod store {
     pub use diptych_store::{
         Batch, CommitBatch, CommitRef, Corruption, Epoch, EventChecksum, EventRef, EventStore,
         Filter, FilterItem, FilterSyntaxError, HistoryChanged, InvalidRequest, Limits, LogId,
-        LogIdentity, Memory, Metadata, Position, RawEvent, Read, ReadCommits, ReadError, Store,
-        Tag, TagError, TimeSource, Timestamp, Unavailable,
+        LogIdentity, Memory, Metadata, OutOfRange, Position, RawEvent, Read, ReadCommits,
+        ReadError, Store, Tag, TagError, TimeSource, Timestamp, TimestampError, Unavailable,
     };
 }
 

@@ -54,6 +54,17 @@ impl<'a, Q: Query> Ask<'a, Q> {
         self.at(Point::now().occurred_before(instant))
     }
 
+    /// The answer from the events recorded up to and including this instant.
+    pub fn recorded_upto(self, instant: Timestamp) -> Past<'a, Q> {
+        self.at(Point::now().recorded_upto(instant))
+    }
+
+    /// The answer from the events that occurred up to and including this instant, as far as they
+    /// are known now, in order of when they occurred.
+    pub fn occurred_upto(self, instant: Timestamp) -> Past<'a, Q> {
+        self.at(Point::now().occurred_upto(instant))
+    }
+
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<'a, Q> {
         let (panel, query, claims, within) = self.into_parts();
@@ -78,6 +89,19 @@ impl<Q: Query> Past<'_, Q> {
     /// of when they occurred.
     pub fn occurred_before(mut self, instant: Timestamp) -> Self {
         self.point = self.point.occurred_before(instant);
+        self
+    }
+
+    /// Leaves out the events recorded after this instant.
+    pub fn recorded_upto(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.recorded_upto(instant);
+        self
+    }
+
+    /// Leaves out the events that occurred after this instant, and puts the others in order of when
+    /// they occurred.
+    pub fn occurred_upto(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.occurred_upto(instant);
         self
     }
 }

@@ -83,6 +83,19 @@ impl<Q> Explain<'_, Q> {
         self.point = self.point.occurred_before(instant);
         self
     }
+
+    /// Explains the answer from the events recorded up to and including this instant.
+    pub fn recorded_upto(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.recorded_upto(instant);
+        self
+    }
+
+    /// Explains the answer from the events that occurred up to and including this instant, in order
+    /// of when they occurred.
+    pub fn occurred_upto(mut self, instant: Timestamp) -> Self {
+        self.point = self.point.occurred_upto(instant);
+        self
+    }
 }
 
 impl<'a, Q: Query> IntoFuture for Explain<'a, Q> {
