@@ -5,6 +5,10 @@
 //! base64. So a log that is printed and appended to another log keeps its payloads exactly. The
 //! other log records times of its own, so the recorded time becomes the time of the event, if it
 //! has none.
+//!
+//! An older log may hold an event that occurred outside of the calendar, which no log accepts any
+//! more. It is printed as a number of microseconds. When that line is appended, the event gets the
+//! first or the last instant of the calendar, and the number is kept in its metadata.
 
 use std::{
     borrow::Cow,
@@ -92,6 +96,9 @@ struct Line<'a> {
 /// The name in metadata of the time when the log that a line comes from recorded the event.
 const RECORDED_AT: &str = "recorded_at";
 
+/// The name in metadata of a time outside of the calendar.
+const OCCURRED_AT: &str = "occurred_at";
+
 /// How the recorded time of a line is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RecordedTime {
@@ -124,6 +131,11 @@ pub(crate) fn parse(line: &[u8], recorded: RecordedTime) -> Result<RawEvent, Lin
     let recorded_at = line.recorded_at.map(|text| time("recorded_at", &text)).transpose()?;
     let occurred_at = line.occurred_at.map(|text| time("occurred_at", &text)).transpose()?;
     metadata.occurred_at = occurred_at.or(recorded_at);
+    if let Some(at) = metadata.occurred_at.filter(|at| !at.has_text()) {
+        metadata.occurred_at = Some(at.clamp(Timestamp::MIN, Timestamp::MAX));
+        let kept = metadata.extra.entry(OCCURRED_AT.into());
+        kept.or_insert_with(|| at.to_string().into());
+    }
     if let Some(at) = recorded_at.filter(|_| recorded == RecordedTime::InMetadata) {
         let kept = metadata.extra.entry(RECORDED_AT.into());
         kept.or_insert_with(|| at.to_string().into());

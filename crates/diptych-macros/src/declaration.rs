@@ -11,7 +11,7 @@ use syn::{
 
 use crate::{
     attributes::{self, NAMELESS, TagSource},
-    serde_attributes,
+    described, serde_attributes,
 };
 
 /// A struct, or an enum of events.
@@ -34,6 +34,8 @@ pub(crate) struct Own {
     /// The codec, if it is not the default.
     pub(crate) codec: Option<TokenStream>,
     pub(crate) tags: Vec<Tag>,
+    /// The fields and their types as text.
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 /// A field that becomes tags.
@@ -192,16 +194,17 @@ fn own(attributes: &[Attribute], ident: &Ident, fields: &Fields) -> Result<(Own,
     let nameless = || Error::new(ident.span(), NAMELESS);
     let event = attributes::event(attributes).and_then(|event| event.ok_or_else(nameless));
     let event = errors.take(event);
-    let mut tags = Vec::new();
+    let (mut tags, mut told) = (Vec::new(), Vec::new());
     for (member, field) in fields.members().zip(fields) {
         errors.take(attributes::refuse(&field.attrs, "event", ON_FIELD));
-        let source = errors.take(attributes::tag(&field.attrs, field.ident.as_ref()));
-        if let Some(source) = source.flatten() {
+        let source = errors.take(attributes::tag(&field.attrs, field.ident.as_ref())).flatten();
+        told.push(described::field(&member, field, source.as_ref()));
+        if let Some(source) = source {
             tags.push(Tag { source, field: member, of: field.ty.clone() });
         }
     }
     errors.finish(event.map(|attributes::Event { name, version, codec, diptych }| {
-        (Own { name, version, codec, tags }, diptych)
+        (Own { name, version, codec, tags, fields: told }, diptych)
     }))
 }
 

@@ -146,11 +146,13 @@ fn codec(event: &Own, diptych: &Path) -> TokenStream {
 }
 
 fn event_type(event: &Own, of: &Ident, diptych: &Path) -> TokenStream {
-    let Own { name, version, codec, tags } = event;
+    let Own { name, version, codec, tags, fields } = event;
     let version = (*version != 1).then(|| quote!(.version(#version)));
     let keys = keys(tags, of, diptych).map(|keys| quote!(.tags(#keys)));
     let codec = codec.as_ref().map(|codec| quote!(.codec::<#codec>()));
-    quote!(#diptych::EventType::new(#name) #version #keys #codec)
+    let fields = fields.iter().map(|(name, of)| quote!((#name, #of)));
+    let fields = quote!(.declared_by::<Self>(&[#(#fields),*]));
+    quote!(#diptych::EventType::new(#name) #version #keys #codec #fields)
 }
 
 /// Builds the raw event from its name, the payload expression `taken`, its version and its tags.

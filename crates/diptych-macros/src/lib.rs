@@ -2,6 +2,7 @@
 
 mod attributes;
 mod declaration;
+mod described;
 mod expansion;
 mod payload;
 mod serde_attributes;

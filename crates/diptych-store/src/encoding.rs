@@ -44,7 +44,8 @@ const RESERVED: u8 = 0x80;
 /// Tags are a set: a repeated tag is written once, at its first place.
 ///
 /// # Errors
-/// [`InvalidRequest`] if the event exceeds `limits` or has no type. `out` does not change then.
+/// [`InvalidRequest`] if the event exceeds `limits`, has no type, or occurred at an instant without
+/// a text. `out` does not change then.
 pub fn encode(event: &RawEvent, limits: &Limits, out: &mut Vec<u8>) -> Result<(), InvalidRequest> {
     encode_laid_out(event, limits, out).map(|_| ())
 }
@@ -141,6 +142,9 @@ fn check(event: &RawEvent, limits: &Limits) -> Result<(), InvalidRequest> {
     }
     for tag in &event.tags {
         bounded("tag", tag.as_str().len(), limits.tag_bytes, "tag_bytes")?;
+    }
+    if let Some(at) = event.metadata.occurred_at.filter(|at| !at.has_text()) {
+        return Err(InvalidRequest::OccurredAt { micros: at.as_micros() });
     }
     let extra = event.metadata.extra.iter().map(|(name, value)| name.len() + value.len());
     let actor = event.metadata.actor.as_ref().map_or(0, |actor| actor.len());

@@ -67,6 +67,17 @@ pub enum InvalidRequest {
         /// The last position of the commit.
         last: Position,
     },
+    /// An event occurred at an instant that has no text, so that the log could not be copied as
+    /// text.
+    #[error(
+        "an event occurred {micros} microseconds from 1970, and only instants from \
+         -009999-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z have a text: for \"ever\" give \
+         `Timestamp::MAX`, for an unknown instant none"
+    )]
+    OccurredAt {
+        /// The instant as [`Timestamp::as_micros`](crate::Timestamp::as_micros).
+        micros: i64,
+    },
     /// The request has a time that the store takes from its clock, or lacks one that the store
     /// takes from its caller.
     #[error("{problem}")]

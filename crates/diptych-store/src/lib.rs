@@ -73,4 +73,4 @@ pub use position::Position;
 pub use store::{EventStore, Store};
 pub use subscribe::{Delivery, SubscribeOptions, Subscription};
 pub use tag::{Tag, TagError};
-pub use time::{TimeSource, Timestamp, TimestampError};
+pub use time::{OutOfRange, TimeSource, Timestamp, TimestampError};

@@ -21,7 +21,6 @@
 
 mod compound;
 mod state;
-mod unordered;
 
 use std::{any::type_name, fmt, sync::LazyLock};
 
@@ -31,10 +30,9 @@ use serde::{
     ser::{self, SerializeSeq, Serializer},
 };
 
-use crate::faithful::NUMBER;
+use crate::faithful::{NUMBER, is_unordered};
 use compound::{Entries, Fields, Sequence};
 pub use state::{DigestSyntaxError, StateDigest};
-use unordered::is_unordered;
 
 /// Hashed before every value, so that a later form gives other digests.
 const CONTEXT: &str = "diptych, digest of a value, form 1";

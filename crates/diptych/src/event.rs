@@ -5,6 +5,7 @@
 
 mod boundary;
 mod codec;
+mod declared_twice;
 mod evolve;
 mod missing_tag;
 mod object;
@@ -13,7 +14,12 @@ mod schema;
 mod tagging;
 pub(crate) mod tags;
 
-use std::{any::type_name, error::Error, ops::Deref};
+use std::{
+    any::{TypeId, type_name},
+    error::Error,
+    hash::{Hash, Hasher},
+    ops::Deref,
+};
 
 use diptych_store::{LogId, Metadata, Position, RawEvent, Timestamp};
 use serde::de::DeserializeOwned;
@@ -23,6 +29,7 @@ pub use boundary::BoundaryError;
 #[cfg(feature = "testing")]
 pub(crate) use codec::packed_end;
 pub use codec::{Codec, Json, MessagePack};
+pub use declared_twice::DeclaredTwice;
 #[cfg(feature = "derive")]
 #[doc = include_str!("event/derive.md")]
 pub use diptych_macros::Event;
@@ -101,7 +108,10 @@ pub trait Event: Send + Sync + Sized + 'static {
 }
 
 /// One type of event as the program knows it now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// Two are equal if name, version, tags and codec are equal: the Rust type that declares them makes
+/// no difference.
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct EventType {
     /// Its stable name, such as `money-deposited`.
@@ -112,12 +122,21 @@ pub struct EventType {
     pub tags: &'static [&'static str],
     /// The name of the codec of its payload.
     pub codec: &'static str,
+    origin: Option<Origin>,
+}
+
+/// The declaration that `#[derive(Event)]` saw.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    id: TypeId,
+    rust: &'static str,
+    fields: &'static [(&'static str, &'static str)],
 }
 
 impl EventType {
     /// Version 1 of a type without tags, with JSON as its payload.
     pub const fn new(name: &'static str) -> EventType {
-        EventType { name, version: 1, tags: &[], codec: Json::NAME }
+        EventType { name, version: 1, tags: &[], codec: Json::NAME, origin: None }
     }
 
     /// Sets the version.
@@ -139,6 +158,56 @@ impl EventType {
     pub const fn codec<C: Codec>(mut self) -> EventType {
         self.codec = C::NAME;
         self
+    }
+
+    /// Names the Rust type that declares it, and its fields with their types. `#[derive(Event)]`
+    /// does. With it an app tells that two Rust types declare one name, and the
+    /// [schema lock](crate::testing) tells that a field has another type.
+    #[must_use]
+    pub fn declared_by<T: 'static>(
+        mut self,
+        fields: &'static [(&'static str, &'static str)],
+    ) -> EventType {
+        self.origin = Some(Origin { id: TypeId::of::<T>(), rust: type_name::<T>(), fields });
+        self
+    }
+
+    /// The path of the Rust type that declares it, if it [names that](EventType::declared_by).
+    pub fn declared_in(&self) -> Option<&'static str> {
+        self.origin.map(|origin| origin.rust)
+    }
+
+    /// Its fields with their Rust types as text, if it [names them](EventType::declared_by).
+    pub fn fields(&self) -> Option<&'static [(&'static str, &'static str)]> {
+        self.origin.map(|origin| origin.fields)
+    }
+
+    /// Whether both can be declarations of one type: equal, and not made by two Rust types.
+    pub(crate) fn agrees_with(&self, other: &EventType) -> bool {
+        let apart = matches!((self.origin, other.origin), (Some(own), Some(of)) if own.id != of.id);
+        let covers = |all: &[&str], keys: &[&str]| keys.iter().all(|key| all.contains(key));
+        !apart
+            && (self.name, self.version, self.codec) == (other.name, other.version, other.codec)
+            && covers(self.tags, other.tags)
+            && covers(other.tags, self.tags)
+    }
+
+    fn meaning(&self) -> (&str, u32, &[&str], &str) {
+        (self.name, self.version, self.tags, self.codec)
+    }
+}
+
+impl PartialEq for EventType {
+    fn eq(&self, other: &EventType) -> bool {
+        self.meaning() == other.meaning()
+    }
+}
+
+impl Eq for EventType {}
+
+impl Hash for EventType {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.meaning().hash(state);
     }
 }
 
@@ -295,6 +364,9 @@ pub enum SchemaError {
     /// A stored event lacks a tag that its type has today: a rule over that tag would not see it.
     #[error("{0}")]
     MissingTag(MissingTag),
+    /// Two Rust types of one app declare an event type of one name, and differ.
+    #[error("{0}")]
+    DeclaredTwice(DeclaredTwice),
     /// Declarations that contradict each other.
     #[error("{problem}")]
     Declaration {

@@ -8,8 +8,11 @@
 //!
 //! A layer between the value and its format finds all of this while the value is serialised.
 
+#[cfg(feature = "testing")]
+mod marked;
 mod number;
 mod path;
+mod unordered;
 
 use std::{
     fmt::{Display, Write},
@@ -26,8 +29,11 @@ use serde::{
 
 use path::PathStep;
 
+#[cfg(feature = "testing")]
+pub(crate) use marked::{MARK, with_marked_sets};
 pub(crate) use number::{NUMBER, Plain, RAW_VALUE, text};
 pub(crate) use path::Path;
+pub(crate) use unordered::is_unordered;
 
 /// How a format writes values that may be read back as others.
 pub(crate) trait Format {
@@ -344,6 +350,27 @@ impl<'a, S: Serializer, F: Format> Serializer for Watching<'a, S, F> {
     fn serialize_seq(self, parts: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
         let level = deeper::<F, _>(self.level, 1)?;
         Self::parts(level, self.path, self.to.serialize_seq(parts), parts)
+    }
+
+    #[cfg(feature = "testing")]
+    fn collect_seq<I>(self, parts: I) -> Result<S::Ok, S::Error>
+    where
+        I: IntoIterator<Item: Serialize>,
+    {
+        let is_marked = marked::marks_sets() && is_unordered::<I>();
+        let parts = parts.into_iter();
+        let number = match parts.size_hint() {
+            (least, Some(most)) if least == most => Some(least + usize::from(is_marked)),
+            _ => None,
+        };
+        let mut sequence = self.serialize_seq(number)?;
+        if is_marked {
+            sequence.serialize_element(MARK)?;
+        }
+        for part in parts {
+            sequence.serialize_element(&part)?;
+        }
+        SerializeSeq::end(sequence)
     }
 
     #[inline]

@@ -194,10 +194,10 @@ pub mod store {
         AcceptedCommit, Append, AppendCondition, AppendError, Batch, CommitBatch, CommitRef,
         CommitSync, Corruption, Delivery, Digest, Epoch, EventChecksum, EventRef, EventStore,
         Filter, FilterItem, FilterSyntaxError, Head, HistoryChanged, HistoryPoint, InvalidRequest,
-        Key, KeyedCommit, Limits, LogId, LogIdentity, Memory, Metadata, Position, RawEvent, Read,
-        ReadCommits, ReadError, Refusal, Store, SubscribeError, SubscribeOptions, Subscription,
-        SyncError, SyncedCommit, Tag, TagError, TimeSource, Timestamp, TimestampError, Tracking,
-        Unavailable,
+        Key, KeyedCommit, Limits, LogId, LogIdentity, Memory, Metadata, OutOfRange, Position,
+        RawEvent, Read, ReadCommits, ReadError, Refusal, Store, SubscribeError, SubscribeOptions,
+        Subscription, SyncError, SyncedCommit, Tag, TagError, TimeSource, Timestamp,
+        TimestampError, Tracking, Unavailable,
     };
 }
 

@@ -105,6 +105,27 @@ fn an_event_of_the_largest_size_fits_in_a_line() {
     assert!(printed(event).len() <= line_bytes(&limits));
 }
 
+/// An older log accepted such instants, and prints them as a number.
+#[test]
+fn a_time_outside_of_the_calendar_is_copied_as_the_nearest_one_with_its_number_kept() {
+    for (number, nearest) in [(i64::MAX, Timestamp::MAX), (i64::MIN, Timestamp::MIN)] {
+        let line = format!(r#"{{"type":"t","data":1,"occurred_at":"{number} us"}}"#);
+        let event = parse(line.as_bytes()).unwrap();
+        assert_eq!(event.metadata.occurred_at, Some(nearest));
+        assert_eq!(event.metadata.extra["occurred_at"], format!("{number} us"));
+        // Printed and parsed again, it stays as it is.
+        assert_eq!(
+            parse(printed(event.clone()).as_bytes()).unwrap().metadata.occurred_at,
+            Some(nearest)
+        );
+    }
+    let last = r#"{"type":"t","data":1,"occurred_at":"9999-12-31T23:59:59.999999Z"}"#;
+    let event = parse(last.as_bytes()).unwrap();
+    assert_eq!(event.metadata.occurred_at, Some(Timestamp::MAX));
+    assert!(event.metadata.extra.is_empty());
+    assert!(printed(event).contains("\"occurred_at\":\"9999-12-31T23:59:59.999999Z\""));
+}
+
 fn events() -> impl Strategy<Value = RawEvent> {
     let micros = -60_000_000_000_000_000..200_000_000_000_000_000_i64;
     let name = "[a-z]{0,3}\\PC{0,4}x";

@@ -114,11 +114,10 @@ pub(super) fn every_field_is_read_as_written(suite: &Suite<'_>) {
             actor: Some("ann".into()),
             extra: BTreeMap::from(extra),
         });
-    let extreme =
-        RawEvent::new("extreme", b"").version(u32::MAX).id(Uuid::nil()).metadata(Metadata {
-            occurred_at: Some(Timestamp::from_micros(i64::MIN)),
-            ..Metadata::default()
-        });
+    let extreme = RawEvent::new("extreme", b"")
+        .version(u32::MAX)
+        .id(Uuid::nil())
+        .metadata(Metadata { occurred_at: Some(Timestamp::MIN), ..Metadata::default() });
     let bare = RawEvent::new("bare", b"").version(0);
     probe.put([full.clone(), extreme.clone(), bare.clone()]);
     let read: Vec<_> = probe.everything().into_iter().map(|seen| seen.event).collect();
@@ -148,6 +147,23 @@ pub(super) fn an_event_has_a_type(suite: &Suite<'_>) {
     let append = Append::events([event("good", &[]), event("", &["k:1"])]);
     assert_eq!(probe.invalid(append), InvalidRequest::NoType);
     assert_eq!((probe.head(), probe.everything()), (0, vec![]));
+}
+
+pub(super) fn an_event_occurred_at_an_instant_that_has_a_text(suite: &Suite<'_>) {
+    let probe = suite.probe();
+    let at = |micros| {
+        let occurred_at = Some(Timestamp::from_micros(micros));
+        event("at", &[]).metadata(Metadata { occurred_at, ..Metadata::default() })
+    };
+    let (first, last) = (Timestamp::MIN.as_micros(), Timestamp::MAX.as_micros());
+    for micros in [first - 1, last + 1, i64::MIN, i64::MAX] {
+        let append = Append::events([event("good", &[]), at(micros)]);
+        assert_eq!(probe.invalid(append), InvalidRequest::OccurredAt { micros });
+    }
+    assert_eq!((probe.head(), probe.everything()), (0, vec![]));
+    probe.put([at(first), at(last)]);
+    let read: Vec<_> = probe.everything().into_iter().map(|seen| seen.event).collect();
+    assert_eq!(read, [at(first), at(last)]);
 }
 
 pub(super) fn a_payload_is_any_bytes(suite: &Suite<'_>) {

@@ -58,6 +58,8 @@ macro_rules! __conformance_cases {
                 "`checksum` is that of the event that a read returns, and `None` above the head.";
             an_event_has_a_type: append, [],
                 "An event without a type is invalid, and its commit writes nothing.";
+            an_event_occurred_at_an_instant_that_has_a_text: append, [],
+                "An event that occurred outside of the calendar is invalid, and writes nothing.";
             a_payload_is_any_bytes: append, [],
                 "A payload may be empty, contain NULs, and need not be text.";
             tags_are_a_set_in_the_order_given: append, [],

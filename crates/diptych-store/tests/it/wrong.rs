@@ -93,6 +93,7 @@ proofs! {
     the_checksum_of_an_event_is_known_from_its_append: ForgetsMetadata SortsTags,
     a_checksum_is_that_of_the_event_that_is_read: ChecksumsLeaveOutTheTime,
     an_event_has_a_type: AcceptsEmptyNames,
+    an_event_occurred_at_an_instant_that_has_a_text: MovesTimesIntoTheCalendar,
     a_payload_is_any_bytes: EndsPayloadsAtNul,
     tags_are_a_set_in_the_order_given: SortsTags,
     an_append_of_nothing_writes_nothing: WritesEmptyCommits,

@@ -113,7 +113,7 @@ pub(crate) fn stamp(metadata: &mut Metadata, decided_at: Option<Timestamp>) {
 }
 
 /// Refuses extra metadata whose names only this crate writes.
-pub(super) fn check_extra(name: &str) -> Result<(), Invalid> {
+pub(crate) fn check_extra(name: &str) -> Result<(), Invalid> {
     if !name.starts_with(OWN_EXTRA) {
         return Ok(());
     }

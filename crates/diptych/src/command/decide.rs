@@ -300,12 +300,16 @@ async fn after_refusal<C: Command>(
 
 /// Decodes the events that are about to be written, as a check. This is needed if no state of the
 /// command decodes all events.
-fn read_again<E: Event>(reading: &Reading<E>, events: &[RawEvent]) -> Result<(), CommandError> {
+pub(crate) fn read_again<E: Event>(
+    reading: &Reading<E>,
+    events: &[RawEvent],
+) -> Result<(), CommandError> {
     events.iter().try_for_each(|event| reading.decode(&encoded(event)).map(drop))?;
     Ok(())
 }
 
-fn encode<E: Event>(
+/// The events as they are written, with the metadata that the sender of the command gave.
+pub(crate) fn encode<E: Event>(
     reading: &Reading<E>,
     events: &[E],
     metadata: &Metadata,
@@ -324,7 +328,7 @@ fn encode<E: Event>(
 }
 
 /// Metadata of `execute` applies to every event. Where it is not set, the event's own value stays.
-fn add_metadata(own: &mut Metadata, given: &Metadata) {
+pub(crate) fn add_metadata(own: &mut Metadata, given: &Metadata) {
     own.occurred_at = given.occurred_at.or(own.occurred_at);
     own.correlation = given.correlation.or(own.correlation);
     own.causation = given.causation.or(own.causation);

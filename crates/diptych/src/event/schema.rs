@@ -1,7 +1,7 @@
 //! How events are read in one log, for each Rust type that asks.
 
 use std::{
-    any::{Any, TypeId},
+    any::{Any, TypeId, type_name},
     collections::HashMap,
     sync::Arc,
 };
@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use super::{
-    BoundaryError, Event, MissingTag, Reading, SchemaError, Upcasters,
+    BoundaryError, DeclaredTwice, Event, EventType, MissingTag, Reading, SchemaError, Upcasters,
     tagging::{AnyReading, probe},
 };
 
@@ -22,7 +22,14 @@ pub(crate) struct Schema {
     tag_bytes: usize,
     /// Event types, each with the key of a tag that older events need not carry.
     accepted: Vec<TagExemption>,
-    readings: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>>,
+    readings: RwLock<Readings>,
+}
+
+#[derive(Default)]
+struct Readings {
+    by_type: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
+    /// The event types of all readings by name, each with the Rust type that was read first.
+    declared: HashMap<&'static str, (EventType, &'static str), RandomState>,
 }
 
 /// The name of an event type, and the key of a tag.
@@ -80,13 +87,19 @@ impl Schema {
     }
 
     /// How events of `E` are selected and read.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if the declarations of `E` contradict each other, or those that were read
+    /// before.
     pub(crate) fn reading<E: Event>(&self) -> Result<Arc<Reading<E>>, SchemaError> {
-        let known = self.readings.read().get(&TypeId::of::<E>()).cloned();
+        let known = self.readings.read().by_type.get(&TypeId::of::<E>()).cloned();
         if let Some(Ok(reading)) = known.map(Arc::downcast) {
             return Ok(reading);
         }
         let reading = Arc::new(Reading::<E>::new(self.upcasters.clone(), self.log)?);
-        self.readings.write().insert(TypeId::of::<E>(), reading.clone());
+        let mut readings = self.readings.write();
+        readings.declare(reading.types(), type_name::<E>())?;
+        readings.by_type.insert(TypeId::of::<E>(), reading.clone());
         Ok(reading)
     }
 
@@ -97,6 +110,29 @@ impl Schema {
         let longest = tags.map(|tag| tag.as_str().len()).max().unwrap_or(0);
         if longest > self.tag_bytes {
             return Err(BoundaryError::TagTooLong { bytes: longest, limit: self.tag_bytes });
+        }
+        Ok(())
+    }
+}
+
+impl Readings {
+    /// # Errors
+    /// [`SchemaError::DeclaredTwice`] if another Rust type declared one of the names in another
+    /// way.
+    fn declare(&mut self, types: &[EventType], by: &'static str) -> Result<(), SchemaError> {
+        for of in types {
+            if let Some((known, first)) = self.declared.get(of.name)
+                && !known.agrees_with(of)
+            {
+                let twice = DeclaredTwice::new((known, first), (of, by));
+                return Err(SchemaError::DeclaredTwice(twice));
+            }
+        }
+        for of in types {
+            let known = self.declared.entry(of.name).or_insert((*of, by));
+            if known.0.declared_in().is_none() {
+                *known = (*of, by);
+            }
         }
         Ok(())
     }

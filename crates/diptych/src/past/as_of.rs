@@ -66,6 +66,17 @@ impl<Q: Query> Ask<Q> {
         self.at(Point::now().occurred_before(instant))
     }
 
+    /// The answer from the events recorded up to and including this instant.
+    pub fn recorded_upto(self, instant: Timestamp) -> Past<Q> {
+        self.at(Point::now().recorded_upto(instant))
+    }
+
+    /// The answer from the events that occurred up to and including this instant, as far as they
+    /// are known now, in order of when they occurred.
+    pub fn occurred_upto(self, instant: Timestamp) -> Past<Q> {
+        self.at(Point::now().occurred_upto(instant))
+    }
+
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<Q> {
         let (panel, query, claims, within) = self.into_parts();
@@ -88,6 +99,17 @@ impl<Q: Query> Past<Q> {
     /// of when they occurred.
     pub fn occurred_before(self, instant: Timestamp) -> Self {
         Past(self.0.with(|parts| parts.point = parts.point.occurred_before(instant)))
+    }
+
+    /// Leaves out the events recorded after this instant.
+    pub fn recorded_upto(self, instant: Timestamp) -> Self {
+        Past(self.0.with(|parts| parts.point = parts.point.recorded_upto(instant)))
+    }
+
+    /// Leaves out the events that occurred after this instant, and puts the others in order of when
+    /// they occurred.
+    pub fn occurred_upto(self, instant: Timestamp) -> Self {
+        Past(self.0.with(|parts| parts.point = parts.point.occurred_upto(instant)))
     }
 }
 

@@ -89,6 +89,17 @@ impl<Q: Query> Explain<Q> {
     pub fn occurred_before(self, instant: Timestamp) -> Self {
         Explain(self.0.with(|parts| parts.point = parts.point.occurred_before(instant)))
     }
+
+    /// Explains the answer from the events recorded up to and including this instant.
+    pub fn recorded_upto(self, instant: Timestamp) -> Self {
+        Explain(self.0.with(|parts| parts.point = parts.point.recorded_upto(instant)))
+    }
+
+    /// Explains the answer from the events that occurred up to and including this instant, in order
+    /// of when they occurred.
+    pub fn occurred_upto(self, instant: Timestamp) -> Self {
+        Explain(self.0.with(|parts| parts.point = parts.point.occurred_upto(instant)))
+    }
 }
 
 impl<Q: Query> Parts<Q> {

@@ -11,13 +11,16 @@ use crate::{
 /// A point in time, in one of the two meanings that time has, or in both.
 ///
 /// - The time of *knowing*: the events up to a position ([`at`](Point::at)), or the events recorded
-///   before an instant ([`recorded_before`](Point::recorded_before)). Both are a prefix of the log.
+///   before an instant ([`recorded_before`](Point::recorded_before)), or up to and including it
+///   ([`recorded_upto`](Point::recorded_upto)). All are a prefix of the log.
 /// - The time of *occurring*: among the known events, those that occurred before an instant
-///   ([`occurred_before`](Point::occurred_before)), in order of when they occurred. Events of one
+///   ([`occurred_before`](Point::occurred_before)), or up to and including it
+///   ([`occurred_upto`](Point::occurred_upto)), in order of when they occurred. Events of one
 ///   instant are in log order.
 ///
 /// The conditions combine: *our knowledge on Monday about Sunday* is
-/// `Point::now().recorded_before(monday).occurred_before(sunday)`.
+/// `Point::now().recorded_before(monday).occurred_before(sunday)`. A bound ahead of the clock is
+/// fine: `occurred_upto(Timestamp::MAX)` puts all known events in order of when they occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
     position: Option<Position>,
@@ -51,6 +54,12 @@ impl Point {
         self
     }
 
+    /// Leaves out the events recorded after this instant. The rest was known at it.
+    #[must_use]
+    pub fn recorded_upto(self, instant: Timestamp) -> Point {
+        self.recorded_before(instant.just_after())
+    }
+
     /// Leaves out the events that occurred at this instant or later, and puts the others in order
     /// of when they occurred.
     #[must_use]
@@ -58,6 +67,13 @@ impl Point {
         let earlier = self.occurred_before.map_or(instant, |other| other.min(instant));
         self.occurred_before = Some(earlier);
         self
+    }
+
+    /// Leaves out the events that occurred after this instant, and puts the others in order of when
+    /// they occurred.
+    #[must_use]
+    pub fn occurred_upto(self, instant: Timestamp) -> Point {
+        self.occurred_before(instant.just_after())
     }
 }
 

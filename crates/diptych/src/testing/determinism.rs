@@ -22,6 +22,12 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// Number of attempts for each prefix in the search for the first event that matters. A fold that
 /// depends on chance sometimes reaches equal states.
 const ROUNDS: usize = 4;
+/// Number of further runs over a few events. Only some orders of a hash table show in the result:
+/// sums of three floats differ for a third of the orders.
+const FURTHER_RUNS: usize = 64;
+/// The further runs apply about this number of events together, so that they take no time beside
+/// the pauses.
+const FURTHER_EVENTS: usize = 16_384;
 /// Approximate number of comparisons on the way. A comparison takes longer the larger the state is,
 /// so a comparison after every event could take too long.
 const COMPARISONS: usize = 1024;
@@ -174,7 +180,7 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
     }
 
     /// Folds the first `events` events four times, one after another: on a fresh thread, twice on
-    /// another fresh thread, and on this thread.
+    /// another fresh thread, and on this thread. If they are few, folds them many more times.
     fn apart(&self, events: usize) -> Result<Option<TwoRuns<F>>, SchemaError> {
         let run = || {
             thread::sleep(PAUSE);
@@ -184,8 +190,16 @@ impl<F: Fold + PartialEq + Debug> Runs<F> {
         let twice = || Ok::<_, SchemaError>((run()?, run()?));
         let (second, third) = on_a_fresh_thread(twice)?;
         let others = [second, third, run()?];
-        let other = others.into_iter().find(|other| *other != first);
-        Ok(other.map(|other| TwoRuns { events, states: (first, other) }))
+        if let Some(other) = others.into_iter().find(|other| *other != first) {
+            return Ok(Some(TwoRuns { events, states: (first, other) }));
+        }
+        for _ in 0..(FURTHER_EVENTS / events.max(1)).min(FURTHER_RUNS) {
+            let other = self.fold(events)?;
+            if other != first {
+                return Ok(Some(TwoRuns { events, states: (first, other) }));
+            }
+        }
+        Ok(None)
     }
 
     /// Finds the shortest prefix of events whose runs differ. Runs over `equal` events were equal.

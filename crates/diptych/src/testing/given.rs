@@ -1,28 +1,31 @@
 //! Tests of rules as given / when / then, without a store, a runtime or a wait.
 
 mod digest;
+mod writing;
 
 use std::{
     any::type_name,
     fmt::{Debug, Write},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
-use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp};
+use diptych_store::{Filter, Limits, LogId, Metadata, Position, RawEvent, Tag, Timestamp};
 
-use super::difference;
+use super::{beginning, difference};
 use crate::{
     command::{
-        Command, DecisionContext, Folds, Invalid,
-        context::{Clock, stamp},
-        decide::narrow,
+        Command, CommandError, CommandPanic, DecisionContext, Folds, Invalid,
+        context::{Clock, check_extra},
+        decide::{add_metadata, narrow},
         folds::{StateSource, newest},
         state::Slot,
     },
-    event::{Event, Schema, StoredEvent, Upcasters, encoded},
-    fold::Fold,
+    event::{Event, Schema, StoredEvent, Upcasters},
+    fold::{Fold, FoldError},
     panics::panic_text,
 };
+use writing::{Unseen, written};
 
 /// Begins a test of a rule, with the events that were recorded before the command.
 ///
@@ -30,6 +33,9 @@ use crate::{
 /// Positions count from 1. The clock starts with the year 2000 and advances by a second with each
 /// event, unless [`at`](Given::at) sets it. Ids derive from positions. So a fold gets the same
 /// input in every run.
+///
+/// The test is as strict as an app over a log with the default [limits](Given::limits). It fails if
+/// the app would refuse an event, a boundary or a commit.
 ///
 /// ```
 /// use diptych::{Command, DecisionContext, Event, Filter, Fold, Recorded, Tag, testing::given};
@@ -96,6 +102,16 @@ pub fn nothing_given() -> Given {
         clock: Timestamp::from_micros(START_MICROS),
         metadata: Metadata::default(),
         upcasters: Upcasters::new(),
+        limits: Limits::default(),
+        schema: schema(Upcasters::new(), &Limits::default()),
+    }
+}
+
+#[track_caller]
+fn schema(upcasters: Upcasters, limits: &Limits) -> Arc<Schema> {
+    match Schema::new(upcasters, test_log(), limits.tag_bytes) {
+        Ok(schema) => Arc::new(schema),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -104,12 +120,14 @@ pub(super) const START_MICROS: i64 = 946_684_800_000_000;
 const SECOND_MICROS: i64 = 1_000_000;
 
 /// The events before a command; see [`given`].
-#[derive(Debug)]
 pub struct Given {
     events: Vec<(RawEvent, Timestamp)>,
     clock: Timestamp,
     metadata: Metadata,
     upcasters: Upcasters,
+    limits: Limits,
+    /// How events are read. It is kept, because it knows which types were declared.
+    schema: Arc<Schema>,
 }
 
 impl Given {
@@ -117,9 +135,8 @@ impl Given {
     #[must_use]
     #[track_caller]
     pub fn and<E: Event>(mut self, events: impl IntoIterator<Item = E>) -> Given {
-        let schema = self.schema();
         for event in events {
-            let raw = written(&schema, &event);
+            let raw = written(&self.schema, &event);
             self.push(raw);
         }
         self
@@ -127,29 +144,67 @@ impl Given {
 
     /// Adds this event, as an older program wrote it.
     #[must_use]
+    #[track_caller]
     pub fn and_stored(mut self, event: RawEvent) -> Given {
         self.push(event);
         self
     }
 
     /// With these upcasters.
+    ///
+    /// # Panics
+    /// If they contradict each other.
     #[must_use]
+    #[track_caller]
     pub fn upcasters(mut self, upcasters: Upcasters) -> Given {
+        self.schema = schema(upcasters.clone(), &self.limits);
         self.upcasters = upcasters;
+        self
+    }
+
+    /// With the limits of this store, for all further events and commands. Without it they are the
+    /// default ones.
+    #[must_use]
+    #[track_caller]
+    pub fn limits(mut self, limits: Limits) -> Given {
+        self.schema = schema(self.upcasters.clone(), &limits);
+        self.limits = limits;
         self
     }
 
     /// Sets the clock to the instant at which the next event is recorded, and which the next rule
     /// gets as [`now`](DecisionContext::now).
+    ///
+    /// # Panics
+    /// If the last event was recorded later: the time of recording does not go back along a log.
     #[must_use]
+    #[track_caller]
     pub fn at(mut self, instant: Timestamp) -> Given {
+        if let Some((_, last)) = self.events.last()
+            && instant < *last
+        {
+            panic!(
+                "the clock cannot be set to {instant}: the last event was recorded at {last}, and \
+                 the time of recording does not go back; if a fact occurred earlier than that, \
+                 give its `occurred_at` with `with_metadata`"
+            );
+        }
         self.clock = instant;
         self
     }
 
-    /// Gives this metadata to all further events.
+    /// Gives this metadata to all further events, as the sender of a command does. Where it has no
+    /// value, the event's own stays. The command's [own instant](Command::occurred_at) applies
+    /// unless this has one.
+    ///
+    /// # Panics
+    /// If a name of extra metadata is reserved.
     #[must_use]
+    #[track_caller]
     pub fn with_metadata(mut self, metadata: Metadata) -> Given {
+        if let Some(invalid) = metadata.extra.keys().find_map(|name| check_extra(name).err()) {
+            panic!("{invalid}");
+        }
         self.metadata = metadata;
         self
     }
@@ -162,64 +217,70 @@ impl Given {
     #[must_use]
     #[track_caller]
     pub fn state<F: Fold>(self, boundary: Filter) -> F {
-        match F::open(boundary, &StateSource::uncached(&self.schema())) {
+        match F::open(boundary, &StateSource::uncached(&self.schema)) {
             Ok(mut slots) => {
                 self.fold_all::<F>(&mut slots);
                 slots.fold
             }
-            Err(failure) => panic!("the boundary of {} is wrong: {failure:?}", type_name::<F>()),
+            Err(failure) => panic!("the boundary of {} is wrong: {failure}", type_name::<F>()),
         }
     }
 
     /// Sends this command.
     ///
     /// # Panics
-    /// If an event cannot be folded, the rule panics, or its events cannot be written so that they
-    /// can be read again.
+    /// If an event cannot be folded, the rule panics, its events cannot be written so that they can
+    /// be read again, or the store would refuse the commit.
     #[track_caller]
     pub fn when<C: Command>(mut self, command: C) -> When<C> {
         let happened = self.events.iter().map(|(event, _)| event.event_type.to_string()).collect();
-        let outcome = match command.validate() {
-            Err(invalid) => Outcome::Invalid(invalid),
+        let (outcome, unseen) = match command.validate() {
+            Err(invalid) => (Outcome::Invalid(invalid), None),
             Ok(()) => self.decide(&command),
         };
-        if let Outcome::Events(events, decided_at) = &outcome {
-            let schema = self.schema();
-            let written: Vec<_> = events.iter().map(|event| written(&schema, event)).collect();
-            for raw in written {
-                self.push(raw);
-                if let Some((last, _)) = self.events.last_mut() {
-                    stamp(&mut last.metadata, *decided_at);
-                }
-            }
-        }
-        When { given: self, happened, outcome }
+        When { given: self, happened, outcome, unseen }
     }
 
     #[track_caller]
-    fn decide<C: Command>(&self, command: &C) -> Outcome<C> {
-        let schema = self.schema();
+    fn decide<C: Command>(&mut self, command: &C) -> (Outcome<C>, Option<Unseen>) {
+        let schema = Arc::clone(&self.schema);
         let mut slots =
             match <C::State as Folds>::open(command.boundary(), &StateSource::uncached(&schema)) {
                 Ok(slots) => slots,
                 Err(failure) => {
-                    panic!("the boundary of {} is wrong: {failure:?}", type_name::<C>())
+                    panic!("the boundary of {} is wrong: {failure}", type_name::<C>())
                 }
             };
         self.fold_all::<C::State>(&mut slots);
-        if let Some(filter) = command.conflicts_with()
-            && let Err(failure) = narrow::<C>(&schema, &mut slots, &filter)
-        {
-            panic!("`conflicts_with` of {} is wrong: {failure:?}", type_name::<C>());
-        }
+        let narrowed = command.conflicts_with().map(|filter| {
+            narrow::<C>(&schema, &mut slots, &filter).unwrap_or_else(|failure| {
+                panic!("`conflicts_with` of {} is wrong: {failure}", type_name::<C>())
+            })
+        });
+        let mut metadata = self.metadata.clone();
+        metadata.occurred_at = metadata.occurred_at.or(command.occurred_at());
         let newest = newest::<C::State>(&mut slots);
-        let context = DecisionContext::new(Clock::at(self.clock), newest, &self.metadata);
-        let states = <C::State as Folds>::states(&slots);
-        match catch_unwind(AssertUnwindSafe(|| command.decide(states, &context))) {
-            Ok(Ok(events)) => Outcome::Events(events, context.decided_at()),
-            Ok(Err(rejection)) => Outcome::Rejected(rejection),
+        let (answer, decided_at) = {
+            let context = DecisionContext::new(Clock::at(self.clock), newest, &metadata);
+            let states = <C::State as Folds>::states(&slots);
+            let answer = catch_unwind(AssertUnwindSafe(|| command.decide(states, &context)));
+            (answer, context.decided_at())
+        };
+        match answer {
+            Ok(Ok(events)) if events.is_empty() => (Outcome::Events(events), None),
+            Ok(Ok(events)) => {
+                let unseen = self.write::<C>(
+                    &mut slots,
+                    narrowed.as_ref(),
+                    &events,
+                    (&metadata, decided_at),
+                );
+                (Outcome::Events(events), unseen)
+            }
+            Ok(Err(rejection)) => (Outcome::Rejected(rejection), None),
             Err(panic) => {
-                panic!("`decide` of {} panicked: {}", type_name::<C>(), panic_text(&*panic))
+                let (command, message) = (type_name::<C>(), panic_text(&*panic));
+                panic!("{}", CommandError::Panicked(CommandPanic { command, message }))
             }
         }
     }
@@ -233,11 +294,11 @@ impl Given {
         }
     }
 
-    fn fold_into(&self, slot: &mut dyn Slot) -> Result<(), crate::fold::FoldError> {
+    fn fold_into(&self, slot: &mut dyn Slot) -> Result<(), FoldError> {
         (0..self.events.len()).try_for_each(|at| self.fold_event(slot, at))
     }
 
-    fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), crate::fold::FoldError> {
+    fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), FoldError> {
         let Some((event, recorded_at)) = self.events.get(at) else { return Ok(()) };
         let tags = || event.tags.iter().map(Tag::as_str);
         if slot.filter().matches_parts(&event.event_type, tags) {
@@ -247,21 +308,29 @@ impl Given {
         Ok(())
     }
 
+    /// Adds an event as it would be written, with the metadata that was given.
+    #[track_caller]
     fn push(&mut self, mut raw: RawEvent) {
-        if self.metadata != Metadata::default() {
-            raw.metadata = self.metadata.clone();
-        }
-        self.events.push((raw, self.clock));
-        self.clock = Timestamp::from_micros(self.clock.as_micros() + SECOND_MICROS);
+        add_metadata(&mut raw.metadata, &self.metadata);
+        self.check_size(&raw);
+        self.record(raw);
     }
 
-    #[track_caller]
-    fn schema(&self) -> Schema {
-        let upcasters = self.upcasters.clone();
-        match Schema::new(upcasters, test_log(), usize::MAX) {
-            Ok(schema) => schema,
-            Err(error) => panic!("{error}"),
-        }
+    fn record(&mut self, raw: RawEvent) {
+        self.events.push((raw, self.clock));
+        let next = self.clock.as_micros().saturating_add(SECOND_MICROS);
+        self.clock = Timestamp::from_micros(next);
+    }
+}
+
+impl Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let given = &mut f.debug_struct("Given");
+        given.field("events", &self.events).field("clock", &self.clock);
+        given
+            .field("metadata", &self.metadata)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -271,20 +340,37 @@ pub struct When<C: Command> {
     given: Given,
     happened: Vec<String>,
     outcome: Outcome<C>,
+    /// Set if the command is not stopped by its own kind.
+    unseen: Option<Unseen>,
 }
 
 enum Outcome<C: Command> {
-    /// The events, and the time that the rule used, if it asked for it.
-    Events(Vec<C::Event>, Option<Timestamp>),
+    Events(Vec<C::Event>),
     Rejected(C::Rejection),
     Invalid(Invalid),
 }
 
 impl<C: Command> When<C> {
+    /// Says that the command may write only events that its own boundary does not see.
+    ///
+    /// Two such commands at one time do not stop each other, not even two equal ones: each decides
+    /// as if the other did not exist. That is right if each may be accepted whatever the others do.
+    /// For example, anybody may comment on an article that is open, and the rule reads only whether
+    /// it is open. Without this, [`then`](When::then) takes it for a mistake in the boundary.
+    ///
+    /// A command with the state `()` has no rule, and never needs this.
+    pub fn with_unseen_events(mut self) -> When<C> {
+        self.unseen = None;
+        self
+    }
+
     /// Expects exactly these events. Returns all events so far, to continue with.
     ///
     /// # Panics
-    /// If the outcome is another one, with the difference.
+    /// If the outcome is another one, with the difference. Also if the command's own boundary (or
+    /// the narrower [`conflicts_with`](Command::conflicts_with)) sees none of the events, so that
+    /// the command is not stopped by its own kind, unless
+    /// [`with_unseen_events`](When::with_unseen_events) says that this is intended.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = C::Event>) -> Given
     where
@@ -292,9 +378,14 @@ impl<C: Command> When<C> {
     {
         let expected: Vec<_> = expected.into_iter().collect();
         match &self.outcome {
-            Outcome::Events(events, _) if *events == expected => self.given,
-            Outcome::Events(events, _) => self.differs(&expected, events),
-            _ => self.is_not(&format!("events {expected:#?}")),
+            Outcome::Events(events) if *events == expected => {
+                if let Some(unseen) = &self.unseen {
+                    panic!("{}{unseen}", self.story());
+                }
+                self.given
+            }
+            Outcome::Events(events) => self.differs(&expected, events),
+            _ => self.is_not(&beginning(&format!("events {expected:#?}"))),
         }
     }
 
@@ -308,8 +399,8 @@ impl<C: Command> When<C> {
         C::Event: Debug,
     {
         match &self.outcome {
-            Outcome::Events(events, _) if events.is_empty() => self.given,
-            Outcome::Events(events, _) => self.differs(&Vec::<C::Event>::new(), events),
+            Outcome::Events(events) if events.is_empty() => self.given,
+            Outcome::Events(events) => self.differs(&Vec::<C::Event>::new(), events),
             _ => self.is_not("no event"),
         }
     }
@@ -366,7 +457,17 @@ impl<C: Command> When<C> {
 
     #[track_caller]
     fn differs(&self, expected: &dyn Debug, actual: &dyn Debug) -> ! {
-        let difference = difference(&format!("{expected:#?}"), &format!("{actual:#?}"));
+        let (expected, actual) = (format!("{expected:#?}"), format!("{actual:#?}"));
+        if expected == actual {
+            panic!(
+                "{}then something that prints alike and is not equal by `==`, as a float that is \
+                 not a number never is: compare it with `then_state`, or give the type an equality \
+                 that knows it:\n{}",
+                self.story(),
+                beginning(&actual)
+            );
+        }
+        let difference = difference(&expected, &actual);
         panic!("{}then something else (- expected, + actual):\n{difference}", self.story())
     }
 
@@ -374,11 +475,11 @@ impl<C: Command> When<C> {
     fn is_not(&self, expected: &str) -> ! {
         let actual = match &self.outcome {
             // Events need not have a text.
-            Outcome::Events(events, _) if events.is_empty() => "no event".to_owned(),
-            Outcome::Events(events, _) => {
+            Outcome::Events(events) if events.is_empty() => "no event".to_owned(),
+            Outcome::Events(events) => {
                 let written = self.given.events.iter().rev().take(events.len()).rev();
                 let names: Vec<_> = written.map(|(event, _)| event.event_type.as_ref()).collect();
-                format!("events: {}", names.join(", "))
+                format!("events: {}", in_short(&names))
             }
             Outcome::Rejected(rejection) => format!("the rejection {rejection:?} ({rejection})"),
             Outcome::Invalid(invalid) => format!("invalid because of {invalid}"),
@@ -390,7 +491,7 @@ impl<C: Command> When<C> {
         let mut story = String::new();
         let happened = match self.happened.as_slice() {
             [] => "nothing".to_owned(),
-            happened => happened.join(", "),
+            happened => in_short(happened),
         };
         // Writing to a string does not fail.
         let _ = writeln!(story, "\ngiven {happened}\nwhen {}", type_name::<C>());
@@ -404,22 +505,21 @@ impl<C: Command> Debug for When<C> {
     }
 }
 
-/// The event as it would be written. It must match its declared type, and must be readable.
-#[track_caller]
-fn written<E: Event>(schema: &Schema, event: &E) -> RawEvent {
-    let reading = schema.reading::<E>();
-    let raw = event.encode();
-    let checked = reading.and_then(|reading| {
-        let raw = raw?;
-        reading.check(&raw)?;
-        reading.decode(&encoded(&raw))?;
-        Ok(raw)
-    });
-    match checked {
-        Ok(raw) => raw,
-        Err(error) => panic!("an event of {} cannot be written: {error}", type_name::<E>()),
-    }
+/// Names with a count where one follows itself, as in `opened, deposited (400 times)`.
+fn in_short(names: &[impl AsRef<str>]) -> String {
+    let runs = names.chunk_by(|one, other| one.as_ref() == other.as_ref());
+    let run = |names: &[_]| {
+        let (name, times): (&str, usize) = (names.first().map_or("", AsRef::as_ref), names.len());
+        match times {
+            0..SHOWN_TIMES => vec![name; times].join(", "),
+            _ => format!("{name} ({times} times)"),
+        }
+    };
+    runs.map(run).collect::<Vec<_>>().join(", ")
 }
+
+/// From this number of times on, a name is told with a count.
+const SHOWN_TIMES: usize = 4;
 
 /// The log of every test.
 pub(super) fn test_log() -> LogId {

@@ -4,21 +4,32 @@
 mod compare;
 mod file;
 mod shape;
+mod value;
 
 use std::{
-    any::type_name, collections::BTreeMap, env, error::Error, fmt, path::PathBuf, sync::Arc,
+    any::type_name,
+    collections::{BTreeMap, BTreeSet},
+    env,
+    error::Error,
+    fmt,
+    path::PathBuf,
+    sync::Arc,
 };
 
-use diptych_store::{LogId, RawEvent};
+use diptych_store::{LogId, RawEvent, Tag};
 
-use crate::event::{EncodedEvent, Event, EventType, Reading, SchemaError, Upcasters, encoded};
+use crate::{
+    event::{EncodedEvent, Event, EventType, Reading, SchemaError, Upcasters, encoded},
+    faithful::with_marked_sets,
+};
+use file::Sample;
 
 /// The environment variable that turns recording on.
 const VARIABLE: &str = "DIPTYCH_SCHEMAS";
 const RECORD: &str = "record";
 
-/// Keeps the shapes and samples of events in a file of the repository, and fails when a shape
-/// changes without a new version and an upcaster.
+/// Keeps the shapes and samples of events in a file of the repository, and fails when a shape, a
+/// value or a tag changes without a new version and an upcaster.
 ///
 /// Events in a log never change, but the program that reads them does. This test finds a mismatch
 /// before the program meets such a log:
@@ -60,6 +71,12 @@ const RECORD: &str = "record";
 /// - an event type has no sample, or its version is not recorded;
 /// - tag keys, codec or shape of a version differ from the recorded ones. An additional optional
 ///   field counts as another shape, because an older program would lose it;
+/// - a recorded sample is read as another value. For example, an integer above 2^53 that is read as
+///   a float loses digits, and a list that is read as a set loses elements;
+/// - a recorded sample would get other tags today. Events in a log keep the tags that they were
+///   written with, so a rule that asks by the new ones would not see them;
+/// - a field has another Rust type, as `#[derive(Event)]` sees it, although all samples are read as
+///   before. This may be intended, and recording accepts it;
 /// - the upcasters do not turn a recorded sample, of any version, into events of the program. An
 ///   upcaster may drop the type, but a type that the program neither reads nor drops is a failure.
 ///
@@ -73,9 +90,13 @@ const RECORD: &str = "record";
 /// new samples show is a change. If the type did not change, or was never used, remove its entry
 /// from the file and record it again.
 ///
+/// Values are compared as their codec writes them: numbers with all digits, lists in order, hash
+/// sets without. So give samples with large numbers and with lists that hold an element twice. A
+/// change that no sample shows is told only if the type of the field itself changed.
+///
 /// The keys of a map are like fields of a struct: give it the same keys in every sample. The shape
 /// is known only for the codecs `json` and `messagepack`. For other codecs the test only checks
-/// that samples can still be read.
+/// that samples can still be read, and their tags.
 ///
 /// One file belongs to one test, which gives it all events of the program.
 pub struct SchemaLock {
@@ -99,7 +120,7 @@ type Reader = Box<dyn Fn(&EncodedEvent<'_>) -> Result<RawEvent, SchemaError>>;
 /// An event type as it is now.
 struct Current {
     of: EventType,
-    samples: Vec<Vec<u8>>,
+    samples: Vec<Sample>,
 }
 
 impl SchemaLock {
@@ -175,14 +196,20 @@ impl SchemaLock {
                 );
                 return Err(SchemaError::Declaration { problem });
             }
+            // Of two Rust types the derive may have declared the second, and it tells the fields.
+            if known.of.fields().is_none() {
+                known.of = *of;
+            }
         }
         self.families.push(Family { types, reader: reader::<E> });
         for sample in samples {
             let sample = sample.encode()?;
             reading.check(&sample)?;
+            let tags = Some(tags_of(&sample));
             let current = self.current.get_mut(&*sample.event_type);
-            if let Some(current) = current.filter(|of| !of.samples.contains(&sample.payload)) {
-                current.samples.push(sample.payload);
+            let sample = Sample { payload: sample.payload, tags };
+            if let Some(current) = current.filter(|of| !of.samples.contains(&sample)) {
+                current.samples.push(sample);
             }
         }
         Ok(())
@@ -210,6 +237,10 @@ impl fmt::Debug for SchemaLock {
     }
 }
 
+fn tags_of(event: &RawEvent) -> BTreeSet<String> {
+    event.tags.iter().map(Tag::to_string).collect()
+}
+
 fn same_set(one: &[&str], other: &[&str]) -> bool {
     one.iter().all(|key| other.contains(key)) && other.iter().all(|key| one.contains(key))
 }
@@ -221,7 +252,10 @@ fn reading<E: Event>(upcasters: Arc<Upcasters>) -> Result<Reading<E>, SchemaErro
 
 fn reader<E: Event>(upcasters: Arc<Upcasters>) -> Result<Reader, SchemaError> {
     let reading = reading::<E>(upcasters)?;
-    Ok(Box::new(move |encoded| reading.decode(encoded)?.encode()))
+    Ok(Box::new(move |encoded| {
+        let event = reading.decode(encoded)?;
+        with_marked_sets(|| event.encode())
+    }))
 }
 
 /// Reads events of any version, as the program reads them today.
@@ -239,7 +273,8 @@ impl Readers {
         Ok(Readers { upcasters, families })
     }
 
-    /// The events that the program would write today for this one; none if it is dropped.
+    /// The events that the program would write today for this one, one for each Rust type that
+    /// reads it; none if it is dropped. Sets in them are marked.
     ///
     /// # Errors
     /// [`SchemaError`] if an upcaster fails, or if its result is read by no event type, or not by

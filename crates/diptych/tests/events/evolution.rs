@@ -85,7 +85,7 @@ struct Old(RawEvent);
 
 impl Event for Old {
     fn types() -> Vec<diptych::EventType> {
-        let names = ["account-opened", "customer-changed", "heartbeat", "customer-relocated"];
+        let names = ["customer-changed", "heartbeat", "customer-relocated"];
         names.map(|name| diptych::EventType::new(name).tags(&["account"])).to_vec()
     }
 

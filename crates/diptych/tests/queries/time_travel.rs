@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     future::{Future as _, poll_fn},
     sync::Arc,
+    time::Duration,
 };
 
 use diptych::{
@@ -11,6 +12,7 @@ use diptych::{
     Recorded, Tag, Timestamp,
     fold::FoldFailure,
     store::{RawEvent, ReadError, TimeSource},
+    testing::{Clock, ControlledClock},
 };
 use diptych_log::disk::simulated::{Fault, Operation, SimulatedDisk};
 use diptych_store::{Append, EventStore};
@@ -357,10 +359,46 @@ async fn late_events_are_folded_in_order_of_occurrence() {
         let answer = app.query(HowMany).occurred_before(micros(before)).await.unwrap();
         assert_eq!(answer.value, passes, "before {before}");
     }
+    for (upto, passes) in [(9, 0), (10, 0), (19, 0), (20, 1), (25, 2), (29, 2), (30, 3)] {
+        let answer = app.query(HowMany).occurred_upto(micros(upto)).await.unwrap();
+        assert_eq!(answer.value, passes, "up to {upto}");
+        let at = app.query(HowMany).at(Point::now().occurred_upto(micros(upto))).await.unwrap();
+        assert_eq!(at.value, passes, "up to {upto}");
+    }
+    let ever = app.query(HowMany).occurred_upto(Timestamp::MAX).await.unwrap();
+    assert_eq!(ever.value, 3);
+    let explained = app.explain(HowMany).occurred_upto(micros(20)).await.unwrap();
+    // The door opened, and somebody passed.
+    assert_eq!(explained.events.len(), 2);
     // The log up to position 2 does not hold the opening of the door, so the fold fails.
     let known = app.query(HowMany).as_of(Position::new(2)).occurred_before(micros(31)).await;
     let Err(QueryError::Fold(error)) = known else { panic!("{known:?}") };
     assert_eq!(error.position, Position::new(1));
+}
+
+#[tokio::test]
+async fn recorded_upto_includes_the_instant_and_recorded_before_does_not() {
+    let clock = Clock::new();
+    let app = App::over(ControlledClock::new(clock.clone())).start().await.unwrap();
+    let mut times = Vec::new();
+    for event in [Door::Opened {}, Door::Passed {}, Door::Passed {}] {
+        times.push(clock.now());
+        let append = Append::event(event.encode().unwrap());
+        app.store().append(append).await.unwrap().synced().await.unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    for (instant, before, upto) in [(times[1], 0, 1), (times[2], 1, 2)] {
+        let answer = app.query(HowMany).recorded_before(instant).await.unwrap();
+        assert_eq!(answer.value, before);
+        let answer = app.query(HowMany).recorded_upto(instant).await.unwrap();
+        assert_eq!(answer.value, upto);
+        let answer = app.query(HowMany).as_of(Position::new(3)).recorded_upto(instant).await;
+        assert_eq!(answer.unwrap().value, upto);
+        let explained = app.explain(HowMany).recorded_upto(instant).await.unwrap();
+        assert_eq!(explained.events.len() as u64, 1 + upto);
+    }
+    let ever = app.query(HowMany).recorded_upto(Timestamp::MAX).await.unwrap();
+    assert_eq!(ever.value, 2);
 }
 
 #[tokio::test]

@@ -121,6 +121,19 @@ fn the_order_of_a_map_is_noticed() {
     assert_caught::<First>(50, &["First came to two states after event", "first: Some("]);
 }
 
+/// Regression: with three entries most orders of the map gave an equal sum, and six runs often had
+/// only such orders.
+#[test]
+fn a_sum_in_the_order_of_a_map_is_noticed_with_three_events() {
+    fold!(Sum { amounts: HashMap<String, f64>, sum: f64 } |state, event| {
+        state.amounts.insert(event.account.clone(), event.amount as f64 / 10.0);
+        state.sum = state.amounts.values().sum();
+    });
+    for _ in 0..50 {
+        assert_caught::<Sum>(3, &["Sum came to two states after event 3, paid"]);
+    }
+}
+
 #[test]
 fn a_temporary_difference_is_noticed() {
     fold!(

@@ -38,7 +38,7 @@ fn account(name: &str) -> Filter {
 }
 
 /// Returns the panic message of a failing test.
-fn says<T>(test: impl FnOnce() -> T) -> String {
+pub(crate) fn says<T>(test: impl FnOnce() -> T) -> String {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(_) => panic!("the test should fail"),
         Err(panic) => panic.downcast_ref::<String>().unwrap().clone(),

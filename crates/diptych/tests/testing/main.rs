@@ -6,5 +6,6 @@ mod determinism;
 mod digests;
 mod given;
 mod schema_lock;
+mod strict;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,6 @@
 //! Tests of the schema lock. Each module in `programs` holds the events of one state of a program.
 
+mod changes;
 mod programs;
 
 use std::{env, fs, path::PathBuf, process::Command};
@@ -83,7 +84,7 @@ fn an_unrecorded_type_is_reported_and_can_be_recorded() {
     repository.check(first).unwrap();
     let text = repository.text();
     let expected = r#"{
-  "diptych-schemas": 1,
+  "diptych-schemas": 2,
   "events": [
     {
       "type": "money-deposited",
@@ -97,8 +98,18 @@ fn an_unrecorded_type_is_reported_and_can_be_recorded() {
         "amount: number"
       ],
       "samples": [
-        {"account":"ann","amount":20},
-        {"account":"ann","amount":5}
+        {
+          "tags": [
+            "account:x"
+          ],
+          "payload": {"account":"ann","amount":20}
+        },
+        {
+          "tags": [
+            "account:x"
+          ],
+          "payload": {"account":"ann","amount":5}
+        }
       ]
     }
   ]
@@ -336,8 +347,7 @@ fn a_damaged_file_is_reported_and_not_changed() {
     let damaged = [
         String::new(),
         whole[..whole.len() / 2].to_owned(),
-        format!("<<<<<<< ours\n{whole}"),
-        whole.replace("\"diptych-schemas\": 1", "\"diptych-schemas\": 2"),
+        whole.replace("\"diptych-schemas\": 2", "\"diptych-schemas\": 3"),
         whole.replace("\"version\"", "\"varsion\""),
         whole.replace("amount: number", "amount"),
         whole.replace("\"codec\": \"json\"", "\"codec\": \"messagepack\""),
@@ -353,6 +363,67 @@ fn a_damaged_file_is_reported_and_not_changed() {
     let twice = format!("{before}    {{{entry},\n    {{{entry}\n  ]\n}}\n");
     fs::write(repository.path(), twice).unwrap();
     repository.refuses(first, &["money-deposited version 1 is there twice"]);
+}
+
+#[test]
+fn conflict_marks_of_a_merge_are_named_with_their_line() {
+    let repository = Repository::with(first);
+    let whole = repository.text();
+    let line = "      \"version\": 1,\n";
+    let both = format!("<<<<<<< ours\n{line}=======\n{line}>>>>>>> theirs\n");
+    fs::write(repository.path(), whole.replacen(line, &both, 1)).unwrap();
+    repository.refuses(
+        first,
+        &["the marks of a merge conflict, from line 6", "keep the entries of both sides"],
+    );
+}
+
+/// The file as the first format had it: without tags of the samples.
+const FIRST_FORMAT: &str = r#"{
+  "diptych-schemas": 1,
+  "events": [
+    {
+      "type": "money-deposited",
+      "version": 1,
+      "codec": "json",
+      "tags": ["account"],
+      "shape": ["account: string", "amount: number"],
+      "samples": [{"account":"ann","amount":20}]
+    }
+  ]
+}
+"#;
+
+#[test]
+fn a_file_of_the_first_format_is_still_checked_and_recording_updates_it() {
+    let repository = Repository::new();
+    fs::write(repository.path(), FIRST_FORMAT).unwrap();
+    let gone = |lock: SchemaLock| lock.events([without_amount::deposited()]);
+    repository.refuses(gone, &["\n-amount: number\n"]);
+    let report = repository.check(first).unwrap_err();
+    assert!(report.contains("the file is of an older format"), "{report}");
+    assert!(report.contains("`DIPTYCH_SCHEMAS=record`, and commit the file"), "{report}");
+    assert_eq!(repository.text(), FIRST_FORMAT);
+
+    repository.record(first).unwrap();
+    repository.check(first).unwrap();
+    let text = repository.text();
+    assert!(text.contains("\"diptych-schemas\": 2") && text.contains("\"account:x\""), "{text}");
+    assert!(text.contains(r#"{"account":"ann","amount":20}"#), "{text}");
+}
+
+/// The tags of an older version are not known any more, and are left out.
+#[test]
+fn an_older_version_of_the_first_format_keeps_its_samples() {
+    let repository = Repository::new();
+    fs::write(repository.path(), FIRST_FORMAT).unwrap();
+    let second = |lock: SchemaLock| lock.events([second::deposited()]).upcasters(with_currency());
+    repository.record(second).unwrap();
+    repository.check(second).unwrap();
+    let text = repository.text();
+    let older = text.split_once("\"version\": 2").unwrap().0;
+    assert!(older.contains(r#""payload": {"account":"ann","amount":20}"#), "{text}");
+    assert!(!older.contains("account:x"), "{text}");
 }
 
 #[test]

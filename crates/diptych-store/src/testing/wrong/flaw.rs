@@ -32,6 +32,8 @@ flaws! {
     WritesEmptyCommits,
     /// Metadata is not stored.
     ForgetsMetadata,
+    /// An instant of occurrence outside of the calendar becomes the nearest one inside.
+    MovesTimesIntoTheCalendar,
     /// A payload is stored only up to its first NUL.
     EndsPayloadsAtNul,
     /// Tags are stored in the order of their text.

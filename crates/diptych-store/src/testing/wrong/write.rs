@@ -133,6 +133,10 @@ impl WrongStore {
             Some(Flaw::CutsLargePayloads) => event.payload.truncate(0xffff),
             Some(Flaw::VersionsHaveTwoBytes) => event.version &= 0xffff,
             Some(Flaw::DropsTagsWithoutValue) => event.tags.retain(|tag| !tag.value().is_empty()),
+            Some(Flaw::MovesTimesIntoTheCalendar) => {
+                let at = &mut event.metadata.occurred_at;
+                *at = at.map(|at| at.clamp(Timestamp::MIN, Timestamp::MAX));
+            }
             Some(Flaw::EndsPayloadsAtNul) => {
                 let nul = event.payload.iter().position(|byte| *byte == 0);
                 event.payload.truncate(nul.unwrap_or(usize::MAX));

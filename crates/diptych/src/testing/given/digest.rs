@@ -87,10 +87,9 @@ impl Given {
     where
         F: Fold + Serialize + DeserializeOwned,
     {
-        let schema = self.schema();
-        let open = || match F::open(Filter::everything(), &StateSource::uncached(&schema)) {
+        let open = || match F::open(Filter::everything(), &StateSource::uncached(&self.schema)) {
             Ok(slots) => Ok(slots),
-            Err(failure) => Err(format!("its events cannot be selected: {failure:?}")),
+            Err(failure) => Err(format!("its events cannot be selected: {failure}")),
         };
         let (mut straight, mut kept) = (open()?, open()?);
         if self.events.is_empty() {

@@ -1,11 +1,15 @@
 //! The rules of the schema lock: the entries that the file must have, and the changes that fail.
 
+use std::collections::BTreeSet;
+
 use diptych_store::RawEvent;
 
 use super::{
     Current, Readers, SchemaLock, SchemaReport,
-    file::{self, Entry},
+    file::{self, Contents, Entry, Sample},
     shape::{Change, Shape},
+    tags_of,
+    value::{Difference, Value, differences},
 };
 use crate::testing::unified_difference;
 
@@ -13,6 +17,8 @@ use crate::testing::unified_difference;
 struct Check {
     readers: Readers,
     entries: Vec<Entry>,
+    /// Whether the file has a format that knew less.
+    is_older: bool,
     problems: Vec<String>,
     /// The entries to record.
     news: Vec<News>,
@@ -20,16 +26,19 @@ struct Check {
 
 enum News {
     Added(Entry),
-    /// The kind of a field became known. The entry replaces the one of the same type and version.
+    /// The kind of a field became known, or what an older format did not have. The entry replaces
+    /// the one of the same type and version.
     Refined(Entry),
+    /// A field has another Rust type, which makes no difference to the samples.
+    Retyped(Entry, String),
 }
 
 pub(super) fn check(mut lock: SchemaLock) -> Result<(), SchemaReport> {
     let record = lock.records();
     let SchemaLock { path, upcasters, families, current, mut problems, .. } = lock;
     let report = |problems| SchemaReport { path: path.clone(), problems };
-    let entries = match file::read(&path) {
-        Ok(entries) => entries,
+    let Contents { entries, is_older } = match file::read(&path) {
+        Ok(contents) => contents,
         Err(problem) => {
             problems.push(problem);
             return Err(report(problems));
@@ -42,7 +51,7 @@ pub(super) fn check(mut lock: SchemaLock) -> Result<(), SchemaReport> {
             return Err(report(problems));
         }
     };
-    let mut check = Check { readers, entries, problems, news: Vec::new() };
+    let mut check = Check { readers, entries, is_older, problems, news: Vec::new() };
     check.samples_are_complete(current.values());
     for current in current.values().filter(|current| !current.samples.is_empty()) {
         check.current(current);
@@ -78,19 +87,21 @@ impl Check {
                 return;
             }
         };
-        for sample in &current.samples {
-            let event = RawEvent::new(of.name, sample.clone()).version(of.version);
+        for Sample { payload, .. } in &current.samples {
+            let event = RawEvent::new(of.name, payload.clone()).version(of.version);
             if let Err(error) = self.readers.read(&event) {
                 self.problems.push(format!("a sample cannot be read back: {error}"));
                 return;
             }
         }
+        let field = |(name, of): &(&str, &str)| format!("{name}: {of}");
         let now = Entry {
             event_type: of.name.to_owned(),
             version: of.version,
             codec: of.codec.to_owned(),
             tags: of.tags.iter().map(|key| (*key).to_owned()).collect(),
             shape: None,
+            fields: of.fields().map(|fields| fields.iter().map(field).collect()),
             samples: current.samples.clone(),
         };
         let Some(recorded) = self.entries.iter().find(|entry| entry.is_of(of.name, of.version))
@@ -98,35 +109,79 @@ impl Check {
             self.news.push(News::Added(Entry { shape: shown, ..now }));
             return;
         };
-        let unread = self.written_again(recorded, &mut shown);
-        match compare(recorded, Entry { shape: shown, ..now }) {
-            Err(problem) => self.problems.push(problem),
-            Ok(refined) => {
-                self.problems.extend(unread);
-                self.news.extend(refined.map(News::Refined));
-            }
+        let again = self.written_again(recorded, &mut shown);
+        let now = Entry { shape: shown, ..now };
+        let refined = match compare(recorded, &now) {
+            Ok(refined) => refined.unwrap_or_else(|| recorded.clone()),
+            Err(problem) => return self.problems.push(problem),
+        };
+        let mut problems: Vec<_> = again.unread.iter().cloned().collect();
+        problems.extend(again.problems(recorded));
+        if problems.is_empty() {
+            let news = retyped(recorded, &now);
+            let filled = filled(refined, now.fields, &again.tags);
+            self.news.extend(match news {
+                Some(text) => Some(News::Retyped(filled, text)),
+                None => (filled != *recorded).then_some(News::Refined(filled)),
+            });
         }
+        self.problems.extend(problems);
     }
 
-    /// Adds to the shape the fields that the recorded samples show after they are read and written
-    /// again. So it does not matter whether the test still has these samples. Returns the first
-    /// problem of a sample that cannot be read.
-    fn written_again(&self, recorded: &Entry, shown: &mut Option<Shape>) -> Option<String> {
-        let mut problem = None;
-        for sample in recorded.events() {
-            let written = self.readers.read(&sample).unwrap_or_else(|error| {
-                problem.get_or_insert(format!("a recorded sample cannot be read: {error}"));
-                Vec::new()
-            });
-            let same = |event: &&RawEvent| recorded.is_of(&event.event_type, event.version);
-            for event in written.iter().filter(same) {
-                if let Some(shape) = shown {
-                    // Infallible: this codec has just written the payload.
-                    let _ = shape.add(&recorded.codec, &event.payload);
+    /// Reads the recorded samples and writes them again, so that it does not matter whether the
+    /// test still has them. Adds the fields that they show to the shape.
+    fn written_again(&self, recorded: &Entry, shown: &mut Option<Shape>) -> Again {
+        let mut again = Again::default();
+        for (sample, event) in recorded.events() {
+            let written = match self.own(recorded, &event) {
+                Ok(written) => written,
+                Err(error) => {
+                    again.unread.get_or_insert(error);
+                    again.tags.push(None);
+                    continue;
                 }
+            };
+            let today: Vec<_> = written.iter().map(tags_of).collect();
+            if let Some(tags) = &sample.tags
+                && let Some(first) = today.first()
+                && !today.contains(tags)
+            {
+                again.other_tags.push((text(recorded, sample), tags.clone(), first.clone()));
+            }
+            again.tags.push(today.into_iter().next());
+            let Some(shape) = shown else { continue };
+            let values = values(recorded, &written);
+            values.iter().for_each(|value| shape.add(value));
+            // It was read before, so it is of its codec.
+            let Ok(value) = Value::read(&recorded.codec, &sample.payload) else { continue };
+            let mut found = differing(&value, &values);
+            if !found.is_empty() && self.varies(recorded, &event, &values) {
+                let loose: Vec<_> = values.into_iter().map(Value::without_order).collect();
+                found = differing(&value, &loose);
+            }
+            if !found.is_empty() {
+                again.other_values.push((text(recorded, sample), found));
             }
         }
-        problem
+        again
+    }
+
+    /// The events of the same type and version that the program writes for this one.
+    fn own(&self, recorded: &Entry, event: &RawEvent) -> Result<Vec<RawEvent>, String> {
+        let read = self.readers.read(event);
+        let mut written =
+            read.map_err(|error| format!("a recorded sample cannot be read: {error}"))?;
+        written.retain(|event| recorded.is_of(&event.event_type, event.version));
+        Ok(written)
+    }
+
+    /// Whether an event is written in another way each time. This is so for a hash set that goes
+    /// around the codecs of this crate, which would mark it.
+    fn varies(&self, recorded: &Entry, event: &RawEvent, written: &[Value]) -> bool {
+        (0..ORDERS).any(|_| {
+            let again = self.own(recorded, event).unwrap_or_default();
+            values(recorded, &again) != written
+        })
     }
 
     /// Checks versions that are not written any more, and types that are gone.
@@ -146,7 +201,7 @@ impl Check {
                 Some(_) => "an older version",
                 None => "a former type",
             };
-            let failed = entry.events().find_map(|sample| self.readers.read(&sample).err());
+            let failed = entry.events().find_map(|(_, event)| self.readers.read(&event).err());
             if let Some(error) = failed {
                 let names = names.join(", ");
                 self.problems.push(format!(
@@ -158,23 +213,35 @@ impl Check {
     }
 
     fn ask_to_record(&mut self) {
+        if self.is_older && self.problems.is_empty() {
+            self.problems.push(
+                "the file is of an older format, which has no tags of the samples, so a change of \
+                 a tag would not be noticed: run the test once with `DIPTYCH_SCHEMAS=record`, and \
+                 commit the file"
+                    .to_owned(),
+            );
+        }
         for news in &self.news {
-            if let News::Added(new) = news {
-                let Entry { event_type, version, .. } = new;
-                let older = self.entries.iter().filter(|entry| entry.event_type == *event_type);
-                let caution = older.rev().find_map(|older| untagged(older, new));
-                self.problems.push(format!(
-                    "{event_type} version {version} is not recorded: run the test once with \
-                     `DIPTYCH_SCHEMAS=record`, and commit the file{}",
-                    caution.unwrap_or_default()
-                ));
+            match news {
+                News::Added(new) => {
+                    let Entry { event_type, version, .. } = new;
+                    let older = self.entries.iter().filter(|entry| entry.event_type == *event_type);
+                    let caution = older.rev().find_map(|older| untagged(older, new));
+                    self.problems.push(format!(
+                        "{event_type} version {version} is not recorded: run the test once with \
+                         `DIPTYCH_SCHEMAS=record`, and commit the file{}",
+                        caution.unwrap_or_default()
+                    ));
+                }
+                News::Retyped(_, text) => self.problems.push(text.clone()),
+                News::Refined(_) => {}
             }
         }
     }
 
     /// Records all entries, or none if there is a problem, which may affect them too.
     fn record(&mut self, write: impl FnOnce(&[Entry]) -> Result<(), String>) {
-        if self.news.is_empty() {
+        if self.news.is_empty() && !self.is_older {
             return;
         }
         if !self.problems.is_empty() {
@@ -182,7 +249,7 @@ impl Check {
             return;
         }
         for news in self.news.drain(..) {
-            let (News::Added(new) | News::Refined(new)) = news;
+            let (News::Added(new) | News::Refined(new) | News::Retyped(new, _)) = news;
             self.entries.retain(|entry| !entry.is_of(&new.event_type, new.version));
             self.entries.push(new);
         }
@@ -190,14 +257,141 @@ impl Check {
     }
 }
 
+/// How often an event is written to see whether each time is different. Two parts have the same
+/// order by chance in half of the times.
+const ORDERS: usize = 24;
+
+/// The recorded samples of an entry, as the program reads and writes them today.
+#[derive(Default)]
+struct Again {
+    /// The first problem of a sample that cannot be read.
+    unread: Option<String>,
+    /// Samples that are read as other values.
+    other_values: Vec<(String, Vec<Difference>)>,
+    /// Samples that get other tags: as recorded, and as today.
+    other_tags: Vec<(String, BTreeSet<String>, BTreeSet<String>)>,
+    /// The tags of each sample today.
+    tags: Vec<Option<BTreeSet<String>>>,
+}
+
+impl Again {
+    fn problems(&self, recorded: &Entry) -> Vec<String> {
+        let (name, version) = (&recorded.event_type, recorded.version);
+        let next = u64::from(version) + 1;
+        let or_never = format!(
+            "or, if version {version} was never in a log, remove its entry from the file and \
+             record it again"
+        );
+        let mut problems = Vec::new();
+        if !self.other_values.is_empty() {
+            let mut text = format!("{name} version {version} is read as other values:\n");
+            for (sample, found) in &self.other_values {
+                text.push_str(&format!("\n  {sample}"));
+                found.iter().for_each(|found| text.push_str(&format!("\n    {found}")));
+            }
+            problems.push(format!(
+                "{text}\n\nevents in a log would be read so too: take the change back, or give it \
+                 version {next} and an upcaster from version {version}; {or_never}"
+            ));
+        }
+        if !self.other_tags.is_empty() {
+            let mut text = format!("{name} version {version} gets other tags:\n");
+            for (sample, tags, today) in &self.other_tags {
+                text.push_str(&format!(
+                    "\n  {sample}\n    recorded: {}\n    today: {}",
+                    list(tags),
+                    list(today)
+                ));
+            }
+            problems.push(format!(
+                "{text}\n\nevents in a log keep the tags that they were written with, so a rule \
+                 that asks by the tags of today does not see them: take the change back, or give \
+                 the new tag a key of its own, in version {next}; {or_never}"
+            ));
+        }
+        problems
+    }
+}
+
+fn list(tags: &BTreeSet<String>) -> String {
+    match tags.is_empty() {
+        true => "no tags".to_owned(),
+        false => tags.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// A sample as text, for a report.
+fn text(recorded: &Entry, sample: &Sample) -> String {
+    match Value::read(&recorded.codec, &sample.payload) {
+        Ok(value) if Value::is_known(&recorded.codec) => value.to_string(),
+        _ => format!("a sample of {} bytes", sample.payload.len()),
+    }
+}
+
+/// The payloads that a known codec has just written.
+fn values(recorded: &Entry, written: &[RawEvent]) -> Vec<Value> {
+    let read = |event: &RawEvent| Value::read(&recorded.codec, &event.payload).ok();
+    written.iter().filter_map(read).collect()
+}
+
+/// How a recorded value differs from those that several Rust types write for it. One of them has to
+/// write a field. Another may be a part for one fold, without that field.
+fn differing(recorded: &Value, written: &[Value]) -> Vec<Difference> {
+    let all: Vec<_> = written.iter().map(|now| differences(recorded, now)).collect();
+    let mut found = Vec::new();
+    for difference in all.iter().flatten() {
+        let is_kept = difference.is_gone() && !all.iter().all(|of| of.contains(difference));
+        if !is_kept && !found.contains(difference) {
+            found.push(difference.clone());
+        }
+    }
+    found
+}
+
+/// The entry with everything that is known today and was not recorded by an older format.
+fn filled(
+    mut entry: Entry,
+    fields: Option<Vec<String>>,
+    tags: &[Option<BTreeSet<String>>],
+) -> Entry {
+    entry.fields = fields.or(entry.fields);
+    for (sample, tags) in entry.samples.iter_mut().zip(tags) {
+        if sample.tags.is_none() {
+            sample.tags.clone_from(tags);
+        }
+    }
+    entry
+}
+
+/// What to say if fields have other Rust types than the recorded ones.
+fn retyped(recorded: &Entry, now: &Entry) -> Option<String> {
+    let lines =
+        |fields: &[String]| fields.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let (old, new) = (recorded.fields.as_ref()?, now.fields.as_ref()?);
+    let sorted = |fields: &[String]| fields.iter().cloned().collect::<BTreeSet<_>>();
+    if sorted(old) == sorted(new) {
+        return None;
+    }
+    let (name, version, next) = (&now.event_type, now.version, u64::from(now.version) + 1);
+    let (old, new) = (lines(old), lines(new));
+    let difference = unified_difference(("recorded", &old), ("in the program", &new));
+    Some(format!(
+        "{name} version {version} has fields of other Rust types than were recorded:\n\n\
+         {difference}\nthe recorded samples are read as before, so this may be intended. If every \
+         value in a log is also one of the new type, and means the same, run the test once with \
+         `DIPTYCH_SCHEMAS=record`, and commit the file; otherwise take the change back, or give it \
+         version {next} and an upcaster from version {version}"
+    ))
+}
+
 /// The shape that payloads show, if the codec is known.
-fn shape_of(codec: &str, payloads: &[Vec<u8>]) -> Result<Option<Shape>, String> {
-    if !Shape::is_known(codec) {
+fn shape_of(codec: &str, samples: &[Sample]) -> Result<Option<Shape>, String> {
+    if !Value::is_known(codec) {
         return Ok(None);
     }
     let mut shape = Shape::default();
-    for payload in payloads {
-        shape.add(codec, payload)?;
+    for sample in samples {
+        shape.add(&Value::read(codec, &sample.payload)?);
     }
     Ok(Some(shape))
 }
@@ -221,7 +415,7 @@ fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
 ///
 /// # Errors
 /// The difference, with advice.
-fn compare(recorded: &Entry, now: Entry) -> Result<Option<Entry>, String> {
+fn compare(recorded: &Entry, now: &Entry) -> Result<Option<Entry>, String> {
     let declared = recorded.codec == now.codec && recorded.tags == now.tags;
     let change = match (&recorded.shape, &now.shape) {
         (Some(recorded), Some(now)) => recorded.compare(now),
@@ -232,9 +426,9 @@ fn compare(recorded: &Entry, now: Entry) -> Result<Option<Entry>, String> {
         Change::None if declared => Ok(None),
         Change::Refined if declared => {
             let mut refined = recorded.clone();
-            for sample in now.samples {
-                if !refined.samples.contains(&sample) {
-                    refined.samples.push(sample);
+            for sample in &now.samples {
+                if refined.samples.iter().all(|known| known.payload != sample.payload) {
+                    refined.samples.push(sample.clone());
                 }
             }
             if let (Some(shape), Some(now)) = (&mut refined.shape, &now.shape) {
@@ -251,7 +445,7 @@ fn compare(recorded: &Entry, now: Entry) -> Result<Option<Entry>, String> {
                  give it version {next} and an upcaster from version {version}; or, if version \
                  {version} was never in a log, or only the samples show more than before, remove \
                  its entry from the file and record it again{}",
-                untagged(recorded, &now).unwrap_or_default()
+                untagged(recorded, now).unwrap_or_default()
             ))
         }
     }

@@ -1,4 +1,6 @@
 //! The file: JSON with one entry for each version of each type, in order of type and version.
+//!
+//! Format 1 had payloads in place of samples with tags, and no types of fields.
 
 use std::{
     collections::BTreeSet,
@@ -13,10 +15,20 @@ use diptych_store::RawEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::shape::Shape;
+use super::{shape::Shape, value::Value};
 use crate::event::{Codec, Json};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The format without tags of samples.
+const UNTAGGED: u32 = 1;
+
+/// A file that was read.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) entries: Vec<Entry>,
+    /// Whether its format knew less than today's.
+    pub(super) is_older: bool,
+}
 
 /// One version of one type, as it was when it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +39,17 @@ pub(super) struct Entry {
     pub(super) tags: BTreeSet<String>,
     /// None for a codec that only the program knows.
     pub(super) shape: Option<Shape>,
-    /// Payloads.
-    pub(super) samples: Vec<Vec<u8>>,
+    /// Fields with their Rust types, like `amount: u64`. None if the program does not tell them.
+    pub(super) fields: Option<Vec<String>>,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// An event as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) payload: Vec<u8>,
+    /// None if it was recorded by a format without tags.
+    pub(super) tags: Option<BTreeSet<String>>,
 }
 
 impl Entry {
@@ -36,10 +57,11 @@ impl Entry {
         self.event_type == event_type && self.version == version
     }
 
-    /// The samples as events.
-    pub(super) fn events(&self) -> impl Iterator<Item = RawEvent> {
-        self.samples.iter().map(|payload| {
-            RawEvent::new(self.event_type.clone(), payload.clone()).version(self.version)
+    /// The samples, each also as an event.
+    pub(super) fn events(&self) -> impl Iterator<Item = (&Sample, RawEvent)> {
+        self.samples.iter().map(|sample| {
+            let event = RawEvent::new(self.event_type.clone(), sample.payload.clone());
+            (sample, event.version(self.version))
         })
     }
 
@@ -55,66 +77,91 @@ impl Entry {
 /// The file as it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LockFile {
+struct LockFile<S> {
     #[serde(rename = "diptych-schemas")]
     format: u32,
-    events: Vec<LockEntry>,
+    events: Vec<LockEntry<S>>,
 }
 
+/// Only the samples, `S`, are another type in each format.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LockEntry {
+struct LockEntry<S> {
     r#type: String,
     version: u32,
     codec: String,
     tags: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<Vec<String>>,
-    /// JSON payloads byte by byte; payloads of other codecs as base64.
-    samples: Vec<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fields: Option<Vec<String>>,
+    samples: Vec<S>,
 }
 
-/// The entries of the file, none if there is no file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockSample {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tags: Option<BTreeSet<String>>,
+    /// A JSON payload byte by byte, or a payload of another codec as base64.
+    payload: Box<RawValue>,
+}
+
+/// The contents of the file, nothing if there is no file.
 ///
 /// # Errors
 /// The reason why the file cannot be used, and how to fix it.
-pub(super) fn read(path: &Path) -> Result<Vec<Entry>, String> {
+pub(super) fn read(path: &Path) -> Result<Contents, String> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Contents::default()),
         Err(error) => return Err(format!("the file cannot be read: {error}")),
     };
-    parse(&bytes).map_err(|reason| {
-        format!(
+    parse(&bytes).map_err(|reason| match conflict(&bytes) {
+        Some(line) => format!(
+            "the file has the marks of a merge conflict, from line {line}, and was left as it is: \
+             keep the entries of both sides and remove the marks; if both sides recorded one \
+             version of one type, keep the entry that is in a log, or take one side's file and run \
+             the test with `DIPTYCH_SCHEMAS=record`, which adds the entries that it lacks"
+        ),
+        None => format!(
             "the file is damaged, and was left as it is: {reason}; bring it back from version \
              control"
-        )
+        ),
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
-    let LockFile { format, events } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    if format != FORMAT {
+/// The number of the line with the first mark that git leaves in a file with a conflict.
+fn conflict(bytes: &[u8]) -> Option<usize> {
+    let marks: [&[u8]; 2] = [b"<<<<<<< ", b">>>>>>> "];
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    lines.position(|line| marks.iter().any(|mark| line.starts_with(mark))).map(|at| at + 1)
+}
+
+fn parse(bytes: &[u8]) -> Result<Contents, String> {
+    let file: LockFile<Box<RawValue>> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let LockFile { format, events } = file;
+    if ![UNTAGGED, FORMAT].contains(&format) {
         return Err(format!("its format is {format}, and this version of diptych knows {FORMAT}"));
     }
     let mut seen = BTreeSet::new();
     let mut entries = Vec::new();
     for written in events {
         let (name, version) = (written.r#type.clone(), written.version);
-        let entry = written.parse().map_err(|reason| format!("{name} version {version}: {reason}"));
-        entries.push(entry?);
+        let entry = written.parse(format);
+        entries.push(entry.map_err(|reason| format!("{name} version {version}: {reason}"))?);
         if !seen.insert((name.clone(), version)) {
             return Err(format!("{name} version {version} is there twice"));
         }
     }
-    Ok(entries)
+    Ok(Contents { entries, is_older: format != FORMAT })
 }
 
-impl LockEntry {
-    fn parse(self) -> Result<Entry, String> {
-        let LockEntry { r#type: event_type, version, codec, tags, shape, samples } = self;
+impl LockEntry<Box<RawValue>> {
+    fn parse(self, format: u32) -> Result<Entry, String> {
+        let LockEntry { r#type: event_type, version, codec, tags, shape, fields, samples } = self;
         let shape = shape.map(|lines| Shape::parse(&lines)).transpose()?;
-        if shape.is_some() != Shape::is_known(&codec) {
+        if shape.is_some() != Value::is_known(&codec) {
             return Err(format!(
                 "an entry of the codec {codec} has a shape that it must not have, or lacks one"
             ));
@@ -122,25 +169,33 @@ impl LockEntry {
         if samples.is_empty() {
             return Err("it has no samples".to_owned());
         }
-        let payload = |sample: Box<RawValue>| {
+        let sample = |written: Box<RawValue>| {
+            let LockSample { tags, payload } = match format {
+                UNTAGGED => LockSample { tags: None, payload: written },
+                _ => serde_json::from_str(written.get()).map_err(|e| format!("a sample: {e}"))?,
+            };
             if codec == Json::NAME {
-                return Ok(sample.get().as_bytes().to_vec());
+                return Ok(Sample { payload: payload.get().as_bytes().to_vec(), tags });
             }
-            let text: String = serde_json::from_str(sample.get()).map_err(|e| e.to_string())?;
-            BASE64_STANDARD.decode(text).map_err(|error| format!("a sample: {error}"))
+            let text: String = serde_json::from_str(payload.get()).map_err(|e| e.to_string())?;
+            let payload = BASE64_STANDARD.decode(text).map_err(|e| format!("a sample: {e}"))?;
+            Ok(Sample { payload, tags })
         };
-        let samples = samples.into_iter().map(payload).collect::<Result<_, _>>()?;
-        Ok(Entry { event_type, version, codec, tags, shape, samples })
+        let samples = samples.into_iter().map(sample).collect::<Result<_, String>>()?;
+        Ok(Entry { event_type, version, codec, tags, shape, fields, samples })
     }
+}
 
-    fn of(entry: &Entry) -> Result<LockEntry, String> {
-        let sample = |payload: &Vec<u8>| {
+impl LockEntry<LockSample> {
+    fn of(entry: &Entry) -> Result<Self, String> {
+        let sample = |Sample { payload, tags }: &Sample| {
             let text = if entry.codec == Json::NAME {
                 String::from_utf8_lossy(payload).into_owned()
             } else {
                 format!("\"{}\"", BASE64_STANDARD.encode(payload))
             };
-            RawValue::from_string(text).map_err(|error| error.to_string())
+            let payload = RawValue::from_string(text).map_err(|error| error.to_string())?;
+            Ok(LockSample { tags: tags.clone(), payload })
         };
         Ok(LockEntry {
             r#type: entry.event_type.clone(),
@@ -148,7 +203,8 @@ impl LockEntry {
             codec: entry.codec.clone(),
             tags: entry.tags.clone(),
             shape: entry.shape.as_ref().map(|shape| shape.lines().collect()),
-            samples: entry.samples.iter().map(sample).collect::<Result<_, _>>()?,
+            fields: entry.fields.clone(),
+            samples: entry.samples.iter().map(sample).collect::<Result<_, String>>()?,
         })
     }
 }

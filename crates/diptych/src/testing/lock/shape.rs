@@ -1,19 +1,8 @@
 //! The shape of payloads: their fields, and the kinds of the values.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{
-    Deserializer,
-    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess},
-};
-
-use crate::{
-    event::{Codec, Json, MessagePack, packed_end},
-    faithful::NUMBER,
-};
+use super::value::Value;
 
 /// Kinds of values by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,25 +44,39 @@ pub(super) enum Change {
 }
 
 impl Shape {
-    /// Whether the fields of payloads of this codec can be read.
-    pub(super) fn is_known(codec: &str) -> bool {
-        codec == Json::NAME || codec == MessagePack::NAME
+    /// Adds the fields of this payload.
+    pub(super) fn add(&mut self, payload: &Value) {
+        self.add_at(ROOT, payload);
     }
 
-    /// Adds the fields of this payload.
-    ///
-    /// # Errors
-    /// If it is not of this codec.
-    pub(super) fn add(&mut self, codec: &str, payload: &[u8]) -> Result<(), String> {
-        let root = PathWalker { shape: self, path: ROOT.to_owned() };
-        if codec == MessagePack::NAME {
-            let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
-            root.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-            return packed_end(&mut deserializer).map_err(str::to_owned);
+    fn add_at(&mut self, path: &str, value: &Value) {
+        let kind = match value {
+            Value::Null => JsonKind::Null,
+            Value::Bool(_) => JsonKind::Bool,
+            Value::Number(_) => JsonKind::Number,
+            Value::Text(_) => JsonKind::String,
+            Value::Bytes(_) => JsonKind::Bytes,
+            Value::List(_) | Value::Set(_) => JsonKind::List,
+            Value::Object(_) => JsonKind::Object,
+        };
+        self.0.entry(path.to_owned()).or_default().insert(kind);
+        match value {
+            Value::List(parts) | Value::Set(parts) => {
+                let path = format!("{path}[]");
+                parts.iter().for_each(|part| self.add_at(&path, part));
+            }
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    // Keys of other kinds than text occur only in maps, and share one path.
+                    let name = match name {
+                        Value::Text(name) => Some(name.as_str()),
+                        _ => None,
+                    };
+                    self.add_at(&field(path, name), value);
+                }
+            }
+            _ => {}
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(payload);
-        let read = root.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        read.map_err(|error| error.to_string())
     }
 
     /// Adds the fields of another shape.
@@ -166,156 +169,6 @@ fn field(path: &str, name: Option<&str>) -> String {
     if path == ROOT { name } else { format!("{path}.{name}") }
 }
 
-/// Collects the kinds of values at a path, from any self-describing format.
-struct PathWalker<'a> {
-    shape: &'a mut Shape,
-    path: String,
-}
-
-impl PathWalker<'_> {
-    fn is(&mut self, kind: JsonKind) {
-        self.shape.0.entry(self.path.clone()).or_default().insert(kind);
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for PathWalker<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-/// Values without parts differ only in their kind.
-macro_rules! plain {
-    ($($visit:ident($of:ty) $kind:ident)*) => {$(
-        fn $visit<E: de::Error>(mut self, _: $of) -> Result<(), E> {
-            self.is(JsonKind::$kind);
-            Ok(())
-        }
-    )*};
-}
-
-impl<'de> de::Visitor<'de> for PathWalker<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    plain! {
-        visit_bool(bool) Bool
-        visit_i64(i64) Number
-        visit_i128(i128) Number
-        visit_u64(u64) Number
-        visit_u128(u128) Number
-        visit_f64(f64) Number
-        visit_str(&str) String
-        visit_bytes(&[u8]) Bytes
-    }
-
-    fn visit_unit<E: de::Error>(mut self) -> Result<(), E> {
-        self.is(JsonKind::Null);
-        Ok(())
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<(), E> {
-        self.visit_unit()
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.deserialize(deserializer)
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.deserialize(deserializer)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        self.is(JsonKind::List);
-        let path = format!("{}[]", self.path);
-        loop {
-            let element = PathWalker { shape: &mut *self.shape, path: path.clone() };
-            if elements.next_element_seed(element)?.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        let mut name = entries.next_key_seed(Name)?;
-        // Under its feature `arbitrary_precision` serde_json gives a number as a map with this key.
-        if name.as_ref().is_some_and(|name| name.as_deref() == Some(NUMBER)) {
-            entries.next_value::<IgnoredAny>()?;
-            self.is(JsonKind::Number);
-            return Ok(());
-        }
-        self.is(JsonKind::Object);
-        while let Some(this) = name {
-            let path = field(&self.path, this.as_deref());
-            entries.next_value_seed(PathWalker { shape: &mut *self.shape, path })?;
-            name = entries.next_key_seed(Name)?;
-        }
-        Ok(())
-    }
-}
-
-/// The key of an entry, if it is text. Keys of other kinds occur only in maps, and share one path.
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-/// Keys that are not text.
-macro_rules! other {
-    ($($visit:ident($of:ty))*) => {$(
-        fn $visit<E: de::Error>(self, _: $of) -> Result<Option<String>, E> {
-            Ok(None)
-        }
-    )*};
-}
-
-impl<'de> de::Visitor<'de> for Name {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any key")
-    }
-
-    other! {
-        visit_bool(bool)
-        visit_i64(i64)
-        visit_i128(i128)
-        visit_u64(u64)
-        visit_u128(u128)
-        visit_f64(f64)
-        visit_bytes(&[u8])
-    }
-
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<Option<String>, E> {
-        Ok(Some(name.to_owned()))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Option<String>, E> {
-        Ok(None)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Option<String>, A::Error> {
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Option<String>, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -324,11 +177,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::event::{Codec, MessagePack};
 
     fn shape(payloads: &[serde_json::Value]) -> Shape {
         let mut shape = Shape::default();
         for payload in payloads {
-            shape.add("json", payload.to_string().as_bytes()).unwrap();
+            shape.add(&Value::read("json", payload.to_string().as_bytes()).unwrap());
         }
         shape
     }
@@ -382,7 +236,8 @@ mod tests {
             by_name: [("x", 1.0)].into(),
         };
         let mut shape = Shape::default();
-        shape.add("messagepack", &MessagePack::encode(&packed).unwrap()).unwrap();
+        let packed = MessagePack::encode(&packed).unwrap();
+        shape.add(&Value::read("messagepack", &packed).unwrap());
         let expected = [
             "by_name: object",
             "by_name.x: number",

@@ -3,7 +3,7 @@
 //! To serde a hash set is a sequence in the order of its table. Its parts look like those of a
 //! list, but its type does not: serde passes a collection to `Serializer::collect_seq` as a whole,
 //! and there `type_name` names the type. A set that serialises itself part by part, or goes through
-//! `erased_serde`, is not recognised. Such a set is digested in the order that it gives.
+//! `erased_serde`, is not recognised. Such a set is taken in the order that it gives.
 
 use std::any::type_name;
 
@@ -19,7 +19,7 @@ const TABLES: [&str; 4] = [
 ];
 
 /// Whether the iterator `I` runs over a hash set or parts of a hash table.
-pub(super) fn is_unordered<I>() -> bool {
+pub(crate) fn is_unordered<I>() -> bool {
     is_unordered_name(type_name::<I>())
 }
 
