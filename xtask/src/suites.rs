@@ -26,8 +26,10 @@ pub(crate) enum Tier {
 struct Suite {
     name: &'static str,
     tier: Tier,
-    /// Which targets of the workspace `cargo test` runs. All suites use the same features, so that
-    /// cargo compiles nothing twice.
+    /// Which packages `cargo test` compiles. Almost all suites take the whole workspace with the same
+    /// features, so that cargo compiles nothing twice.
+    packages: &'static [&'static str],
+    /// Which targets of them run.
     targets: &'static [&'static str],
     /// Arguments for the test programs: which tests run.
     tests: &'static [&'static str],
@@ -39,6 +41,12 @@ struct Suite {
 
 const UNIT: &[&str] = &["--lib", "--bins"];
 const INTEGRATION: &[&str] = &["--test", "*"];
+
+const WORKSPACE: &[&str] = &["--workspace"];
+/// Any crate of a program can turn this feature of serde_json on for the whole program. It changes
+/// how numbers look to serde.
+const PRECISE_NUMBERS: &[&str] =
+    &["--package", "diptych", "--features", "serde_json/arbitrary_precision"];
 
 const SUITES: &[Suite] = &[
     suite("unit", UNIT, &[]),
@@ -77,6 +85,11 @@ const SUITES: &[Suite] = &[
     long("model of a store, longer", &["model"], &[("DIPTYCH_MODEL_RUNS", "480")]),
     long("interleaved commands, longer", &["interleave::"], &[("DIPTYCH_INTERLEAVINGS", "15000")]),
     long("fuzz, longer", &["fuzz::"], &[("DIPTYCH_FUZZ_TIMES", "20")]),
+    Suite {
+        packages: PRECISE_NUMBERS,
+        targets: &["--test", "testing"],
+        ..long("schema lock, with precise numbers", &["schema_lock::"], &[])
+    },
     long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),
 ];
 
@@ -85,7 +98,8 @@ const fn suite(
     targets: &'static [&'static str],
     tests: &'static [&'static str],
 ) -> Suite {
-    Suite { name, tier: Tier::Check, targets, tests, counts: &[], needs: &[] }
+    let (packages, counts, needs): (_, _, &[Tool]) = (WORKSPACE, &[], &[]);
+    Suite { name, tier: Tier::Check, packages, targets, tests, counts, needs }
 }
 
 const fn long(
@@ -93,7 +107,7 @@ const fn long(
     tests: &'static [&'static str],
     counts: &'static [(&'static str, &'static str)],
 ) -> Suite {
-    Suite { name, tier: Tier::Long, targets: INTEGRATION, tests, counts, needs: &[] }
+    Suite { tier: Tier::Long, counts, ..suite(name, INTEGRATION, tests) }
 }
 
 /// Runs the suites up to this tier and prints the summary. Returns whether none failed.
@@ -124,7 +138,8 @@ fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
 
 fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
     let mut command = lints.cargo();
-    command.args(["test", "--no-fail-fast", "--workspace", "--all-features"]).args(suite.targets);
+    command.args(["test", "--no-fail-fast", "--all-features"]);
+    command.args(suite.packages).args(suite.targets);
     command.arg("--").args(suite.tests);
     command.envs(suite.counts.iter().copied()).stdout(Stdio::piped());
     let mut child = match command.spawn() {
