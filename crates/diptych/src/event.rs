@@ -6,9 +6,11 @@
 mod boundary;
 mod codec;
 mod evolve;
+mod marked;
 mod missing_tag;
 mod object;
 mod reading;
+mod retags;
 mod schema;
 mod tagging;
 
@@ -25,11 +27,16 @@ pub use codec::{Codec, Json, MessagePack};
 #[cfg(feature = "derive")]
 pub use diptych_macros::Event;
 pub use evolve::{Upcast, Upcasters};
+pub(crate) use marked::{MarkedRead, RetaggedBoundary};
 pub use missing_tag::MissingTag;
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, StoredEvent, encoded};
+pub use retags::OutdatedEvent;
+pub(crate) use retags::{
+    Marks, RetagFailure, RetaggedKeys, completed, fenced, is_reserved, marks_of, retagged,
+};
 pub(crate) use schema::{Schema, TagExemption};
-pub(crate) use tagging::AnyReading;
+pub(crate) use tagging::{AnyReading, RetagType};
 
 /// Prefix of names of extra metadata that only this crate writes.
 pub(crate) const OWN_EXTRA: &str = "diptych:";

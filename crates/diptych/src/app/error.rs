@@ -6,7 +6,7 @@ use diptych_store::{ReadError, Unavailable};
 
 use super::followers::StartFailure;
 use crate::{
-    event::{MissingTag, SchemaError},
+    event::{MissingTag, OutdatedEvent, RetagFailure, SchemaError},
     follow::FollowState,
 };
 
@@ -73,6 +73,10 @@ pub enum StartError {
     /// the event.
     #[error("{0}")]
     MissingTag(MissingTag),
+    /// The program is older than the log: its version of an event lacks a tag that older events
+    /// got by [retagging](crate::App::retag).
+    #[error(transparent)]
+    Outdated(OutdatedEvent),
     /// The log could not be read for the checks of a start.
     #[error("the log cannot be checked against the events of the app: {0}")]
     Unreadable(#[source] ReadError),
@@ -90,6 +94,15 @@ pub enum StopError {
     /// An accepted commit could not be synced. Its caller got an unknown outcome.
     #[error("the app stopped, but not everything accepted is durable: {0}")]
     NotSynced(#[source] Unavailable),
+}
+
+impl From<RetagFailure> for StartError {
+    fn from(failure: RetagFailure) -> StartError {
+        match failure {
+            RetagFailure::Read(error) => StartError::Unreadable(error),
+            RetagFailure::Schema(error) => StartError::Schema(error),
+        }
+    }
 }
 
 impl From<StartFailure> for StartError {

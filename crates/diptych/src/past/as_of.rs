@@ -90,7 +90,7 @@ impl<'a, Q: Query> IntoFuture for Past<'a, Q> {
         Box::pin(async move {
             let Past { panel, query, point, claims, within } = self;
             settled(claims, panel.lineage.clone(), within).await?;
-            let replay = Replay::new(panel, query)?;
+            let replay = Replay::new(panel, query).await?;
             let prefix = Prefix::resolve(panel, point).await?;
             replay.answer(panel, prefix).await
         })
@@ -112,8 +112,8 @@ pub(super) struct Replay<Q: Query> {
 
 impl<Q: Query> Replay<Q> {
     /// Uses the events in the query's scope.
-    pub(super) fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
-        let refold = Refold::new::<Q>(panel, query.scope())?;
+    pub(super) async fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
+        let refold = Refold::new::<Q>(panel, query.scope()).await?;
         Ok(Replay { query, refold })
     }
 

@@ -92,7 +92,7 @@ impl<'a, Q: Query> IntoFuture for Explain<'a, Q> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let Explain { panel, query, point, limit } = self;
-            let selection = Selection::new::<Q>(panel, query.scope())?;
+            let selection = Selection::new::<Q>(panel, query.scope()).await?;
             let prefix = Prefix::resolve(panel, point).await?;
             let fold = async move { explained(&selection, prefix, limit).await };
             start::<Q, _, _>(panel, || fold)?.await

@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use diptych_store::{Filter, LogId, Metadata, Position, RawEvent, Tag, Timestamp};
+use diptych_store::{Filter, FilterItem, LogId, Metadata, Position, RawEvent, Tag, Timestamp};
 
 use super::difference;
 use crate::{
@@ -96,6 +96,7 @@ pub fn nothing_given() -> Given {
         clock: Timestamp::from_micros(START_MICROS),
         metadata: Metadata::default(),
         upcasters: Upcasters::new(),
+        is_retagged: false,
     }
 }
 
@@ -110,6 +111,8 @@ pub struct Given {
     clock: Timestamp,
     metadata: Metadata,
     upcasters: Upcasters,
+    /// Whether older events have the tags that they would get today.
+    is_retagged: bool,
 }
 
 impl Given {
@@ -136,6 +139,14 @@ impl Given {
     #[must_use]
     pub fn upcasters(mut self, upcasters: Upcasters) -> Given {
         self.upcasters = upcasters;
+        self
+    }
+
+    /// Gives [stored](Given::and_stored) events the tags that they would get today, as after
+    /// [`App::retag`](crate::App::retag). Without it they have the tags that they were stored with.
+    #[must_use]
+    pub fn retagged(mut self) -> Given {
+        self.is_retagged = true;
         self
     }
 
@@ -240,9 +251,17 @@ impl Given {
     fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), crate::fold::FoldError> {
         let Some((event, recorded_at)) = self.events.get(at) else { return Ok(()) };
         let tags = || event.tags.iter().map(Tag::as_str);
-        if slot.filter().matches_parts(&event.event_type, tags) {
-            let position = Position::new(at as u64 + 1);
-            slot.fold_one(&StoredEvent::accepted(event, position, *recorded_at))?;
+        let stored = StoredEvent::accepted(event, Position::new(at as u64 + 1), *recorded_at);
+        // An event that cannot be read is folded as well, for the error.
+        let is_seen = |slot: &dyn Slot| {
+            let is_source =
+                |item: &FilterItem| item.types.iter().any(|name| *name == event.event_type);
+            self.is_retagged
+                && slot.filter().items().iter().any(is_source)
+                && slot.sees(&stored).unwrap_or(true)
+        };
+        if slot.filter().matches_parts(&event.event_type, tags) || is_seen(slot) {
+            slot.fold_one(&stored)?;
         }
         Ok(())
     }
@@ -259,6 +278,7 @@ impl Given {
     fn schema(&self) -> Schema {
         let upcasters = self.upcasters.clone();
         match Schema::new(upcasters, test_log(), usize::MAX) {
+            Ok(schema) if self.is_retagged => schema.retagged(),
             Ok(schema) => schema,
             Err(error) => panic!("{error}"),
         }

@@ -5,6 +5,7 @@
 mod evolution;
 mod evolution_errors;
 mod older_tags;
+mod retagging;
 #[path = "../support/mod.rs"]
 mod support;
 mod unknown_types;
