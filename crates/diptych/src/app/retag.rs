@@ -24,6 +24,8 @@ use crate::{
 
 /// Number of events that are read at once, and marked by one commit.
 const PAGE_EVENTS: usize = 256;
+/// Maximum number of marks in one commit. Each has at most a tag and the positions of a page.
+const COMMIT_MARKS: usize = 1_024;
 
 /// The work of one [`App::retag`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -277,7 +279,7 @@ impl Retagging<'_> {
         events: Vec<RawEvent>,
         upto: Position,
     ) -> Result<Position, RetagError> {
-        let most = self.store().limits().commit_events.max(1);
+        let most = self.store().limits().commit_events.clamp(1, COMMIT_MARKS);
         let mut chunks = events.chunks(most).peekable();
         while let Some(chunk) = chunks.next() {
             let mut append = Append::events(chunk.iter().cloned());

@@ -14,41 +14,38 @@ use diptych::{
     event::{JsonObject, SchemaError, Upcast},
     snapshot::{MemorySnapshots, SnapshotOptions},
     store::RawEvent,
+    testing::nothing_given,
 };
-use diptych_store::{
-    Append, EventStore, Store,
-    testing::{Call, WrappedStore},
-};
-use parking_lot::Mutex;
+use diptych_store::{Append, EventStore, Store, testing::WrappedStore};
 use serde::{Deserialize, Serialize};
 
-use crate::support::counted_store::{CountedStore, everything, now};
+use crate::support::counted_store::{CountedStore, everything, now, write_event};
 
 /// Version 1 had only the tag `customer`.
 #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
 #[event("customer-registered", version = 2)]
-struct Registered {
+pub(crate) struct Registered {
     #[tag]
-    customer: u64,
+    pub(crate) customer: u64,
     #[tag]
-    email: String,
+    pub(crate) email: String,
 }
 
 /// The older program.
-mod older {
+pub(crate) mod older {
     use diptych::{Command, DecisionContext, Event, Filter, Tag};
 
     use super::Holders;
 
     #[derive(Clone, Debug, Event, serde::Serialize, serde::Deserialize)]
     #[event("customer-registered")]
-    pub(super) struct Registered {
+    pub(crate) struct Registered {
         #[tag]
-        pub(super) customer: u64,
-        pub(super) email: String,
+        pub(crate) customer: u64,
+        pub(crate) email: String,
     }
 
-    pub(super) struct Register(pub(super) u64);
+    pub(crate) struct Register(pub(crate) u64);
 
     impl Command for Register {
         type State = Holders<Registered>;
@@ -73,7 +70,7 @@ fn upcasters() -> Upcasters {
     Upcasters::new().object("customer-registered", 1, |_| Ok(()))
 }
 
-fn old(customer: u64, email: &str) -> RawEvent {
+pub(crate) fn old(customer: u64, email: &str) -> RawEvent {
     older::Registered { customer, email: email.to_owned() }.encode().unwrap()
 }
 
@@ -81,14 +78,14 @@ fn new(customer: u64, email: &str) -> RawEvent {
     Registered { customer, email: email.to_owned() }.encode().unwrap()
 }
 
-fn email(email: &str) -> Filter {
+pub(crate) fn email(email: &str) -> Filter {
     Filter::tag(Tag::new("email", email))
 }
 
 /// The positions of the folded events, in the order in which they were applied.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Holders<E = Registered> {
-    positions: Vec<u64>,
+pub(crate) struct Holders<E = Registered> {
+    pub(crate) positions: Vec<u64>,
     #[serde(skip)]
     event: std::marker::PhantomData<fn() -> E>,
 }
@@ -110,10 +107,10 @@ impl<E: Event> Fold for Holders<E> {
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("the address is taken by {0:?}")]
-struct Taken(Vec<u64>);
+pub(crate) struct Taken(pub(crate) Vec<u64>);
 
 /// Registers a customer unless another customer has the address.
-struct Register(u64, &'static str);
+pub(crate) struct Register(pub(crate) u64, pub(crate) &'static str);
 
 impl Command for Register {
     type State = Holders;
@@ -149,7 +146,7 @@ impl Command for Look {
     }
 }
 
-async fn seen(app: &App, boundary: Filter) -> Vec<u64> {
+pub(crate) async fn seen(app: &App, boundary: Filter) -> Vec<u64> {
     match app.execute(Look(boundary)).await {
         Err(ExecuteError::Rejected(Taken(positions))) => positions,
         other => panic!("the boundary should be read: {other:?}"),
@@ -161,27 +158,29 @@ fn is_missing<R: std::error::Error>(answer: Result<diptych::Receipt, ExecuteErro
     matches!(answer, Err(ExecuteError::Failed(error)) if schema(error.clone()))
 }
 
-fn is_outdated<R: std::error::Error>(answer: &Result<diptych::Receipt, ExecuteError<R>>) -> bool {
+pub(crate) fn is_outdated<R: std::error::Error>(
+    answer: &Result<diptych::Receipt, ExecuteError<R>>,
+) -> bool {
     matches!(answer, Err(ExecuteError::Failed(CommandError::Outdated(_))))
 }
 
 /// An app that knows the events of today.
-fn over(store: impl EventStore) -> AppBuilder {
+pub(crate) fn over(store: impl EventStore) -> AppBuilder {
     App::over(store).upcasters(upcasters()).events::<Registered>().strict()
 }
 
-async fn retagging(store: impl EventStore) -> App {
+pub(crate) async fn retagging(store: impl EventStore) -> App {
     over(store).retagging().start().await.unwrap()
 }
 
-fn with(events: impl IntoIterator<Item = RawEvent>) -> CountedStore {
+pub(crate) fn with(events: impl IntoIterator<Item = RawEvent>) -> CountedStore {
     let store = CountedStore::new(Memory::new());
     store.write(Append::events(events));
     store
 }
 
 /// The number of events of a type in the log.
-fn number(store: &Store, event_type: &str) -> usize {
+pub(crate) fn number(store: &Store, event_type: &str) -> usize {
     everything(store).iter().filter(|(.., event)| event.event_type == event_type).count()
 }
 
@@ -317,132 +316,6 @@ async fn a_run_that_is_killed_anywhere_continues_and_no_event_counts_twice() {
         times += 1;
     }
     assert!(killed > 20, "{killed}");
-}
-
-/// The older program writes before each call of the newer one, until it is fenced.
-async fn race(inner: Store) {
-    let older = App::over_store(inner.clone()).start().await.unwrap();
-    for customer in 1..=5 {
-        older.execute(older::Register(customer)).await.unwrap();
-    }
-    let (accepted, fenced) = (Arc::new(Mutex::new(5)), Arc::new(Mutex::new(None)));
-    let (racer, written, refused) = (older.clone(), accepted.clone(), fenced.clone());
-    let store = WrappedStore::over(inner.clone()).before(move |call| {
-        let is_raced = matches!(call, Call::Append(_) | Call::Read(..) | Call::Last(..));
-        let (racer, written, refused) = (racer.clone(), written.clone(), refused.clone());
-        async move {
-            if !is_raced || refused.lock().is_some() {
-                return Ok(());
-            }
-            match racer.execute(older::Register(7)).await {
-                Ok(_) => *written.lock() += 1,
-                Err(error) => *refused.lock() = Some(error),
-            }
-            Ok(())
-        }
-    });
-    let app = retagging(store).await;
-    app.retag().await.unwrap();
-    let written = *accepted.lock();
-    assert!(written > 12, "{written}");
-    let refused = older.execute(older::Register(8)).await;
-    assert!(is_outdated(&refused), "{refused:?}");
-    let text = fenced.lock().take().unwrap_or_else(|| refused.unwrap_err()).to_string();
-    for part in ["customer-registered version 1 without it", "tag email", "deploy the release"] {
-        assert!(text.contains(part), "{text}");
-    }
-    let seen = seen(&app, email("a@x")).await;
-    let all = everything(&inner).into_iter();
-    let all = all.filter(|(.., event)| event.event_type == "customer-registered");
-    assert_eq!(seen, all.map(|(at, ..)| at.get()).collect::<Vec<_>>());
-    assert_eq!(seen.len(), written);
-    // It does not start any more, either, unless it says that no rule needs the tag.
-    let start = || App::over_store(inner.clone()).events::<older::Registered>();
-    let outdated = start().start().await.unwrap_err();
-    assert!(matches!(outdated, StartError::Outdated(_)), "{outdated}");
-    let accepting = start().accept_untagged("customer-registered", "email").start().await;
-    accepting.unwrap().execute(older::Register(9)).await.unwrap();
-}
-
-#[tokio::test]
-async fn an_older_program_writes_until_it_is_fenced_and_the_rule_sees_all_of_its_events() {
-    race(Store::new(Memory::new())).await;
-    let folder = tempfile::tempdir().unwrap();
-    let log = diptych::Log::open(folder.path(), diptych::LogOptions::default()).unwrap();
-    race(Store::new(log)).await;
-}
-
-#[tokio::test]
-async fn commands_of_the_newer_program_go_on_while_it_retags() {
-    let store = with((1..=600).map(|customer| old(customer, "a@x")));
-    let (app, beside) = (retagging(store.store()).await, retagging(store.store()).await);
-    store.slow();
-    let busy = async {
-        for customer in 1..=100 {
-            beside.execute(older_key(customer)).await.unwrap();
-        }
-    };
-    let (report, ()) = tokio::join!(app.retag(), busy);
-    assert_eq!(report.unwrap().completed.len(), 1);
-    assert_eq!(seen(&beside, email("a@x")).await.len(), 600);
-    assert_eq!(seen(&beside, email("b@x")).await.len(), 100);
-}
-
-/// A command of the newer program over a tag that the older events carry.
-fn older_key(customer: u64) -> impl Command<Rejection = Infallible> {
-    struct Again(u64);
-    impl Command for Again {
-        type State = Holders;
-        type Event = Registered;
-        type Rejection = Infallible;
-
-        fn boundary(&self) -> Filter {
-            Filter::tag(Tag::new("customer", self.0))
-        }
-
-        fn decide(
-            &self,
-            holders: &Holders,
-            _: &DecisionContext,
-        ) -> Result<Vec<Registered>, Infallible> {
-            assert_eq!(holders.positions, [self.0]);
-            Ok(vec![Registered { customer: self.0, email: "b@x".to_owned() }])
-        }
-    }
-    Again(customer)
-}
-
-#[tokio::test]
-async fn two_apps_retag_at_once_and_complete_it_once() {
-    for slow in [false, true] {
-        let store = with((1..=1_000).map(|customer| old(customer, "a@x")));
-        let (one, other) = (retagging(store.store()).await, retagging(store.store()).await);
-        if slow {
-            store.slow();
-        }
-        let (first, second) = tokio::join!(one.retag(), other.retag());
-        assert!(first.unwrap().retagged + second.unwrap().retagged >= 1_000);
-        for app in [one, other] {
-            assert_eq!(seen(&app, email("a@x")).await, (1..=1_000).collect::<Vec<_>>());
-        }
-        assert_eq!(number(store.inner(), "diptych:retag-completed"), 1);
-    }
-}
-
-#[tokio::test]
-async fn an_app_that_another_process_overtakes_learns_of_the_tags_before_it_decides() {
-    let log = Store::new(Memory::new());
-    let behind = || WrappedStore::over(log.clone()).behind();
-    // Nothing lacks a tag yet, so the rule is not refused, and its state is cached.
-    let app = over(behind()).start().await.unwrap();
-    assert_eq!(seen(&app, email("a@x")).await, [0; 0]);
-    let older = App::over(behind()).start().await.unwrap();
-    older.execute(older::Register(1)).await.unwrap();
-    retagging(behind()).await.retag().await.unwrap();
-    let taken = app.execute(Register(2, "a@x")).await.unwrap_err();
-    assert!(matches!(taken, ExecuteError::Rejected(Taken(at)) if at == [1]));
-    assert!(is_outdated(&older.execute(older::Register(3)).await));
-    assert_eq!(number(&log, "customer-registered"), 1);
 }
 
 #[tokio::test]
@@ -620,6 +493,56 @@ async fn each_event_of_a_split_one_has_its_own_tags() {
     // An upcaster gave this tag, and no field.
     assert_eq!(found(article("every")).await, ["1 first", "2 first", "3 first"]);
     assert_eq!(found(article("every").of_types(&["line-ordered"])).await, [""; 0]);
+    // The program of that time is fenced. Today such an event becomes no line, and needs no tag.
+    let older = App::over(store.store()).start().await.unwrap();
+    assert!(is_outdated(&older.execute(Write(OrderedOnce { lines: Vec::new() })).await));
+    app.execute(Write(OrderedLater { lines: Vec::new() })).await.unwrap();
+}
+
+#[derive(Clone, Debug, Event, Serialize, Deserialize)]
+#[event("ordered")]
+struct OrderedOnce {
+    lines: Vec<String>,
+}
+
+#[derive(Clone, Debug, Event, Serialize, Deserialize)]
+#[event("ordered", version = 2)]
+struct OrderedLater {
+    lines: Vec<String>,
+}
+
+#[tokio::test]
+async fn marks_far_apart_and_close_together_are_read_in_order() {
+    let address = |at: u64| match at {
+        100..=1_500 => "a@x",
+        _ if at.is_multiple_of(50) => "a@x",
+        _ => "b@x",
+    };
+    let mut limits = diptych::store::Limits::default();
+    (limits.batch_events, limits.commit_events) = (100, 2);
+    let inner = Store::new(Memory::new().limits(limits));
+    let event =
+        |at: u64| if at.is_multiple_of(7) { new(at, address(at)) } else { old(at, address(at)) };
+    for at in 1..=3_000 {
+        write_event(&inner, event(at));
+    }
+    let store = WrappedStore::over(inner);
+    retagging(store.clone()).await.retag().await.unwrap();
+    let app = over(store).start().await.unwrap();
+    for of in ["a@x", "b@x"] {
+        let all: Vec<_> = (1..=3_000).filter(|at| address(*at) == of).collect();
+        assert_eq!(seen(&app, email(of)).await, all, "{of}");
+    }
+}
+
+#[test]
+fn a_test_of_a_rule_sees_stored_events_as_after_retagging() {
+    let given = || nothing_given().upcasters(upcasters()).and_stored(old(1, "a@x"));
+    let event = || Registered { customer: 2, email: "a@x".to_owned() };
+    given().when(Register(2, "a@x")).then([event()]);
+    given().retagged().when(Register(2, "a@x")).then_rejected(Taken(vec![1]));
+    let event = Registered { customer: 2, email: "b@x".to_owned() };
+    given().retagged().when(Register(2, "b@x")).then([event]);
 }
 
 #[tokio::test]
