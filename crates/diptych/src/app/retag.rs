@@ -17,8 +17,8 @@ use super::App;
 use crate::{
     command::panel::LeftPanel,
     event::{
-        AnyReading, RetagFailure, RetagType, SchemaError, StoredEvent, completed, fenced, marks_of,
-        retagged,
+        AnyReading, Marks, RetagFailure, RetagType, SchemaError, StoredEvent, completed, fenced,
+        marks_of, retagged,
     },
 };
 
@@ -199,21 +199,53 @@ impl Retagging<'_> {
         if keys.is_empty() {
             return Ok(None);
         }
-        // A type with other tags is walked through anew, and so is one whose tags are made in
-        // another way since their completion. Otherwise a later walk goes on where one ended.
+        let missing = untagged.iter().filter(|missing| missing.event_type == name);
+        let missing: Vec<_> = missing.filter(|missing| keys.contains(&&*missing.key)).collect();
+        // A type with other tags is walked through anew. Otherwise the walk goes on where the last
+        // one ended, unless that one passed an event that lacks a tag now: then the tags are made
+        // in another way since.
         let mut tags: Vec<_> = tags.collect();
         tags.sort_unstable();
-        let again = tags.iter().filter(|key| known.has(name, key) && is_missing(key));
-        let again: Vec<_> = again.map(|key| (key, known.rounds(name, key))).collect();
-        let digest = Digest::of(format!("{name:?} {tags:?} {again:?}").as_bytes());
-        let mut source = format!("diptych:retag/{name}/{digest}");
-        if source.len() > self.store().limits().source_bytes {
-            source = format!("diptych:retag/{digest}");
+        let mut attempt = 0;
+        loop {
+            let digest = Digest::of(format!("{name:?} {tags:?} {attempt}").as_bytes());
+            let mut source = format!("diptych:retag/{name}/{digest}");
+            if source.len() > self.store().limits().source_bytes {
+                source = format!("diptych:retag/{digest}");
+            }
+            let tracked = self.store().tracked(&source).await?;
+            let tracked = tracked.map_or(Position::START, |tracking| tracking.position);
+            let passed = missing.iter().map(|missing| missing.position);
+            let passed: Vec<_> = passed.filter(|at| *at <= tracked).collect();
+            if self.are_marked(&passed, &keys).await? {
+                let completions = known.generation;
+                return Ok(Some(Walk { keys, source, completions, at: tracked, tracked }));
+            }
+            attempt += 1;
         }
-        let tracked = self.store().tracked(&source).await?;
-        let tracked = tracked.map_or(Position::START, |tracking| tracking.position);
-        let completions = known.generation;
-        Ok(Some(Walk { keys, source, completions, at: tracked, tracked }))
+    }
+
+    /// Whether the events at these positions have marks for all the tags of these keys that they
+    /// lack.
+    async fn are_marked(&self, passed: &[Position], keys: &[&str]) -> Result<bool, RetagError> {
+        for at in passed {
+            let one = Read::after(at.before()).upto(*at);
+            let batch = self.store().read(&self.of_type.filter(), one).await?;
+            for event in batch.iter() {
+                let lacking = self.declared.lacking(&StoredEvent::of(&event));
+                let lacking =
+                    lacking.map_err(|error| RetagError::Event { position: *at, error })?;
+                let tags = lacking.into_iter().filter(|(missing, tag)| {
+                    missing.event_type == self.name() && keys.contains(&tag.key())
+                });
+                let tags: Vec<_> = tags.map(|(_, tag)| tag).collect();
+                let marks = Marks::read(self.store(), None, &tags).await?;
+                if !tags.iter().all(|tag| marks.has(self.name(), tag, *at)) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Marks the events up to here.

@@ -115,7 +115,7 @@ async fn marked(panel: &LeftPanel, tag: &Tag) -> Result<Vec<Position>, CommandEr
     if !keys.has_key(tag.key()) {
         return Ok(Vec::new());
     }
-    let marks = Marks::read(&panel.store, &keys, std::slice::from_ref(tag)).await?;
+    let marks = Marks::read(&panel.store, Some(&keys), std::slice::from_ref(tag)).await?;
     Ok(marks.positions(tag))
 }
 

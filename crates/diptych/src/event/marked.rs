@@ -60,7 +60,7 @@ impl RetaggedBoundary {
         let mut tags: Vec<_> = items.iter().flat_map(|item| &item.retagged).cloned().collect();
         tags.sort_unstable();
         tags.dedup();
-        let marks = Marks::read(store, &keys, &tags).await?;
+        let marks = Marks::read(store, Some(&keys), &tags).await?;
         let (mut filter, mut marked) = (Filter::nothing(), Vec::new());
         for item in items {
             let (found, positions) = item.find(store, &marks).await?;

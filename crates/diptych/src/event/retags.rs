@@ -224,11 +224,6 @@ impl RetaggedKeys {
         self.completed.iter().any(|one| one.key == key)
     }
 
-    /// How often this key of this type was completed.
-    pub(crate) fn rounds(&self, event_type: &str, key: &str) -> u32 {
-        self.of(event_type, key).map_or(0, |one| one.rounds)
-    }
-
     /// Whether this fence is in the log already.
     pub(crate) fn is_fenced(&self, event_type: &str, key: &str, sources: &[SourceType]) -> bool {
         let is_like = |fence: &Fence| fence.event_type == event_type && fence.key == key;
@@ -431,13 +426,13 @@ impl RetagLedger {
 pub(crate) struct Marks(Vec<(Tag, Retagged)>);
 
 impl Marks {
-    /// The marks for these tags, of completed keys.
+    /// The marks for these tags: of the completed ones of these keys, or all.
     ///
     /// # Errors
     /// [`RetagFailure`] if they cannot be read.
     pub(crate) async fn read(
         store: &Store,
-        keys: &RetaggedKeys,
+        keys: Option<&RetaggedKeys>,
         tags: &[Tag],
     ) -> Result<Marks, RetagFailure> {
         let head = store.head().position();
@@ -455,7 +450,7 @@ impl Marks {
                     let Some(tag) = tags.iter().find(|tag| tag.as_str() == one.tag) else {
                         continue;
                     };
-                    if keys.has(&one.event_type, tag.key()) {
+                    if keys.is_none_or(|keys| keys.has(&one.event_type, tag.key())) {
                         marks.0.push((tag.clone(), one));
                     }
                 }

@@ -85,7 +85,7 @@ impl Schema {
 
     /// The events that a stored event is today. If an upcaster fails, it is the event itself.
     ///
-    /// Of several events those in the boundary are returned, if one of them is in it.
+    /// If some of several events are in the boundary, only these are returned.
     pub(crate) fn today(&self, event: &EventRef<'_>, boundary: &Filter) -> Vec<RawEvent> {
         let raw = event.to_raw();
         if !self.upcasters.concern(&encoded(&raw)) {

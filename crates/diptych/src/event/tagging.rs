@@ -166,7 +166,7 @@ async fn unmarked(
     let mut tags: Vec<_> = of_completed.map(|(_, tag)| tag.clone()).collect();
     tags.sort_unstable();
     tags.dedup();
-    let marks = Marks::read(store, keys, &tags).await?;
+    let marks = Marks::read(store, Some(keys), &tags).await?;
     let left = lacking.into_iter();
     let left = left.filter(|(one, tag)| !marks.has(one.event_type, tag, one.position));
     Ok(left.map(|(one, _)| one).collect())

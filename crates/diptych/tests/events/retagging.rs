@@ -572,6 +572,37 @@ async fn a_tag_that_is_spelt_differently_later_is_retagged_again() {
     assert!(is_missing(app.execute(Register(3, "a@x")).await));
     app.retag().await.unwrap();
     assert_eq!(seen(&app, email("a@x")).await, [1, 2]);
+    assert_eq!(app.retag().await.unwrap().retagged, 0);
+    over(store.store()).upcasters(lower()).start().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tag_that_older_events_get_after_a_run_without_it_is_retagged() {
+    let nameless =
+        |at: u64| RawEvent { payload: format!(r#"{{"customer":{at}}}"#).into(), ..old(at, "") };
+    let store = with((1..=3).map(nameless));
+    let upcast = |address: Option<&'static str>| {
+        Upcasters::new().object("customer-registered", 1, move |event| match address {
+            Some(address) => event.insert("phone", address),
+            None => Ok(()),
+        })
+    };
+    let over = |address| {
+        let start = App::over(store.store()).upcasters(upcast(address));
+        start.events::<Reachable>().retagging().start()
+    };
+    assert_eq!(over(None).await.unwrap().retag().await.unwrap().retagged, 0);
+    let report = over(Some("1")).await.unwrap().retag().await.unwrap();
+    assert_eq!((report.retagged, report.completed.len()), (3, 1));
+}
+
+#[derive(Clone, Debug, Event, Serialize, Deserialize)]
+#[event("customer-registered", version = 2)]
+struct Reachable {
+    #[tag]
+    customer: u64,
+    #[tag]
+    phone: Option<String>,
 }
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
