@@ -254,8 +254,7 @@ impl Given {
         let stored = StoredEvent::accepted(event, Position::new(at as u64 + 1), *recorded_at);
         // An event that cannot be read is folded as well, for the error.
         let is_seen = |slot: &dyn Slot| {
-            let is_source =
-                |item: &FilterItem| item.types.iter().any(|name| *name == event.event_type);
+            let is_source = |item: &FilterItem| item.types.contains(&event.event_type);
             self.is_retagged
                 && slot.filter().items().iter().any(is_source)
                 && slot.sees(&stored).unwrap_or(true)

@@ -195,7 +195,8 @@ impl Run {
                 true => App::over(yielding(log.clone())),
                 false => App::over(log.clone()),
             };
-            now(builder.cache_bytes(cache).start()).unwrap()
+            // Each call of the store may yield once.
+            pollster::block_on(builder.cache_bytes(cache).start()).unwrap()
         });
         let lanes = apps.each_ref().map(App::lane);
         self.note(format!("open at {}", EventStore::head(&log).position()));
