@@ -29,7 +29,7 @@ use serde::Serialize;
 use crate::support::{
     bank::{self, Deposited},
     call_hooks::yielding,
-    manual_sync::{Held, now, raw},
+    manual_sync::{Held, raw},
     model::{Wish, World, account, course, student},
     school::{self, Course},
 };
