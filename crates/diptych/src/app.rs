@@ -3,6 +3,7 @@
 mod error;
 mod followers;
 mod past;
+mod retag;
 mod settings;
 
 use std::{collections::HashSet, fmt, io, num::NonZeroUsize, sync::Arc, time::Duration};
@@ -30,6 +31,7 @@ use crate::{
 };
 pub use error::{StartError, StopError};
 use followers::FollowerPlans;
+pub use retag::{RetagError, RetagReport, RetaggedKey};
 use settings::Settings;
 
 /// A store and everything that works on it: executes commands and answers queries. Cheap to clone;
@@ -358,7 +360,9 @@ impl AppBuilder {
     ///   the upcaster is missing, so folds do not see its events. An app without known events skips
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
-    ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. The
+    ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. An app
+    ///   that [gives older events the tag](App::retag) starts with
+    ///   [`retagging`](AppBuilder::retagging). The
     ///   check covers each type that has upcasters or a version above 1, and reads up to 16 of its
     ///   events after each of 16 places of the log. Events that only commands read, and that are
     ///   not declared here, are checked when the first command asks for them.
@@ -392,6 +396,14 @@ impl AppBuilder {
         key: impl Into<String>,
     ) -> AppBuilder {
         self.settings.untagged.push((event_type.into(), key.into()));
+        self
+    }
+
+    /// Starts even if stored events lack a tag that they would get today, so that the app can
+    /// [retag](App::retag) them. Until that is completed, a command whose boundary asks for the tag
+    /// is refused, and so is a question about the past whose scope does.
+    pub fn retagging(mut self) -> AppBuilder {
+        self.settings.is_retagging = true;
         self
     }
 
@@ -536,7 +548,8 @@ impl AppBuilder {
         let snapshots = snapshots.filter(|_| !policies.is_empty());
         let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
         // From here on the head has everything that was committed before the start.
-        store.fresh_head().await.map_err(StartError::Unreadable)?;
+        let head = store.fresh_head().await.map_err(StartError::Unreadable)?;
+        schema.retags().refresh(&store, head).await?;
         settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));
         let started = plans.start(lineage.clone(), &schema).await?;

@@ -7,9 +7,11 @@ mod boundary;
 mod codec;
 mod declared_twice;
 mod evolve;
+mod marked;
 mod missing_tag;
 mod object;
 mod reading;
+mod retags;
 mod schema;
 mod tagging;
 pub(crate) mod tags;
@@ -36,11 +38,16 @@ pub use diptych_macros::Event;
 #[cfg(feature = "derive")]
 pub use diptych_macros::Tags;
 pub use evolve::{Upcast, Upcasters};
+pub(crate) use marked::{MarkedRead, RetaggedBoundary};
 pub use missing_tag::MissingTag;
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, StoredEvent, encoded};
+pub use retags::OutdatedEvent;
+pub(crate) use retags::{
+    Marks, RetagFailure, RetaggedKeys, completed, fenced, is_reserved, marks_of, retagged,
+};
 pub(crate) use schema::{Schema, TagExemption};
-pub(crate) use tagging::AnyReading;
+pub(crate) use tagging::{AnyReading, RetagType};
 pub use tags::Tags;
 
 /// Prefix of names of extra metadata that only this crate writes.

@@ -172,7 +172,7 @@ pub mod token;
 pub mod view;
 mod wait;
 
-pub use app::{App, AppBuilder, StartError, StopError};
+pub use app::{App, AppBuilder, RetagError, RetagReport, RetaggedKey, StartError, StopError};
 pub use command::{Command, CommandError, DecisionContext, Execute, ExecuteError, Invalid};
 pub use digest::digest;
 #[cfg(feature = "log")]

@@ -170,6 +170,7 @@ fn mistake_of_command(error: &CommandError) -> Problem {
     let place = match error {
         CommandError::Boundary(_) => "the boundary of the command is wrong",
         CommandError::Schema(_) => "an event of the command could not be read again",
+        CommandError::Outdated(_) => "the program is older than the log",
         CommandError::Fold(FoldError { position, .. }) => {
             let place = "an event that the command depends on cannot be applied";
             return Problem::mistake(place, error).and("at", position.get());

@@ -6,7 +6,7 @@ use diptych_store::{ReadError, Unavailable};
 
 use super::followers::StartFailure;
 use crate::{
-    event::{MissingTag, SchemaError},
+    event::{MissingTag, OutdatedEvent, RetagFailure, SchemaError},
     follow::FollowState,
 };
 
@@ -67,6 +67,10 @@ pub enum StartError {
     /// the event.
     #[error("{0}")]
     MissingTag(MissingTag),
+    /// The program is older than the log: its version of an event lacks a tag that older events
+    /// got by [retagging](crate::App::retag).
+    #[error(transparent)]
+    Outdated(OutdatedEvent),
     /// The log could not be read for the checks of a start.
     #[error("the log cannot be checked against the events of the app: {0}")]
     Unreadable(#[source] ReadError),
@@ -93,6 +97,15 @@ pub enum StopError {
         /// The number of these commands.
         commands: usize,
     },
+}
+
+impl From<RetagFailure> for StartError {
+    fn from(failure: RetagFailure) -> StartError {
+        match failure {
+            RetagFailure::Read(error) => StartError::Unreadable(error),
+            RetagFailure::Schema(error) => StartError::Schema(error),
+        }
+    }
 }
 
 impl From<StartFailure> for StartError {

@@ -7,7 +7,10 @@ use diptych_store::Store;
 use super::{AppBuilder, StartError, error::unknown};
 use crate::{
     command::{Retries, context::Clock},
-    event::{AnyReading, Schema, SchemaError, TagExemption, Upcasters},
+    event::{
+        AnyReading, EventType, OutdatedEvent, Schema, SchemaError, TagExemption, Upcasters,
+        is_reserved,
+    },
     pool::PoolLimits,
     snapshot::{SnapshotPolicies, Snapshots},
 };
@@ -20,6 +23,8 @@ pub(super) struct Settings {
     /// Event types in the log that the app leaves to others.
     pub(super) foreign: Vec<String>,
     pub(super) is_strict: bool,
+    /// Whether stored events may lack tags, because the app is to give them these.
+    pub(super) is_retagging: bool,
     pub(super) untagged: Vec<TagExemption>,
     pub(super) cache_bytes: usize,
     pub(super) retries: Retries,
@@ -39,6 +44,7 @@ impl Default for Settings {
             declared: Vec::new(),
             foreign: Vec::new(),
             is_strict: false,
+            is_retagging: false,
             untagged: Vec::new(),
             cache_bytes: AppBuilder::CACHE_BYTES,
             retries: Retries::default(),
@@ -69,9 +75,12 @@ impl Settings {
     pub(super) async fn check_log(&self, store: &Store, schema: &Schema) -> Result<(), StartError> {
         let declared = self.declared.iter().map(|declared| declared(schema));
         let declared = declared.collect::<Result<Vec<_>, _>>()?;
+        if let Some(outdated) = outdated(schema, &declared) {
+            return Err(StartError::Outdated(outdated));
+        }
         for declared in &declared {
-            let untagged = schema.untagged(store, &**declared).await;
-            if let Some(untagged) = untagged.map_err(StartError::Unreadable)?.first() {
+            let untagged = schema.untagged(store, &**declared).await?;
+            if let Some(untagged) = untagged.first().filter(|_| !self.is_retagging) {
                 return Err(StartError::MissingTag(untagged.clone()));
             }
         }
@@ -87,7 +96,8 @@ impl Settings {
         };
         types.retain(|name| {
             let is_known = declared.iter().any(|declared| declared.knows(name));
-            !is_known && !schema.upcasts(name) && !self.foreign.contains(name)
+            let is_ours = is_known || schema.upcasts(name) || is_reserved(name);
+            !is_ours && !self.foreign.contains(name)
         });
         if types.is_empty() {
             return Ok(());
@@ -98,4 +108,16 @@ impl Settings {
         tracing::warn!("{}", unknown(&types));
         Ok(())
     }
+}
+
+/// The first type that lacks a tag which older events got later, in every declaration of the type.
+/// A program may have one Rust type that writes an event, and others with fewer tags that read it.
+fn outdated(schema: &Schema, declared: &[Arc<dyn AnyReading>]) -> Option<OutdatedEvent> {
+    let types: Vec<_> = declared.iter().flat_map(|declared| declared.types()).collect();
+    types.iter().find_map(|known| {
+        let outdated = schema.outdated(known)?;
+        let is_newer =
+            |other: &&&EventType| other.name == known.name && schema.outdated(other).is_none();
+        types.iter().find(is_newer).is_none().then_some(outdated)
+    })
 }

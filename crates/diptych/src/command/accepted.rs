@@ -189,6 +189,11 @@ impl AcceptedWindow {
         }
     }
 
+    /// Whether the window has the event at this position.
+    pub(crate) fn has(&self, position: Position) -> bool {
+        self.window.lock().commit(position.get()).is_some()
+    }
+
     /// The matches above `position`, up to `upto`.
     pub(crate) fn within(&self, filter: &Filter, position: Position, upto: Position) -> Within {
         self.window.lock().within(filter, position.get(), upto.get())

@@ -102,9 +102,21 @@ async fn load_snapshot(
 }
 
 async fn read(panel: &LeftPanel, slot: &mut dyn Slot, upto: Position) -> Result<(), CommandError> {
+    // A snapshot has the older events of its boundary, and all later events carry their tags.
+    let retagged = match slot.is_cold() && slot.position() == Position::START {
+        true => slot.retagged(),
+        false => None,
+    };
+    let marked = match retagged {
+        Some(boundary) => Some(boundary.find(&panel.store).await?),
+        None => None,
+    };
     while slot.position() < upto || slot.is_cold() {
-        let read = Read::after(slot.position()).upto(upto.max(slot.position()));
-        let batch = panel.store.read(slot.filter(), read).await?;
+        let (after, upto) = (slot.position(), upto.max(slot.position()));
+        let batch = match &marked {
+            Some(marked) => marked.page(&panel.store, after, upto, usize::MAX).await?,
+            None => panel.store.read(slot.filter(), Read::after(after).upto(upto)).await?,
+        };
         let done = batch.upto() >= upto;
         slot.fold(&batch)?;
         if !done {

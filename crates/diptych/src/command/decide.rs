@@ -23,13 +23,13 @@ use super::{
     catch_up::{catch_up, overtaken},
     context::{DecisionContext, stamp},
     error::{CommandError, refused},
-    expectation::{Expectation, expected, missed, union},
+    expectation::{Expectation, boundary, expected, missed, union},
     folds::newest,
     gates::Hashes,
     panel::LeftPanel,
 };
 use crate::{
-    event::{BoundaryError, Event, Reading, Schema, SchemaError, encoded},
+    event::{BoundaryError, Event, MarkedRead, Reading, Schema, SchemaError, encoded},
     panics::{caught, panic_text},
     token::Receipt,
 };
@@ -77,13 +77,23 @@ pub(crate) async fn decide<C: Command>(
     let mut gates = Hashes::default();
     <C::State as Folds>::gates(&boundary, &mut |hash| gates.push(hash));
     let _entered = panel.gates.enter(gates).await;
-    let mut slots = <C::State as Folds>::open(boundary, &panel.states())?;
-    for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {
-        if let Some(declared) = slot.unchecked() {
-            panel.sees_older(&*declared, slot.boundary()).await?;
+    let mut boundary = Some(boundary);
+    let (mut slots, decided) = loop {
+        // This position has to be taken before the states are opened. So each state knows the
+        // retagged keys up to here.
+        let retags_known = panel.schema.retags().known();
+        let boundary = boundary.take().unwrap_or_else(|| request.command.boundary());
+        let mut slots = <C::State as Folds>::open(boundary, &panel.states())?;
+        for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {
+            if let Some(declared) = slot.unchecked() {
+                panel.sees_older(&*declared, slot.boundary()).await?;
+            }
         }
-    }
-    let decided = attempts(panel, request, &mut slots).await?;
+        // If a key was retagged meanwhile, the states may lack older events, and are dropped.
+        if let Some(decided) = attempts(panel, request, &mut slots, retags_known).await? {
+            break (slots, decided);
+        }
+    };
     if panel.snapshots.is_some() {
         for slot in <C::State as Folds>::slots(&mut slots).into_iter().flatten() {
             slot.snapshot_if_due(panel.identity).into_iter().for_each(|due| panel.save(due));
@@ -101,13 +111,17 @@ enum Attempt<R> {
         at: Position,
         after: Position,
     },
+    /// Older events got a tag later, and the states do not know that yet.
+    Retagged,
 }
 
+/// The decision, or `None` if the states have to be opened again.
 async fn attempts<C: Command>(
     panel: &LeftPanel,
     request: &CommandRequest<C>,
     slots: &mut <C::State as Folds>::Slots,
-) -> Result<Decision<C::Rejection>, CommandError> {
+    retags_known: Position,
+) -> Result<Option<Decision<C::Rejection>>, CommandError> {
     let narrowed = request.command.conflicts_with();
     let narrowed = narrowed.map(|filter| narrow::<C>(&panel.schema, slots, &filter)).transpose()?;
     // A state may be behind only if the store notices that and another attempt can follow. With a
@@ -125,25 +139,26 @@ async fn attempts<C: Command>(
             None => None,
         };
         let tried = match expected {
-            Some(Err(failure)) => return Ok(settled(failure)),
-            Some(Ok(condition)) => try_once(panel, request, slots, &narrowed, condition).await?,
-            None => try_once(panel, request, slots, &narrowed, None).await?,
+            Some(Err(failure)) => return Ok(Some(settled(failure))),
+            Some(Ok(condition)) => {
+                try_once(panel, request, slots, &narrowed, condition, retags_known).await?
+            }
+            None => try_once(panel, request, slots, &narrowed, None, retags_known).await?,
         };
         let (at, after) = match tried {
-            Attempt::Decision(decided) => return Ok(decided),
+            Attempt::Decision(decided) => return Ok(Some(decided)),
+            Attempt::Retagged => return Ok(None),
             Attempt::Overtaken { at, after } => (at, after),
         };
         panel.conflict();
         if attempt >= panel.retries.attempts {
             let filter = union::<C>(slots);
             panel.published_upto(at).await?;
-            let missed = missed(panel, &filter, after, at).await?;
-            return Ok(settled(CommandError::Conflict(Conflict {
-                at,
-                after,
-                attempts: attempt,
-                missed,
-            })));
+            let boundary = boundary::<C>(slots);
+            let missed =
+                missed(panel, &MarkedRead::new(filter, Vec::new()), &boundary, after, at).await?;
+            let conflict = Conflict { at, after, attempts: attempt, missed };
+            return Ok(Some(settled(CommandError::Conflict(conflict))));
         }
         panel.retries.wait_before(attempt).await;
         if panel.store.has_other_writers() {
@@ -167,6 +182,7 @@ async fn try_once<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
+    retags_known: Position,
 ) -> Result<Attempt<C::Rejection>, CommandError> {
     let newest = newest::<C::State>(slots);
     let (answer, decided_at) = {
@@ -179,7 +195,12 @@ async fn try_once<C: Command>(
         Ok(Ok(events)) if !events.is_empty() => {
             let reading = panel.schema.reading::<C::Event>()?;
             let events = encode(&reading, &events, &request.metadata, decided_at)?;
-            return append(panel, request, slots, narrowed, expected, events).await;
+            if let Some(outdated) = panel.schema.outdated_among(reading.types(), &events) {
+                return Ok(Attempt::Decision(settled(outdated.into())));
+            }
+            let (filter, after) = (panel.schema.retags().filter(), retags_known);
+            let retags = AppendCondition { fail_if: filter.clone(), after };
+            return append(panel, request, slots, narrowed, expected, retags, events).await;
         }
         Ok(Ok(_)) => SettledOutcome::Empty,
         Ok(Err(rejection)) => SettledOutcome::Rejected(rejection),
@@ -189,7 +210,10 @@ async fn try_once<C: Command>(
         })),
     };
     // Without an append no condition is checked, so commits of others have to be known here.
-    panel.store.fresh_head().await?;
+    let head = panel.store.fresh_head().await?;
+    if panel.schema.retags().is_behind(&panel.store, retags_known, head).await? {
+        return Ok(Attempt::Retagged);
+    }
     let refs = <C::State as Folds>::slots(slots);
     let newest = refs.iter().flatten().map(|slot| slot.position()).max();
     let newest = newest.unwrap_or(Position::START);
@@ -214,6 +238,7 @@ async fn append<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
     narrowed: &Option<Filter>,
     expected: Option<AppendCondition>,
+    retags: AppendCondition,
     events: Vec<RawEvent>,
 ) -> Result<Attempt<C::Rejection>, CommandError> {
     let mut conditions = Vec::with_capacity(2);
@@ -237,6 +262,8 @@ async fn append<C: Command>(
         conditions.push(AppendCondition { fail_if: filter.clone(), after: known });
     }
     conditions.extend(expected);
+    let retags_known = retags.after;
+    conditions.push(retags);
     let kept: Option<Arc<[RawEvent]>> = panel.keeps_accepted().then(|| events.as_slice().into());
     let content = events.last().map(ContentChecksum::of);
     let (key, tracking) = (request.key.clone(), request.tracking.clone());
@@ -246,7 +273,9 @@ async fn append<C: Command>(
     panel.metrics.appended(began);
     let accepted = match answer {
         Ok(accepted) => accepted,
-        Err(AppendError::Refused(refusal)) => return after_refusal(panel, request, refusal).await,
+        Err(AppendError::Refused(refusal)) => {
+            return after_refusal(panel, request, refusal, retags_known).await;
+        }
         // The states are still current, so the decision returns normally and they are kept.
         Err(error @ AppendError::Invalid(_)) => {
             return Ok(Attempt::Decision(settled(error.into())));
@@ -254,6 +283,7 @@ async fn append<C: Command>(
         Err(error) => return Err(error.into()),
     };
     panel.accepted(&accepted, kept);
+    panel.schema.retags().has_none_upto(accepted.last);
     let AcceptedCommit { first, last, recorded_at, sync } = accepted;
     for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
         // With a narrower condition, events that the state lacks may have come in between.
@@ -278,9 +308,19 @@ async fn after_refusal<C: Command>(
     panel: &LeftPanel,
     request: &CommandRequest<C>,
     refusal: Refusal,
+    retags_known: Position,
 ) -> Result<Attempt<C::Rejection>, CommandError> {
     match refusal {
-        Refusal::Conflict { at, after } => Ok(Attempt::Overtaken { at, after }),
+        Refusal::Conflict { at, after } => {
+            // A commit of a command has no fence and no completion, so the wait is seldom needed.
+            if after == retags_known && !panel.accepted_window.has(at) {
+                panel.published_upto(at).await?;
+                if panel.schema.retags().is_behind(&panel.store, retags_known, at).await? {
+                    return Ok(Attempt::Retagged);
+                }
+            }
+            Ok(Attempt::Overtaken { at, after })
+        }
         Refusal::KeyTaken { first, last } => {
             let receipt = panel.receipt(first, last).await?;
             Ok(Attempt::Decision(Decision::Duplicate(receipt)))

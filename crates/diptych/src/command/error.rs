@@ -7,7 +7,7 @@ use diptych_store::{
 
 use super::Invalid;
 use crate::{
-    event::{BoundaryError, Recorded, SchemaError},
+    event::{BoundaryError, OutdatedEvent, Recorded, RetagFailure, SchemaError},
     fold::FoldError,
     token::{ClaimError, TokenError},
 };
@@ -51,6 +51,10 @@ pub enum CommandError {
     /// A mistake in the program: the decided events cannot be written so that they can be read.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The program is older than the log: it would write an event without a tag that rules of a
+    /// newer program need. Deploy the newer program.
+    #[error(transparent)]
+    Outdated(#[from] OutdatedEvent),
     /// The boundary's events could not be folded.
     #[error(transparent)]
     Fold(#[from] FoldError),
@@ -78,8 +82,8 @@ pub enum CommandError {
 impl CommandError {
     /// Whether the program cannot decide the command, although the store would take it.
     pub(crate) fn is_mistake(&self) -> bool {
-        use CommandError::{Boundary, Fold, Panicked, Schema};
-        matches!(self, Boundary(_) | Schema(_) | Fold(_) | Panicked(_))
+        use CommandError::{Boundary, Fold, Outdated, Panicked, Schema};
+        matches!(self, Boundary(_) | Schema(_) | Outdated(_) | Fold(_) | Panicked(_))
     }
 }
 
@@ -93,7 +97,8 @@ pub struct Conflict {
     pub after: Position,
     /// How often the command was decided.
     pub attempts: u32,
-    /// The events since then, in order; at most [`Conflict::MISSED_EVENTS`].
+    /// The events since then as they are today, in order; at most [`Conflict::MISSED_EVENTS`]. An
+    /// event whose upcaster fails is given as it is stored.
     pub missed: Vec<Recorded<RawEvent>>,
 }
 
@@ -166,6 +171,15 @@ impl From<ClaimError> for CommandError {
             ClaimError::Read(error) => error.into(),
             // Not reached: a command does not limit this wait.
             ClaimError::Late { .. } => CommandError::Unavailable(Unavailable::Closed),
+        }
+    }
+}
+
+impl From<RetagFailure> for CommandError {
+    fn from(failure: RetagFailure) -> CommandError {
+        match failure {
+            RetagFailure::Read(error) => error.into(),
+            RetagFailure::Schema(error) => error.into(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The caller's expectation of where the boundary ends, as a condition of the append.
 
-use diptych_store::{AppendCondition, Filter, InvalidRequest, Position, RawEvent, Read, Tag};
+use diptych_store::{AppendCondition, Filter, InvalidRequest, Position, RawEvent, Tag};
 
 use super::{Command, Conflict, Folds, accepted::Above, error::CommandError, panel::LeftPanel};
-use crate::event::{BoundaryError, Recorded};
+use crate::event::{BoundaryError, MarkedRead, Marks, Recorded, StoredEvent};
 
 /// The end of the boundary as the caller of a command knows it.
 #[derive(Clone, Copy, Debug)]
@@ -21,17 +21,21 @@ pub(super) async fn expected<C: Command>(
     slots: &mut <C::State as Folds>::Slots,
     expected: Expectation,
 ) -> Result<Result<Option<AppendCondition>, CommandError>, CommandError> {
-    let (filter, after) = match expected {
+    let (filter, after, marked) = match expected {
         Expectation::Position(after) => match union::<C>(slots) {
             filter if filter.items().is_empty() => {
                 return Err(BoundaryError::NoBoundary { since: after }.into());
             }
-            filter => (filter, after),
+            filter => {
+                let marked = retagged_after::<C>(panel, slots, after).await?;
+                (filter, after, marked)
+            }
         },
         Expectation::Revision(revision) => {
             let tag = stream::<C>(slots)?;
-            match at_revision(panel, &tag, revision).await? {
-                Ok(after) => (Filter::tag(tag), after),
+            let marked = marked(panel, &tag).await?;
+            match at_revision(panel, &tag, &marked, revision).await? {
+                Ok(after) => (Filter::tag(tag), after, marked),
                 Err(conflict) => return Ok(Err(CommandError::Conflict(conflict))),
             }
         }
@@ -43,11 +47,12 @@ pub(super) async fn expected<C: Command>(
         let above = InvalidRequest::AboveHead { position: after, head };
         return Ok(Err(CommandError::InvalidRequest(above)));
     }
-    let last = panel.store.last(&filter, head).await?;
+    let last = panel.store.last(&filter, head).await?.max(marked.last().copied());
     match last.filter(|at| *at > after) {
         None => Ok(Ok(Some(AppendCondition { fail_if: filter, after: head }))),
         Some(at) => {
-            let missed = missed(panel, &filter, after, at).await?;
+            let read = MarkedRead::new(filter, marked);
+            let missed = missed(panel, &read, &boundary::<C>(slots), after, at).await?;
             let conflict = Conflict { at, after, attempts: 1, missed };
             Ok(Err(CommandError::Conflict(conflict)))
         }
@@ -57,7 +62,8 @@ pub(super) async fn expected<C: Command>(
 /// The events that a decision did not know.
 pub(super) async fn missed(
     panel: &LeftPanel,
-    filter: &Filter,
+    read: &MarkedRead,
+    boundary: &Filter,
     after: Position,
     at: Position,
 ) -> Result<Vec<Recorded<RawEvent>>, CommandError> {
@@ -65,37 +71,91 @@ pub(super) async fn missed(
     let mut from = after;
     while from < at && missed.len() < Conflict::MISSED_EVENTS {
         let limit = Conflict::MISSED_EVENTS - missed.len();
-        let batch = panel.store.read(filter, Read::after(from).upto(at).limit(limit)).await?;
+        let batch = read.page(&panel.store, from, at, limit).await?;
         from = batch.upto();
-        missed.extend(batch.iter().map(|event| panel.recorded(&event)));
+        missed.extend(batch.iter().flat_map(|event| panel.recorded(&event, boundary)));
     }
+    // One stored event can be several today.
+    missed.truncate(Conflict::MISSED_EVENTS);
     Ok(missed)
 }
 
-/// The lowest position at which the stream of this tag has `revision` events.
+/// The events after this position that are in a boundary over retagged keys, as far as not every
+/// event carries its tags. Later ones are found by the filter.
+async fn retagged_after<C: Command>(
+    panel: &LeftPanel,
+    slots: &mut <C::State as Folds>::Slots,
+    after: Position,
+) -> Result<Vec<Position>, CommandError> {
+    let mut found = Vec::new();
+    for slot in <C::State as Folds>::slots(slots).into_iter().flatten() {
+        let retagged = slot.retagged().filter(|retagged| after < retagged.completed_at());
+        let Some(retagged) = retagged else { continue };
+        let upto = retagged.completed_at();
+        let read = retagged.find(&panel.store).await?;
+        let mut from = after;
+        while from < upto {
+            let batch = read.page(&panel.store, from, upto, usize::MAX).await?;
+            for event in batch.iter() {
+                if slot.sees(&StoredEvent::of(&event))? {
+                    found.push(event.position());
+                }
+            }
+            from = batch.upto();
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// The positions of older events that got this tag later.
+async fn marked(panel: &LeftPanel, tag: &Tag) -> Result<Vec<Position>, CommandError> {
+    let keys = panel.schema.retags().keys();
+    if !keys.has_key(tag.key()) {
+        return Ok(Vec::new());
+    }
+    let marks = Marks::read(&panel.store, Some(&keys), std::slice::from_ref(tag)).await?;
+    Ok(marks.positions(tag))
+}
+
+/// The lowest position at which the stream of this tag has `revision` events. `marked` are the
+/// events that got the tag later.
 async fn at_revision(
     panel: &LeftPanel,
     tag: &Tag,
+    marked: &[Position],
     revision: u64,
 ) -> Result<Result<Position, Conflict>, CommandError> {
     let stream = Filter::tag(tag.clone());
     let head = published(panel, &stream).await?;
-    let events = panel.store.count(tag, head).await?;
-    if events < revision {
+    if count(panel, tag, marked, head).await? < revision {
         // The caller saw more events than the stream has: in another log, or in another stream.
-        let at = panel.store.last(&stream, head).await?.unwrap_or(Position::START);
+        let last = panel.store.last(&stream, head).await?.max(marked.last().copied());
+        let at = last.unwrap_or(Position::START);
         return Ok(Err(Conflict { at, after: at, attempts: 1, missed: Vec::new() }));
     }
     // Bisection finds the position without reading the stream, which may be long.
     let (mut low, mut high) = (0, head.get());
     while low < high {
         let middle = low + (high - low) / 2;
-        match panel.store.count(tag, Position::new(middle)).await? < revision {
+        match count(panel, tag, marked, Position::new(middle)).await? < revision {
             true => low = middle + 1,
             false => high = middle,
         }
     }
     Ok(Ok(Position::new(low)))
+}
+
+/// The number of events up to here that have this tag, written with it or got later.
+async fn count(
+    panel: &LeftPanel,
+    tag: &Tag,
+    marked: &[Position],
+    upto: Position,
+) -> Result<u64, CommandError> {
+    let later = marked.partition_point(|at| *at <= upto) as u64;
+    Ok(panel.store.count(tag, upto).await? + later)
 }
 
 /// Waits until all matching events that this process accepted are published. Returns the end of the
@@ -117,6 +177,12 @@ async fn published(panel: &LeftPanel, filter: &Filter) -> Result<Position, Comma
 pub(super) fn union<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Filter {
     let slots = <C::State as Folds>::slots(slots).into_iter().flatten();
     slots.fold(Filter::nothing(), |union, slot| union.or(slot.filter().clone()))
+}
+
+/// The union of the boundaries of a decision's states, as the command gave them.
+pub(super) fn boundary<C: Command>(slots: &mut <C::State as Folds>::Slots) -> Filter {
+    let slots = <C::State as Folds>::slots(slots).into_iter().flatten();
+    slots.fold(Filter::nothing(), |union, slot| union.or(slot.boundary().clone()))
 }
 
 /// The tag of a boundary that is a single stream.

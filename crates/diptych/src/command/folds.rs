@@ -77,7 +77,8 @@ impl<F: Fold> Folds for F {
 
     fn open(boundary: Filter, from: &StateSource<'_>) -> Result<Box<FoldState<F>>, CommandError> {
         let hash = hash_state::<F>(&boundary);
-        match from.cache.and_then(|cache| cache.take(hash, &boundary)) {
+        let cached = from.cache.and_then(|cache| cache.take::<F>(hash, &boundary));
+        match cached.filter(|state| state.is_of(from.schema.retags().generation())) {
             Some(state) => Ok(state),
             None => {
                 let policy = from.policies.and_then(SnapshotPolicies::get::<F>);

@@ -20,7 +20,7 @@ use super::{
     retries::Retries, state::SnapshotToSave,
 };
 use crate::{
-    event::{AnyReading, Recorded, Schema, SchemaError, derived_id},
+    event::{AnyReading, MissingTag, Recorded, Schema, SchemaError, derived_id},
     lineage::Lineage,
     panics::caught,
     snapshot::{SnapshotPolicies, Snapshots},
@@ -153,22 +153,37 @@ impl LeftPanel {
         declared: &dyn AnyReading,
         boundary: &Filter,
     ) -> Result<(), CommandError> {
-        let untagged = self.schema.untagged(&self.store, declared).await?;
-        match untagged.iter().find(|untagged| untagged.concerns(boundary)) {
+        let concerns = |untagged: &&MissingTag| untagged.concerns(boundary);
+        let mut untagged = self.schema.untagged(&self.store, declared).await?;
+        if untagged.iter().any(|untagged| concerns(&untagged)) {
+            // Another process may have given the older events their tags.
+            let head = self.store.fresh_head().await?;
+            self.schema.retags().refresh(&self.store, head).await?;
+            untagged = self.schema.untagged(&self.store, declared).await?;
+        }
+        match untagged.iter().find(concerns) {
             Some(untagged) => Err(SchemaError::MissingTag(untagged.clone()).into()),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn recorded(&self, event: &EventRef<'_>) -> Recorded<RawEvent> {
-        let position = event.position();
-        Recorded {
+    /// The events in this boundary that a stored event is today.
+    pub(crate) fn recorded(
+        &self,
+        event: &EventRef<'_>,
+        boundary: &Filter,
+    ) -> impl Iterator<Item = Recorded<RawEvent>> + use<> {
+        let (position, recorded_at, metadata) =
+            (event.position(), event.recorded_at(), event.metadata());
+        let id = event.id().unwrap_or_else(|| derived_id(self.identity.id, position));
+        let today = self.schema.today(event, boundary).into_iter();
+        today.map(move |event| Recorded {
             position,
-            recorded_at: event.recorded_at(),
-            id: event.id().unwrap_or_else(|| derived_id(self.identity.id, position)),
-            metadata: event.metadata(),
-            event: event.to_raw(),
-        }
+            recorded_at,
+            id,
+            metadata: metadata.clone(),
+            event,
+        })
     }
 
     pub(crate) fn stats(&self) -> CommandStats {

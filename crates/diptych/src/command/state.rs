@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::{accepted::AcceptedEvent, error::CommandError};
 use crate::{
     event::{
-        AnyReading, BoundaryError, Reading, Recorded, Schema, SchemaError, StoredEvent, encoded,
+        AnyReading, BoundaryError, Reading, Recorded, RetaggedBoundary, RetaggedKeys, Schema,
+        SchemaError, StoredEvent, encoded,
     },
     fold::{Fold, FoldError, FoldFailure},
     panics::{caught, panic_text},
@@ -67,6 +68,10 @@ pub trait Slot: Send {
     fn snapshot_if_due(&mut self, log: LogIdentity) -> Option<SnapshotToSave>;
     /// The event types of the fold, or `None` if their stored events are known to lack no tag.
     fn unchecked(&self) -> Option<Arc<dyn AnyReading>>;
+    /// How to find the events of the boundary, if older events got its tags later.
+    fn retagged(&self) -> Option<RetaggedBoundary>;
+    /// Whether an event is in the boundary, by the tags that it has today.
+    fn sees(&self, stored: &StoredEvent<'_>) -> Result<bool, SchemaError>;
     /// Narrows a filter to the fold's events.
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError>;
 }
@@ -95,6 +100,10 @@ pub struct FoldState<F: Fold> {
     /// The boundary, narrowed to the fold's event types.
     pub(crate) filter: Filter,
     reading: Arc<Reading<F::Event>>,
+    /// The retagged keys that were known when the state was begun.
+    keys: Arc<RetaggedKeys>,
+    /// Whether older events got tags of the boundary later.
+    is_retagged: bool,
     policy: Option<Arc<SnapshotPolicy<F>>>,
     /// Number of events applied since the last snapshot.
     events_since: u64,
@@ -124,6 +133,8 @@ impl<F: Fold> FoldState<F> {
         let reading = schema.reading::<F::Event>()?;
         reading.check_current()?;
         let filter = reading.narrow(&boundary)?;
+        let keys = schema.retags().keys();
+        let is_retagged = reading.retagged(&boundary, &keys)?.is_some();
         Ok(FoldState {
             fold: F::default(),
             position: Position::START,
@@ -134,11 +145,24 @@ impl<F: Fold> FoldState<F> {
             hash,
             filter,
             reading,
+            keys,
+            is_retagged,
             policy,
             events_since: 0,
             payload_bytes: 0,
             own: Vec::new(),
         })
+    }
+
+    /// Whether the state was begun with the retagged keys that are known now. Otherwise it may lack
+    /// older events.
+    pub(super) fn is_of(&self, generation: u64) -> bool {
+        self.keys.generation == generation
+    }
+
+    /// The declarations that a snapshot of the state depends on, as text.
+    fn declared(&self) -> String {
+        self.reading.declared_over(&self.boundary, &self.keys)
     }
 
     /// Estimate of the memory that the state uses, in bytes.
@@ -162,14 +186,14 @@ impl<F: Fold> FoldState<F> {
     }
 
     fn take(&mut self, stored: &StoredEvent<'_>) -> Result<(), SchemaError> {
-        let FoldState { reading, fold, boundary, .. } = self;
+        let FoldState { reading, fold, boundary, keys, is_retagged, .. } = self;
         self.payload_bytes += stored.encoded.payload.len();
         self.events_since += 1;
         self.newest = self.newest.max(stored.recorded_at);
         // The filter selected the event by its stored type. An upcaster may have given it another
         // type.
-        let wanted = |name: &str| stored.is_in(boundary, name);
-        reading.read(&stored.encoded, wanted, |event| {
+        let keys = is_retagged.then_some(&**keys);
+        reading.read_in(stored, boundary, keys, |event| {
             fold.apply(&reading.recorded(stored, event));
         })
     }
@@ -336,7 +360,7 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
     ) -> Option<HistoryPoint> {
         let policy = self.policy.clone()?;
         let name = SnapshotPolicy::<F>::name(&self.boundary);
-        let declared = self.reading.declared();
+        let declared = self.declared();
         let read = match caught(|| place.load(&name)) {
             Ok(Ok(None)) => return None,
             Ok(Ok(Some(bytes))) => policy.read(log, &name, &declared, &bytes, head),
@@ -381,7 +405,7 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
         let payload_bytes = self.payload_bytes as u64;
         let newest = self.newest;
         let kept = SavedState { fold: &self.fold, position, newest, payload_bytes };
-        let written = policy.write(log, &name, &self.reading.declared(), kept);
+        let written = policy.write(log, &name, &self.declared(), kept);
         self.events_since = 0;
         match written {
             Ok(snapshot) => Some(SnapshotToSave { name, position, snapshot }),
@@ -394,8 +418,21 @@ impl<F: Fold> Slot for Box<FoldState<F>> {
     }
 
     fn unchecked(&self) -> Option<Arc<dyn AnyReading>> {
-        let is_checked = self.reading.lacks_no_tag();
+        let is_checked = self.reading.lacks_no_tag(self.keys.generation);
         (!is_checked).then(|| self.reading.clone() as Arc<dyn AnyReading>)
+    }
+
+    fn retagged(&self) -> Option<RetaggedBoundary> {
+        // The boundary was narrowed before, so there is no error.
+        let found = self.is_retagged.then(|| self.reading.retagged(&self.boundary, &self.keys));
+        found?.ok()?
+    }
+
+    fn sees(&self, stored: &StoredEvent<'_>) -> Result<bool, SchemaError> {
+        let mut is_seen = false;
+        let keys = self.is_retagged.then_some(&*self.keys);
+        self.reading.read_in(stored, &self.boundary, keys, |_| is_seen = true)?;
+        Ok(is_seen)
     }
 
     fn narrow(&self, filter: &Filter) -> Result<Filter, BoundaryError> {

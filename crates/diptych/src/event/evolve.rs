@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use diptych_store::Tag;
 use foldhash::fast::RandomState;
 
-use super::{Codec, EncodedEvent, EventType, Json, JsonObject, SchemaError, UpcastError};
+use super::{
+    Codec, EncodedEvent, EventType, Json, JsonObject, SchemaError, UpcastError, retags::SourceType,
+};
 use crate::panics::caught;
 
 /// Maximum number of upcasting steps for one stored event. It makes a mistake in the declarations
@@ -70,9 +73,21 @@ pub struct Upcast {
     pub version: u32,
     /// The bytes.
     pub payload: Vec<u8>,
+    /// Tags that it has today besides those of its own encoding: see [`tag`](Upcast::tag).
+    pub tags: Vec<Tag>,
 }
 
 impl Upcast {
+    /// An event with this payload.
+    pub fn new(
+        event_type: impl Into<Cow<'static, str>>,
+        version: u32,
+        payload: impl Into<Vec<u8>>,
+    ) -> Upcast {
+        let (event_type, payload) = (event_type.into(), payload.into());
+        Upcast { event_type, version, payload, tags: Vec::new() }
+    }
+
     /// An event with this JSON as its payload.
     ///
     /// # Errors
@@ -82,12 +97,22 @@ impl Upcast {
         version: u32,
         payload: &impl serde::Serialize,
     ) -> Result<Upcast, UpcastError> {
-        let payload = Json::encode(payload)?;
-        Ok(Upcast { event_type: event_type.into(), version, payload })
+        Ok(Upcast::new(event_type, version, Json::encode(payload)?))
+    }
+
+    /// Adds a tag that the event has today although no field of it gives the tag. The type has to
+    /// declare the key. A stored event without the tag lacks it, so it is found by the tag only
+    /// after [retagging](crate::App::retag).
+    ///
+    /// Later upcasters keep the tag.
+    #[must_use]
+    pub fn tag(mut self, tag: Tag) -> Upcast {
+        self.tags.push(tag);
+        self
     }
 
     pub(crate) fn encoded(&self) -> EncodedEvent<'_> {
-        let Upcast { event_type, version, payload } = self;
+        let Upcast { event_type, version, payload, .. } = self;
         EncodedEvent { event_type, version: *version, payload }
     }
 }
@@ -126,7 +151,7 @@ impl Upcasters {
         let name = event_type.clone();
         let step = move |old: &EncodedEvent<'_>| {
             let (payload, version) = (change(old)?, version.saturating_add(1));
-            Ok(vec![Upcast { event_type: name.clone(), version, payload }])
+            Ok(vec![Upcast::new(name.clone(), version, payload)])
         };
         self.step(event_type.clone(), version, [event_type], Arc::new(step))
     }
@@ -283,17 +308,26 @@ impl Upcasters {
         found
     }
 
+    /// The names in the log whose events are, or can become, events of this type, with the
+    /// versions that can.
+    pub(crate) fn source_types(&self, name: &'static str) -> Vec<SourceType> {
+        let sources = self.sources([Cow::Borrowed(name)]).into_iter().map(|source| {
+            let of_type = self.by_type.get(&source).filter(|of_type| of_type.renamed.is_none());
+            let last = of_type.and_then(|of_type| of_type.by_version.keys().max());
+            let below = last.filter(|_| source != name).map(|last| last.saturating_add(1));
+            SourceType { name: source.into_owned(), below }
+        });
+        sources.collect()
+    }
+
     /// The events that this event is today: itself, others, or none.
     ///
     /// # Errors
     /// [`SchemaError::Upcast`] if an upcaster fails, [`SchemaError::Declaration`] if the upcasters
     /// lead in a circle.
     pub(crate) fn apply(&self, encoded: &EncodedEvent<'_>) -> Result<Vec<Upcast>, SchemaError> {
-        let first = Upcast {
-            event_type: Cow::Owned(encoded.event_type.to_owned()),
-            version: encoded.version,
-            payload: encoded.payload.to_vec(),
-        };
+        let event_type = encoded.event_type.to_owned();
+        let first = Upcast::new(event_type, encoded.version, encoded.payload);
         // Each entry has the number of steps that led to it. The last entry is taken first, so that
         // a circle reaches the limit whatever the number of events made on the way.
         let mut open = vec![(first, 0)];
@@ -308,7 +342,11 @@ impl Upcasters {
                 let made = caught(|| step(&this.encoded()))
                     .unwrap_or_else(|panic| Err(panic.into()))
                     .map_err(|error| failed(&this, &error))?;
-                open.extend(made.into_iter().rev().map(|made| (made, steps + 1)));
+                let made = made.into_iter().rev().map(|mut made| {
+                    made.tags.extend(this.tags.iter().cloned());
+                    (made, steps + 1)
+                });
+                open.extend(made);
             } else if let Some(new) = of_type.and_then(|of_type| of_type.renamed.clone()) {
                 this.event_type = new;
                 open.push((this, steps + 1));

@@ -43,9 +43,9 @@ impl fmt::Display for MissingTag {
             f,
             "the event at position {position}, {stored_type} version {stored_version}, does not \
              carry the tag {key} that {event_type} has today, so a rule over that tag does not see \
-             it: keep such rules on the tags that older events carry, or write the older facts \
-             again under a new event type; if no rule needs the older events, say so with \
-             `accept_untagged({event_type:?}, {key:?})`"
+             it: give older events the tag with `App::retag`, in a program that starts with \
+             `retagging`, or keep such rules on the tags that older events carry; if no rule needs \
+             the older events, say so with `accept_untagged({event_type:?}, {key:?})`"
         )
     }
 }

@@ -1,21 +1,19 @@
 //! The one way from a stored event to the event that a fold gets: upcast, check the version,
 //! decode. All readers use it.
 
-use std::{
-    any::type_name,
-    borrow::Cow,
-    marker::PhantomData,
-    sync::{Arc, OnceLock},
-};
+use std::{any::type_name, borrow::Cow, marker::PhantomData, sync::Arc};
 
 use diptych_store::{
     EventRef, Filter, FilterItem, LogId, Metadata, Position, RawEvent, Tag, Timestamp,
 };
+use parking_lot::RwLock;
 use uuid::Uuid;
 
 use super::{
     BoundaryError, EncodedEvent, Event, EventType, MissingTag, OWN_EXTRA, Recorded, SchemaError,
     Upcasters, derived_id,
+    marked::{RetaggedBoundary, RetaggedItem},
+    retags::{RetaggedKeys, is_reserved},
 };
 use crate::panics::caught;
 
@@ -26,10 +24,13 @@ pub(crate) struct Reading<E> {
     stored: Vec<Cow<'static, str>>,
     upcasters: Arc<Upcasters>,
     log: LogId,
-    /// Tags that stored events lack. Set once these events were checked.
-    untagged: OnceLock<Vec<MissingTag>>,
+    untagged: Untagged,
     event: PhantomData<fn() -> E>,
 }
+
+/// Tags that stored events lack, once these events were checked, and the number of completed
+/// retaggings at that time.
+pub(crate) type Untagged = RwLock<Option<(u64, Arc<[MissingTag]>)>>;
 
 /// A stored event, borrowed from wherever it is: a batch, or a commit that was just accepted.
 #[derive(Clone, Debug)]
@@ -89,11 +90,38 @@ impl<'a> StoredEvent<'a> {
 
     /// Whether the filter matches the event's tags together with this type.
     pub(crate) fn is_in(&self, filter: &Filter, event_type: &str) -> bool {
-        let tags: Vec<_> = match &self.tags {
+        self.is_in_with(filter, event_type, &[])
+    }
+
+    /// Like [`is_in`](StoredEvent::is_in), with more tags.
+    fn is_in_with(&self, filter: &Filter, event_type: &str, more: &[Tag]) -> bool {
+        let mut tags: Vec<_> = match &self.tags {
             Tags::Read(event) => event.tags().collect(),
             Tags::Given(tags) => tags.iter().map(Tag::as_str).collect(),
         };
+        tags.extend(more.iter().map(Tag::as_str));
         filter.matches_parts(event_type, || tags.iter().copied())
+    }
+}
+
+/// One of the events that a stored event is today.
+pub(super) struct Today<'a, E> {
+    pub(super) name: &'a str,
+    /// Tags that an upcaster gives.
+    tags: &'a [Tag],
+    pub(super) event: E,
+}
+
+impl<E: Event> Today<'_, E> {
+    /// The tags that the event would get if it were written today.
+    ///
+    /// # Errors
+    /// [`SchemaError`] if it cannot be encoded.
+    pub(super) fn all_tags(&self) -> Result<Vec<Tag>, SchemaError> {
+        let failed = |reason| SchemaError::Encode { what: type_name::<E>(), reason };
+        let mut tags = caught(|| self.event.encode()).map_err(failed)??.tags;
+        tags.extend(self.tags.iter().cloned());
+        Ok(tags)
     }
 }
 
@@ -114,7 +142,7 @@ impl<E: Event> Reading<E> {
             }
         }
         let stored = upcasters.sources(types.iter().map(|known| Cow::Borrowed(known.name)));
-        let untagged = OnceLock::new();
+        let untagged = Untagged::default();
         Ok(Reading { types, stored, upcasters, log, untagged, event: PhantomData })
     }
 
@@ -138,7 +166,7 @@ impl<E: Event> Reading<E> {
         Filter::types(self.stored.iter().cloned())
     }
 
-    pub(super) fn types(&self) -> &[EventType] {
+    pub(crate) fn types(&self) -> &[EventType] {
         &self.types
     }
 
@@ -146,13 +174,43 @@ impl<E: Event> Reading<E> {
         &self.upcasters
     }
 
-    /// Whether stored events were checked for missing tags and lack none.
-    pub(crate) fn lacks_no_tag(&self) -> bool {
-        self.untagged.get().is_some_and(Vec::is_empty)
+    /// Whether stored events were checked for missing tags since this completion, and lack none.
+    pub(crate) fn lacks_no_tag(&self, generation: u64) -> bool {
+        let known = self.untagged.read();
+        known.as_ref().is_some_and(|(at, missing)| *at == generation && missing.is_empty())
     }
 
-    pub(super) fn untagged(&self) -> &OnceLock<Vec<MissingTag>> {
+    pub(super) fn untagged(&self) -> &Untagged {
         &self.untagged
+    }
+
+    /// How to find the events of this boundary, if it is over retagged keys.
+    ///
+    /// # Errors
+    /// [`BoundaryError`] as of [`narrow`](Reading::narrow).
+    pub(crate) fn retagged(
+        &self,
+        boundary: &Filter,
+        keys: &Arc<RetaggedKeys>,
+    ) -> Result<Option<RetaggedBoundary>, BoundaryError> {
+        let completed_at = keys.newest(boundary, &self.types);
+        let Some(completed_at) = completed_at.filter(|_| !self.stored.is_empty()) else {
+            return Ok(None);
+        };
+        let items = boundary.items().iter().map(|item| {
+            let retagged = keys.tags_of(item, &self.types);
+            Ok(RetaggedItem { narrowed: self.narrow_item(item)?, retagged })
+        });
+        let items = items.collect::<Result<_, _>>()?;
+        let (sources, keys) = (self.everything(), keys.clone());
+        Ok(Some(RetaggedBoundary { items, sources, keys, completed_at }))
+    }
+
+    /// The completions that a state over this boundary depends on, as text.
+    pub(crate) fn declared_over(&self, boundary: &Filter, keys: &RetaggedKeys) -> String {
+        let mut declared = self.declared();
+        declared.push_str(&keys.declared(boundary, &self.types));
+        declared
     }
 
     /// Whether an event of this name is, or can become, an event of `E`.
@@ -210,23 +268,66 @@ impl<E: Event> Reading<E> {
         wanted: impl Fn(&str) -> bool,
         mut each: impl FnMut(E),
     ) -> Result<(), SchemaError> {
+        let each = |event: Today<'_, E>| {
+            each(event.event);
+            Ok(())
+        };
+        self.read_today(encoded, wanted, each)
+    }
+
+    /// Like [`read`](Reading::read), with the name of each event, and the tags that upcasters give.
+    pub(super) fn read_today(
+        &self,
+        encoded: &EncodedEvent<'_>,
+        wanted: impl Fn(&str) -> bool,
+        mut each: impl FnMut(Today<'_, E>) -> Result<(), SchemaError>,
+    ) -> Result<(), SchemaError> {
         let name = encoded.event_type;
         if !self.upcasters.know(name) {
-            each(self.decode(encoded)?);
+            each(Today { name, tags: &[], event: self.decode(encoded)? })?;
         } else if self.upcasters.concern(encoded) {
             for upcast in self.upcasters.apply(encoded)? {
                 let name = upcast.event_type.as_ref();
                 if self.has(name) && wanted(name) {
-                    each(self.decode(&upcast.encoded())?);
+                    let event = self.decode(&upcast.encoded())?;
+                    each(Today { name, tags: &upcast.tags, event })?;
                 }
             }
         } else if !self.has(name) && !self.upcasters.led_to(encoded) {
             // An upcaster that would turn the event into a wanted one may be missing.
             return Err(encoded.unknown::<E>());
         } else if self.has(name) && wanted(name) {
-            each(self.decode(encoded)?);
+            each(Today { name, tags: &[], event: self.decode(encoded)? })?;
         }
         Ok(())
+    }
+
+    /// Like [`read`](Reading::read), for the events in this boundary. `keys` are given if the
+    /// boundary is over retagged keys. Then an event has the tags of these keys that it would get
+    /// if it were written today.
+    pub(crate) fn read_in(
+        &self,
+        stored: &StoredEvent<'_>,
+        boundary: &Filter,
+        keys: Option<&RetaggedKeys>,
+        mut each: impl FnMut(E),
+    ) -> Result<(), SchemaError> {
+        let Some(keys) = keys else {
+            return self.read(&stored.encoded, |name| stored.is_in(boundary, name), each);
+        };
+        let each = |today: Today<'_, E>| {
+            let mut is_in = stored.is_in(boundary, today.name);
+            if !is_in {
+                let mut tags = today.all_tags()?;
+                tags.retain(|tag| keys.has(today.name, tag.key()));
+                is_in = stored.is_in_with(boundary, today.name, &tags);
+            }
+            if is_in {
+                each(today.event);
+            }
+            Ok(())
+        };
+        self.read_today(&stored.encoded, |_| true, each)
     }
 
     /// The selected names and their upcasters, as text.
@@ -291,6 +392,16 @@ impl<E: Event> Reading<E> {
             );
             return Err(SchemaError::Declaration { problem });
         };
+        let tags = event.tags.iter().map(Tag::as_str);
+        if let Some(reserved) = tags.chain([known.name]).find(|name| is_reserved(name)) {
+            let problem = format!(
+                "{} writes {} with the name {reserved:?}, and event types and tags that begin with \
+                 {OWN_EXTRA:?} are reserved: take another name",
+                type_name::<E>(),
+                known.name,
+            );
+            return Err(SchemaError::Declaration { problem });
+        }
         let mut names = event.metadata.extra.keys();
         if let Some(reserved) = names.find(|name| name.starts_with(OWN_EXTRA)) {
             let (name, of) = (known.name, type_name::<E>());

@@ -6,12 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Filter, LogId, ReadError, Store};
+use diptych_store::{EventRef, Filter, LogId, RawEvent, Store, Tag};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use super::{
-    BoundaryError, DeclaredTwice, Event, EventType, MissingTag, Reading, SchemaError, Upcasters,
+    BoundaryError, DeclaredTwice, Event, EventType, MissingTag, OutdatedEvent, Reading,
+    SchemaError, Upcasters, encoded,
+    retags::{RetagFailure, RetagLedger, RetaggedKeys},
     tagging::{AnyReading, probe},
 };
 
@@ -22,6 +24,8 @@ pub(crate) struct Schema {
     tag_bytes: usize,
     /// Event types, each with the key of a tag that older events need not carry.
     accepted: Vec<TagExemption>,
+    /// Tags that older events got later.
+    retags: RetagLedger,
     readings: RwLock<Readings>,
 }
 
@@ -45,7 +49,72 @@ impl Schema {
     ) -> Result<Schema, SchemaError> {
         upcasters.check()?;
         let (upcasters, readings) = (Arc::new(upcasters), RwLock::default());
-        Ok(Schema { upcasters, log, tag_bytes, accepted: Vec::new(), readings })
+        let (accepted, retags) = (Vec::new(), RetagLedger::new(RetaggedKeys::default()));
+        Ok(Schema { upcasters, log, tag_bytes, accepted, retags, readings })
+    }
+
+    /// Takes every tag that older events lack as given by retagging.
+    #[cfg(feature = "testing")]
+    pub(crate) fn retagged(mut self) -> Schema {
+        self.retags = RetagLedger::new(RetaggedKeys::all());
+        self
+    }
+
+    /// The tags that older events got later.
+    pub(crate) fn retags(&self) -> &RetagLedger {
+        &self.retags
+    }
+
+    /// The first of these events that would lack a tag which rules need. `types` has their types.
+    pub(crate) fn outdated_among(
+        &self,
+        types: &[EventType],
+        events: &[RawEvent],
+    ) -> Option<OutdatedEvent> {
+        if self.retags.is_empty() {
+            return None;
+        }
+        events.iter().find_map(|event| {
+            let known = types.iter().find(|known| known.name == event.event_type)?;
+            self.outdated(known)
+        })
+    }
+
+    /// The tag that rules need and that an event of this type would lack.
+    pub(crate) fn outdated(&self, known: &EventType) -> Option<OutdatedEvent> {
+        if self.retags.is_empty() {
+            return None;
+        }
+        let outdated = self.retags.keys().outdated(known)?;
+        let accepts = |(of, key): &TagExemption| *of == outdated.event_type && *key == outdated.key;
+        (!self.accepted.iter().any(accepts)).then_some(outdated)
+    }
+
+    /// The events that a stored event is today. If an upcaster fails, it is the event itself.
+    ///
+    /// If some of several events are in the boundary, only these are returned.
+    pub(crate) fn today(&self, event: &EventRef<'_>, boundary: &Filter) -> Vec<RawEvent> {
+        let raw = event.to_raw();
+        if !self.upcasters.concern(&encoded(&raw)) {
+            return vec![raw];
+        }
+        let Ok(upcast) = self.upcasters.apply(&encoded(&raw)) else { return vec![raw] };
+        let today = upcast.into_iter().map(|upcast| {
+            let mut today = raw.clone();
+            today.event_type = upcast.event_type;
+            today.version = upcast.version;
+            today.payload = upcast.payload;
+            today.tags.extend(upcast.tags);
+            today
+        });
+        let today: Vec<_> = today.collect();
+        let is_in = |event: &RawEvent| {
+            boundary.matches_parts(&event.event_type, || event.tags.iter().map(Tag::as_str))
+        };
+        if today.iter().any(is_in) {
+            return today.into_iter().filter(is_in).collect();
+        }
+        today
     }
 
     /// Allows older events of these types to lack the tags of these keys.
@@ -60,25 +129,30 @@ impl Schema {
     }
 
     /// Tags that stored events of these types lack, except the accepted ones. The log is checked
-    /// only once.
+    /// once, and again after each completed retagging.
     ///
     /// # Errors
-    /// [`ReadError`] from the store.
-    pub(crate) async fn untagged<'a>(
+    /// [`RetagFailure`] if the log cannot be read.
+    pub(crate) async fn untagged(
         &self,
         store: &Store,
-        declared: &'a dyn AnyReading,
-    ) -> Result<&'a [MissingTag], ReadError> {
-        if let Some(known) = declared.untagged().get() {
-            return Ok(known);
+        declared: &dyn AnyReading,
+    ) -> Result<Arc<[MissingTag]>, RetagFailure> {
+        let keys = self.retags.keys();
+        if let Some((at, known)) = &*declared.untagged().read()
+            && *at == keys.generation
+        {
+            return Ok(known.clone());
         }
-        let mut missing = probe(store, declared).await?;
+        let mut missing = probe(store, declared, &keys).await?;
         missing.retain(|missing| {
             let accepts =
                 |(of, key): &TagExemption| of == missing.event_type && *key == missing.key;
             !self.accepted.iter().any(accepts)
         });
-        Ok(declared.untagged().get_or_init(|| missing))
+        let missing: Arc<[MissingTag]> = missing.into();
+        *declared.untagged().write() = Some((keys.generation, missing.clone()));
+        Ok(missing)
     }
 
     /// The reading of `E`, for checks that do not name `E`.

@@ -117,7 +117,7 @@ impl<Q: Query> Parts<Q> {
     async fn answered(self) -> PastAnswer<Q> {
         let Parts { panel, query, point, claims, within } = self;
         settled(claims, panel.lineage.clone(), within).await?;
-        let replay = Replay::new(&panel, query)?;
+        let replay = Replay::new(&panel, query).await?;
         let prefix = Prefix::resolve(&panel, point).await?;
         replay.answer(&panel, prefix).await
     }
@@ -150,8 +150,8 @@ pub(super) struct Replay<Q: Query> {
 
 impl<Q: Query> Replay<Q> {
     /// Uses the events in the query's scope.
-    pub(super) fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
-        let refold = Refold::new::<Q>(panel, query.scope())?;
+    pub(super) async fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
+        let refold = Refold::new::<Q>(panel, query.scope()).await?;
         Ok(Replay { query, refold })
     }
 

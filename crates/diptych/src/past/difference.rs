@@ -28,7 +28,7 @@ pub(crate) async fn diff<Q: Query>(
     before: Point,
     after: Point,
 ) -> Result<Difference<Q::Answer>, QueryError> {
-    let replay = Replay::new(panel, query)?;
+    let replay = Replay::new(panel, query).await?;
     let before = Prefix::resolve(panel, before).await?;
     let after = Prefix::resolve(panel, after).await?;
     let is_in_log_order = before.is_in_log_order() && after.is_in_log_order();

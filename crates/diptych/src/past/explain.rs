@@ -105,7 +105,7 @@ impl<Q: Query> Explain<Q> {
 impl<Q: Query> Parts<Q> {
     async fn explained(self) -> Explained<Q> {
         let Parts { panel, query, point, limit } = self;
-        let selection = Selection::new::<Q>(&panel, query.scope())?;
+        let selection = Selection::new::<Q>(&panel, query.scope()).await?;
         let prefix = Prefix::resolve(&panel, point).await?;
         let fold = async move { explained(&selection, prefix, limit).await };
         start::<Q, _, _>(&panel, || fold)?.await

@@ -119,7 +119,7 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
         // The end is checked first, so that a position above the head fails at once.
         Prefix::resolve(&self.panel, Point::at(self.to)).await?;
         let prefix = Prefix::resolve(&self.panel, Point::at(self.from)).await?;
-        let refold = Refold::new::<Q>(&self.panel, self.query.scope())?;
+        let refold = Refold::new::<Q>(&self.panel, self.query.scope()).await?;
         let (query, cursor) =
             (self.query.clone(), Cursor { at: self.from, upto: self.to, events: 0 });
         let begin = async move {

@@ -30,11 +30,11 @@ pub(super) struct RefoldedView<V> {
 
 impl<V: View> Refold<V> {
     /// Uses the events in this scope of the query.
-    pub(super) fn new<Q: Query<View = V>>(
+    pub(super) async fn new<Q: Query<View = V>>(
         panel: &RightPanel,
         scope: Filter,
     ) -> Result<Refold<V>, QueryError> {
-        let selection = Selection::new::<Q>(panel, scope)?;
+        let selection = Selection::new::<Q>(panel, scope).await?;
         Ok(Refold { selection, snapshots: panel.views.snapshots::<V>() })
     }
 

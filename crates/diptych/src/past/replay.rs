@@ -15,7 +15,7 @@ use diptych_store::{Batch, EventRef, Filter, Position, Read, Store, Timestamp};
 use tokio::task::yield_now;
 
 use crate::{
-    event::{Event, Reading, Recorded, SchemaError, StoredEvent},
+    event::{Event, MarkedRead, Reading, Recorded, RetaggedKeys, SchemaError, StoredEvent},
     fold::{Fold, FoldError, FoldFailure},
     panics::{caught, panic_text},
     query::{Query, QueryError, RightPanel},
@@ -53,13 +53,18 @@ pub(super) struct Selection<E> {
     /// The scope, narrowed to the view's events.
     filter: Filter,
     reading: Arc<Reading<E>>,
+    /// If older events got tags of the scope later: where they are, and the retagged keys.
+    marked: Option<(MarkedRead, Arc<RetaggedKeys>)>,
     /// Maximum number of events that are kept in memory to sort them.
     past_events: usize,
 }
 
 impl<E: Event> Selection<E> {
     /// The events in this scope.
-    pub(super) fn new<Q: Query>(
+    ///
+    /// # Errors
+    /// [`QueryError`] if the scope is wrong, or if older events lack a tag that it asks for.
+    pub(super) async fn new<Q: Query>(
         panel: &RightPanel,
         scope: Filter,
     ) -> Result<Selection<E>, QueryError>
@@ -72,8 +77,10 @@ impl<E: Event> Selection<E> {
         let reading = schema.reading::<E>()?;
         reading.check_current()?;
         let filter = reading.narrow(&scope).map_err(wrong)?;
-        let (view, past_events) = (type_name::<Q::View>(), panel.past_events);
-        Ok(Selection { store: panel.store().clone(), view, scope, filter, reading, past_events })
+        let marked = marked(panel, &reading, &scope).await?;
+        let (store, view) = (panel.store().clone(), type_name::<Q::View>());
+        let past_events = panel.past_events;
+        Ok(Selection { store, view, scope, filter, reading, marked, past_events })
     }
 
     /// Whether it has all of the view's events.
@@ -95,8 +102,15 @@ impl<E: Event> Selection<E> {
     /// The next page, if there is one.
     pub(super) async fn page(&self, cursor: &mut Cursor) -> Result<Option<Batch>, QueryError> {
         while cursor.at < cursor.upto {
-            let read = Read::after(cursor.at).upto(cursor.upto).limit(PAGE_EVENTS);
-            let batch = self.store.read(&self.filter, read).await?;
+            let batch = match &self.marked {
+                Some((marked, _)) => {
+                    marked.page(&self.store, cursor.at, cursor.upto, PAGE_EVENTS).await?
+                }
+                None => {
+                    let read = Read::after(cursor.at).upto(cursor.upto).limit(PAGE_EVENTS);
+                    self.store.read(&self.filter, read).await?
+                }
+            };
             cursor.at = batch.upto();
             cursor.events += batch.len() as u64;
             if !batch.is_empty() {
@@ -120,8 +134,8 @@ impl<E: Event> Selection<E> {
                 let stored = StoredEvent::of(&event);
                 // The filter selected the event by its stored type. The scope may not contain its
                 // type of today.
-                let wanted = |name: &str| stored.is_in(&self.scope, name);
-                self.reading.read(&stored.encoded, wanted, |event| {
+                let keys = self.marked.as_ref().map(|(_, keys)| &**keys);
+                self.reading.read_in(&stored, &self.scope, keys, |event| {
                     taker.take(self.reading.recorded(&stored, event));
                 })?;
             }
@@ -228,6 +242,31 @@ impl<E: Event> Selection<E> {
         }
         Ok(sheets)
     }
+}
+
+/// Where the events of this scope are, if older events got some of its tags later.
+///
+/// # Errors
+/// [`SchemaError::MissingTag`] if older events lack a tag that the scope asks for.
+async fn marked<E: Event>(
+    panel: &RightPanel,
+    reading: &Arc<Reading<E>>,
+    scope: &Filter,
+) -> Result<Option<(MarkedRead, Arc<RetaggedKeys>)>, QueryError> {
+    if scope.items().iter().all(|item| item.tags.is_empty()) {
+        return Ok(None);
+    }
+    let (store, schema) = (panel.store(), &panel.schema);
+    let head = store.fresh_head().await?;
+    schema.retags().refresh(store, head).await?;
+    let keys = schema.retags().keys();
+    let untagged = schema.untagged(store, &**reading).await?;
+    if let Some(untagged) = untagged.iter().find(|untagged| untagged.concerns(scope)) {
+        return Err(SchemaError::MissingTag(untagged.clone()).into());
+    }
+    let wrong = |error| QueryError::Scope { query: type_name::<E>(), error };
+    let Some(retagged) = reading.retagged(scope, &keys).map_err(wrong)? else { return Ok(None) };
+    Ok(Some((retagged.find(store).await?, keys)))
 }
 
 /// The position of a walk through the log.

@@ -74,6 +74,6 @@ async fn refolded<Q: Query>(
     scope: Filter,
     prefix: Prefix,
 ) -> Result<RefoldedView<Q::View>, QueryError> {
-    let refold = Refold::new::<Q>(panel, scope)?;
+    let refold = Refold::new::<Q>(panel, scope).await?;
     start::<Q, _, _>(panel, || async move { refold.folded(prefix).await })?.await
 }

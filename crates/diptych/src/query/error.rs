@@ -1,7 +1,7 @@
 use diptych_store::{Corruption, HistoryChanged, InvalidRequest, Position, ReadError, Unavailable};
 
 use crate::{
-    event::{BoundaryError, SchemaError},
+    event::{BoundaryError, RetagFailure, SchemaError},
     fold::FoldError,
     follow::{FollowerStop, HaltCause, NotYet, WaitError},
     pool::{PoolError, PoolLimits},
@@ -124,6 +124,15 @@ impl From<ClaimError> for QueryError {
             ClaimError::Token(error) => error.into(),
             ClaimError::Read(error) => error.into(),
             late @ ClaimError::Late { .. } => QueryError::Unavailable { reason: late.to_string() },
+        }
+    }
+}
+
+impl From<RetagFailure> for QueryError {
+    fn from(failure: RetagFailure) -> QueryError {
+        match failure {
+            RetagFailure::Read(error) => error.into(),
+            RetagFailure::Schema(error) => error.into(),
         }
     }
 }

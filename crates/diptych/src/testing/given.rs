@@ -10,7 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use diptych_store::{Filter, Limits, LogId, Metadata, Position, RawEvent, Tag, Timestamp};
+use diptych_store::{
+    Filter, FilterItem, Limits, LogId, Metadata, Position, RawEvent, Tag, Timestamp,
+};
 
 use super::{beginning, difference};
 use crate::{
@@ -102,14 +104,16 @@ pub fn nothing_given() -> Given {
         clock: Timestamp::from_micros(START_MICROS),
         metadata: Metadata::default(),
         upcasters: Upcasters::new(),
+        is_retagged: false,
         limits: Limits::default(),
-        schema: schema(Upcasters::new(), &Limits::default()),
+        schema: schema(Upcasters::new(), &Limits::default(), false),
     }
 }
 
 #[track_caller]
-fn schema(upcasters: Upcasters, limits: &Limits) -> Arc<Schema> {
+fn schema(upcasters: Upcasters, limits: &Limits, is_retagged: bool) -> Arc<Schema> {
     match Schema::new(upcasters, test_log(), limits.tag_bytes) {
+        Ok(schema) if is_retagged => Arc::new(schema.retagged()),
         Ok(schema) => Arc::new(schema),
         Err(error) => panic!("{error}"),
     }
@@ -125,6 +129,8 @@ pub struct Given {
     clock: Timestamp,
     metadata: Metadata,
     upcasters: Upcasters,
+    /// Whether older events have the tags that they would get today.
+    is_retagged: bool,
     limits: Limits,
     /// How events are read. It is kept, because it knows which types were declared.
     schema: Arc<Schema>,
@@ -157,7 +163,7 @@ impl Given {
     #[must_use]
     #[track_caller]
     pub fn upcasters(mut self, upcasters: Upcasters) -> Given {
-        self.schema = schema(upcasters.clone(), &self.limits);
+        self.schema = schema(upcasters.clone(), &self.limits, self.is_retagged);
         self.upcasters = upcasters;
         self
     }
@@ -167,8 +173,17 @@ impl Given {
     #[must_use]
     #[track_caller]
     pub fn limits(mut self, limits: Limits) -> Given {
-        self.schema = schema(self.upcasters.clone(), &limits);
+        self.schema = schema(self.upcasters.clone(), &limits, self.is_retagged);
         self.limits = limits;
+        self
+    }
+
+    /// Gives [stored](Given::and_stored) events the tags that they would get today, as after
+    /// [`App::retag`](crate::App::retag). Without it they have the tags that they were stored with.
+    #[must_use]
+    pub fn retagged(mut self) -> Given {
+        self.is_retagged = true;
+        self.schema = schema(self.upcasters.clone(), &self.limits, true);
         self
     }
 
@@ -301,9 +316,16 @@ impl Given {
     fn fold_event(&self, slot: &mut dyn Slot, at: usize) -> Result<(), FoldError> {
         let Some((event, recorded_at)) = self.events.get(at) else { return Ok(()) };
         let tags = || event.tags.iter().map(Tag::as_str);
-        if slot.filter().matches_parts(&event.event_type, tags) {
-            let position = Position::new(at as u64 + 1);
-            slot.fold_one(&StoredEvent::accepted(event, position, *recorded_at))?;
+        let stored = StoredEvent::accepted(event, Position::new(at as u64 + 1), *recorded_at);
+        // An event that cannot be read is folded as well, for the error.
+        let is_seen = |slot: &dyn Slot| {
+            let is_source = |item: &FilterItem| item.types.contains(&event.event_type);
+            self.is_retagged
+                && slot.filter().items().iter().any(is_source)
+                && slot.sees(&stored).unwrap_or(true)
+        };
+        if slot.filter().matches_parts(&event.event_type, tags) || is_seen(slot) {
+            slot.fold_one(&stored)?;
         }
         Ok(())
     }

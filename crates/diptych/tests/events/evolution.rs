@@ -4,7 +4,8 @@
 use std::{fmt::Debug, sync::Arc};
 
 use diptych::{
-    App, AppBuilder, CommandError, Event, ExecuteError, Filter, Log, LogOptions, Tag, Upcasters,
+    App, AppBuilder, CommandError, Event, ExecuteError, Filter, Log, LogOptions, Recorded, Tag,
+    Upcasters,
     event::{EncodedEvent, SchemaError, Upcast},
     snapshot::{MemorySnapshots, SnapshotOptions},
     store::RawEvent,
@@ -250,7 +251,7 @@ async fn a_commit_of_an_old_name_conflicts() {
 }
 
 #[tokio::test]
-async fn a_conflict_reports_missed_events_in_their_stored_form() {
+async fn a_conflict_reports_missed_events_as_they_are_today() {
     let store = memory();
     let app = app(&store).await;
     let known = told(&app, &of(&[]), [moved("Oslo")]).await.unwrap();
@@ -260,11 +261,26 @@ async fn a_conflict_reports_missed_events_in_their_stored_form() {
     let ExecuteError::Failed(CommandError::Conflict(conflict)) = conflict else {
         panic!("{conflict}")
     };
-    let missed: Vec<_> = conflict.missed.into_iter().map(|missed| missed.event).collect();
-    let of_seven = |event: &RawEvent| event.tags[0].value() == "7";
-    let not_dropped = |event: &RawEvent| event.event_type != "heartbeat";
-    let all = history().into_iter().filter(of_seven).filter(not_dropped);
-    assert_eq!(missed, all.collect::<Vec<_>>());
+    let decoded = |event: &Recorded<RawEvent>| {
+        assert_eq!(event.tags, [Tag::new("account", 7)]);
+        let (event_type, version) = (&*event.event.event_type, event.version);
+        let encoded = EncodedEvent { event_type, version, payload: &event.payload };
+        format!("{} {:?}", event.position.get() - 1, Today::decode(&encoded).unwrap())
+    };
+    assert_eq!(conflict.missed.iter().map(decoded).collect::<Vec<_>>(), story());
+}
+
+#[tokio::test]
+async fn a_conflict_reports_a_missed_event_as_it_is_stored_if_its_upcaster_fails() {
+    let store = memory();
+    let app = app(&store).await;
+    let known = told(&app, &of(&[]), [moved("Oslo")]).await.unwrap();
+    let broken = raw("customer-named", 1, &json!({ "account": 7 }));
+    store.write(Append::event(broken.clone()));
+    let error = app.execute(say::<Heard<Today>, _>(&of(&[]), [moved("Bonn")]));
+    let error = error.unchanged_since(known.last()).await.unwrap_err();
+    let ExecuteError::Failed(CommandError::Conflict(conflict)) = error else { panic!("{error}") };
+    assert_eq!(conflict.missed.into_iter().map(|one| one.event).collect::<Vec<_>>(), [broken]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod declared_twice;
 mod evolution;
 mod evolution_errors;
 mod older_tags;
+mod retagging;
+mod retagging_racers;
 #[path = "../support/mod.rs"]
 mod support;
 mod unknown_types;

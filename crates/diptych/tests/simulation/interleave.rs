@@ -29,7 +29,7 @@ use serde::Serialize;
 use crate::support::{
     bank::{self, Deposited},
     call_hooks::yielding,
-    manual_sync::{Held, now, raw},
+    manual_sync::{Held, raw},
     model::{Wish, World, account, course, student},
     school::{self, Course},
 };
@@ -195,7 +195,8 @@ impl Run {
                 true => App::over(yielding(log.clone())),
                 false => App::over(log.clone()),
             };
-            now(builder.cache_bytes(cache).start()).unwrap()
+            // Each call of the store may yield once.
+            pollster::block_on(builder.cache_bytes(cache).start()).unwrap()
         });
         let lanes = apps.each_ref().map(App::lane);
         self.note(format!("open at {}", EventStore::head(&log).position()));
