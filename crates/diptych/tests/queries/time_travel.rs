@@ -368,7 +368,7 @@ async fn late_events_are_folded_in_order_of_occurrence() {
     let ever = app.query(HowMany).occurred_upto(Timestamp::MAX).await.unwrap();
     assert_eq!(ever.value, 3);
     let explained = app.explain(HowMany).occurred_upto(micros(20)).await.unwrap();
-    assert_eq!(explained.answer.value, 1);
+    assert_eq!(explained.events.len(), 2);
     // The log up to position 2 does not hold the opening of the door, so the fold fails.
     let known = app.query(HowMany).as_of(Position::new(2)).occurred_before(micros(31)).await;
     let Err(QueryError::Fold(error)) = known else { panic!("{known:?}") };
@@ -394,7 +394,7 @@ async fn recorded_upto_includes_the_instant_and_recorded_before_does_not() {
         let answer = app.query(HowMany).as_of(Position::new(3)).recorded_upto(instant).await;
         assert_eq!(answer.unwrap().value, upto);
         let explained = app.explain(HowMany).recorded_upto(instant).await.unwrap();
-        assert_eq!(explained.answer.value, upto);
+        assert_eq!(explained.events.len() as u64, upto + 1);
     }
     let ever = app.query(HowMany).recorded_upto(Timestamp::MAX).await.unwrap();
     assert_eq!(ever.value, 2);
