@@ -271,11 +271,11 @@ fn are_equal(recorded: &Value, now: &Value) -> bool {
         }
         (Value::List(parts) | Value::Set(parts), Value::Set(others)) => {
             let mut left: Vec<_> = others.iter().collect();
-            let mut takes = |part: &Value| {
+            let takes = |part: &Value| {
                 let at = left.iter().position(|other| differences(part, other).is_empty());
                 at.map(|at| left.swap_remove(at)).is_some()
             };
-            parts.len() == others.len() && parts.iter().all(|part| takes(part))
+            parts.len() == others.len() && parts.iter().all(takes)
         }
         _ => recorded == now,
     }
