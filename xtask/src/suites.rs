@@ -26,8 +26,8 @@ pub(crate) enum Tier {
 struct Suite {
     name: &'static str,
     tier: Tier,
-    /// Which packages `cargo test` compiles. Almost all suites take the whole workspace with the same
-    /// features, so that cargo compiles nothing twice.
+    /// Which packages `cargo test` compiles. Almost all suites take the whole workspace with the
+    /// same features, so that cargo compiles nothing twice.
     packages: &'static [&'static str],
     /// Which targets of them run.
     targets: &'static [&'static str],

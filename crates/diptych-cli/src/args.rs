@@ -114,8 +114,8 @@ impl Which {
 /// byte by byte. "data_base64" is for bytes that are not JSON. "position" is accepted and ignored,
 /// and "recorded_at" becomes "occurred_at" of an event that has none, so that the output of
 /// `diptych read` can be appended to another log. A time that an older log holds outside of the
-/// years -9999 to 9999 becomes the nearest one inside, and stays in the metadata. Any other field is an error, and blank lines are
-/// skipped.
+/// years -9999 to 9999 becomes the nearest one inside, and stays in the metadata. Any other field
+/// is an error, and blank lines are skipped.
 ///
 /// A commit is written whole or not at all. When it is durable, one line acknowledges it:
 /// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading. The error names this

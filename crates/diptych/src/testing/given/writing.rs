@@ -130,10 +130,11 @@ impl fmt::Display for Unseen {
         write!(
             f,
             "then events that the command's own boundary does not see: {command} writes {types}, \
-             and conflicts only with {seen}. So two of them at one time do not stop each other, and \
-             each decides as if the other did not exist. Let `boundary` (or `conflicts_with`) match \
-             the types and tags of these events, and its fold take them; or, if each may be \
-             accepted whatever the others do, say so: `.with_unseen_events()` before `.then(..)`"
+             and conflicts only with {seen}. So two of them at one time do not stop each other, \
+             and each decides as if the other did not exist. Let `boundary` (or \
+             `conflicts_with`) match the types and tags of these events, and its fold take them; \
+             or, if each may be accepted whatever the others do, say so: \
+             `.with_unseen_events()` before `.then(..)`"
         )
     }
 }

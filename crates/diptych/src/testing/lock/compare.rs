@@ -226,7 +226,9 @@ impl Check {
                 News::Added(new) => {
                     let Entry { event_type, version, .. } = new;
                     let older = self.entries.iter().filter(|entry| entry.event_type == *event_type);
-                    let caution = older.rev().find_map(|older| untagged(older, new));
+                    let caution = older.rev().find_map(|older| {
+                        untagged(older, new).or_else(|| respelt(&self.readers, older, new))
+                    });
                     self.problems.push(format!(
                         "{event_type} version {version} is not recorded: run the test once with \
                          `DIPTYCH_SCHEMAS=record`, and commit the file{}",
@@ -408,6 +410,26 @@ fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
              {keys} by that, and a rule over it does not see them: let such rules ask by a tag \
              that the older events carry, or give the fact a new event type"
         )
+    })
+}
+
+/// A caution, if samples of the older version would get a tag with another value today.
+fn respelt(readers: &Readers, older: &Entry, newer: &Entry) -> Option<String> {
+    let key = |tag: &str| tag.split_once(':').map(|(key, _)| key.to_owned());
+    older.events().find_map(|(sample, event)| {
+        let tags = sample.tags.as_ref()?;
+        let mut today = readers.read(&event).ok()?;
+        today.retain(|event| newer.is_of(&event.event_type, event.version));
+        let today: BTreeSet<_> = today.iter().flat_map(tags_of).collect();
+        let other =
+            today.difference(tags).find(|tag| tags.iter().any(|was| key(was) == key(tag)))?;
+        let was = tags.iter().find(|was| key(was) == key(other))?;
+        let (name, version) = (&older.event_type, older.version);
+        Some(format!(
+            "; beware: an event of {name} version {version} that is in a log keeps the tag \
+             {was:?}, and would get {other:?} today: a rule that asks by the new one does not see \
+             it, so give the new spelling a key of its own"
+        ))
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use diptych::{
-    Event, EventType,
+    Event, EventType, Upcasters,
     event::{EncodedEvent, Json, MessagePack, SchemaError},
     store::RawEvent,
     testing::SchemaLock,
@@ -397,6 +397,23 @@ fn recording_accepts_another_type_that_reads_the_samples_as_before() {
     repository.record(newer).unwrap();
     repository.check(newer).unwrap();
     assert!(repository.text().contains("\"amount: u32\""), "{}", repository.text());
+}
+
+/// A new version is no remedy for a tag that is spelt differently: the older events keep theirs.
+#[test]
+fn a_new_version_that_spells_a_tag_differently_is_recorded_with_a_caution() {
+    let older = state!([] { #[tag] account: before::Id } { account: before::Id(7) });
+    let newer = state!([, version = 2] { #[tag] account: after::Id } { account: after::Id(7) });
+    let upcast = |lock| newer(lock).upcasters(Upcasters::new().object("paid", 1, |_| Ok(())));
+    let repository = Repository::with(older);
+    let report = repository.check(upcast).unwrap_err();
+    assert!(report.contains("paid version 2 is not recorded"), "{report}");
+    assert!(
+        report.contains("keeps the tag \"account:7\", and would get \"account:007\""),
+        "{report}"
+    );
+    repository.record(upcast).unwrap();
+    repository.check(upcast).unwrap();
 }
 
 #[test]
