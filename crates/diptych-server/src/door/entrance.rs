@@ -14,7 +14,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{ConnectInfo, State},
-    http::{Request, Response, StatusCode, request::Parts},
+    http::{HeaderValue, Request, Response, StatusCode, header, request::Parts},
     middleware::Next,
 };
 use tokio::{
@@ -23,11 +23,12 @@ use tokio::{
 };
 
 use crate::door::{
-    access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    access::{Caller, EXPOSED_HEADERS, GUARDS, Hook, Hosts, Operation, POLICY, Visit},
     code::Code,
     limits::ServerLimits,
     metrics,
     problem::Problem,
+    request::pairs,
     stop::Stop,
 };
 
@@ -70,7 +71,10 @@ impl Door {
     ) -> Result<Caller, Problem> {
         let Some(hook) = &self.hook else { return Ok(Caller::anonymous()) };
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        let visit = Visit { operation, headers: parts.headers.clone(), peer };
+        let arguments = pairs(parts.uri.query().unwrap_or_default())?;
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let headers = parts.headers.clone();
+        let visit = Visit { operation, method, path, arguments, headers, peer };
         match timeout(self.limits.answer_time, hook(visit)).await {
             Ok(admitted) => admitted.map_err(Problem::from),
             Err(_) => {
@@ -103,11 +107,14 @@ pub(crate) async fn enter(
 ) -> Response<Body> {
     let started = Instant::now();
     let label = door.has_metrics.then(|| metrics::route_label(request.uri().path()));
-    let mut response = match door.hosts.check(&request) {
-        Err(problem) => problem.into_response(),
+    let origin = door.hosts.allowed_origin(&request);
+    let preflight = door.hosts.preflight(&request);
+    let mut response = match (door.hosts.check(&request), preflight) {
+        (Err(problem), _) => problem.into_response(),
+        (Ok(()), Some(answer)) => answer,
         // A busy server is healthy: a supervisor must not restart it.
-        Ok(()) if request.uri().path() == "/health" => next.run(request).await,
-        Ok(()) => match door.requests.try_acquire() {
+        (Ok(()), None) if request.uri().path() == "/health" => next.run(request).await,
+        (Ok(()), None) => match door.requests.try_acquire() {
             Ok(_permit) => without_panic(next.run(request)).await,
             Err(_) => {
                 let detail = "the limit of requests at one time is reached: retry later";
@@ -115,8 +122,17 @@ pub(crate) async fn enter(
             }
         },
     };
+    let headers = response.headers_mut();
     for (name, value) in GUARDS {
-        response.headers_mut().insert(name, value);
+        headers.insert(name, value);
+    }
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        let cross_origin = HeaderValue::from_static("cross-origin");
+        headers.insert("cross-origin-resource-policy", cross_origin);
     }
     if let Some(label) = label {
         metrics::record(label, &response, started.elapsed());

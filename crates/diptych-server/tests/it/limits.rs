@@ -230,3 +230,42 @@ async fn answers_are_compressed_on_request() {
     let small = served.ask(&Request::get("/").header("accept-encoding", "gzip")).await;
     assert_eq!(small.header("content-encoding"), None);
 }
+
+#[tokio::test]
+async fn a_body_that_announces_too_much_is_refused_before_it_is_sent() {
+    let served = TheatreServer::within(|limits| limits.body_bytes = 1_000).await;
+    let mut connection = served.connect().await;
+    connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
+    connection.write("content-type: application/json\r\ncontent-length: 1001\r\n\r\n").await;
+    let problem = connection.response(true).await.unwrap().problem(413, "too-large");
+    assert_eq!(problem["limit_bytes"], 1_000);
+}
+
+#[tokio::test]
+async fn bodies_in_other_charsets_and_encodings_are_refused_with_words() {
+    let served = TheatreServer::new().await;
+    let send = |content_type: &str| {
+        let request = Request::new("POST", "/commands/remark").body(r#"{"text":"x"}"#);
+        request.header("content-type", content_type)
+    };
+    for charset in ["iso-8859-1", "utf-16", "\"UTF-16LE\"", ""] {
+        let response = served.ask(&send(&format!("application/json; charset={charset}"))).await;
+        let problem = response.problem(415, "content-type");
+        assert!(problem["detail"].as_str().unwrap().contains("UTF-8"), "{problem}");
+    }
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let packed = send("application/json").header("content-encoding", encoding);
+        let response = served.ask(&packed).await;
+        let problem = response.problem(415, "content-type");
+        assert!(problem["detail"].as_str().unwrap().contains(encoding), "{problem}");
+        assert_eq!(response.need("accept-encoding"), "identity");
+    }
+    assert_eq!(served.head(), 0);
+    for content_type in [
+        "application/json; charset=utf-8",
+        "application/json;charset=\"UTF-8\"",
+        "application/json; version=1",
+    ] {
+        served.ask(&send(content_type).header("content-encoding", "identity")).await.ok();
+    }
+}
