@@ -276,8 +276,9 @@ impl Server {
     ///
     /// The program provides these itself:
     ///
-    /// - `head_time`, `write_time`, `connections` and `discarded_bytes` of [`ServerLimits`] are
-    ///   limits of connections. Its server needs such limits of its own; `axum::serve` has none.
+    /// - `head_time`, `write_time`, `connections`, `peer_connections` and `discarded_bytes` of
+    ///   [`ServerLimits`] are limits of connections. Its server needs such limits of its own;
+    ///   `axum::serve` has none.
     /// - [`Visit::peer`](crate::Visit::peer) needs the extension `ConnectInfo<SocketAddr>`, for
     ///   example by `into_make_service_with_connect_info`.
     /// - [`Metrics::upkeep`](crate::Metrics::upkeep) has to be called every few seconds.

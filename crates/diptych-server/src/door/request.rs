@@ -8,7 +8,7 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
 };
-use diptych::{App, Position, Receipt, Session, SessionToken};
+use diptych::{App, Position, Receipt, Session, SessionToken, Timestamp};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
@@ -182,6 +182,23 @@ impl<'a> RequestOptions<'a> {
         text.parse().map(Some).map_err(|error: T::Err| {
             Problem::bad(Code::Parameter, format!("{name} cannot be read: {error}"))
                 .and("parameter", name)
+        })
+    }
+
+    /// An instant. The form is part of the problem, because there is much to get wrong: a zone is
+    /// needed, and a plus in an address is a space.
+    pub(crate) fn instant(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| {
+            let hint = match text.contains(' ') {
+                true => " (in an address, a plus is written as %2B)",
+                false => "",
+            };
+            let detail = format!(
+                "{name} is an instant with a zone, such as 2013-01-01T10:15:00Z, and not \
+                 {text:?}{hint}"
+            );
+            Problem::bad(Code::Parameter, detail).and("parameter", name)
         })
     }
 

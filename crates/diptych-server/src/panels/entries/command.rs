@@ -9,6 +9,8 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
+    time::Instant,
 };
 
 use axum::{body::Bytes, http::HeaderMap};
@@ -24,6 +26,7 @@ use crate::{
     door::{
         access::{Caller, Denial},
         code::Code,
+        notes::NoteBudget,
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, header_text},
     },
@@ -139,7 +142,6 @@ type CommandFuture = Pin<Box<dyn Future<Output = Result<CommandAnswer, Problem>>
 type RunCommand = Box<dyn Fn(App, Bytes, CommandOptions) -> CommandFuture + Send + Sync>;
 
 /// The options of a command, from the headers of its request.
-#[derive(Default)]
 pub(crate) struct CommandOptions {
     key: Option<String>,
     caller: Caller,
@@ -149,6 +151,7 @@ pub(crate) struct CommandOptions {
     session: Option<Session>,
     after: Option<AnyToken>,
     unchanged_since: Option<Position>,
+    notes: Arc<NoteBudget>,
 }
 
 pub(crate) struct CommandAnswer {
@@ -280,17 +283,19 @@ impl CommandOptions {
         app: &App,
         headers: &HeaderMap,
         caller: Caller,
+        notes: Arc<NoteBudget>,
     ) -> Result<CommandOptions, Problem> {
         let options = RequestOptions::in_headers(headers);
         Ok(CommandOptions {
             key: key(headers)?,
             caller,
-            occurred_at: options.value("occurred-at")?,
+            occurred_at: options.instant("occurred-at")?,
             correlation: options.value("correlation")?,
             causation: options.value("causation")?,
             session: options.session(app).await?,
             after: options.after()?,
             unchanged_since: unchanged_since(&options, headers)?,
+            notes,
         })
     }
 
@@ -304,7 +309,10 @@ impl CommandOptions {
             occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
             correlation: self.correlation,
             causation: self.causation,
-            ..CommandOptions::default()
+            session: None,
+            after: None,
+            unchanged_since: None,
+            notes: self.notes.clone(),
         }
     }
 
@@ -361,6 +369,11 @@ impl CommandOptions {
         C: Command<Rejection: Serialize> + Serialize,
         N: Command,
     {
+        let caller = self.caller.actor.as_deref().unwrap_or_default();
+        if !self.notes.take(caller, Instant::now()) {
+            tracing::warn!(caller, "a rejection was not recorded: the budget of notes is used up");
+            return NoteOutcome::Absent { kind: Code::Busy.word() };
+        }
         let note = catch_unwind(AssertUnwindSafe(|| note(command, rejection)));
         let Ok(note) = note else {
             tracing::error!(command = type_name::<C>(), "the note of a rejection panicked");

@@ -7,7 +7,7 @@ use std::{
 use axum::body::Bytes;
 use diptych::{
     Answer, App, Event, Fold, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
-    Timestamp, follow::Standstill, past::Explain, query::Ask, store::RawEvent,
+    follow::Standstill, past::Explain, query::Ask, store::RawEvent,
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -479,8 +479,8 @@ fn milliseconds(options: &RequestOptions<'_>, name: &str) -> Result<Option<Durat
 /// The point in the past that the request names, if any.
 fn point(options: &RequestOptions<'_>) -> Result<Option<Point>, Problem> {
     let as_of = options.position("as-of")?;
-    let recorded_before = options.value::<Timestamp>("recorded-before")?;
-    let occurred_before = options.value::<Timestamp>("occurred-before")?;
+    let recorded_before = options.instant("recorded-before")?;
+    let occurred_before = options.instant("occurred-before")?;
     if as_of.is_none() && recorded_before.is_none() && occurred_before.is_none() {
         return Ok(None);
     }

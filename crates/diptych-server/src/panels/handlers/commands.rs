@@ -56,7 +56,8 @@ async fn answer(
     }
     let limits = site.door.limits();
     let body = json_body(&parts.headers, body, limits).await?;
-    let options = CommandOptions::read(&site.app, &parts.headers, caller).await?;
+    let options = CommandOptions::read(&site.app, &parts.headers, caller, site.door.notes());
+    let options = options.await?;
     refuse_lists("the command", &entry.body, &site.definitions, &body)?;
     // The command runs in a separate task, so that it completes even if the client goes away.
     let run = entry.run(site.app.clone(), body, options);

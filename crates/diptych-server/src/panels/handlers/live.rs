@@ -13,15 +13,13 @@ use axum::{
 };
 use diptych::{QueryError, SessionToken};
 use futures_util::{StreamExt, stream};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, interval, sleep, sleep_until},
-};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::{
     door::{
         access::Operation,
         code::Code,
+        entrance::{StreamPermit, peer_of},
         problem::Problem,
         request::{Name, header_text},
         response::response_of,
@@ -56,7 +54,7 @@ async fn open(
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
     let request = read(site, name, &[Operation::Watch], request).await?;
-    let QueryRequest { entry, arguments, options, caller, headers } = request;
+    let QueryRequest { entry, arguments, options, caller, headers, peer } = request;
     let not_live =
         || Problem::unknown(format!("the query {name:?} has no live answers: poll it instead"));
     if !entry.is_live() {
@@ -70,7 +68,7 @@ async fn open(
         answers,
         due: Instant::now(),
         trouble: None,
-        _permit: site.door.stream()?,
+        _permit: site.door.stream(peer)?,
     };
     let events = stream::unfold(live, |mut live| async { Some((live.next().await?, live)) });
     Ok(streamed(Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default())))
@@ -99,7 +97,7 @@ struct Live {
     due: Instant,
     /// The last problem that was sent, so that it is sent only once.
     trouble: Option<QueryError>,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 impl Live {
@@ -158,7 +156,8 @@ pub(crate) async fn status(
     let (parts, _) = request.into_parts();
     let stream = async {
         site.door.admit(Operation::Status, &parts).await?;
-        let open = (site.clone(), interval(STATUS_INTERVAL), site.door.stream()?);
+        let peer = peer_of(&parts.extensions);
+        let open = (site.clone(), interval(STATUS_INTERVAL), site.door.stream(peer)?);
         let events = stream::unfold(open, |(site, mut ticks, permit)| async {
             tokio::select! {
                 _ = ticks.tick() => {}
