@@ -8,8 +8,8 @@ use std::{
 };
 
 use ::diptych::{
-    App, AppBuilder, Command, DecisionContext, Event, EventType, Filter, Fold, Log, Memory, Recorded,
-    Tag,
+    App, AppBuilder, Command, DecisionContext, Event, EventType, Filter, Fold, Log, Memory,
+    Recorded, Tag,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::RawEvent,
 };
@@ -49,7 +49,11 @@ impl Command for BankCommand {
         Filter::tag(Tag::new("account", &self.account))
     }
 
-    fn decide(&self, account: &Account, _: &DecisionContext) -> Result<Vec<BankEvent>, bank::Refusal> {
+    fn decide(
+        &self,
+        account: &Account,
+        _: &DecisionContext,
+    ) -> Result<Vec<BankEvent>, bank::Refusal> {
         Ok(vec![account.decide(self.command.clone())?])
     }
 }

@@ -10,6 +10,8 @@ pub(crate) mod connection;
 pub(crate) mod entrance;
 pub(crate) mod limits;
 pub(crate) mod metrics;
+pub(crate) mod notes;
+pub(crate) mod peers;
 pub(crate) mod problem;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -86,10 +86,14 @@
 //! of the command are durable. The options of a command are headers: `Idempotency-Key`,
 //! `Diptych-Occurred-At`, `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`,
 //! `Diptych-After` (a receipt or a token: the command sees its events), `Diptych-Unchanged-Since`
-//! (a position: the command is refused if a relevant event came after it).
+//! (a position: the command is refused if a relevant event came after it). `If-Match` with the
+//! position in quotes is another name of the last one. `GET /receipts/{key}` finds the commit that
+//! was made under an idempotency key: its positions, and a token for `Diptych-After`.
 //!
 //! A command that has started completes, even if its client goes away or the server stops. The type
-//! of the command decides whether unknown fields are refused (`#[serde(deny_unknown_fields)]`).
+//! of the command decides whether unknown fields are refused (`#[serde(deny_unknown_fields)]`). A
+//! list in place of an object is refused, although serde would read it. The problem of a malformed
+//! body names the place in its member `field`.
 //!
 //! # Queries
 //!
@@ -117,7 +121,8 @@
 //! was restored, gets `409`: begin a new session. If the address and a header both set a value, the
 //! address wins. Requirements on freshness do not apply to questions about the past.
 //!
-//! `GET /queries/{name}/explanation` lists the events that made the answer.
+//! `GET /queries/{name}/explanation` lists the events that made the answer, if the query allows it
+//! ([`QueryRoute::explained`]).
 //! `GET /queries/{name}/live` sends the answer, and then each changed answer, as server-sent
 //! events. Its only parameter is `_session`. A client that gives the id of an event as
 //! `Last-Event-ID` resumes after that event. A problem is sent once, as an event `problem`; the
@@ -162,7 +167,8 @@
 //!
 //! The server listens on the listener that it gets. On a loopback address it answers under the
 //! names of this machine; add any other name with [`host`](Server::host). A request from a page of
-//! another site is refused, unless that site is allowed with [`origin`](Server::origin).
+//! another site is refused, unless that site is allowed with [`origin`](Server::origin). A link
+//! from another site is followed.
 //! [`ServerLimits`] bounds all resources. [`Server::serve`] speaks plain HTTP/1.1; put a proxy in
 //! front for encryption, or take the routes into a server of your own by [`Server::into_router`].
 
@@ -180,5 +186,5 @@ pub use door::{
     serve::ServeError,
     stop::StopHandle,
 };
-pub use panels::entries::command::CommandRoute;
+pub use panels::entries::{command::CommandRoute, query::QueryRoute};
 pub use server::Server;

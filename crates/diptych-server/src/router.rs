@@ -20,7 +20,7 @@ use tower_http::{
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
-        handlers::{catalogue, commands, files, live, queries, status},
+        handlers::{catalogue, commands, files, live, queries, receipts, status},
         site::Site,
     },
 };
@@ -36,6 +36,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/queries/{name}", get(queries::ask).post(queries::ask))
         .route("/queries/{name}/explanation", get(queries::explain))
         .route("/queries/{name}/live", get(live::answers))
+        .route("/receipts/{key}", get(receipts::find))
         .route("/status", get(status::show))
         .route("/status/live", get(live::status))
         .route("/health", get(status::health))
@@ -58,6 +59,7 @@ pub(crate) fn has_route(path: &str) -> bool {
         || path == "/openapi.json"
         || is_below("/commands/")
         || is_below("/queries/")
+        || is_below("/receipts/")
 }
 
 async fn wrong_method(request: Request<Body>) -> Response<Body> {

@@ -20,7 +20,11 @@ use crate::{
     panels::{
         documents::Documents,
         entries::{
-            Entries, command::CommandRoute, event::EventEntry, file::FileEntry, query::QueryEntry,
+            Entries,
+            command::CommandRoute,
+            event::EventEntry,
+            file::FileEntry,
+            query::{QueryEntry, QueryRoute},
             schema,
         },
         site::Site,
@@ -131,23 +135,30 @@ impl Server {
 
     /// Registers a query under this name (`departure-board`). Arguments outside its schema are
     /// refused, and none may begin with `_`.
-    pub fn query<Q>(mut self, name: &str) -> Server
+    ///
+    /// The route is its name, or a [`QueryRoute`] with options: for explanations, which a plain
+    /// name does not have, and for a rule about the caller.
+    pub fn query<Q>(mut self, route: impl Into<QueryRoute<Q>>) -> Server
     where
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
-        let entry = QueryEntry::of::<Q>(&mut self.schemas);
-        self.with_query(name, entry)
+        let route = route.into();
+        let name = route.name().to_owned();
+        let entry = QueryEntry::of::<Q>(&mut self.schemas, route);
+        self.with_query(&name, entry)
     }
 
     /// Like [`query`](Server::query), and clients can watch the query: its answers are sent as they
     /// change.
-    pub fn live_query<Q>(mut self, name: &str) -> Server
+    pub fn live_query<Q>(mut self, route: impl Into<QueryRoute<Q>>) -> Server
     where
         Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
         Q: DeserializeOwned + JsonSchema,
     {
-        let entry = QueryEntry::live::<Q>(&mut self.schemas);
-        self.with_query(name, entry)
+        let route = route.into();
+        let name = route.name().to_owned();
+        let entry = QueryEntry::live::<Q>(&mut self.schemas, route);
+        self.with_query(&name, entry)
     }
 
     /// Lists this event in the catalogue, with its schema.
@@ -210,8 +221,9 @@ impl Server {
     }
 
     /// Allows requests from pages of this site, such as `https://flights.example.org`. This is
-    /// needed if a proxy has one name for its clients and uses another name for this server. It
-    /// sets no CORS headers, so browsers still do not let pages of other sites read the answers.
+    /// needed if a proxy has one name for its clients and uses another name for this server. Pages
+    /// of such a site may send requests with the headers of this server, and read the answers.
+    /// Browsers send no cookies with them, unless a layer of the program allows it.
     pub fn origin(mut self, origin: &str) -> Server {
         self.hosts.add_origin(origin);
         self
@@ -264,8 +276,9 @@ impl Server {
     ///
     /// The program provides these itself:
     ///
-    /// - `head_time`, `write_time`, `connections` and `discarded_bytes` of [`ServerLimits`] are
-    ///   limits of connections. Its server needs such limits of its own; `axum::serve` has none.
+    /// - `head_time`, `write_time`, `connections`, `peer_connections` and `discarded_bytes` of
+    ///   [`ServerLimits`] are limits of connections. Its server needs such limits of its own;
+    ///   `axum::serve` has none.
     /// - [`Visit::peer`](crate::Visit::peer) needs the extension `ConnectInfo<SocketAddr>`, for
     ///   example by `into_make_service_with_connect_info`.
     /// - [`Metrics::upkeep`](crate::Metrics::upkeep) has to be called every few seconds.
@@ -321,10 +334,11 @@ impl Server {
         if let Some(problem) = mistakes.into_iter().next() {
             return Err(ServeError::Declaration { problem });
         }
-        let documents = Documents::of(&entries, schemas.take_definitions(true), metrics.is_some());
+        let definitions = schemas.take_definitions(true);
+        let documents = Documents::of(&entries, definitions.clone(), metrics.is_some());
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
         let started = Instant::now();
-        Ok(Arc::new(Site { app, door, entries, documents, metrics, started }))
+        Ok(Arc::new(Site { app, door, entries, documents, definitions, metrics, started }))
     }
 
     fn with_query(mut self, name: &str, entry: QueryEntry) -> Server {

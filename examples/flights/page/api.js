@@ -3,8 +3,10 @@ const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 15000;
 /** Live answers may come faster than a reader sees, so only some are drawn. */
 const BETWEEN_ANSWERS_MS = 200;
+/** A request without a whole answer after this time ends with words instead of waiting for ever. */
+const LONGEST_REQUEST_MS = 40_000;
 
-/** A failed request: the server's problem+json, or status 0 without a connection. */
+/** A failed request: the server's problem+json, or status 0 without an answer. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail || body.title || `the server answered ${status}`);
@@ -17,15 +19,14 @@ export class Problem extends Error {
 /** Asks a query. Returns the answer, its position, and its duration in milliseconds. */
 export async function ask(name, args = {}) {
   const started = performance.now();
-  const response = await reach(`queries/${name}?${search(args)}`);
-  const answer = await response.json();
-  const position = Number(response.headers.get("Diptych-Position") ?? NaN);
+  const { body: answer, headers } = await reach(`queries/${name}?${search(args)}`);
+  const position = Number(headers.get("Diptych-Position") ?? NaN);
   return { answer, position, ms: performance.now() - started };
 }
 
 /** Returns the events in an answer's scope. */
 export async function explain(name, args = {}) {
-  return (await reach(`queries/${name}/explanation?${search(args)}`)).json();
+  return (await reach(`queries/${name}/explanation?${search(args)}`)).body;
 }
 
 /** The headers of a command. A command with a time of its own needs no header for the time. */
@@ -37,10 +38,10 @@ export function headersOf(body, key, occurredAt) {
 /** Sends a command and returns the receipt. With the key, a retry is not carried out again. */
 export async function send(name, body, key, occurredAt) {
   const headers = headersOf(body, key, occurredAt);
-  const response = await reach(`commands/${name}`, {
+  const answered = await reach(`commands/${name}`, {
     method: "POST", headers, body: JSON.stringify(body),
   });
-  return response.json();
+  return answered.body;
 }
 
 const connections = new Map();
@@ -133,21 +134,36 @@ function announce() {
   else watcher(all.some((connection) => connection.state === "connecting") ? "connecting" : "open");
 }
 
+/** Sends a request. Returns the body of the answer and its headers, or throws a `Problem`. */
 async function reach(path, options) {
+  const signal = AbortSignal.timeout(LONGEST_REQUEST_MS);
   let response;
+  let text;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { signal, ...options });
+    text = await response.text();
   } catch (cause) {
-    throw new Problem(0, { title: "no connection", detail: "the server cannot be reached", cause });
+    throw new Problem(0, unanswered(signal, cause));
   }
-  if (response.ok) return response;
   let body = {};
   try {
-    body = await response.json();
+    body = JSON.parse(text);
   } catch {
     body = { title: response.statusText, detail: `the server answered ${response.status}` };
+    throw new Problem(response.status, body);
   }
-  throw new Problem(response.status, body);
+  if (!response.ok) throw new Problem(response.status, body);
+  return { body, headers: response.headers };
+}
+
+/** The words for a request without a whole answer. */
+function unanswered(signal, cause) {
+  if (signal.aborted) {
+    const seconds = LONGEST_REQUEST_MS / 1000;
+    const detail = `the server did not answer within ${seconds} seconds: try again`;
+    return { title: "no answer in time", detail, cause };
+  }
+  return { title: "no connection", detail: "the server cannot be reached", cause };
 }
 
 function search(args) {

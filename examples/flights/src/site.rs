@@ -1,7 +1,7 @@
 //! Both panels over HTTP, and the page. Each command and each query takes one line.
 
 use diptych::{App, Timestamp};
-use diptych_server::{Caller, CommandRoute, Denial, Server, Visit};
+use diptych_server::{Caller, CommandRoute, Denial, QueryRoute, Server, Visit};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -37,7 +37,7 @@ pub fn server(app: App) -> Server {
         .command(recorded::<LandFlight>("land-flight"))
         .command(recorded::<DivertFlight>("divert-flight"))
         .live_query::<DepartureBoard>("departure-board")
-        .live_query::<FlightCard>("flight-card")
+        .live_query(QueryRoute::<FlightCard>::new("flight-card").explained())
         .live_query::<PunctualityByAirline>("punctuality")
         .live_query::<RouteRanking>("routes")
         .live_query::<PlaneDay>("plane-day")

@@ -1,10 +1,11 @@
 //! Access: the hosts and origins that the server accepts, and the application's hook, which names
 //! the caller or refuses.
 
-use std::{future::Future, net::SocketAddr, pin::Pin};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, pin::Pin};
 
 use axum::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header, uri::Authority,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    uri::Authority,
 };
 
 use crate::door::{code::Code, problem::Problem};
@@ -15,13 +16,21 @@ use crate::door::{code::Code, problem::Problem};
 pub enum Operation {
     /// Executing the command of this name.
     Command(String),
-    /// Asking the query of this name: now, about the past, live, or for an explanation.
+    /// Asking the query of this name. Each of the next three operations needs this one too.
     Query(String),
+    /// Asking the query of this name about the past. The hook is asked about this operation in
+    /// addition to [`Query`](Operation::Query).
+    Past(String),
+    /// Watching the query of this name. The hook is asked about this operation in addition to
+    /// [`Query`](Operation::Query).
+    Watch(String),
     /// Reading the payloads, actors and times of events: those behind an answer of the query with
     /// this name, or those behind a conflict of the command with this name. The hook is asked about
     /// this operation in addition to [`Query`](Operation::Query) or
     /// [`Command`](Operation::Command), and has to admit both.
     Explain(String),
+    /// Looking up the commit that was made under this idempotency key.
+    Receipt(String),
     /// Reading the catalogue or the OpenAPI document.
     Catalogue,
     /// Reading the status or the metrics of the app.
@@ -36,6 +45,14 @@ pub enum Operation {
 pub struct Visit {
     /// The operation that the request asks for.
     pub operation: Operation,
+    /// The method of the request.
+    pub method: Method,
+    /// The path of the request below the routes of the server, as the client sent it.
+    pub path: String,
+    /// Names and values in the address, decoded: the arguments and parameters of a query. A query
+    /// that is sent by `POST` has its arguments in its body, which the hook does not see. A rule
+    /// about those is a [`QueryRoute::admit`](crate::QueryRoute::admit).
+    pub arguments: Vec<(String, String)>,
     /// The headers of the request. One of them usually identifies the caller.
     pub headers: HeaderMap,
     /// The address of the client, or of the proxy before the server. With
@@ -46,9 +63,14 @@ pub struct Visit {
 
 /// The caller of an admitted request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Caller {
     /// The actor that the events of a command get.
     pub actor: Option<String>,
+    /// Facts about the caller by name, such as the tenant. The events of a command get them as
+    /// extra metadata, and its rule sees them by
+    /// [`DecisionContext::metadata`](diptych::DecisionContext::metadata).
+    pub claims: BTreeMap<String, String>,
 }
 
 impl Caller {
@@ -59,7 +81,13 @@ impl Caller {
 
     /// A caller with this name.
     pub fn named(actor: impl Into<String>) -> Caller {
-        Caller { actor: Some(actor.into()) }
+        Caller { actor: Some(actor.into()), ..Caller::default() }
+    }
+
+    /// Adds a claim. A name that begins with `diptych:` is refused when a command is executed.
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Caller {
+        self.claims.insert(name.into(), value.into());
+        self
     }
 }
 
@@ -164,8 +192,38 @@ impl Hosts {
             Some(origin) if !self.is_welcome(origin, &host) => Err(refuse(
                 "pages of this origin may not send requests: allow it with `Server::origin`",
             )),
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => check_site(request),
         }
+    }
+
+    /// The answer to a browser that asks, before a request of a page of another site, whether that
+    /// site may send it. `None` if the request is no such question.
+    pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<axum::body::Body>> {
+        let headers = request.headers();
+        let is_asked = request.method() == Method::OPTIONS
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let allowed = [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, PREFLIGHT_HEADERS),
+            (header::ACCESS_CONTROL_MAX_AGE, "600"),
+        ];
+        self.allowed_origin(request).filter(|_| is_asked).map(|_| {
+            let mut response = Response::new(axum::body::Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            for (name, value) in allowed {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            response
+        })
+    }
+
+    /// The origin of the request, if it is one of the other sites that may send requests.
+    pub(crate) fn allowed_origin<B>(&self, request: &Request<B>) -> Option<HeaderValue> {
+        let origin = request.headers().get(header::ORIGIN)?;
+        let is_allowed =
+            text(origin).is_some_and(|text| self.origins.contains(&text.to_ascii_lowercase()));
+        is_allowed.then(|| origin.clone())
     }
 
     fn is_ours(&self, authority: &Authority) -> bool {
@@ -180,6 +238,23 @@ impl Hosts {
     }
 }
 
+/// Refuses requests without an origin that a page of another site made, by a picture or a script,
+/// for example. A link to a page of this server is a navigation, and is followed.
+fn check_site<B>(request: &Request<B>) -> Result<(), Problem> {
+    let is = |name: &str, value: &str| {
+        request.headers().get(name).is_some_and(|found| found.as_bytes() == value.as_bytes())
+    };
+    let is_other = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_followed =
+        is_read && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
+    if is_other && !is_followed {
+        let detail = "pages of other sites may only link to this server: nothing was done";
+        return Err(Problem::new(StatusCode::FORBIDDEN, Code::Host, detail));
+    }
+    Ok(())
+}
+
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
@@ -187,6 +262,23 @@ fn bare(host: &str) -> &str {
 fn text(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()
 }
+
+/// Headers that pages of allowed origins may send.
+const PREFLIGHT_HEADERS: &str = "content-type, authorization, idempotency-key, if-match, \
+    if-none-match, last-event-id, diptych-occurred-at, diptych-correlation, diptych-causation, \
+    diptych-session, diptych-after, diptych-unchanged-since, diptych-consistency, diptych-within, \
+    diptych-at-most, diptych-or-stale, diptych-as-of, diptych-recorded-before, \
+    diptych-occurred-before, diptych-limit";
+
+/// Headers of answers that pages of allowed origins may read.
+pub(crate) const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "etag, retry-after, diptych-position, diptych-token, diptych-receipt, diptych-session, \
+     diptych-stale, diptych-cost-events, diptych-view-state, diptych-view-since",
+);
+
+/// The policy of every response without one of its own: it loads nothing, and stands in no frame.
+pub(crate) const POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Headers of every response that restrict what a browser does with it.
 pub(crate) const GUARDS: [(HeaderName, HeaderValue); 3] = [

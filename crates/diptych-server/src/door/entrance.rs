@@ -14,7 +14,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{ConnectInfo, State},
-    http::{Request, Response, StatusCode, request::Parts},
+    http::{Extensions, HeaderValue, Request, Response, StatusCode, header, request::Parts},
     middleware::Next,
 };
 use tokio::{
@@ -23,11 +23,14 @@ use tokio::{
 };
 
 use crate::door::{
-    access::{Caller, GUARDS, Hook, Hosts, Operation, Visit},
+    access::{Caller, EXPOSED_HEADERS, GUARDS, Hook, Hosts, Operation, POLICY, Visit},
     code::Code,
     limits::ServerLimits,
     metrics,
+    notes::NoteBudget,
+    peers::{PeerCounts, PeerPermit},
     problem::Problem,
+    request::pairs,
     stop::Stop,
 };
 
@@ -38,6 +41,9 @@ pub(crate) struct Door {
     limits: ServerLimits,
     requests: Semaphore,
     streams: Arc<Semaphore>,
+    peer_requests: Arc<PeerCounts>,
+    peer_streams: Arc<PeerCounts>,
+    notes: Arc<NoteBudget>,
     stop: Stop,
     has_metrics: bool,
 }
@@ -51,11 +57,26 @@ impl Door {
     ) -> Door {
         let requests = Semaphore::new(limits.requests);
         let streams = Arc::new(Semaphore::new(limits.streams));
-        Door { hosts, hook, limits, requests, streams, stop: Stop::default(), has_metrics }
+        Door {
+            hosts,
+            hook,
+            limits,
+            requests,
+            streams,
+            peer_requests: PeerCounts::new(limits.peer_requests),
+            peer_streams: PeerCounts::new(limits.peer_streams),
+            notes: Arc::new(NoteBudget::new(limits.noted_rejections, limits.all_noted_rejections)),
+            stop: Stop::default(),
+            has_metrics,
+        }
     }
 
     pub(crate) fn limits(&self) -> &ServerLimits {
         &self.limits
+    }
+
+    pub(crate) fn notes(&self) -> Arc<NoteBudget> {
+        self.notes.clone()
     }
 
     pub(crate) fn stop(&self) -> &Stop {
@@ -69,8 +90,11 @@ impl Door {
         parts: &Parts,
     ) -> Result<Caller, Problem> {
         let Some(hook) = &self.hook else { return Ok(Caller::anonymous()) };
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        let visit = Visit { operation, headers: parts.headers.clone(), peer };
+        let peer = peer_of(&parts.extensions);
+        let arguments = pairs(parts.uri.query().unwrap_or_default())?;
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let headers = parts.headers.clone();
+        let visit = Visit { operation, method, path, arguments, headers, peer };
         match timeout(self.limits.answer_time, hook(visit)).await {
             Ok(admitted) => admitted.map_err(Problem::from),
             Err(_) => {
@@ -86,12 +110,46 @@ impl Door {
             && self.admit(Operation::Explain(command.to_owned()), parts).await.is_ok()
     }
 
-    /// Takes the permit for one live stream.
-    pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.streams.clone().try_acquire_owned().map_err(|_| {
-            Problem::later(Code::Busy, "the limit of open live streams is reached: retry later")
-        })
+    /// Takes the permit for one live stream of this peer.
+    pub(crate) fn stream(&self, peer: Option<SocketAddr>) -> Result<StreamPermit, Problem> {
+        let busy = |whose: &str| {
+            let detail = format!("the limit of open live streams{whose} is reached: retry later");
+            Problem::later(Code::Busy, detail)
+        };
+        let own =
+            peer.map(|peer| self.peer_streams.enter(peer).ok_or_else(|| busy(" of one address")));
+        let own = own.transpose()?;
+        let all = self.streams.clone().try_acquire_owned().map_err(|_| busy(""))?;
+        Ok(StreamPermit { _own: own, _all: all })
     }
+
+    async fn answer(&self, request: Request<Body>, next: Next) -> Response<Body> {
+        let busy = |whose: &str| {
+            let detail =
+                format!("the limit of requests{whose} at one time is reached: retry later");
+            Problem::later(Code::Busy, detail).into_response()
+        };
+        let own = match peer_of(request.extensions()).map(|peer| self.peer_requests.enter(peer)) {
+            Some(None) => return busy(" of one address"),
+            Some(own) => own,
+            None => None,
+        };
+        let Ok(_permit) = self.requests.try_acquire() else { return busy("") };
+        let response = without_panic(next.run(request)).await;
+        drop(own);
+        response
+    }
+}
+
+/// The place of a live stream, until it is dropped.
+pub(crate) struct StreamPermit {
+    _own: Option<PeerPermit>,
+    _all: OwnedSemaphorePermit,
+}
+
+/// The address of the client, if the server adds it to requests.
+pub(crate) fn peer_of(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)
 }
 
 /// Passes a request to its handler if host and limits allow it. This is the layer around all
@@ -103,20 +161,26 @@ pub(crate) async fn enter(
 ) -> Response<Body> {
     let started = Instant::now();
     let label = door.has_metrics.then(|| metrics::route_label(request.uri().path()));
-    let mut response = match door.hosts.check(&request) {
-        Err(problem) => problem.into_response(),
+    let origin = door.hosts.allowed_origin(&request);
+    let preflight = door.hosts.preflight(&request);
+    let mut response = match (door.hosts.check(&request), preflight) {
+        (Err(problem), _) => problem.into_response(),
+        (Ok(()), Some(answer)) => answer,
         // A busy server is healthy: a supervisor must not restart it.
-        Ok(()) if request.uri().path() == "/health" => next.run(request).await,
-        Ok(()) => match door.requests.try_acquire() {
-            Ok(_permit) => without_panic(next.run(request)).await,
-            Err(_) => {
-                let detail = "the limit of requests at one time is reached: retry later";
-                Problem::later(Code::Busy, detail).into_response()
-            }
-        },
+        (Ok(()), None) if request.uri().path() == "/health" => next.run(request).await,
+        (Ok(()), None) => door.answer(request, next).await,
     };
+    let headers = response.headers_mut();
     for (name, value) in GUARDS {
-        response.headers_mut().insert(name, value);
+        headers.insert(name, value);
+    }
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        let cross_origin = HeaderValue::from_static("cross-origin");
+        headers.insert("cross-origin-resource-policy", cross_origin);
     }
     if let Some(label) = label {
         metrics::record(label, &response, started.elapsed());

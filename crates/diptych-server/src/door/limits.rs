@@ -15,6 +15,15 @@ pub struct ServerLimits {
     pub streams: usize,
     /// Connections open at one time. Further connections wait until another one closes.
     pub connections: usize,
+    /// Requests of one peer answered at one time. Further requests get 503 `busy`. A peer is an
+    /// address, or a network of 64 bits with IPv6. If a proxy is in front of the server, it is the
+    /// only peer: set this limit, `peer_streams` and `peer_connections` to those of all peers.
+    pub peer_requests: usize,
+    /// Live streams of one peer open at one time. Further requests for streams get 503 `busy`.
+    pub peer_streams: usize,
+    /// Connections of one peer open at one time. If it opens one more, its oldest connection
+    /// without a request is closed; if there is none, the new one is.
+    pub peer_connections: usize,
     /// Time for the head of a request to arrive, and time that a connection may be idle.
     pub head_time: Duration,
     /// Time for the body of a request to arrive.
@@ -31,6 +40,13 @@ pub struct ServerLimits {
     pub wait_time: Duration,
     /// Maximum number of events in an explanation.
     pub explained_events: usize,
+    /// Rejections of one caller that are recorded within a minute
+    /// ([`record_rejections`](crate::CommandRoute::record_rejections)). A caller is the actor that
+    /// the hook names; callers without a name are one. Further rejections are answered without a
+    /// note, with `noted: false`, because each note takes space in the log for ever.
+    pub noted_rejections: usize,
+    /// Rejections of all callers that are recorded within a minute.
+    pub all_noted_rejections: usize,
     /// Minimum time between two answers of a live stream. Answers in between are left out, but
     /// never the latest one.
     pub live_interval: Duration,
@@ -45,6 +61,9 @@ impl Default for ServerLimits {
             requests: 512,
             streams: 256,
             connections: 1_024,
+            peer_requests: 384,
+            peer_streams: 192,
+            peer_connections: 768,
             head_time: Duration::from_secs(15),
             body_time: Duration::from_secs(15),
             discarded_bytes: 16 << 20,
@@ -52,6 +71,8 @@ impl Default for ServerLimits {
             answer_time: Duration::from_secs(30),
             wait_time: Duration::from_secs(20),
             explained_events: 1_000,
+            noted_rejections: 120,
+            all_noted_rejections: 1_200,
             live_interval: Duration::from_millis(100),
             stop_time: Duration::from_secs(10),
         }

@@ -6,11 +6,13 @@ use std::{fmt::Display, str::FromStr};
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequestParts, Path},
-    http::{HeaderMap, Response, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
 };
-use diptych::{App, Position, Receipt, Session, SessionToken};
+use diptych::{App, Position, Receipt, Session, SessionToken, Timestamp};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Track;
 use tokio::time::timeout;
 
 use crate::door::{code::Code, limits::ServerLimits, problem::Problem};
@@ -35,21 +37,21 @@ pub(crate) async fn json_body(
     body: Body,
     limits: &ServerLimits,
 ) -> Result<Bytes, Problem> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        let detail = "the body has to be JSON: send it as content-type application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::ContentType, detail));
+    check_content_type(headers)?;
+    let limit = limits.body_bytes;
+    let too_large = || {
+        let detail = format!("the body is longer than {limit} bytes: nothing was done");
+        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail);
+        problem.and("limit_bytes", limit as u64)
+    };
+    // A body that announces its length is refused before its first byte is read.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
     }
     let whole = Limited::new(body, limits.body_bytes).collect();
     match timeout(limits.body_time, whole).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let limit = limits.body_bytes;
-            let detail = format!("the body is longer than {limit} bytes: nothing was done");
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail);
-            Err(problem.and("limit_bytes", limit as u64))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Problem::bad(Code::Body, format!("the body was cut off: {error}"))),
         Err(_) => {
             let detail = "the body did not arrive in time: nothing was done";
@@ -58,12 +60,71 @@ pub(crate) async fn json_body(
     }
 }
 
-/// Decodes JSON. `what` names the decoded part of the request in the problem.
+/// Refuses bodies that are not plain JSON in UTF-8. A body in another charset, or a compressed
+/// one, would otherwise be reported as malformed JSON.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |detail: String| {
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::ContentType, detail)
+    };
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut parts = content_type.unwrap_or_default().split(';').map(str::trim);
+    if !parts.next().unwrap_or_default().eq_ignore_ascii_case("application/json") {
+        let detail = "the body has to be JSON: send it as content-type application/json";
+        return Err(refuse(detail.to_owned()));
+    }
+    let charset = parts.filter_map(|parameter| parameter.split_once('=')).find_map(|pair| {
+        let (name, value) = pair;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    if let Some(charset) = charset.filter(|charset| !is_utf8_name(charset)) {
+        let detail = format!("JSON is UTF-8, and the body has the charset {charset:?}");
+        return Err(refuse(detail));
+    }
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    match encodings.map(HeaderValue::as_bytes).find(|name| !name.eq_ignore_ascii_case(b"identity"))
+    {
+        Some(encoding) => {
+            let encoding = String::from_utf8_lossy(encoding);
+            let detail = format!("the body has the encoding {encoding:?}: send it as it is");
+            let problem = refuse(detail);
+            Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_utf8_name(charset: &str) -> bool {
+    // ASCII is a part of UTF-8.
+    ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name))
+}
+
+/// Decodes JSON. `what` names the decoded part of the request in the problem, and the member
+/// `field` of the problem names the place in it.
 pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let problem = Problem::bad(Code::Malformed, format!("{what} cannot be read: {error}"));
-        problem.and("line", error.line() as u64).and("column", error.column() as u64)
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut track = Track::new();
+    let decoded = T::deserialize(serde_path_to_error::Deserializer::new(&mut reader, &mut track));
+    decoded.and_then(|decoded| reader.end().map(|()| decoded)).map_err(|error| {
+        let detail = format!("{what} cannot be read: {error}");
+        let problem = Problem::bad(Code::Malformed, detail);
+        let problem = problem.and("line", error.line() as u64).and("column", error.column() as u64);
+        match field(&track.path().to_string(), &error.to_string()) {
+            Some(field) => problem.and("field", field),
+            None => problem,
+        }
     })
+}
+
+/// The name of the field with an error, as a path such as `passengers[2].name`.
+fn field(path: &str, error: &str) -> Option<String> {
+    // The path of a missing field ends at the value that lacks it.
+    let missing = error.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    match (path, missing) {
+        (".", None) => None,
+        (".", Some(missing)) => Some(missing.to_owned()),
+        (path, None) => Some(path.to_owned()),
+        (path, Some(missing)) => Some(format!("{path}.{missing}")),
+    }
 }
 
 /// The options of a request by name, such as `occurred-before`. Every request can send this option
@@ -121,6 +182,23 @@ impl<'a> RequestOptions<'a> {
         text.parse().map(Some).map_err(|error: T::Err| {
             Problem::bad(Code::Parameter, format!("{name} cannot be read: {error}"))
                 .and("parameter", name)
+        })
+    }
+
+    /// An instant. The form is part of the problem, because there is much to get wrong: a zone is
+    /// needed, and a plus in an address is a space.
+    pub(crate) fn instant(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| {
+            let hint = match text.contains(' ') {
+                true => " (in an address, a plus is written as %2B)",
+                false => "",
+            };
+            let detail = format!(
+                "{name} is an instant with a zone, such as 2013-01-01T10:15:00Z, and not \
+                 {text:?}{hint}"
+            );
+            Problem::bad(Code::Parameter, detail).and("parameter", name)
         })
     }
 

@@ -12,6 +12,9 @@ use crate::door::problem::Problem;
 /// The header with the token of a session.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("diptych-session");
 
+/// The header with the token of a position.
+pub(crate) const TOKEN: HeaderName = HeaderName::from_static("diptych-token");
+
 /// The response of a handler.
 pub(crate) fn response_of(answer: Result<Response<Body>, Problem>) -> Response<Body> {
     answer.unwrap_or_else(Problem::into_response)

@@ -8,6 +8,7 @@ use axum::{
     extract::ConnectInfo,
     http::{Request, header},
 };
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -26,6 +27,7 @@ use crate::door::{
     entrance::Door,
     limits::ServerLimits,
     metrics::Metrics,
+    peers::PeerConnections,
 };
 
 /// Pause after the system could not accept a connection.
@@ -75,7 +77,8 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let limits = *door.limits();
-    let connections = Connections { router, limits, graceful: GracefulShutdown::new() };
+    let peers = PeerConnections::new(limits.peer_connections);
+    let connections = Connections { router, limits, peers, graceful: GracefulShutdown::new() };
     let permits = Arc::new(Semaphore::new(limits.connections));
     let mut upkeep = interval(UPKEEP);
     pin!(shutdown);
@@ -118,11 +121,18 @@ async fn accept(
 struct Connections {
     router: Router,
     limits: ServerLimits,
+    peers: Arc<PeerConnections>,
     graceful: GracefulShutdown,
 }
 
 impl Connections {
     fn open(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let Some(own) = self.peers.enter(peer) else {
+            tracing::debug!(%peer, "the peer has as many connections as it may");
+            return;
+        };
+        let own = Arc::new(own);
+        let place = own.clone();
         // Answers are small, and clients wait for them.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
@@ -133,7 +143,19 @@ impl Connections {
             let is_held = request.headers().contains_key(header::EXPECT);
             let bytes = if is_held { 0 } else { discarded_bytes };
             let body = |body| Body::new(DrainedBody::new(body, bytes, body_time));
-            hyper::service::Service::call(&service, request.map(body))
+            let in_progress = place.request();
+            let answer = hyper::service::Service::call(&service, request.map(body));
+            async move {
+                // The request ends when its answer is sent, which drops the body.
+                answer.await.map(|response| {
+                    response.map(|body| {
+                        Body::new(body.map_frame(move |frame| {
+                            let _ = &in_progress;
+                            frame
+                        }))
+                    })
+                })
+            }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(head_time);
@@ -142,9 +164,15 @@ impl Connections {
         let connection = http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
-            // Clients disconnect, or send something other than HTTP. This program is not at fault.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection ended early");
+            tokio::select! {
+                // Clients disconnect, or send something other than HTTP. This program is not at
+                // fault.
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, %peer, "a connection ended early");
+                },
+                () = own.is_displaced() => {
+                    tracing::debug!(%peer, "a connection without a request was displaced");
+                }
             }
             drop(permit);
         });

@@ -69,6 +69,7 @@ fn query((name, entry): (&String, &QueryEntry)) -> Value {
         "type": entry.type_name,
         "view": entry.view,
         "live": entry.is_live(),
+        "explained": entry.is_explained(),
         "arguments": entry.arguments,
         "answer": entry.answer,
     })

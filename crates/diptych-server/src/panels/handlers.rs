@@ -5,4 +5,5 @@ pub(crate) mod commands;
 pub(crate) mod files;
 pub(crate) mod live;
 pub(crate) mod queries;
+pub(crate) mod receipts;
 pub(crate) mod status;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use diptych::App;
+use serde_json::{Map, Value};
 
 use crate::{
     door::{entrance::Door, metrics::Metrics},
@@ -15,6 +16,8 @@ pub(crate) struct Site {
     pub(crate) door: Arc<Door>,
     pub(crate) entries: Entries,
     pub(crate) documents: Documents,
+    /// The shared schemas of the types behind the entries.
+    pub(crate) definitions: Map<String, Value>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) started: Instant,
 }

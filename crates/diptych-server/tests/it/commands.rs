@@ -126,7 +126,6 @@ async fn malformed_json_names_line_and_column() {
         ("{\"seat\":\"a1\",\n \"by\":}", 2, 7),
         ("", 1, 0),
         ("null", 1, 4),
-        ("[]", 1, 2),
         ("{\"seat\":\"a1\",\"by\":\"x\"} {}", 1, 24),
         ("{\"seat\":7,\"by\":\"x\"}", 1, 9),
         ("{\"seat\":\"a1\"}", 1, 13),
@@ -512,4 +511,70 @@ async fn a_command_can_rest_on_a_token() {
     let again = Request::send("take-seat", TAKE).header("diptych-session", &token);
     let response = served.ask(&again).await;
     assert_ne!(response.need("diptych-session"), token, "it knows the write");
+}
+
+/// A derived type would read a list as its fields in the order of their declaration.
+#[tokio::test]
+async fn a_list_in_place_of_an_object_is_refused() {
+    let served = TheatreServer::new().await;
+    for body in ["[]", r#"["a1","ada",0]"#, r#" ["a1","ada",0]"#] {
+        let problem = served.ask(&Request::send("take-seat", body)).await;
+        let detail = problem.problem(400, "malformed")["detail"].clone();
+        assert!(detail.as_str().unwrap().contains("send an object"), "{detail}");
+    }
+    let nested = Request::send("seat-party", r#"{"party":{"seats":["a1"],"host":["ada"]}}"#);
+    let problem = served.ask(&nested).await.problem(400, "malformed");
+    assert_eq!(problem["field"], "party.host");
+    let ask = Request::post("/queries/who-sits", r#"["a1"]"#);
+    served.ask(&ask).await.problem(400, "malformed");
+    assert_eq!(served.head(), 0);
+    let named = r#"{"party":{"seats":["a1"],"host":{"name":"ada"}}}"#;
+    served.ask(&Request::send("seat-party", named)).await.ok();
+}
+
+#[tokio::test]
+async fn a_malformed_field_is_named() {
+    let served = TheatreServer::new().await;
+    for (command, body, field) in [
+        ("take-seat", r#"{"seat":7,"by":"x"}"#, "seat"),
+        ("take-seat", r#"{"seat":"a1"}"#, "by"),
+        ("take-seat", r#"{"seat":"a1","by":"x","companions":256}"#, "companions"),
+        ("seat-party", r#"{"party":{"seats":["a1",2],"host":{"name":"x"}}}"#, "party.seats[1]"),
+        ("seat-party", r#"{"party":{"seats":[],"host":{}}}"#, "party.host.name"),
+    ] {
+        let problem = served.ask(&Request::send(command, body)).await.problem(400, "malformed");
+        assert_eq!(problem["field"], field, "{problem}");
+    }
+    let problem = served.ask(&Request::send("take-seat", "{}x")).await.problem(400, "malformed");
+    assert_eq!(problem["field"], "seat");
+    let problem = served.ask(&Request::send("take-seat", TAKE.to_owned() + "x")).await;
+    assert!(problem.problem(400, "malformed").get("field").is_none());
+}
+
+#[tokio::test]
+async fn if_match_is_another_name_of_unchanged_since() {
+    let served = TheatreServer::new().await;
+    served.take("a1", "ada").await;
+    let leave = || Request::send("leave-seat", r#"{"seat":"a1"}"#);
+    served.ask(&leave().header("if-match", "\"0\"")).await.problem(409, "conflict");
+    for wrong in ["*", "W/\"1\"", "\"1\", \"2\"", ""] {
+        served.ask(&leave().header("if-match", wrong)).await.problem(400, "header");
+    }
+    let both = leave().header("if-match", "\"1\"").header("diptych-unchanged-since", 0);
+    served.ask(&both).await.problem(400, "header");
+    served.ask(&leave().header("if-match", "\"1\"")).await.ok();
+    assert_eq!(served.head(), 2);
+}
+
+#[tokio::test]
+async fn a_commit_is_found_by_its_key() {
+    let served = TheatreServer::new().await;
+    served.get("/receipts/k%2F1").await.problem(404, "unknown");
+    let receipt = served.ask(&keyed("k/1")).await.ok();
+    let found = served.get("/receipts/k%2F1").await;
+    let token = found.need("diptych-token");
+    let commit = found.ok();
+    assert_eq!((&commit["first"], &commit["last"]), (&receipt["first"], &receipt["last"]));
+    let after = format!("/queries/who-sits?seat=a1&_after={token}");
+    assert_eq!(served.get(&after).await.ok(), "ada");
 }

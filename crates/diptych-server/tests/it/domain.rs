@@ -7,7 +7,7 @@ use std::{
 };
 
 use diptych::{App, Command, DecisionContext, Event, Filter, Fold, Invalid, Query, Recorded, Tag};
-use diptych_server::{CommandRoute, Server};
+use diptych_server::{CommandRoute, QueryRoute, Server};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -161,6 +161,56 @@ macro_rules! plain {
     };
 }
 
+/// A party takes its seats.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct SeatParty {
+    party: Party,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct Party {
+    seats: Vec<String>,
+    host: Host,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct Host {
+    name: String,
+}
+
+impl Command for SeatParty {
+    type State = ();
+    type Event = Seat;
+    type Rejection = Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): (), _: &DecisionContext) -> Result<Vec<Seat>, Infallible> {
+        let Party { seats, host } = &self.party;
+        let take = |seat: &String| Seat::Taken { seat: seat.clone(), by: host.name.clone() };
+        Ok(seats.iter().map(take).collect())
+    }
+}
+
+/// Remarks the tenant that the rule sees in the metadata.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct RemarkTenant {
+    pub(crate) tenant: String,
+}
+
+impl Command for RemarkTenant {
+    type State = ();
+    type Event = Remarked;
+    type Rejection = Infallible;
+
+    fn boundary(&self) {}
+
+    fn decide(&self, (): (), by: &DecisionContext) -> Result<Vec<Remarked>, Infallible> {
+        let tenant = by.metadata().extra.get("tenant");
+        Ok(vec![Remarked { text: format!("from {tenant:?} to {}", self.tenant) }])
+    }
+}
+
 plain!(Remark { text } => Remarked);
 plain!(Poison { poison } => Poisoned);
 plain!(NoteRefusal { seat, rule } => SeatRefused);
@@ -224,7 +274,7 @@ impl Fold for Guestbook {
 /// Asks for the visitor on a seat.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct WhoSits {
-    seat: String,
+    pub(crate) seat: String,
 }
 
 impl Query for WhoSits {
@@ -368,11 +418,12 @@ pub(crate) fn theatre(app: App) -> Server {
             },
         ))
         .command::<Leave>("leave-seat")
+        .command(CommandRoute::<SeatParty>::infallible("seat-party"))
         .command(CommandRoute::<Remark>::infallible("remark"))
         .command(CommandRoute::<Poison>::infallible("poison"))
         .command(CommandRoute::<Stumble>::infallible("stumble"))
-        .query::<WhoSits>("who-sits")
-        .query::<Seats>("seats")
+        .query(QueryRoute::<WhoSits>::new("who-sits").explained())
+        .query(QueryRoute::<Seats>::new("seats").explained())
         .live_query::<HowMany>("how-many")
         .live_query::<LastRemarks>("last-remarks")
         .query::<Riddle>("riddle")

@@ -230,3 +230,110 @@ async fn answers_are_compressed_on_request() {
     let small = served.ask(&Request::get("/").header("accept-encoding", "gzip")).await;
     assert_eq!(small.header("content-encoding"), None);
 }
+
+#[tokio::test]
+async fn a_body_that_announces_too_much_is_refused_before_it_is_sent() {
+    let served = TheatreServer::within(|limits| limits.body_bytes = 1_000).await;
+    let mut connection = served.connect().await;
+    connection.write("POST /commands/remark HTTP/1.1\r\nhost: localhost\r\n").await;
+    connection.write("content-type: application/json\r\ncontent-length: 1001\r\n\r\n").await;
+    let problem = connection.response(true).await.unwrap().problem(413, "too-large");
+    assert_eq!(problem["limit_bytes"], 1_000);
+}
+
+#[tokio::test]
+async fn bodies_in_other_charsets_and_encodings_are_refused_with_words() {
+    let served = TheatreServer::new().await;
+    let send = |content_type: &str| {
+        let request = Request::new("POST", "/commands/remark").body(r#"{"text":"x"}"#);
+        request.header("content-type", content_type)
+    };
+    for charset in ["iso-8859-1", "utf-16", "\"UTF-16LE\"", ""] {
+        let response = served.ask(&send(&format!("application/json; charset={charset}"))).await;
+        let problem = response.problem(415, "content-type");
+        assert!(problem["detail"].as_str().unwrap().contains("UTF-8"), "{problem}");
+    }
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let packed = send("application/json").header("content-encoding", encoding);
+        let response = served.ask(&packed).await;
+        let problem = response.problem(415, "content-type");
+        assert!(problem["detail"].as_str().unwrap().contains(encoding), "{problem}");
+        assert_eq!(response.need("accept-encoding"), "identity");
+    }
+    assert_eq!(served.head(), 0);
+    for content_type in [
+        "application/json; charset=utf-8",
+        "application/json;charset=\"UTF-8\"",
+        "application/json; version=1",
+    ] {
+        served.ask(&send(content_type).header("content-encoding", "identity")).await.ok();
+    }
+}
+
+/// The clients open connections and never finish the head of a request.
+#[tokio::test]
+async fn health_answers_beside_slow_heads_of_the_same_peer() {
+    let served = TheatreServer::within(|limits| {
+        (limits.head_time, limits.connections, limits.peer_connections) = (LONG * 100, 40, 30);
+    });
+    let served = served.await;
+    let mut asking = served.connect().await;
+    asking.ask(&Request::get("/health")).await.ok();
+    let mut stream = served.events("/queries/how-many/live").await;
+    stream.next().await.unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut connection = served.connect().await;
+        let head = b"GET /health HTTP/1.1\r\n";
+        drop(tokio::io::AsyncWriteExt::write_all(&mut connection.stream, head).await);
+        slow.push(connection);
+    }
+    served.get("/health").await.ok();
+    // A connection that is in use keeps its place.
+    served.take("a1", "ada").await;
+    stream.next().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_peer_has_a_share_of_streams_and_requests() {
+    let store = MoodyStore::new();
+    let served = TheatreServer::over_within(store.store(), |limits| {
+        (limits.peer_streams, limits.peer_requests) = (1, 1);
+    });
+    let served = served.await;
+    let stream = served.events("/queries/how-many/live").await;
+    let busy = served.get("/queries/how-many/live").await.problem(503, "busy");
+    assert!(busy["detail"].as_str().unwrap().contains("of one address"), "{busy}");
+    served.get("/status/live").await.problem(503, "busy");
+    drop(stream);
+    store.set(Mood::Held);
+    let mut held = served.connect().await;
+    held.write(Request::send("take-seat", json!({ "seat": "a1", "by": "ada" })).bytes()).await;
+    store.held(1).await;
+    let busy = served.get("/queries/how-many").await.problem(503, "busy");
+    assert!(busy["detail"].as_str().unwrap().contains("of one address"), "{busy}");
+    served.get("/health").await.ok();
+    store.set(Mood::Well);
+    held.response(true).await.unwrap().ok();
+    served.get("/queries/how-many").await.ok();
+}
+
+/// Each recorded rejection is an event for ever.
+#[tokio::test]
+async fn a_loop_of_refused_commands_is_not_recorded_without_end() {
+    let served = TheatreServer::within(|limits| limits.noted_rejections = 3).await;
+    served.take("a1", "ada").await;
+    let take = Request::send("take-seat-noting", json!({ "seat": "a1", "by": "eve" }));
+    let mut noted = 0;
+    for _ in 0..20 {
+        let problem = served.ask(&take).await.problem(422, "rejected");
+        assert_eq!(problem["rejection"]["rule"], "seat-is-taken");
+        match problem["noted"] == true {
+            true => noted += 1,
+            false => assert_eq!(problem["note_problem"], "urn:diptych:busy"),
+        }
+    }
+    // More than three only if the minute ended in between.
+    assert!((3..20).contains(&noted), "{noted}");
+    assert_eq!(served.head(), 1 + noted);
+}

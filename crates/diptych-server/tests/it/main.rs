@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod domain;
 mod garbage;
+mod grain;
 mod limits;
 mod live;
 mod mounted;

@@ -127,3 +127,24 @@ async fn queries_about_the_past_delay_no_command_and_end_with_their_client() {
     let seats = tokio::time::timeout(crate::client::LONG, seats).await.unwrap();
     assert_eq!(seats.need("diptych-cost-events"), "1");
 }
+
+#[tokio::test]
+async fn a_wrong_instant_is_answered_with_the_form_of_a_right_one() {
+    let served = TheatreServer::new().await;
+    for instant in ["yesterday", "2013-01-01", "2013-01-01T10:00:00", "2013-02-30T00:00:00Z", ""] {
+        for name in ["_recorded_before", "_occurred_before"] {
+            let response = served.get(&format!("/queries/seats?{name}={instant}")).await;
+            let problem = response.problem(400, "parameter");
+            assert_eq!(problem["parameter"], name.trim_start_matches('_').replace('_', "-"));
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("such as 2013-01-01T10:15:00Z"), "{detail}");
+        }
+        let remark = Request::send("remark", r#"{"text":"x"}"#);
+        let response = served.ask(&remark.header("diptych-occurred-at", instant)).await;
+        response.problem(400, "parameter");
+    }
+    let target = "/queries/seats?_recorded_before=2013-01-01T10:00:00+01:00";
+    let problem = served.get(target).await.problem(400, "parameter");
+    assert!(problem["detail"].as_str().unwrap().contains("%2B"), "{problem}");
+    assert_eq!(served.head(), 0);
+}

@@ -24,7 +24,10 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
         let parameters_of = |options: &[&str]| parameters(entry, schemas, options);
         let parameters = parameters_of(&PARAMETERS);
         paths.insert(format!("/queries/{name}"), query_path(name, entry, &parameters));
-        paths.insert(format!("/queries/{name}/explanation"), explanation_path(name, &parameters));
+        if entry.is_explained() {
+            let path = format!("/queries/{name}/explanation");
+            paths.insert(path, explanation_path(name, &parameters));
+        }
         if entry.is_live() {
             paths.insert(
                 format!("/queries/{name}/live"),
@@ -32,6 +35,7 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
             );
         }
     }
+    paths.insert("/receipts/{key}".to_owned(), receipt_path());
     let plain = plain_paths().into_iter();
     paths.extend(plain.filter(|(path, _)| has_metrics || path != "/metrics"));
     json!({
@@ -96,6 +100,7 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
             header("Diptych-Session", "The token of the client's session."),
             header("Diptych-After", "A receipt or token: the command sees its events."),
             header("Diptych-Unchanged-Since", "A position: no relevant event may be after it."),
+            header("If-Match", "The position of Diptych-Unchanged-Since, in quotes."),
         ],
         "requestBody": {
             "required": true,
@@ -157,6 +162,29 @@ fn live_path(name: &str, parameters: &[Value]) -> Value {
         "tags": ["queries"],
         "summary": format!("{name}, as it changes"),
         "parameters": parameters,
+        "responses": responses,
+    } })
+}
+
+fn receipt_path() -> Value {
+    let commit = json!({
+        "type": "object",
+        "required": ["token", "first", "last"],
+        "properties": {
+            "token": { "type": "string" },
+            "first": { "type": "integer" },
+            "last": { "type": "integer" },
+        },
+    });
+    let mut responses = problems(&["400", "403", "404", "503"]);
+    responses.insert("200".into(), answer("The place of the commit's events in the log.", commit));
+    json!({ "get": {
+        "operationId": "find-receipt",
+        "tags": ["commands"],
+        "summary": "the commit that was made under an idempotency key",
+        "parameters": [
+            { "name": "key", "in": "path", "required": true, "schema": { "type": "string" } },
+        ],
         "responses": responses,
     } })
 }

@@ -9,6 +9,8 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
+    time::Instant,
 };
 
 use axum::{body::Bytes, http::HeaderMap};
@@ -22,7 +24,9 @@ use serde_json::Value;
 
 use crate::{
     door::{
+        access::{Caller, Denial},
         code::Code,
+        notes::NoteBudget,
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, header_text},
     },
@@ -35,9 +39,16 @@ use crate::{
 /// A plain name is a route without options, for a command whose rejection is serialisable.
 pub struct CommandRoute<C> {
     name: String,
-    entry: Box<dyn FnOnce(&mut SchemaGenerator) -> CommandEntry>,
+    entry: MakeEntry<C>,
+    admit: Option<Admit<C>>,
     command: PhantomData<fn(C)>,
 }
+
+/// Makes the entry of a route, once the schemas of a server are collected.
+type MakeEntry<C> = Box<dyn FnOnce(&mut SchemaGenerator, Option<Admit<C>>) -> CommandEntry>;
+
+/// A rule about the caller of a decoded command.
+type Admit<C> = Box<dyn Fn(&Caller, &C) -> Result<(), Denial> + Send + Sync>;
 
 impl<C> CommandRoute<C>
 where
@@ -72,18 +83,31 @@ where
         C::Rejection: Serialize + JsonSchema,
         N: Command + Serialize,
     {
-        CommandRoute::with(self.name, move |schemas: &mut _| CommandEntry::recording(schemas, note))
+        let entry = move |schemas: &mut _, admit| CommandEntry::recording(schemas, admit, note);
+        CommandRoute { admit: self.admit, ..CommandRoute::with(self.name, entry) }
+    }
+
+    /// Admits a caller by the content of the command, for example by its tenant. The
+    /// [hook](crate::Server::admit) is asked first, before the command is read. A command that is
+    /// denied here is answered with 401 or 403, and nothing is recorded.
+    pub fn admit(
+        mut self,
+        admit: impl Fn(&Caller, &C) -> Result<(), Denial> + Send + Sync + 'static,
+    ) -> CommandRoute<C> {
+        self.admit = Some(Box::new(admit));
+        self
     }
 
     fn with(
         name: impl Into<String>,
-        entry: impl FnOnce(&mut SchemaGenerator) -> CommandEntry + 'static,
+        entry: impl FnOnce(&mut SchemaGenerator, Option<Admit<C>>) -> CommandEntry + 'static,
     ) -> CommandRoute<C> {
-        CommandRoute { name: name.into(), entry: Box::new(entry), command: PhantomData }
+        let (name, entry) = (name.into(), Box::new(entry));
+        CommandRoute { name, entry, admit: None, command: PhantomData }
     }
 
     pub(crate) fn into_entry(self, schemas: &mut SchemaGenerator) -> (String, CommandEntry) {
-        (self.name, (self.entry)(schemas))
+        (self.name, (self.entry)(schemas, self.admit))
     }
 }
 
@@ -121,16 +145,16 @@ type CommandFuture = Pin<Box<dyn Future<Output = Result<CommandAnswer, Problem>>
 type RunCommand = Box<dyn Fn(App, Bytes, CommandOptions) -> CommandFuture + Send + Sync>;
 
 /// The options of a command, from the headers of its request.
-#[derive(Default)]
 pub(crate) struct CommandOptions {
     key: Option<String>,
-    actor: Option<String>,
+    caller: Caller,
     occurred_at: Option<Timestamp>,
     correlation: Option<Uuid>,
     causation: Option<Uuid>,
     session: Option<Session>,
     after: Option<AnyToken>,
     unchanged_since: Option<Position>,
+    notes: Arc<NoteBudget>,
 }
 
 pub(crate) struct CommandAnswer {
@@ -139,21 +163,21 @@ pub(crate) struct CommandAnswer {
 }
 
 impl CommandEntry {
-    fn of<C>(schemas: &mut SchemaGenerator) -> CommandEntry
+    fn of<C>(schemas: &mut SchemaGenerator, admit: Option<Admit<C>>) -> CommandEntry
     where
         C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
-        CommandEntry::with::<C>(schemas, Some(rejection), |command, app, options| {
+        CommandEntry::with::<C>(schemas, admit, Some(rejection), |command, app, options| {
             Box::pin(async move { options.execute(&app, command).await.answer(as_json).await })
         })
     }
 
-    fn infallible<C>(schemas: &mut SchemaGenerator) -> CommandEntry
+    fn infallible<C>(schemas: &mut SchemaGenerator, admit: Option<Admit<C>>) -> CommandEntry
     where
         C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
     {
-        CommandEntry::with::<C>(schemas, None, |command, app, options| {
+        CommandEntry::with::<C>(schemas, admit, None, |command, app, options| {
             Box::pin(async move {
                 let outcome = options.execute(&app, command).await;
                 outcome.answer(|rejection| match *rejection {}).await
@@ -163,6 +187,7 @@ impl CommandEntry {
 
     fn recording<C, N>(
         schemas: &mut SchemaGenerator,
+        admit: Option<Admit<C>>,
         note: fn(&C, &C::Rejection) -> N,
     ) -> CommandEntry
     where
@@ -171,28 +196,29 @@ impl CommandEntry {
         N: Command + Serialize,
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
-        let entry =
-            CommandEntry::with::<C>(schemas, Some(rejection), move |command: C, app, options| {
-                Box::pin(async move {
-                    let (copy, of_note) = (command.clone(), options.of_note(&command));
-                    let outcome = options.execute(&app, command).await;
-                    let noted = match &outcome.result {
-                        Err(ExecuteError::Rejected(rejection)) => {
-                            Some(of_note.record(&app, &copy, rejection, note).await)
-                        }
-                        _ => None,
-                    };
-                    outcome.answer(as_json).await.map_err(|problem| match noted {
-                        Some(noted) => noted.add_to(problem),
-                        None => problem,
-                    })
+        let run = move |command: C, app, options: CommandOptions| -> CommandFuture {
+            Box::pin(async move {
+                let (copy, of_note) = (command.clone(), options.of_note(&command));
+                let outcome = options.execute(&app, command).await;
+                let noted = match &outcome.result {
+                    Err(ExecuteError::Rejected(rejection)) => {
+                        Some(of_note.record(&app, &copy, rejection, note).await)
+                    }
+                    _ => None,
+                };
+                outcome.answer(as_json).await.map_err(|problem| match noted {
+                    Some(noted) => noted.add_to(problem),
+                    None => problem,
                 })
-            });
+            })
+        };
+        let entry = CommandEntry::with::<C>(schemas, admit, Some(rejection), run);
         CommandEntry { records_rejections: true, ..entry }
     }
 
     fn with<C>(
         schemas: &mut SchemaGenerator,
+        admit: Option<Admit<C>>,
         rejection: Option<Schema>,
         run: impl Fn(C, App, CommandOptions) -> CommandFuture + Send + Sync + 'static,
     ) -> CommandEntry
@@ -205,9 +231,15 @@ impl CommandEntry {
             body: schemas.subschema_for::<C>().into(),
             rejection: rejection.map(Value::from),
             records_rejections: false,
-            run: Box::new(move |app, body, options| match from_json::<C>("the command", &body) {
-                Ok(command) => run(command, app, options),
-                Err(problem) => Box::pin(async { Err(problem) }),
+            run: Box::new(move |app, body, options| {
+                let decoded = from_json::<C>("the command", &body).and_then(|command| {
+                    let admitted = admit.as_ref().map(|admit| admit(&options.caller, &command));
+                    admitted.transpose().map(|_| command).map_err(Problem::from)
+                });
+                match decoded {
+                    Ok(command) => run(command, app, options),
+                    Err(problem) => Box::pin(async { Err(problem) }),
+                }
             }),
         }
     }
@@ -253,18 +285,20 @@ impl CommandOptions {
     pub(crate) async fn read(
         app: &App,
         headers: &HeaderMap,
-        actor: Option<String>,
+        caller: Caller,
+        notes: Arc<NoteBudget>,
     ) -> Result<CommandOptions, Problem> {
         let options = RequestOptions::in_headers(headers);
         Ok(CommandOptions {
             key: key(headers)?,
-            actor,
-            occurred_at: options.value("occurred-at")?,
+            caller,
+            occurred_at: options.instant("occurred-at")?,
             correlation: options.value("correlation")?,
             causation: options.value("causation")?,
             session: options.session(app).await?,
             after: options.after()?,
-            unchanged_since: options.position("unchanged-since")?,
+            unchanged_since: unchanged_since(&options, headers)?,
+            notes,
         })
     }
 
@@ -273,19 +307,25 @@ impl CommandOptions {
     fn of_note(&self, command: &impl Command) -> CommandOptions {
         CommandOptions {
             key: self.key.clone(),
-            actor: self.actor.clone(),
+            caller: self.caller.clone(),
             // The note itself has no instant, but the rejected command may have one.
             occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
             correlation: self.correlation,
             causation: self.causation,
-            ..CommandOptions::default()
+            session: None,
+            after: None,
+            unchanged_since: None,
+            notes: self.notes.clone(),
         }
     }
 
     /// Sets all options but the key.
     fn set<C: Command>(self, mut execute: Execute<C>) -> Execute<C> {
-        if let Some(actor) = self.actor {
+        if let Some(actor) = self.caller.actor {
             execute = execute.actor(actor);
+        }
+        for (name, value) in self.caller.claims {
+            execute = execute.extra(name, value);
         }
         if let Some(instant) = self.occurred_at {
             execute = execute.occurred_at(instant);
@@ -332,6 +372,11 @@ impl CommandOptions {
         C: Command<Rejection: Serialize> + Serialize,
         N: Command,
     {
+        let caller = self.caller.actor.as_deref().unwrap_or_default();
+        if !self.notes.take(caller, Instant::now()) {
+            tracing::warn!(caller, "a rejection was not recorded: the budget of notes is used up");
+            return NoteOutcome::Absent { kind: Code::Busy.word() };
+        }
         let note = catch_unwind(AssertUnwindSafe(|| note(command, rejection)));
         let Ok(note) = note else {
             tracing::error!(command = type_name::<C>(), "the note of a rejection panicked");
@@ -381,6 +426,27 @@ impl NoteOutcome {
             NoteOutcome::Unknown { kind } => (Value::Null, kind),
         };
         problem.and("noted", noted).and("note_problem", format!("urn:diptych:{kind}"))
+    }
+}
+
+/// The position after which no relevant event may have come. `If-Match` is another name of the
+/// option, for clients that send what they got as `ETag`.
+fn unchanged_since(
+    options: &RequestOptions<'_>,
+    headers: &HeaderMap,
+) -> Result<Option<Position>, Problem> {
+    let own = options.position("unchanged-since")?;
+    let Some(text) = header_text(headers, "if-match")? else { return Ok(own) };
+    let wrong = |what: String| Problem::bad(Code::Header, what).and("header", "if-match");
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let position = tag.parse().map(Position::new).map_err(|_| {
+        wrong(format!("if-match is one position in quotes, such as \"7\", and not {text:?}"))
+    })?;
+    match own {
+        Some(own) if own != position => {
+            Err(wrong("if-match and diptych-unchanged-since differ: send one of them".to_owned()))
+        }
+        _ => Ok(Some(position)),
     }
 }
 

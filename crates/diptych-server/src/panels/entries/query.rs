@@ -1,11 +1,13 @@
 //! Queries with their types erased: about the present and the past, live, and explained.
 
-use std::{any::type_name, collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+use std::{
+    any::type_name, collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration,
+};
 
 use axum::body::Bytes;
 use diptych::{
     Answer, App, Event, Fold, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
-    Timestamp, follow::Standstill, past::Explain, query::Ask, store::RawEvent,
+    follow::Standstill, past::Explain, query::Ask, store::RawEvent,
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     door::{
+        access::{Caller, Denial},
         code::Code,
         limits::ServerLimits,
         problem::Problem,
@@ -25,6 +28,80 @@ use crate::{
     json::payload,
     panels::entries::{event, schema::ArgumentNames},
 };
+
+/// A query with its name and the options of its route, for
+/// [`Server::query`](crate::Server::query) and [`Server::live_query`](crate::Server::live_query).
+///
+/// A plain name is a route without options: the query has no explanations.
+pub struct QueryRoute<Q> {
+    name: String,
+    is_explained: bool,
+    mask: Option<Mask>,
+    admit: Option<Admit<Q>>,
+}
+
+/// Changes an event of an explanation for this caller.
+type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
+/// A rule about the caller of a decoded query.
+type Admit<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
+
+impl<Q> QueryRoute<Q> {
+    /// A query without explanations.
+    pub fn new(name: impl Into<String>) -> QueryRoute<Q> {
+        QueryRoute { name: name.into(), is_explained: false, mask: None, admit: None }
+    }
+
+    /// Answers explanations of the query: callers that the hook admits to
+    /// [`Operation::Explain`](crate::Operation::Explain) read the events behind an answer, with
+    /// their payloads and actors. Without a hook, every caller may do so.
+    pub fn explained(mut self) -> QueryRoute<Q> {
+        self.is_explained = true;
+        self
+    }
+
+    /// Answers explanations of the query as [`explained`](QueryRoute::explained) does, and gives
+    /// each event to `mask` before it is sent. The event is an object with the members of the
+    /// explanation (`type`, `actor`, `data` and so on), and `mask` changes or removes what this
+    /// caller may not read. An event that becomes `null` is left out. If `mask` panics, nothing is
+    /// sent.
+    pub fn explained_by(
+        self,
+        mask: impl Fn(&Caller, &mut Value) + Send + Sync + 'static,
+    ) -> QueryRoute<Q> {
+        QueryRoute { mask: Some(Arc::new(mask)), ..self.explained() }
+    }
+
+    /// Admits a caller by the arguments of the query, for example by its tenant: each time that the
+    /// query is asked, watched or explained. The [hook](crate::Server::admit) is asked first,
+    /// before the arguments are decoded.
+    pub fn admit(
+        mut self,
+        admit: impl Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync + 'static,
+    ) -> QueryRoute<Q> {
+        self.admit = Some(Arc::new(admit));
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<Q> From<&str> for QueryRoute<Q> {
+    fn from(name: &str) -> QueryRoute<Q> {
+        QueryRoute::new(name)
+    }
+}
+
+impl<Q> fmt::Debug for QueryRoute<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QueryRoute { name, is_explained, .. } = self;
+        f.debug_struct("QueryRoute")
+            .field("name", name)
+            .field("is_explained", is_explained)
+            .finish_non_exhaustive()
+    }
+}
 
 /// A query of the application with its type erased.
 pub(crate) struct QueryEntry {
@@ -37,13 +114,15 @@ pub(crate) struct QueryEntry {
     pub(crate) answer: Value,
     pub(crate) argument_names: ArgumentNames,
     ask: RunQuery<EncodedAnswer>,
-    explain: RunQuery<EncodedExplanation>,
+    /// `None` for a query without explanations.
+    explain: Option<RunQuery<EncodedExplanation>>,
     watch: Option<WatchQuery>,
 }
 
 pub(crate) type QueryFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
 type RunQuery<T> = Box<dyn Fn(App, Arguments, QueryOptions) -> QueryFuture<T> + Send + Sync>;
-type WatchQuery = Box<dyn Fn(App, Arguments, &[SessionToken]) -> WatchResult + Send + Sync>;
+type WatchQuery =
+    Box<dyn Fn(App, Arguments, &Caller, &[SessionToken]) -> WatchResult + Send + Sync>;
 type WatchResult = Result<LiveAnswers, Problem>;
 
 /// A stream of changed answers.
@@ -88,13 +167,20 @@ impl Arguments {
         }
     }
 
-    fn read<Q: DeserializeOwned>(&self) -> Result<Q, Problem> {
-        match self {
+    /// Decodes the query, if the rule of its route admits the caller.
+    fn read<Q: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        admit: Option<&Admit<Q>>,
+    ) -> Result<Q, Problem> {
+        let query = match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
             Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
                 Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
             }),
-        }
+        }?;
+        admit.map(|admit| admit(caller, &query)).transpose()?;
+        Ok(query)
     }
 }
 
@@ -103,6 +189,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The options of a query.
 pub(crate) struct QueryOptions {
+    caller: Caller,
     is_strong: bool,
     after: Option<AnyToken>,
     session: Option<Session>,
@@ -134,11 +221,13 @@ pub(crate) struct EncodedExplanation {
 }
 
 impl QueryEntry {
-    pub(crate) fn of<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
+    pub(crate) fn of<Q>(schemas: &mut SchemaGenerator, route: QueryRoute<Q>) -> QueryEntry
     where
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
         let arguments: Value = schemas.subschema_for::<Q>().into();
+        let QueryRoute { name: _, is_explained, mask, admit } = route;
+        let explain = is_explained.then(|| explained::<Q>(mask, admit.clone()));
         QueryEntry {
             argument_names: ArgumentNames::of(&arguments, schemas.definitions()),
             type_name: type_name::<Q>(),
@@ -146,24 +235,24 @@ impl QueryEntry {
             events: event::names(<Q::View as Fold>::Event::types()),
             arguments,
             answer: schemas.subschema_for::<Q::Answer>().into(),
-            ask: Box::new(|app, arguments, options| {
-                Box::pin(async move { options.ask(&app, arguments.read::<Q>()?).await })
+            ask: Box::new(move |app, arguments, options| {
+                let query = arguments.read::<Q>(&options.caller, admit.as_ref());
+                Box::pin(async move { options.ask(&app, query?).await })
             }),
-            explain: Box::new(|app, arguments, options| {
-                Box::pin(async move { options.explain(&app, arguments.read::<Q>()?).await })
-            }),
+            explain,
             watch: None,
         }
     }
 
     /// A query that can also be watched.
-    pub(crate) fn live<Q>(schemas: &mut SchemaGenerator) -> QueryEntry
+    pub(crate) fn live<Q>(schemas: &mut SchemaGenerator, route: QueryRoute<Q>) -> QueryEntry
     where
         Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
         Q: DeserializeOwned + JsonSchema,
     {
-        let watch: WatchQuery = Box::new(|app, arguments, tokens| {
-            let watch = app.watch(arguments.read::<Q>()?);
+        let admit = route.admit.clone();
+        let watch: WatchQuery = Box::new(move |app, arguments, caller, tokens| {
+            let watch = app.watch(arguments.read::<Q>(caller, admit.as_ref())?);
             let watch = tokens.iter().fold(watch, |watch, token| watch.token(token));
             let answers = stream::unfold(watch, |mut watch| async {
                 let next = watch.next().await.map(|answer| {
@@ -177,11 +266,15 @@ impl QueryEntry {
             });
             Ok(Box::pin(answers))
         });
-        QueryEntry { watch: Some(watch), ..QueryEntry::of::<Q>(schemas) }
+        QueryEntry { watch: Some(watch), ..QueryEntry::of::<Q>(schemas, route) }
     }
 
     pub(crate) fn is_live(&self) -> bool {
         self.watch.is_some()
+    }
+
+    pub(crate) fn is_explained(&self) -> bool {
+        self.explain.is_some()
     }
 
     pub(crate) fn ask(
@@ -193,13 +286,14 @@ impl QueryEntry {
         (self.ask)(app, arguments, options)
     }
 
+    /// The events behind an answer; `None` if the query has no explanations.
     pub(crate) fn explain(
         &self,
         app: App,
         arguments: Arguments,
         options: QueryOptions,
-    ) -> QueryFuture<EncodedExplanation> {
-        (self.explain)(app, arguments, options)
+    ) -> Option<QueryFuture<EncodedExplanation>> {
+        self.explain.as_ref().map(|explain| explain(app, arguments, options))
     }
 
     /// The answers from these tokens on; `None` if the query has no live answers.
@@ -207,10 +301,32 @@ impl QueryEntry {
         &self,
         app: App,
         arguments: Arguments,
+        caller: &Caller,
         tokens: &[SessionToken],
     ) -> Option<WatchResult> {
-        self.watch.as_ref().map(|watch| watch(app, arguments, tokens))
+        self.watch.as_ref().map(|watch| watch(app, arguments, caller, tokens))
     }
+}
+
+fn explained<Q>(mask: Option<Mask>, admit: Option<Admit<Q>>) -> RunQuery<EncodedExplanation>
+where
+    Q: Query + DeserializeOwned,
+{
+    Box::new(move |app, arguments, options| {
+        let query = arguments.read::<Q>(&options.caller, admit.as_ref());
+        let mask = mask.clone();
+        Box::pin(async move {
+            let caller = options.caller.clone();
+            let mut explanation = options.explain(&app, query?).await?;
+            if let (Some(mask), Some(Value::Array(events))) =
+                (mask, explanation.body.get_mut("events"))
+            {
+                events.iter_mut().for_each(|event| mask(&caller, event));
+                events.retain(|event| !event.is_null());
+            }
+            Ok(explanation)
+        })
+    })
 }
 
 impl QueryOptions {
@@ -218,6 +334,7 @@ impl QueryOptions {
         app: &App,
         options: &RequestOptions<'_>,
         limits: &ServerLimits,
+        caller: Caller,
     ) -> Result<QueryOptions, Problem> {
         let is_strong = match options.text("consistency")? {
             None | Some("eventual") => false,
@@ -229,6 +346,7 @@ impl QueryOptions {
         };
         let limit = options.value::<usize>("limit")?.unwrap_or(limits.explained_events);
         Ok(QueryOptions {
+            caller,
             is_strong,
             after: options.after()?,
             session: options.session(app).await?,
@@ -239,6 +357,10 @@ impl QueryOptions {
             point: point(options)?,
             limit: limit.min(limits.explained_events),
         })
+    }
+
+    pub(crate) fn is_about_past(&self) -> bool {
+        self.point.is_some()
     }
 
     async fn ask<Q>(self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
@@ -288,6 +410,7 @@ impl QueryOptions {
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
         // The explanations have the limit; every other option must have its answer here.
         let QueryOptions {
+            caller: _,
             is_strong,
             after,
             session,
@@ -356,8 +479,8 @@ fn milliseconds(options: &RequestOptions<'_>, name: &str) -> Result<Option<Durat
 /// The point in the past that the request names, if any.
 fn point(options: &RequestOptions<'_>) -> Result<Option<Point>, Problem> {
     let as_of = options.position("as-of")?;
-    let recorded_before = options.value::<Timestamp>("recorded-before")?;
-    let occurred_before = options.value::<Timestamp>("occurred-before")?;
+    let recorded_before = options.instant("recorded-before")?;
+    let occurred_before = options.instant("occurred-before")?;
     if as_of.is_none() && recorded_before.is_none() && occurred_before.is_none() {
         return Ok(None);
     }

@@ -19,7 +19,10 @@ use crate::{
         response::{SESSION, header_value, json_response, response_of},
     },
     panels::{
-        entries::command::{CommandAnswer, CommandOptions},
+        entries::{
+            command::{CommandAnswer, CommandOptions},
+            schema::refuse_lists,
+        },
         site::Site,
     },
 };
@@ -53,7 +56,9 @@ async fn answer(
     }
     let limits = site.door.limits();
     let body = json_body(&parts.headers, body, limits).await?;
-    let options = CommandOptions::read(&site.app, &parts.headers, caller.actor).await?;
+    let options = CommandOptions::read(&site.app, &parts.headers, caller, site.door.notes());
+    let options = options.await?;
+    refuse_lists("the command", &entry.body, &site.definitions, &body)?;
     // The command runs in a separate task, so that it completes even if the client goes away.
     let run = entry.run(site.app.clone(), body, options);
     let running = site.door.stop().command();

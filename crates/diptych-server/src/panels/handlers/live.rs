@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, Request, Response},
+    http::{HeaderMap, HeaderValue, Request, Response},
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
@@ -13,15 +13,13 @@ use axum::{
 };
 use diptych::{QueryError, SessionToken};
 use futures_util::{StreamExt, stream};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, interval, sleep, sleep_until},
-};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::{
     door::{
         access::Operation,
         code::Code,
+        entrance::{StreamPermit, peer_of},
         problem::Problem,
         request::{Name, header_text},
         response::response_of,
@@ -55,24 +53,32 @@ async fn open(
     name: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let request = read(site, name, &[Operation::Query], request).await?;
-    let QueryRequest { entry, arguments, options, headers } = request;
+    let request = read(site, name, &[Operation::Watch], request).await?;
+    let QueryRequest { entry, arguments, options, caller, headers, peer } = request;
     let not_live =
         || Problem::unknown(format!("the query {name:?} has no live answers: poll it instead"));
     if !entry.is_live() {
         return Err(not_live());
     }
     let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(options.live().await?).collect();
-    let answers = entry.watch(site.app.clone(), arguments, &tokens).ok_or_else(not_live)??;
+    let answers = entry.watch(site.app.clone(), arguments, &caller, &tokens);
+    let answers = answers.ok_or_else(not_live)??;
     let live = Live {
         site: site.clone(),
         answers,
         due: Instant::now(),
         trouble: None,
-        _permit: site.door.stream()?,
+        _permit: site.door.stream(peer)?,
     };
     let events = stream::unfold(live, |mut live| async { Some((live.next().await?, live)) });
-    Ok(Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response())
+    Ok(streamed(Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default())))
+}
+
+/// A stream that no proxy holds back. nginx would otherwise collect events in a buffer.
+fn streamed(sse: impl IntoResponse) -> Response<Body> {
+    let mut response = sse.into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
 /// The position of a client that reconnects.
@@ -91,7 +97,7 @@ struct Live {
     due: Instant,
     /// The last problem that was sent, so that it is sent only once.
     trouble: Option<QueryError>,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 impl Live {
@@ -150,7 +156,8 @@ pub(crate) async fn status(
     let (parts, _) = request.into_parts();
     let stream = async {
         site.door.admit(Operation::Status, &parts).await?;
-        let open = (site.clone(), interval(STATUS_INTERVAL), site.door.stream()?);
+        let peer = peer_of(&parts.extensions);
+        let open = (site.clone(), interval(STATUS_INTERVAL), site.door.stream(peer)?);
         let events = stream::unfold(open, |(site, mut ticks, permit)| async {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -160,7 +167,7 @@ pub(crate) async fn status(
             let event = Event::default().event("status").data(data);
             Some((Ok::<_, Infallible>(event), (site, ticks, permit)))
         });
-        Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+        Ok(streamed(Sse::new(events).keep_alive(KeepAlive::default())))
     };
     response_of(stream.await)
 }

@@ -1,6 +1,6 @@
 //! `GET` and `POST /queries/{name}`, and `GET /queries/{name}/explanation`.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     body::Body,
@@ -12,22 +12,25 @@ use tokio::time::timeout;
 
 use crate::{
     door::{
-        access::Operation,
+        access::{Caller, Operation},
         code::Code,
+        entrance::peer_of,
         problem::Problem,
         request::{Name, RequestOptions, json_body},
-        response::{SESSION, header_value, json_response, response_of},
+        response::{SESSION, TOKEN, header_value, json_response, response_of},
     },
     panels::{
-        entries::query::{
-            Arguments, EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions,
+        entries::{
+            query::{
+                Arguments, EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions,
+            },
+            schema::refuse_lists,
         },
         handlers::status,
         site::Site,
     },
 };
 
-const TOKEN: HeaderName = HeaderName::from_static("diptych-token");
 const VIEW_SINCE: HeaderName = HeaderName::from_static("diptych-view-since");
 
 /// A request to a query, split into its parts.
@@ -35,10 +38,13 @@ pub(crate) struct QueryRequest<'s> {
     pub(crate) entry: &'s QueryEntry,
     pub(crate) arguments: Arguments,
     pub(crate) options: QueryOptions,
+    pub(crate) caller: Caller,
     pub(crate) headers: HeaderMap,
+    pub(crate) peer: Option<SocketAddr>,
 }
 
-/// Reads a request, if the hook admits the caller to all of these operations on the query.
+/// Reads a request, if the hook admits the caller to the query and to all of these operations on
+/// it. A request about the past needs one more.
 pub(crate) async fn read<'s>(
     site: &'s Site,
     name: &str,
@@ -46,6 +52,7 @@ pub(crate) async fn read<'s>(
     request: Request<Body>,
 ) -> Result<QueryRequest<'s>, Problem> {
     let (parts, body) = request.into_parts();
+    let caller = site.door.admit(Operation::Query(name.to_owned()), &parts).await?;
     for operation in operations {
         site.door.admit(operation(name.to_owned()), &parts).await?;
     }
@@ -55,17 +62,25 @@ pub(crate) async fn read<'s>(
     })?;
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
-    let options = QueryOptions::read(&site.app, &options, limits).await?;
+    let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
+    if options.is_about_past() {
+        site.door.admit(Operation::Past(name.to_owned()), &parts).await?;
+    }
     let arguments = match parts.method {
         Method::POST if !form.is_empty() => {
             let detail = "a query sent by POST has its arguments in the body, not in the address";
             return Err(Problem::bad(Code::Arguments, detail));
         }
-        Method::POST => Arguments::Json(json_body(&parts.headers, body, limits).await?),
+        Method::POST => {
+            let body = json_body(&parts.headers, body, limits).await?;
+            refuse_lists("the arguments", &entry.arguments, &site.definitions, &body)?;
+            Arguments::Json(body)
+        }
         _ => Arguments::Form(form),
     };
     let arguments = arguments.check(&entry.argument_names)?;
-    Ok(QueryRequest { entry, arguments, options, headers: parts.headers })
+    let peer = peer_of(&parts.extensions);
+    Ok(QueryRequest { entry, arguments, options, caller, headers: parts.headers, peer })
 }
 
 /// `GET` and `POST /queries/{name}`
@@ -75,7 +90,7 @@ pub(crate) async fn ask(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
-        let request = read(&site, &name, &[Operation::Query], request).await?;
+        let request = read(&site, &name, &[], request).await?;
         let QueryRequest { entry, arguments, options, .. } = request;
         let answer = in_time(&site, entry.ask(site.app.clone(), arguments, options)).await?;
         Ok(response(answer))
@@ -90,11 +105,16 @@ pub(crate) async fn explain(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
-        let operations: [fn(String) -> Operation; 2] = [Operation::Query, Operation::Explain];
-        let request = read(&site, &name, &operations, request).await?;
+        let request = read(&site, &name, &[Operation::Explain], request).await?;
         let QueryRequest { entry, arguments, options, .. } = request;
-        let explanation =
-            in_time(&site, entry.explain(site.app.clone(), arguments, options)).await?;
+        let explanation = entry.explain(site.app.clone(), arguments, options).ok_or_else(|| {
+            let detail = format!(
+                "the query {name:?} has no explanations: its program allows them with \
+                 `QueryRoute::explained`"
+            );
+            Problem::unknown(detail)
+        })?;
+        let explanation = in_time(&site, explanation).await?;
         let EncodedExplanation { body, upto } = explanation;
         let mut response = json_response(body.to_string().into());
         response.headers_mut().insert("diptych-position", upto.get().into());

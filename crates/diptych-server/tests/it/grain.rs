@@ -1,0 +1,245 @@
+//! The grain of authorization: operations of their own, rules about decoded requests, claims, and
+//! explanations that are allowed and masked for each query.
+
+use std::sync::Mutex;
+
+use diptych::{App, Memory};
+use diptych_server::{Caller, CommandRoute, Denial, Operation, QueryRoute, Server, Visit};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Events, Request},
+    domain::{HowMany, RemarkTenant, Seats, WhoSits},
+    served::{TheatreServer, with_views},
+};
+
+async fn serving(set: impl FnOnce(Server) -> Server) -> TheatreServer {
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    TheatreServer::of(app, set).await
+}
+
+fn user(visit: &Visit) -> String {
+    let name = visit.headers.get("x-user").and_then(|name| name.to_str().ok());
+    name.unwrap_or_default().to_owned()
+}
+
+fn by(user: &str, request: Request) -> Request {
+    request.header("x-user", user)
+}
+
+#[tokio::test]
+async fn asking_now_asking_the_past_watching_and_explaining_are_admitted_separately() {
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
+        let has = match &visit.operation {
+            Operation::Query(_) => return Ok(Caller::anonymous()),
+            Operation::Past(_) => "past",
+            Operation::Watch(_) => "watch",
+            Operation::Explain(_) => "explain",
+            Operation::Receipt(_) => "receipt",
+            _ => "other",
+        };
+        match user(&visit).split(' ').any(|right| right == has) {
+            true => Ok(Caller::anonymous()),
+            false => Err(Denial::forbidden(has)),
+        }
+    }
+    let served = serving(|server| {
+        server.query(QueryRoute::<HowMany>::new("count").explained()).admit(admit)
+    })
+    .await;
+    let cases = [
+        ("past", "/queries/count?_as_of=0"),
+        ("past", "/queries/count?_recorded_before=2013-01-01T00:00:00Z"),
+        ("past", "/queries/count?_occurred_before=2013-01-01T00:00:00Z"),
+        ("explain", "/queries/count/explanation"),
+    ];
+    for (right, target) in cases {
+        let denied = served.get(target).await.problem(403, "denied");
+        assert_eq!(denied["detail"], right, "{target}");
+        served.ask(&by(right, Request::get(target))).await.ok();
+    }
+    served.get("/queries/count").await.ok();
+    let header = Request::get("/queries/count").header("diptych-as-of", 0);
+    served.ask(&header).await.problem(403, "denied");
+    let live = Request::get("/queries/how-many/live");
+    assert_eq!(served.ask(&live).await.problem(403, "denied")["detail"], "watch");
+    Events::open(served.address, &by("watch", live)).await.next().await.unwrap();
+    // The explanation of an answer in the past needs both rights.
+    let both = Request::get("/queries/count/explanation?_as_of=0");
+    served.ask(&by("explain", both.clone())).await.problem(403, "denied");
+    served.ask(&by("explain past", both)).await.ok();
+    assert_eq!(served.get("/receipts/k").await.problem(403, "denied")["detail"], "receipt");
+}
+
+#[tokio::test]
+async fn the_hook_sees_method_path_and_arguments() {
+    type Seen = (String, String, Vec<(String, String)>);
+    static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
+        let Visit { method, path, arguments, .. } = visit;
+        SEEN.lock().unwrap().push((method.to_string(), path, arguments));
+        Ok(Caller::anonymous())
+    }
+    let served = serving(|server| server.admit(admit)).await;
+    served.get("/queries/who-sits?seat=a%201&_within=5").await.ok();
+    served.remark("x").await;
+    served.get("/queries/who-sits?seat=%FF").await.problem(400, "malformed");
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let arguments = vec![pair("seat", "a 1"), pair("_within", "5")];
+    let seen = SEEN.lock().unwrap().clone();
+    assert_eq!(
+        seen,
+        [
+            ("GET".to_owned(), "/queries/who-sits".to_owned(), arguments),
+            ("POST".to_owned(), "/commands/remark".to_owned(), vec![]),
+        ]
+    );
+}
+
+async fn tenants(visit: Visit) -> Result<Caller, Denial> {
+    let tenant = user(&visit);
+    Ok(Caller::named("ada").claim("tenant", tenant))
+}
+
+#[tokio::test]
+async fn a_rule_about_the_decoded_command_denies_other_tenants() {
+    let served = serving(|server| {
+        let own = CommandRoute::<RemarkTenant>::infallible("remark-tenant").admit(
+            |caller: &Caller, command: &RemarkTenant| match caller.claims.get("tenant") {
+                Some(tenant) if *tenant == command.tenant => Ok(()),
+                _ => Err(Denial::forbidden("that is another tenant")),
+            },
+        );
+        server.command(own).admit(tenants)
+    })
+    .await;
+    let remark = || Request::send("remark-tenant", json!({ "tenant": "north" }));
+    let denied = served.ask(&by("south", remark())).await.problem(403, "denied");
+    assert_eq!(denied["detail"], "that is another tenant");
+    assert_eq!(served.head(), 0);
+    served.ask(&by("north", remark())).await.ok();
+    // The rule of the command sees the claim too.
+    let remarks = served.get("/queries/last-remarks?_consistency=strong").await.ok();
+    assert_eq!(remarks, json!(["from Some(\"north\") to north"]));
+}
+
+#[tokio::test]
+async fn a_rule_about_the_decoded_query_holds_for_each_way_to_ask() {
+    let own = |caller: &Caller, query: &WhoSits| match caller.claims.get("tenant") {
+        Some(tenant) if query.seat.starts_with(tenant.as_str()) => Ok(()),
+        _ => Err(Denial::forbidden("that is another row")),
+    };
+    let served = serving(|server| {
+        let route = QueryRoute::<WhoSits>::new("my-seat").explained().admit(own);
+        server.live_query(route).admit(tenants)
+    })
+    .await;
+    for target in [
+        "/queries/my-seat?seat=b1",
+        "/queries/my-seat?seat=b1&_as_of=0",
+        "/queries/my-seat/explanation?seat=b1",
+        "/queries/my-seat/live?seat=b1",
+    ] {
+        served.ask(&by("a", Request::get(target))).await.problem(403, "denied");
+    }
+    let post = Request::post("/queries/my-seat", json!({ "seat": "b1" }));
+    served.ask(&by("a", post.clone())).await.problem(403, "denied");
+    served.ask(&by("b", post)).await.ok();
+    served.ask(&by("b", Request::get("/queries/my-seat?seat=b1"))).await.ok();
+}
+
+#[tokio::test]
+async fn explanations_are_given_only_for_queries_that_allow_them_and_can_be_masked() {
+    fn mask(caller: &Caller, event: &mut Value) {
+        if event["data"]["seat"] == "a2" {
+            *event = Value::Null;
+        } else if caller.actor.as_deref() != Some("boss") {
+            event["data"]["by"] = "somebody".into();
+        }
+    }
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
+        Ok(Caller::named(user(&visit)))
+    }
+    let served = serving(|server| {
+        server.query(QueryRoute::<Seats>::new("masked").explained_by(mask)).admit(admit)
+    })
+    .await;
+    let unknown = served.get("/queries/how-many/explanation").await.problem(404, "unknown");
+    assert!(unknown["detail"].as_str().unwrap().contains("no explanations"), "{unknown}");
+    served.take("a1", "ada").await;
+    served.take("a2", "eve").await;
+    for (user, by_whom) in [("guest", "somebody"), ("boss", "ada")] {
+        let explained = by(user, Request::get("/queries/masked/explanation"));
+        let events = served.ask(&explained).await.ok()["events"].clone();
+        assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
+        assert_eq!(events[0]["data"]["by"], by_whom);
+    }
+    let document = served.get("/openapi.json").await.ok();
+    assert!(document["paths"].get("/queries/how-many/explanation").is_none());
+    assert!(document["paths"].get("/queries/masked/explanation").is_some());
+}
+
+#[tokio::test]
+async fn requests_that_other_sites_make_without_a_link_are_refused() {
+    let served = TheatreServer::new().await;
+    let from = |site: &str, mode: &str, dest: &str| {
+        let request = Request::get("/queries/seats").header("sec-fetch-site", site);
+        request.header("sec-fetch-mode", mode).header("sec-fetch-dest", dest)
+    };
+    for (site, mode, dest) in [
+        ("cross-site", "no-cors", "image"),
+        ("cross-site", "no-cors", "script"),
+        ("same-site", "cors", "empty"),
+        ("cross-site", "navigate", "iframe"),
+    ] {
+        served.ask(&from(site, mode, dest)).await.problem(403, "host");
+    }
+    for (site, mode, dest) in [
+        ("same-origin", "cors", "empty"),
+        ("none", "navigate", "document"),
+        ("cross-site", "navigate", "document"),
+    ] {
+        served.ask(&from(site, mode, dest)).await.ok();
+    }
+    let form = Request::send("remark", r#"{"text":"x"}"#).header("sec-fetch-site", "cross-site");
+    let form = form.header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document");
+    served.ask(&form).await.problem(403, "host");
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn an_allowed_site_may_ask_before_it_sends_and_read_the_answer() {
+    let served = serving(|server| server.origin("https://friend.example")).await;
+    let ask = |origin: &str| {
+        let request = Request::new("OPTIONS", "/commands/remark").header("origin", origin);
+        request.header("access-control-request-method", "POST")
+    };
+    let allowed = served.ask(&ask("https://friend.example")).await;
+    assert_eq!(allowed.status, 204);
+    assert_eq!(allowed.need("access-control-allow-origin"), "https://friend.example");
+    assert!(allowed.need("access-control-allow-methods").contains("POST"));
+    assert!(allowed.need("access-control-allow-headers").contains("idempotency-key"));
+    served.ask(&ask("https://evil.example")).await.problem(403, "host");
+    let remark = Request::send("remark", r#"{"text":"x"}"#);
+    let sent = served.ask(&remark.header("origin", "https://friend.example")).await;
+    assert_eq!(sent.need("access-control-allow-origin"), "https://friend.example");
+    assert!(sent.need("access-control-expose-headers").contains("diptych-receipt"));
+    assert_eq!(sent.need("cross-origin-resource-policy"), "cross-origin");
+    sent.ok();
+    let own = served.get("/queries/seats").await;
+    assert_eq!(own.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn no_answer_stands_in_a_frame_and_no_proxy_holds_back_a_stream() {
+    let served = TheatreServer::new().await;
+    for target in ["/", "/queries/seats", "/queries/nothing", "/status", "/health", "/nothing"] {
+        let policy = served.get(target).await.need("content-security-policy");
+        assert!(policy.contains("frame-ancestors 'none'"), "{target}: {policy}");
+    }
+    for target in ["/queries/how-many/live", "/status/live"] {
+        let stream = served.events(target).await;
+        assert_eq!(stream.head.need("x-accel-buffering"), "no");
+        assert!(stream.head.need("content-security-policy").contains("frame-ancestors"));
+    }
+}
