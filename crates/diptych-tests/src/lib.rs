@@ -36,3 +36,43 @@ pub struct Views;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/http.md")]
 pub struct Http;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/crud.md")]
+pub struct CrudGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/dcb-examples.md")]
+pub struct DcbExamplesGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/derived-values.md")]
+pub struct DerivedValuesGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/late-facts.md")]
+pub struct LateFactsGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/order-flow.md")]
+pub struct OrderFlowGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/outside-system.md")]
+pub struct OutsideSystemGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/second-process.md")]
+pub struct SecondProcessGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/time-in-rules.md")]
+pub struct TimeInRulesGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/axum.md")]
+pub struct AxumGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/evolving-events.md")]
+pub struct EvolvingEventsGuide;

@@ -98,8 +98,9 @@ impl App {
     ///
     /// This is for a type with upcasters or a version above 1 that [got a
     /// tag](crate::StartError::MissingTag) later. It covers the events of the app's views, of its
-    /// projections, and of [`events`](AppBuilder::events). The app has to be started with
-    /// [`retagging`](AppBuilder::retagging). After the completion, programs start without it.
+    /// projections, and of [`events`](crate::AppBuilder::events). The app has to be started with
+    /// [`retagging`](crate::AppBuilder::retagging). After the completion, programs start without
+    /// it.
     ///
     /// It works beside commands, of this app and of others. Two apps may do it at once. If it is
     /// interrupted, the next call continues, at most a page of events before the end of the last.
