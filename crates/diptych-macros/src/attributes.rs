@@ -155,8 +155,8 @@ pub(crate) enum TagSource {
     Nested,
 }
 
-/// What `#[tag]`, `#[tag("key")]` or `#[tag(nested)]` among `attributes` says. `field` is the name
-/// of the field, if it has one.
+/// Reads `#[tag]`, `#[tag("key")]` or `#[tag(nested)]` among `attributes`. `field` is the name of
+/// the field, if it has one.
 pub(crate) fn tag(attributes: &[Attribute], field: Option<&Ident>) -> Result<Option<TagSource>> {
     let Some(attribute) = only(attributes, "tag", "a field has at most one #[tag]: drop this")?
     else {

@@ -44,7 +44,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a store of events",
     label = "an app works over a store",
-    note = "stores are `Log`, `ReadOnlyLog` and `Memory`; an app over a `Store` handle is begun by `App::over_store`"
+    note = "stores are `Log`, `ReadOnlyLog` and `Memory`; an app over a `Store` handle is begun by \
+            `App::over_store`"
 )]
 pub trait EventStore: Send + Sync + 'static {
     /// The id and the epoch of the log.

@@ -2,6 +2,8 @@
 
 mod error;
 mod followers;
+#[cfg(feature = "log")]
+mod opening;
 mod past;
 mod retag;
 mod settings;
@@ -14,7 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     command::{
-        Command, CommandStats, Execute, Lane, LaneOptions, Retries, context::Clock,
+        Command, CommandStats, Execute, Lane, LaneOptions, Retries, context::RuleClock,
         error::CommandError, panel::LeftPanel,
     },
     event::{Event, Schema, Upcasters},
@@ -63,68 +65,6 @@ pub struct AppBuilder {
 }
 
 impl App {
-    /// Opens the log in this folder, creating both if missing.
-    ///
-    /// # Errors
-    /// [`OpenError`](crate::OpenError): another process holds the folder, the log is damaged, or
-    /// its files cannot be used.
-    #[cfg(feature = "log")]
-    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<AppBuilder, diptych_log::OpenError> {
-        App::open_with(folder, diptych_log::LogOptions::default())
-    }
-
-    /// Opens the log in this folder with these options, creating both if missing.
-    ///
-    /// # Errors
-    /// As [`open`](App::open).
-    #[cfg(feature = "log")]
-    pub fn open_with(
-        folder: impl AsRef<std::path::Path>,
-        options: diptych_log::LogOptions,
-    ) -> Result<AppBuilder, diptych_log::OpenError> {
-        let log = diptych_log::Log::open(folder, options)?;
-        let mut builder = App::over(log.clone()).close_store();
-        builder.place = Some(Arc::new(move || {
-            let place: Arc<dyn Snapshots> = Arc::new(log.snapshots()?);
-            Ok(place)
-        }));
-        Ok(builder)
-    }
-
-    /// Follows the log in this folder, which another process writes: views and queries here,
-    /// commands there. The folder may be read-only.
-    ///
-    /// The app is a few milliseconds behind the writer. It has the writer's history, so a receipt
-    /// or token of the writer is valid here, and a query with it waits until the app has seen it.
-    /// Commands fail with [`Unavailable`](crate::store::Unavailable): this process does not write.
-    /// Snapshots of views need a place of their own
-    /// ([`snapshots_in`](AppBuilder::snapshots_in)).
-    ///
-    /// If the log gets another history, or the folder is replaced, the app ends with the reason,
-    /// and has to be started again.
-    ///
-    /// # Errors
-    /// [`OpenError`](crate::OpenError): there is no log in the folder, it is damaged, or its files
-    /// cannot be read.
-    #[cfg(feature = "log")]
-    pub fn follow(
-        folder: impl AsRef<std::path::Path>,
-    ) -> Result<AppBuilder, diptych_log::OpenError> {
-        App::follow_with(folder, diptych_log::LogOptions::default())
-    }
-
-    /// Follows the log in this folder with these options.
-    ///
-    /// # Errors
-    /// As [`follow`](App::follow).
-    #[cfg(feature = "log")]
-    pub fn follow_with(
-        folder: impl AsRef<std::path::Path>,
-        options: diptych_log::LogOptions,
-    ) -> Result<AppBuilder, diptych_log::OpenError> {
-        Ok(App::over(diptych_log::ReadOnlyLog::open(folder, options)?).close_store())
-    }
-
     /// An app over a store of any kind.
     pub fn over(store: impl EventStore) -> AppBuilder {
         App::over_store(Store::new(store))
@@ -189,7 +129,8 @@ impl App {
     /// ```no_run
     /// # use diptych::{App, Event, Filter};
     /// # async fn worker<E: Event>(app: App) -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut events = app.subscribe::<E>(Filter::everything()).tracked_as("mailer").start().await?;
+    /// let events = app.subscribe::<E>(Filter::everything()).tracked_as("mailer");
+    /// let mut events = events.start().await?;
     /// loop {
     ///     let arrival = events.next().await?;
     ///     # drop(arrival);
@@ -418,7 +359,7 @@ impl AppBuilder {
     /// system clock. This is for tests of a whole app, and for simulations. The time at which the
     /// log records events is a matter of its store.
     pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> AppBuilder {
-        self.settings.clock = Clock::Given(Arc::new(now));
+        self.settings.clock = RuleClock::Given(Arc::new(now));
         self
     }
 

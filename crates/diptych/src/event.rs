@@ -89,7 +89,8 @@ pub(crate) const DECIDED_AT: &str = "diptych:decided-at";
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "events are declared here",
-    note = "derive `diptych::Event`, with a name that stands in the log for ever: `#[event(\"account-opened\")]`"
+    note = "derive `diptych::Event`, with a name that stands in the log for ever: \
+            `#[event(\"account-opened\")]`"
 )]
 pub trait Event: Send + Sync + Sized + 'static {
     /// The types that an event of this Rust type can have: name, current schema version, tag keys.

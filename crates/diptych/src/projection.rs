@@ -41,7 +41,8 @@ pub struct Checkpoint {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the target of a projection",
     label = "rows cannot be written to it",
-    note = "`diptych-sqlite` has a target; for another database implement `diptych::projection::Database`"
+    note = "`diptych-sqlite` has a target; for another database implement \
+            `diptych::projection::Database`"
 )]
 pub trait Target: Send + 'static {
     /// The events that it applies.

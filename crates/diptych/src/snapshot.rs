@@ -121,10 +121,10 @@ pub struct SnapshotOptions {
     /// `None` stands for 1,000 if the fold is the state of a command, and for 100,000 if it is a
     /// view.
     pub every_events: Option<u64>,
-    /// Maximum number of snapshots of a view: the newest, and older ones. The distances of the older ones
-    /// from the newest about double from one to the next. Questions about the past start from an
-    /// older one, and so does the view if the newest is damaged. Each snapshot is as large as the
-    /// view.
+    /// Maximum number of snapshots of a view: the newest, and older ones. The distances of the
+    /// older ones from the newest about double from one to the next. Questions about the past start
+    /// from an older one, and so does the view if the newest is damaged. Each snapshot is as large
+    /// as the view.
     pub keep: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The share of one peer: so many connections, requests and streams, so that others find a place.
+//! The share of one peer: a number of connections, requests and streams that leaves room for others.
 
 use std::{
     collections::HashMap,

@@ -6,7 +6,7 @@ use diptych_store::Store;
 
 use super::{AppBuilder, StartError, error::unknown};
 use crate::{
-    command::{Retries, context::Clock},
+    command::{Retries, context::RuleClock},
     event::{
         AnyReading, EventType, OutdatedEvent, Schema, SchemaError, TagExemption, Upcasters,
         is_reserved,
@@ -28,7 +28,7 @@ pub(super) struct Settings {
     pub(super) untagged: Vec<TagExemption>,
     pub(super) cache_bytes: usize,
     pub(super) retries: Retries,
-    pub(super) clock: Clock,
+    pub(super) clock: RuleClock,
     pub(super) stop_within: Duration,
     pub(super) snapshots: Option<Arc<dyn Snapshots>>,
     pub(super) policies: SnapshotPolicies,
@@ -48,7 +48,7 @@ impl Default for Settings {
             untagged: Vec::new(),
             cache_bytes: AppBuilder::CACHE_BYTES,
             retries: Retries::default(),
-            clock: Clock::default(),
+            clock: RuleClock::default(),
             stop_within: AppBuilder::STOP_WITHIN,
             snapshots: None,
             policies: SnapshotPolicies::default(),

@@ -14,7 +14,7 @@ use crate::event::{DECIDED_AT, OWN_EXTRA};
 /// So a test can [set the time](crate::testing::Given::at), and the log keeps the time that the
 /// rule used.
 pub struct DecisionContext<'a> {
-    clock: Clock,
+    clock: RuleClock,
     /// When the newest event in the states was recorded.
     newest: Timestamp,
     metadata: &'a Metadata,
@@ -23,7 +23,7 @@ pub struct DecisionContext<'a> {
 
 impl<'a> DecisionContext<'a> {
     pub(crate) fn new(
-        clock: Clock,
+        clock: RuleClock,
         newest: Timestamp,
         metadata: &'a Metadata,
     ) -> DecisionContext<'a> {
@@ -41,7 +41,7 @@ impl<'a> DecisionContext<'a> {
             actor: None,
             extra: std::collections::BTreeMap::new(),
         };
-        DecisionContext::new(Clock::at(now), Timestamp::NEVER, &NOTHING)
+        DecisionContext::new(RuleClock::at(now), Timestamp::NEVER, &NOTHING)
     }
 
     /// The time of this decision.
@@ -84,23 +84,23 @@ impl fmt::Debug for DecisionContext<'_> {
 
 /// The clock of decisions.
 #[derive(Clone, Default)]
-pub(crate) enum Clock {
+pub(crate) enum RuleClock {
     #[default]
     System,
     Given(Arc<dyn Fn() -> Timestamp + Send + Sync>),
 }
 
-impl Clock {
+impl RuleClock {
     /// A clock that stands still.
     #[cfg(feature = "testing")]
-    pub(crate) fn at(instant: Timestamp) -> Clock {
-        Clock::Given(Arc::new(move || instant))
+    pub(crate) fn at(instant: Timestamp) -> RuleClock {
+        RuleClock::Given(Arc::new(move || instant))
     }
 
     fn now(&self) -> Timestamp {
         match self {
-            Clock::System => Timestamp::now(),
-            Clock::Given(now) => now(),
+            RuleClock::System => Timestamp::now(),
+            RuleClock::Given(now) => now(),
         }
     }
 }

@@ -37,17 +37,18 @@ use crate::{
 
 /// A command being built: add options, then await it.
 ///
-/// It owns what it needs of the app, so it can be spawned as a task of its own. Awaiting it returns the [`Receipt`] once its events are durable. If it is dropped before that,
-/// it may still commit; under a [`key`](Execute::key) it is safe to send it again. Once polled,
-/// keep polling it or drop it. If you do neither, other commands on its boundary wait for up to a
-/// tenth of a second each, and [`App::stop`](crate::App::stop) waits for it to end.
+/// It owns what it needs of the app, so it can be spawned as a task of its own. Awaiting it returns
+/// the [`Receipt`] once its events are durable. If it is dropped before that, it may still commit;
+/// under a [`key`](Execute::key) it is safe to send it again. Once polled, keep polling it or drop
+/// it. If you do neither, other commands on its boundary wait for up to a tenth of a second each,
+/// and [`App::stop`](crate::App::stop) waits up to its [limit](crate::AppBuilder::stop_within).
 #[must_use = "a command does nothing until it is awaited"]
-pub struct Execute<C: Command>(Request<Parts<C>, CommandAnswer<C>>);
+pub struct Execute<C: Command>(Request<CommandParts<C>, CommandAnswer<C>>);
 
 type CommandAnswer<C> = Result<Receipt, ExecuteError<<C as Command>::Rejection>>;
 
 /// The parts of a command that is not sent yet.
-struct Parts<C> {
+struct CommandParts<C> {
     panel: Arc<LeftPanel>,
     lane: Option<LaneOrder>,
     request: CommandRequest<C>,
@@ -64,10 +65,10 @@ impl<C: Command> Execute<C> {
         let (key, expected, tracking) = (None, None, None);
         let request = CommandRequest { command, key, metadata, expected, tracking };
         let (session, claims, failed) = (None, Claims::default(), None);
-        Execute(Request::Building(Parts { panel, lane, request, session, claims, failed }))
+        Execute(Request::Building(CommandParts { panel, lane, request, session, claims, failed }))
     }
 
-    fn with(self, change: impl FnOnce(&mut Parts<C>)) -> Execute<C> {
+    fn with(self, change: impl FnOnce(&mut CommandParts<C>)) -> Execute<C> {
         Execute(self.0.with(change))
     }
 
@@ -263,7 +264,7 @@ impl<C: Command> Execute<C> {
     }
 }
 
-impl<C: Command> Parts<C> {
+impl<C: Command> CommandParts<C> {
     fn under(&mut self, key: Result<Key, Invalid>) {
         match key {
             Ok(key) => self.request.key = Some(key),
@@ -290,7 +291,7 @@ impl<C: Command> Parts<C> {
     }
 
     async fn decide(self, panel: &LeftPanel) -> Answerable<C::Rejection> {
-        let Parts { lane, request, claims, failed, .. } = self;
+        let CommandParts { lane, request, claims, failed, .. } = self;
         let failed = match failed {
             None if !claims.are_settled() => {
                 claims.settle(&panel.lineage).await.err().map(Into::into)
@@ -392,7 +393,7 @@ struct Observation {
 }
 
 impl Observation {
-    fn begin<C: Command>(panel: &LeftPanel, parts: &Parts<C>) -> Observation {
+    fn begin<C: Command>(panel: &LeftPanel, parts: &CommandParts<C>) -> Observation {
         let Metadata { correlation, causation, .. } = &parts.request.metadata;
         let span = tracing::debug_span!(
             "execute",

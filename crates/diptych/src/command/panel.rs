@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, context::Clock,
+    CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, context::RuleClock,
     error::CommandError, folds::StateSource, gates::Gates, metrics::CommandMetrics,
     retries::Retries, state::SnapshotToSave,
 };
@@ -49,7 +49,7 @@ pub(crate) struct LeftPanel {
     pub(crate) accepted_window: AcceptedWindow,
     pub(crate) retries: Retries,
     /// The clock of rules.
-    pub(crate) clock: Clock,
+    pub(crate) clock: RuleClock,
     pub(crate) counters: Counters,
     pub(crate) metrics: CommandMetrics,
     pub(crate) running: Running,
@@ -87,7 +87,7 @@ impl LeftPanel {
         policies: SnapshotPolicies,
         cache_bytes: usize,
         retries: Retries,
-        clock: Clock,
+        clock: RuleClock,
         snapshots: Option<Arc<dyn Snapshots>>,
     ) -> LeftPanel {
         LeftPanel {

@@ -24,13 +24,13 @@ pub(crate) struct Reading<E> {
     stored: Vec<Cow<'static, str>>,
     upcasters: Arc<Upcasters>,
     log: LogId,
-    untagged: Untagged,
+    untagged: MissingTagCell,
     event: PhantomData<fn() -> E>,
 }
 
 /// Tags that stored events lack, once these events were checked, and the number of completed
 /// retaggings at that time.
-pub(crate) type Untagged = RwLock<Option<(u64, Arc<[MissingTag]>)>>;
+pub(crate) type MissingTagCell = RwLock<Option<(u64, Arc<[MissingTag]>)>>;
 
 /// A stored event, borrowed from wherever it is: a batch, or a commit that was just accepted.
 #[derive(Clone, Debug)]
@@ -40,11 +40,11 @@ pub struct StoredEvent<'a> {
     pub(crate) encoded: EncodedEvent<'a>,
     pub(crate) id: Option<Uuid>,
     pub(crate) metadata: Metadata,
-    tags: Tags<'a>,
+    tags: StoredTags<'a>,
 }
 
 #[derive(Clone, Debug)]
-enum Tags<'a> {
+enum StoredTags<'a> {
     Read(EventRef<'a>),
     Given(&'a [Tag]),
 }
@@ -61,7 +61,7 @@ impl<'a> StoredEvent<'a> {
             },
             id: event.id(),
             metadata: event.metadata(),
-            tags: Tags::Read(*event),
+            tags: StoredTags::Read(*event),
         }
     }
 
@@ -76,15 +76,15 @@ impl<'a> StoredEvent<'a> {
             encoded: encoded(event),
             id: event.id,
             metadata: event.metadata.clone(),
-            tags: Tags::Given(&event.tags),
+            tags: StoredTags::Given(&event.tags),
         }
     }
 
     /// Whether the event has this tag.
     pub(crate) fn carries(&self, tag: &Tag) -> bool {
         match &self.tags {
-            Tags::Read(event) => event.tags().any(|own| own == tag.as_str()),
-            Tags::Given(tags) => tags.contains(tag),
+            StoredTags::Read(event) => event.tags().any(|own| own == tag.as_str()),
+            StoredTags::Given(tags) => tags.contains(tag),
         }
     }
 
@@ -96,8 +96,8 @@ impl<'a> StoredEvent<'a> {
     /// Like [`is_in`](StoredEvent::is_in), with more tags.
     fn is_in_with(&self, filter: &Filter, event_type: &str, more: &[Tag]) -> bool {
         let mut tags: Vec<_> = match &self.tags {
-            Tags::Read(event) => event.tags().collect(),
-            Tags::Given(tags) => tags.iter().map(Tag::as_str).collect(),
+            StoredTags::Read(event) => event.tags().collect(),
+            StoredTags::Given(tags) => tags.iter().map(Tag::as_str).collect(),
         };
         tags.extend(more.iter().map(Tag::as_str));
         filter.matches_parts(event_type, || tags.iter().copied())
@@ -142,7 +142,7 @@ impl<E: Event> Reading<E> {
             }
         }
         let stored = upcasters.sources(types.iter().map(|known| Cow::Borrowed(known.name)));
-        let untagged = Untagged::default();
+        let untagged = MissingTagCell::default();
         Ok(Reading { types, stored, upcasters, log, untagged, event: PhantomData })
     }
 
@@ -180,7 +180,7 @@ impl<E: Event> Reading<E> {
         known.as_ref().is_some_and(|(at, missing)| *at == generation && missing.is_empty())
     }
 
-    pub(super) fn untagged(&self) -> &Untagged {
+    pub(super) fn untagged(&self) -> &MissingTagCell {
         &self.untagged
     }
 

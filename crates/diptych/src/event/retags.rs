@@ -67,7 +67,7 @@ pub struct OutdatedEvent {
 
 /// The positions of older events that have this tag today.
 #[derive(Serialize, Deserialize)]
-struct Retagged {
+struct RetagMark {
     /// The name that their type has today.
     #[serde(rename = "type")]
     event_type: String,
@@ -126,7 +126,7 @@ impl From<SchemaError> for RetagFailure {
 /// The event that points at older events of a type which have this tag today.
 pub(crate) fn retagged(event_type: &str, tag: &Tag, positions: Vec<u64>) -> RetagEvent {
     let payload =
-        Retagged { event_type: event_type.to_owned(), tag: tag.as_str().to_owned(), positions };
+        RetagMark { event_type: event_type.to_owned(), tag: tag.as_str().to_owned(), positions };
     let event = encode(RETAGGED, &payload)?;
     Ok(event.tag(tag_mark(tag)).tag(key_mark(event_type, tag.key())))
 }
@@ -423,7 +423,7 @@ impl RetagLedger {
 
 /// The marks for some tags: the positions of older events that have them today.
 #[derive(Default)]
-pub(crate) struct Marks(Vec<(Tag, Retagged)>);
+pub(crate) struct Marks(Vec<(Tag, RetagMark)>);
 
 impl Marks {
     /// The marks for these tags: of the completed ones of these keys, or all.
@@ -445,7 +445,7 @@ impl Marks {
             while at < head {
                 let batch = store.read(&filter, Read::after(at).upto(head)).await?;
                 for event in batch.iter() {
-                    let one: Retagged = decode(&event)?;
+                    let one: RetagMark = decode(&event)?;
                     // Two tags can have one digest.
                     let Some(tag) = tags.iter().find(|tag| tag.as_str() == one.tag) else {
                         continue;

@@ -16,7 +16,7 @@ use diptych_store::{Batch, Filter, Position, Read, ReadError, Store, Tag};
 
 use super::{
     Event, EventType, MissingTag, Reading, SchemaError, StoredEvent,
-    reading::Untagged,
+    reading::MissingTagCell,
     retags::{Marks, RetagFailure, RetaggedKeys, SourceType},
 };
 
@@ -32,7 +32,7 @@ pub trait AnyReading: Send + Sync {
     /// The types of these events.
     fn types(&self) -> &[EventType];
     /// The tags that stored events lack.
-    fn untagged(&self) -> &Untagged;
+    fn untagged(&self) -> &MissingTagCell;
     /// Types whose older events may lack tags.
     fn retaggable(&self) -> Vec<RetagType>;
     /// The tags that this event lacks, each with its description.
@@ -67,7 +67,7 @@ impl<E: Event> AnyReading for Reading<E> {
         self.types()
     }
 
-    fn untagged(&self) -> &Untagged {
+    fn untagged(&self) -> &MissingTagCell {
         self.untagged()
     }
 

@@ -110,28 +110,28 @@ pub enum Correction {
 #[derive(Clone)]
 pub struct OccurrenceOrder<F: OccurrenceFold> {
     now: F,
-    events: BTreeMap<Key, Recorded<F::Event>>,
+    events: BTreeMap<OccurrenceKey, Recorded<F::Event>>,
     /// The places of events that a correction may name.
-    places: HashMap<Uuid, Vec<Key>, RandomState>,
+    places: HashMap<Uuid, Vec<OccurrenceKey>, RandomState>,
     /// Retracted events. A later correction may move one of them.
-    retracted: HashMap<Uuid, Vec<Placed<F::Event>>, RandomState>,
+    retracted: HashMap<Uuid, Vec<PlacedEvent<F::Event>>, RandomState>,
     /// Corrections, by the event that they name, with the position of the newest one.
     corrections: HashMap<Uuid, (Position, Correction), RandomState>,
     /// Earlier states, in order. The distances between them grow towards the oldest event.
-    kept: Vec<Kept<F>>,
+    kept: Vec<KeptState<F>>,
     /// The position of the newest event, and the number of events that it is today.
     newest: (Position, u32),
 }
 
 /// When an event occurred, its position, and its number among those of one position.
-type Key = (Timestamp, Position, u32);
+type OccurrenceKey = (Timestamp, Position, u32);
 /// An event with its place.
-type Placed<E> = (Key, Recorded<E>);
+type PlacedEvent<E> = (OccurrenceKey, Recorded<E>);
 
 /// A state with the first `count` events, up to `last`.
 #[derive(Clone)]
-struct Kept<F> {
-    last: Key,
+struct KeptState<F> {
+    last: OccurrenceKey,
     count: usize,
     state: F,
 }
@@ -196,7 +196,7 @@ impl<F: OccurrenceFold> Fold for OccurrenceOrder<F> {
 impl<F: OccurrenceFold> OccurrenceOrder<F> {
     /// The state with the events that occurred before this instant, as far as they are known.
     pub fn before(&self, instant: Timestamp) -> F {
-        let end: Key = (instant, Position::START, 0);
+        let end: OccurrenceKey = (instant, Position::START, 0);
         let at = self.kept.partition_point(|kept| kept.last < end);
         let begin = at.checked_sub(1).and_then(|at| self.kept.get(at));
         let (mut state, after) = match begin {
@@ -227,7 +227,8 @@ impl<F: OccurrenceFold> OccurrenceOrder<F> {
         self.corrections.insert(id, (position, correction));
         let mut found = self.retracted.remove(&id).unwrap_or_default();
         let mut from = None;
-        let mut changes_at = |key: Key| from = Some(from.map_or(key, |from: Key| from.min(key)));
+        let mut changes_at =
+            |key: OccurrenceKey| from = Some(from.map_or(key, |from: OccurrenceKey| from.min(key)));
         for key in self.places.remove(&id).unwrap_or_default() {
             if let Some(event) = self.events.remove(&key) {
                 changes_at(key);
@@ -251,7 +252,7 @@ impl<F: OccurrenceFold> OccurrenceOrder<F> {
         }
     }
 
-    fn insert(&mut self, key: Key, event: Recorded<F::Event>) {
+    fn insert(&mut self, key: OccurrenceKey, event: Recorded<F::Event>) {
         let is_late = self.events.last_key_value().is_some_and(|(last, _)| *last > key);
         if is_late {
             self.events.insert(key, event);
@@ -264,7 +265,7 @@ impl<F: OccurrenceFold> OccurrenceOrder<F> {
     }
 
     /// Applies the events from `key` on again.
-    fn fold_from(&mut self, key: Key) {
+    fn fold_from(&mut self, key: OccurrenceKey) {
         self.kept.retain(|kept| kept.last < key);
         let (after, mut count) = match self.kept.last() {
             Some(kept) => {
@@ -287,11 +288,11 @@ impl<F: OccurrenceFold> OccurrenceOrder<F> {
     }
 
     /// Keeps the state with the first `count` events, up to `last`, if one is due.
-    fn keep(&mut self, last: Key, count: usize) {
+    fn keep(&mut self, last: OccurrenceKey, count: usize) {
         if count - self.kept.last().map_or(0, |kept| kept.count) < STEP {
             return;
         }
-        self.kept.push(Kept { last, count, state: self.now.clone() });
+        self.kept.push(KeptState { last, count, state: self.now.clone() });
         // A state is dropped if its neighbours are as close together as their distance from the
         // end. So the distances double, and the number of states is about twice the logarithm of
         // the number of events.

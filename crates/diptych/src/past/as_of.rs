@@ -32,11 +32,11 @@ const LOOKS: usize = 3;
 /// only the events in it are read. If the view in memory equals the view at the point, it answers
 /// instead. The [cost](Answer::cost) tells which way was taken.
 #[must_use = "a query does nothing until it is awaited"]
-pub struct Past<Q: Query>(Request<Parts<Q>, PastAnswer<Q>>);
+pub struct Past<Q: Query>(Request<PastParts<Q>, PastAnswer<Q>>);
 
 type PastAnswer<Q> = Result<Answer<<Q as Query>::Answer>, QueryError>;
 
-struct Parts<Q> {
+struct PastParts<Q> {
     panel: Arc<RightPanel>,
     query: Q,
     point: Point,
@@ -80,7 +80,7 @@ impl<Q: Query> Ask<Q> {
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<Q> {
         let (panel, query, claims, within) = self.into_parts();
-        Past(Request::Building(Parts { panel, query, point: point.into(), claims, within }))
+        Past(Request::Building(PastParts { panel, query, point: point.into(), claims, within }))
     }
 }
 
@@ -113,9 +113,9 @@ impl<Q: Query> Past<Q> {
     }
 }
 
-impl<Q: Query> Parts<Q> {
+impl<Q: Query> PastParts<Q> {
     async fn answered(self) -> PastAnswer<Q> {
-        let Parts { panel, query, point, claims, within } = self;
+        let PastParts { panel, query, point, claims, within } = self;
         settled(claims, panel.lineage.clone(), within).await?;
         let replay = Replay::new(&panel, query).await?;
         let prefix = Prefix::resolve(&panel, point).await?;

@@ -25,11 +25,11 @@ use crate::{
 
 /// A question for the events that made an answer: see [`App::explain`](crate::App::explain).
 #[must_use = "nothing is explained until it is awaited"]
-pub struct Explain<Q: Query>(Request<Parts<Q>, Explained<Q>>);
+pub struct Explain<Q: Query>(Request<ExplainParts<Q>, ExplainAnswer<Q>>);
 
-type Explained<Q> = Result<Explanation<EventOf<Q>>, QueryError>;
+type ExplainAnswer<Q> = Result<Explanation<EventOf<Q>>, QueryError>;
 
-struct Parts<Q> {
+struct ExplainParts<Q> {
     panel: Arc<RightPanel>,
     query: Q,
     point: Point,
@@ -58,7 +58,7 @@ pub struct Explanation<E> {
 impl<Q: Query> Explain<Q> {
     pub(crate) fn new(panel: Arc<RightPanel>, query: Q) -> Explain<Q> {
         let (point, limit) = (Point::now(), Explain::<Q>::EVENTS);
-        Explain(Request::Building(Parts { panel, query, point, limit }))
+        Explain(Request::Building(ExplainParts { panel, query, point, limit }))
     }
 
     /// Default for the maximum number of events in an explanation.
@@ -102,9 +102,9 @@ impl<Q: Query> Explain<Q> {
     }
 }
 
-impl<Q: Query> Parts<Q> {
-    async fn explained(self) -> Explained<Q> {
-        let Parts { panel, query, point, limit } = self;
+impl<Q: Query> ExplainParts<Q> {
+    async fn explained(self) -> ExplainAnswer<Q> {
+        let ExplainParts { panel, query, point, limit } = self;
         let selection = Selection::new::<Q>(&panel, query.scope()).await?;
         let prefix = Prefix::resolve(&panel, point).await?;
         let fold = async move { explained(&selection, prefix, limit).await };
@@ -116,7 +116,7 @@ impl<Q: Query> Parts<Q> {
 impl<Q: Query> Unpin for Explain<Q> {}
 
 impl<Q: Query> Future for Explain<Q> {
-    type Output = Explained<Q>;
+    type Output = ExplainAnswer<Q>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll(context, |parts| Box::pin(parts.explained()))

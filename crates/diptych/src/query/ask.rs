@@ -251,10 +251,10 @@ impl fmt::Debug for Settling {
     }
 }
 
-type Arrival = Pin<Box<dyn Future<Output = Result<Position, Unavailable>> + Send>>;
+type ArrivalFuture = Pin<Box<dyn Future<Output = Result<Position, Unavailable>> + Send>>;
 
 struct Wait {
-    arrival: Option<Arrival>,
+    arrival: Option<ArrivalFuture>,
     /// `None` without a tokio runtime.
     timeout: Option<Pin<Box<Sleep>>>,
 }

@@ -18,7 +18,7 @@ use super::{beginning, difference};
 use crate::{
     command::{
         Command, CommandError, CommandPanic, DecisionContext, Folds, Invalid,
-        context::{Clock, check_extra},
+        context::{RuleClock, check_extra},
         decide::{add_metadata, narrow},
         folds::{StateSource, newest},
         state::Slot,
@@ -276,7 +276,7 @@ impl Given {
         metadata.occurred_at = metadata.occurred_at.or(command.occurred_at());
         let newest = newest::<C::State>(&mut slots);
         let (answer, decided_at) = {
-            let context = DecisionContext::new(Clock::at(self.clock), newest, &metadata);
+            let context = DecisionContext::new(RuleClock::at(self.clock), newest, &metadata);
             let states = <C::State as Folds>::states(&slots);
             let answer = catch_unwind(AssertUnwindSafe(|| command.decide(states, &context)));
             (answer, context.decided_at())

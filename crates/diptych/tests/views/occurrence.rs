@@ -169,7 +169,7 @@ proptest! {
 
     /// A question about the past applies events in another order than that of the log.
     #[test]
-    fn the_order_in_which_events_arrive_makes_no_difference(steps in steps(60), from in 0..60usize) {
+    fn the_order_of_arrival_makes_no_difference(steps in steps(60), from in 0..60usize) {
         let history = history(&steps);
         let mut turned = history.clone();
         turned.rotate_left(from.min(history.len()));

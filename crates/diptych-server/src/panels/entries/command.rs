@@ -40,15 +40,15 @@ use crate::{
 pub struct CommandRoute<C> {
     name: String,
     entry: MakeEntry<C>,
-    admit: Option<Admit<C>>,
+    admit: Option<AdmitCommand<C>>,
     command: PhantomData<fn(C)>,
 }
 
 /// Makes the entry of a route, once the schemas of a server are collected.
-type MakeEntry<C> = Box<dyn FnOnce(&mut SchemaGenerator, Option<Admit<C>>) -> CommandEntry>;
+type MakeEntry<C> = Box<dyn FnOnce(&mut SchemaGenerator, Option<AdmitCommand<C>>) -> CommandEntry>;
 
 /// A rule about the caller of a decoded command.
-type Admit<C> = Box<dyn Fn(&Caller, &C) -> Result<(), Denial> + Send + Sync>;
+type AdmitCommand<C> = Box<dyn Fn(&Caller, &C) -> Result<(), Denial> + Send + Sync>;
 
 impl<C> CommandRoute<C>
 where
@@ -100,7 +100,7 @@ where
 
     fn with(
         name: impl Into<String>,
-        entry: impl FnOnce(&mut SchemaGenerator, Option<Admit<C>>) -> CommandEntry + 'static,
+        entry: impl FnOnce(&mut SchemaGenerator, Option<AdmitCommand<C>>) -> CommandEntry + 'static,
     ) -> CommandRoute<C> {
         let (name, entry) = (name.into(), Box::new(entry));
         CommandRoute { name, entry, admit: None, command: PhantomData }
@@ -163,7 +163,7 @@ pub(crate) struct CommandAnswer {
 }
 
 impl CommandEntry {
-    fn of<C>(schemas: &mut SchemaGenerator, admit: Option<Admit<C>>) -> CommandEntry
+    fn of<C>(schemas: &mut SchemaGenerator, admit: Option<AdmitCommand<C>>) -> CommandEntry
     where
         C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
     {
@@ -173,7 +173,7 @@ impl CommandEntry {
         })
     }
 
-    fn infallible<C>(schemas: &mut SchemaGenerator, admit: Option<Admit<C>>) -> CommandEntry
+    fn infallible<C>(schemas: &mut SchemaGenerator, admit: Option<AdmitCommand<C>>) -> CommandEntry
     where
         C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
     {
@@ -187,7 +187,7 @@ impl CommandEntry {
 
     fn recording<C, N>(
         schemas: &mut SchemaGenerator,
-        admit: Option<Admit<C>>,
+        admit: Option<AdmitCommand<C>>,
         note: fn(&C, &C::Rejection) -> N,
     ) -> CommandEntry
     where
@@ -218,7 +218,7 @@ impl CommandEntry {
 
     fn with<C>(
         schemas: &mut SchemaGenerator,
-        admit: Option<Admit<C>>,
+        admit: Option<AdmitCommand<C>>,
         rejection: Option<Schema>,
         run: impl Fn(C, App, CommandOptions) -> CommandFuture + Send + Sync + 'static,
     ) -> CommandEntry

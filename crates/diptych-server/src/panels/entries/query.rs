@@ -37,13 +37,13 @@ pub struct QueryRoute<Q> {
     name: String,
     is_explained: bool,
     mask: Option<Mask>,
-    admit: Option<Admit<Q>>,
+    admit: Option<AdmitQuery<Q>>,
 }
 
 /// Changes an event of an explanation for this caller.
 type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
 /// A rule about the caller of a decoded query.
-type Admit<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
+type AdmitQuery<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
 
 impl<Q> QueryRoute<Q> {
     /// A query without explanations.
@@ -171,7 +171,7 @@ impl Arguments {
     fn read<Q: DeserializeOwned>(
         &self,
         caller: &Caller,
-        admit: Option<&Admit<Q>>,
+        admit: Option<&AdmitQuery<Q>>,
     ) -> Result<Q, Problem> {
         let query = match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
@@ -308,7 +308,7 @@ impl QueryEntry {
     }
 }
 
-fn explained<Q>(mask: Option<Mask>, admit: Option<Admit<Q>>) -> RunQuery<EncodedExplanation>
+fn explained<Q>(mask: Option<Mask>, admit: Option<AdmitQuery<Q>>) -> RunQuery<EncodedExplanation>
 where
     Q: Query + DeserializeOwned,
 {

@@ -9,7 +9,7 @@ use super::{
     file::{self, Contents, Entry, Sample},
     shape::{Change, Shape},
     tags_of,
-    value::{Difference, Value, differences},
+    value::{Value, ValueDifference, differences},
 };
 use crate::testing::unified_difference;
 
@@ -269,7 +269,7 @@ struct Again {
     /// The first problem of a sample that cannot be read.
     unread: Option<String>,
     /// Samples that are read as other values.
-    other_values: Vec<(String, Vec<Difference>)>,
+    other_values: Vec<(String, Vec<ValueDifference>)>,
     /// Samples that get other tags: as recorded, and as today.
     other_tags: Vec<(String, BTreeSet<String>, BTreeSet<String>)>,
     /// The tags of each sample today.
@@ -338,7 +338,7 @@ fn values(recorded: &Entry, written: &[RawEvent]) -> Vec<Value> {
 
 /// How a recorded value differs from those that several Rust types write for it. One of them has to
 /// write a field. Another may be a part for one fold, without that field.
-fn differing(recorded: &Value, written: &[Value]) -> Vec<Difference> {
+fn differing(recorded: &Value, written: &[Value]) -> Vec<ValueDifference> {
     let all: Vec<_> = written.iter().map(|now| differences(recorded, now)).collect();
     let mut found = Vec::new();
     for difference in all.iter().flatten() {

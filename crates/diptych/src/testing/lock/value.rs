@@ -47,8 +47,8 @@ impl Value {
             return json(text.get()).map_err(|error| error.to_string());
         }
         let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
-        let Packed(value) =
-            Packed::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+        let PackedValue(value) =
+            PackedValue::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
         packed_end(&mut deserializer)?;
         Ok(value)
     }
@@ -100,9 +100,9 @@ struct JsonFields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for JsonFields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+        struct OrderedFields;
 
-        impl<'de> de::Visitor<'de> for Fields {
+        impl<'de> de::Visitor<'de> for OrderedFields {
             type Value = JsonFields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,16 +118,16 @@ impl<'de> Deserialize<'de> for JsonFields<'de> {
             }
         }
 
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(OrderedFields)
     }
 }
 
 /// A value of MessagePack.
-struct Packed(Value);
+struct PackedValue(Value);
 
-impl<'de> Deserialize<'de> for Packed {
+impl<'de> Deserialize<'de> for PackedValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PackedVisitor).map(Packed)
+        deserializer.deserialize_any(PackedVisitor).map(PackedValue)
     }
 }
 
@@ -179,7 +179,7 @@ impl<'de> de::Visitor<'de> for PackedVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut parts = Vec::new();
-        while let Some(Packed(part)) = elements.next_element()? {
+        while let Some(PackedValue(part)) = elements.next_element()? {
             parts.push(part);
         }
         Ok(Value::list(parts))
@@ -187,7 +187,7 @@ impl<'de> de::Visitor<'de> for PackedVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut fields = Vec::new();
-        while let Some((Packed(key), Packed(value))) = entries.next_entry()? {
+        while let Some((PackedValue(key), PackedValue(value))) = entries.next_entry()? {
             fields.push((key, value));
         }
         Ok(Value::Object(fields))
@@ -196,23 +196,23 @@ impl<'de> de::Visitor<'de> for PackedVisitor {
 
 /// A place where a recorded value and the value that is written today differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct ValueDifference {
     path: String,
     recorded: String,
     /// None if nothing is written there.
     now: Option<String>,
 }
 
-impl Difference {
+impl ValueDifference {
     /// Whether the value is not written at all.
     pub(super) fn is_gone(&self) -> bool {
         self.now.is_none()
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for ValueDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { path, recorded, now } = self;
+        let ValueDifference { path, recorded, now } = self;
         let path = if path.is_empty() { "the whole" } else { path };
         match now {
             Some(now) => write!(f, "{path}: {recorded} was recorded, and is read as {now}"),
@@ -221,15 +221,15 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The differences of a recorded value and the one that is written today. A field that was not
+/// The differences between a recorded value and its form of today. A field that was not
 /// recorded makes none: the shapes tell it. The order of a [`Value::Set`] makes none.
-pub(super) fn differences(recorded: &Value, now: &Value) -> Vec<Difference> {
+pub(super) fn differences(recorded: &Value, now: &Value) -> Vec<ValueDifference> {
     let mut found = Vec::new();
     compare("", recorded, now, &mut found);
     found
 }
 
-fn compare(path: &str, recorded: &Value, now: &Value, found: &mut Vec<Difference>) {
+fn compare(path: &str, recorded: &Value, now: &Value, found: &mut Vec<ValueDifference>) {
     match (recorded, now) {
         (Value::Object(fields), Value::Object(others)) => {
             for (name, value) in fields {
@@ -238,7 +238,7 @@ fn compare(path: &str, recorded: &Value, now: &Value, found: &mut Vec<Difference
                     Some((_, now)) => compare(&path, value, now, found),
                     None => {
                         let recorded = value.to_string();
-                        found.push(Difference { path, recorded, now: None });
+                        found.push(ValueDifference { path, recorded, now: None });
                     }
                 }
             }
@@ -251,7 +251,7 @@ fn compare(path: &str, recorded: &Value, now: &Value, found: &mut Vec<Difference
         _ if are_equal(recorded, now) => {}
         _ => {
             let (recorded, now) = (recorded.to_string(), Some(now.to_string()));
-            found.push(Difference { path: path.to_owned(), recorded, now });
+            found.push(ValueDifference { path: path.to_owned(), recorded, now });
         }
     }
 }
