@@ -18,11 +18,15 @@ use crate::fixture::{self, FOLDER, KILLED};
 #[derive(Clone, Debug, Event, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Happening {
     #[event("opened")]
-    Opened { number: u64, at: u64 },
+    Opened {
+        number: u64,
+        at: u64,
+    },
     #[event("closed")]
-    Closed { number: u64 },
-    #[event("note-put")]
-    NotePut { shelf: String, text: String },
+    Closed {
+        number: u64,
+    },
+    NotePut(NotePut),
 }
 
 /// A note was put on a shelf.
@@ -57,7 +61,7 @@ impl Fold for Shelves {
                 self.mean = Some((self.mean.unwrap_or(0.0) + *number as f64) / 2.0);
             }
             Happening::Closed { number } => self.closed.push(*number),
-            Happening::NotePut { shelf, text } => {
+            Happening::NotePut(NotePut { shelf, text }) => {
                 self.notes.entry(shelf.clone()).or_default().push(text.clone());
             }
         }

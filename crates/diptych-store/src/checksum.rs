@@ -250,7 +250,8 @@ mod tests {
         let extra = proptest::collection::btree_map("[a-c]{1,2}", ".{0,5}", 0..3);
         let bytes = proptest::collection::vec(any::<u8>(), 0..600);
         let plain = ("[a-c]{1,3}", 1..4_u32, tags, bytes, ids());
-        let rest = (proptest::option::of(any::<i64>()), ids(), ids(), extra);
+        let times = Timestamp::MIN.as_micros()..=Timestamp::MAX.as_micros();
+        let rest = (proptest::option::of(times), ids(), ids(), extra);
         (plain, rest).prop_map(|((name, version, tags, payload, id), rest)| {
             let (occurred_at, correlation, causation, extra) = rest;
             let extra =

@@ -4,12 +4,15 @@
 use std::{any::type_name, collections::VecDeque, fmt, marker::PhantomData, sync::Arc};
 
 use diptych_store::{
-    Batch, Delivery, EventChecksum, Filter, HistoryPoint, Position, ReadError, SubscribeError,
-    SubscribeOptions, Subscription, Tracking, Unavailable,
+    Batch, Delivery, EventChecksum, Filter, HistoryPoint, Position, ReadError, Store,
+    SubscribeError, SubscribeOptions, Subscription, Tracking, Unavailable,
 };
 
 use crate::{
-    event::{BoundaryError, Event, Reading, Recorded, Schema, SchemaError, StoredEvent},
+    event::{
+        BoundaryError, Event, Reading, Recorded, RetagFailure, RetaggedKeys, Schema, SchemaError,
+        StoredEvent,
+    },
     lineage::Lineage,
     token::{ClaimError, Claims, SessionToken, TokenError},
 };
@@ -52,7 +55,7 @@ pub enum SubscriptionError {
     /// The filter asks for types or tags that the events do not have.
     #[error(transparent)]
     Filter(#[from] BoundaryError),
-    /// Declarations contradict each other.
+    /// Declarations contradict each other, or older events lack a tag that the filter asks for.
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// The checkpoint belongs to another log, or to another history of this one.
@@ -136,7 +139,7 @@ impl<E: Event> Subscribe<E> {
         schema.check_tags(&filter)?;
         let reading = schema.reading::<E>()?;
         reading.check_current()?;
-        let narrowed = reading.narrow(&filter)?;
+        let mut narrowed = reading.narrow(&filter)?;
         claims.settle(&lineage).await.map_err(|error| match error {
             ClaimError::Token(error) => SubscriptionError::Token(error),
             ClaimError::Read(cause) => SubscriptionError::Read { after, cause },
@@ -145,6 +148,11 @@ impl<E: Event> Subscribe<E> {
             }
         })?;
         let store = lineage.store().clone();
+        let keys = retagged_keys(&store, &schema, &reading, &filter, after).await?;
+        if keys.is_some() {
+            // Older events of these types may have the tags of the filter without carrying them.
+            narrowed = reading.everything();
+        }
         if let Some(source) = &source {
             let read = |cause| SubscriptionError::Read { after, cause };
             // Another process may have reacted to events since.
@@ -156,8 +164,37 @@ impl<E: Event> Subscribe<E> {
         let subscription = store.subscribe(narrowed, after, options);
         let waiting = VecDeque::new();
         let (upto, checksum) = (after, None);
-        Ok(Events { lineage, reading, filter, subscription, waiting, upto, checksum, source })
+        Ok(Events { lineage, reading, filter, keys, subscription, waiting, upto, checksum, source })
     }
+}
+
+/// The retagged keys, if the filter asks for one of them.
+///
+/// # Errors
+/// [`SchemaError::MissingTag`] if older events lack a tag that the filter asks for.
+async fn retagged_keys<E: Event>(
+    store: &Store,
+    schema: &Schema,
+    reading: &Arc<Reading<E>>,
+    filter: &Filter,
+    after: Position,
+) -> Result<Option<Arc<RetaggedKeys>>, SubscriptionError> {
+    if filter.items().iter().all(|item| item.tags.is_empty()) {
+        return Ok(None);
+    }
+    let failed = |error| match error {
+        RetagFailure::Read(cause) => SubscriptionError::Read { after, cause },
+        RetagFailure::Schema(error) => SubscriptionError::Schema(error),
+    };
+    let head = store.fresh_head().await;
+    let head = head.map_err(|cause| SubscriptionError::Read { after, cause })?;
+    schema.retags().refresh(store, head).await.map_err(failed)?;
+    let untagged = schema.untagged(store, &**reading).await.map_err(failed)?;
+    if let Some(untagged) = untagged.iter().find(|untagged| untagged.concerns(filter)) {
+        return Err(SchemaError::MissingTag(untagged.clone()).into());
+    }
+    let keys = schema.retags().keys();
+    Ok(reading.retagged(filter, &keys)?.map(|_| keys))
 }
 
 /// Events of the log in order, existing and future ones, as the program knows them.
@@ -167,7 +204,7 @@ impl<E: Event> Subscribe<E> {
 ///
 /// A worker that reacts to events keeps its place in one of two ways. If it reacts with commands,
 /// the log keeps the place together with the events of the command
-/// ([`tracking`](Events::tracking)), so each event leads to at most one reaction. If it does
+/// ([`tracking`](Events::tracking)), so each stored event leads to at most one reaction. If it does
 /// something outside, it keeps the [`checkpoint`](Events::checkpoint) after each event, and does
 /// the same thing again if it ends in between.
 ///
@@ -230,6 +267,8 @@ pub struct Events<E> {
     reading: Arc<Reading<E>>,
     /// The filter as it was given.
     filter: Filter,
+    /// The keys that older events got later, if the filter asks for one of them.
+    keys: Option<Arc<RetaggedKeys>>,
     subscription: Subscription,
     /// Stored events that were read and not handed out yet.
     waiting: VecDeque<Waiting<E>>,
@@ -278,7 +317,9 @@ impl<E: Event> Events<E> {
     ///
     /// `None` if the subscription has no [name](Subscribe::tracked_as). It is also `None` if an
     /// upcaster made several events of one stored event and the last of them was not handed out
-    /// yet: their place in the log is one position, so the reaction to the last one stores it.
+    /// yet: their place in the log is one position, so the reaction to the last one stores it. Send
+    /// the reactions to the others under a [key](crate::Execute::key) made of [`Recorded::id`] and
+    /// their number, so that they happen once.
     pub fn tracking(&self) -> Option<Tracking> {
         let source = self.source.as_ref()?;
         let is_between = self.waiting.front().is_some_and(|first| first.is_begun);
@@ -334,8 +375,7 @@ impl<E: Event> Events<E> {
             let stored = StoredEvent::of(&event);
             let mut today = VecDeque::new();
             // The filter selected the event by its stored type. It may have another type today.
-            let wanted = |name: &str| stored.is_in(&self.filter, name);
-            let read = self.reading.read(&stored.encoded, wanted, |event| {
+            let read = self.reading.read_in(&stored, &self.filter, self.keys.as_deref(), |event| {
                 today.push_back(self.reading.recorded(&stored, event));
             });
             self.waiting.push_back(Waiting {

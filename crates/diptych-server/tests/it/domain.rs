@@ -252,10 +252,8 @@ pub(crate) struct Guestbook(Vec<String>);
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
 pub(crate) enum Entry {
-    #[event("remarked")]
-    Remarked { text: String },
-    #[event("poisoned")]
-    Poisoned { poison: String },
+    Remarked(Remarked),
+    Poisoned(Poisoned),
 }
 
 impl Fold for Guestbook {
@@ -263,8 +261,8 @@ impl Fold for Guestbook {
 
     fn apply(&mut self, event: &Recorded<Entry>) {
         match &event.event {
-            Entry::Remarked { text } => self.0.push(text.clone()),
-            Entry::Poisoned { poison } => {
+            Entry::Remarked(remarked) => self.0.push(remarked.text.clone()),
+            Entry::Poisoned(Poisoned { poison }) => {
                 assert!(CURED.lock().unwrap().contains(poison), "poison: {poison}");
             }
         }

@@ -270,13 +270,18 @@ impl RetaggedKeys {
         lines.into_iter().collect()
     }
 
-    /// The first fence that an event of this type would break.
-    pub(crate) fn outdated(&self, known: &EventType) -> Option<OutdatedEvent> {
+    /// The first fence that an event of this type would break, except for keys that it may lack.
+    pub(crate) fn outdated(
+        &self,
+        known: &EventType,
+        may_lack: impl Fn(&str) -> bool,
+    ) -> Option<OutdatedEvent> {
         let broken = self.fences.iter().find(|fence| {
             let is_source = |source: &SourceType| {
                 source.name == known.name && source.below.is_none_or(|below| known.version < below)
             };
-            fence.sources.iter().any(is_source) && !known.tags.contains(&&*fence.key)
+            let lacks = !known.tags.contains(&&*fence.key) && !may_lack(&fence.key);
+            lacks && fence.sources.iter().any(is_source)
         })?;
         Some(OutdatedEvent {
             event_type: known.name.to_owned(),

@@ -85,9 +85,9 @@ impl Schema {
         if self.retags.is_empty() {
             return None;
         }
-        let outdated = self.retags.keys().outdated(known)?;
-        let accepts = |(of, key): &TagExemption| *of == outdated.event_type && *key == outdated.key;
-        (!self.accepted.iter().any(accepts)).then_some(outdated)
+        let accepts =
+            |key: &str| self.accepted.iter().any(|(of, one)| of == known.name && one == key);
+        self.retags.keys().outdated(known, accepts)
     }
 
     /// The events that a stored event is today. If an upcaster fails, it is the event itself.

@@ -16,6 +16,9 @@ use crate::event::Recorded;
 /// Number of events between two kept states, near the newest event.
 const STEP: usize = 256;
 
+/// Estimate of the bytes that one event owns beyond its own size.
+const OWNED_BYTES: usize = 128;
+
 /// A fold that [`OccurrenceOrder`] can apply in order of occurrence.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how its events are corrected",
@@ -23,8 +26,8 @@ const STEP: usize = 256;
     note = "write `impl OccurrenceFold for {Self} {{}}` if no event corrects another"
 )]
 pub trait OccurrenceFold: Fold<Event: Clone> + Clone {
-    /// Maximum number of events that are kept. With one more, the fold fails: its view stops, and a
-    /// command that decides over it is an error.
+    /// Maximum number of events and corrections that are kept. With one more, the fold fails: its
+    /// view stops, and a command that decides over it is an error.
     const MOST_EVENTS: usize = 5_000_000;
 
     /// The correction that this event makes, if it is one. A correction is not applied: instead the
@@ -169,16 +172,16 @@ impl<F: OccurrenceFold> Fold for OccurrenceOrder<F> {
             _ => 0,
         };
         self.newest = (event.position, number);
-        if let Some(correction) = F::correction(event) {
-            self.correct(correction, event.position);
-            return;
-        }
         assert!(
-            self.events.len() + self.retracted.len() < F::MOST_EVENTS,
+            self.events.len() + self.retracted.len() + self.corrections.len() < F::MOST_EVENTS,
             "it keeps at most {} events, to put late ones in their place: raise \
              `OccurrenceFold::MOST_EVENTS`, or narrow the boundary",
             F::MOST_EVENTS
         );
+        if let Some(correction) = F::correction(event) {
+            self.correct(correction, event.position);
+            return;
+        }
         let mut key = (event.occurred_at(), event.position, number);
         match self.corrections.get(&event.id) {
             Some((_, Correction::Retract { .. })) => {
@@ -190,6 +193,19 @@ impl<F: OccurrenceFold> Fold for OccurrenceOrder<F> {
         }
         self.places.entry(event.id).or_default().push(key);
         self.insert(key, event.clone());
+    }
+
+    /// The events that are kept with what belongs to them, and the kept states. For texts and lists
+    /// that an event owns it counts [`OWNED_BYTES`].
+    fn heap_bytes(&self) -> Option<usize> {
+        let of_place = size_of::<(Uuid, Vec<OccurrenceKey>)>() + size_of::<OccurrenceKey>();
+        let of_event = size_of::<PlacedEvent<F::Event>>() + of_place + OWNED_BYTES;
+        let of_correction = size_of::<(Uuid, (Position, Correction))>();
+        let events = (self.events.len() + self.retracted.len()).saturating_mul(of_event);
+        let corrections = self.corrections.len().saturating_mul(of_correction);
+        let state = size_of::<KeptState<F>>().saturating_add(self.now.heap_bytes().unwrap_or(0));
+        let states = (self.kept.len() + 1).saturating_mul(state);
+        Some(events.saturating_add(corrections).saturating_add(states))
     }
 }
 

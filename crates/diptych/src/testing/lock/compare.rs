@@ -398,8 +398,8 @@ fn shape_of(codec: &str, samples: &[Sample]) -> Result<Option<Shape>, String> {
     Ok(Some(shape))
 }
 
-/// A caution, if events of the newer version have tags that those of the older one lack, because an
-/// upcaster gives no tag.
+/// A caution, if events of the newer version have tags that those of the older one lack. The stored
+/// events do not get them by an upcaster alone.
 fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
     let keys = newer.tags.iter().filter(|key| !older.tags.contains(*key));
     let keys = keys.map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
@@ -407,8 +407,8 @@ fn untagged(older: &Entry, newer: &Entry) -> Option<String> {
     (!keys.is_empty()).then(|| {
         format!(
             "; beware: events of {name} version {version} that are in a log do not get the tag \
-             {keys} by that, and a rule over it does not see them: let such rules ask by a tag \
-             that the older events carry, or give the fact a new event type"
+             {keys} by that, and a rule over it does not see them: give it to them with \
+             `App::retag`, or let such rules ask by a tag that the older events carry"
         )
     })
 }
