@@ -14,6 +14,7 @@ use diptych::{
     event::{JsonObject, SchemaError, Upcast},
     snapshot::{MemorySnapshots, SnapshotOptions},
     store::RawEvent,
+    subscribe::{Arrival, SubscriptionError},
     testing::nothing_given,
 };
 use diptych_store::{Append, EventStore, Store, testing::WrappedStore};
@@ -637,4 +638,24 @@ fn names_of_reserved_events_and_tags_are_refused() {
     for text in [mine, tagged.unwrap_err().to_string()] {
         assert!(text.contains("are reserved"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_subscription_is_refused_before_retagging_and_sees_older_events_after_it() {
+    let store = CountedStore::new(Memory::new());
+    write_event(store.inner(), old(1, "a@x"));
+    write_event(store.inner(), old(2, "b@x"));
+    write_event(store.inner(), new(3, "a@x"));
+    let app = retagging(store.store()).await;
+    let begin = async || app.subscribe::<Registered>(email("a@x")).start().await;
+    let refused = begin().await.map(drop).unwrap_err();
+    assert!(matches!(refused, SubscriptionError::Schema(SchemaError::MissingTag(_))), "{refused}");
+    app.retag().await.unwrap();
+    app.execute(Register(4, "c@x")).await.unwrap();
+    let mut events = begin().await.unwrap();
+    let mut seen = Vec::new();
+    while let Arrival::Event(event) = events.next().await.unwrap() {
+        seen.push((event.position.get(), event.event.customer));
+    }
+    assert_eq!(seen, [(1, 1), (3, 3)]);
 }
