@@ -76,3 +76,7 @@ pub struct AxumGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/evolving-events.md")]
 pub struct EvolvingEventsGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../crates/diptych/src/event/derive.md")]
+pub struct Derive;

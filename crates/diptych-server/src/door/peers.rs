@@ -1,4 +1,5 @@
-//! The share of one peer: a number of connections, requests and streams that leaves room for others.
+//! The share of one peer: a number of connections, requests and streams that leaves room for
+//! others.
 
 use std::{
     collections::HashMap,

@@ -160,8 +160,8 @@ impl<C: Command> Execute<C> {
     /// an import from elsewhere. The log refuses a second command for the same place or an earlier
     /// one: [`CommandError::Tracking`]. `None` changes nothing.
     ///
-    /// A command that is rejected, or has nothing to do, stores no place. If the worker starts again
-    /// before a later place is stored, it meets that event again.
+    /// A command that is rejected, or has nothing to do, stores no place. If the worker starts
+    /// again before a later place is stored, it meets that event again.
     pub fn tracking(self, place: impl Into<Option<Tracking>>) -> Execute<C> {
         self.with(|parts| parts.request.tracking = place.into().or(parts.request.tracking.take()))
     }

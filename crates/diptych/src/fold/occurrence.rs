@@ -196,7 +196,7 @@ impl<F: OccurrenceFold> Fold for OccurrenceOrder<F> {
     }
 
     /// The events that are kept with what belongs to them, and the kept states. For texts and lists
-    /// that an event owns it counts [`OWNED_BYTES`].
+    /// that an event owns it counts 128 bytes.
     fn heap_bytes(&self) -> Option<usize> {
         let of_place = size_of::<(Uuid, Vec<OccurrenceKey>)>() + size_of::<OccurrenceKey>();
         let of_event = size_of::<PlacedEvent<F::Event>>() + of_place + OWNED_BYTES;
