@@ -3,9 +3,12 @@
 
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, pin::Pin};
 
-use axum::http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-    uri::Authority,
+use axum::{
+    body::Body,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+        uri::Authority,
+    },
 };
 
 use crate::door::{code::Code, problem::Problem};
@@ -199,7 +202,7 @@ impl Hosts {
 
     /// The answer to a browser that asks, before a request of a page of another site, whether that
     /// site may send it. `None` if the request is no such question.
-    pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<axum::body::Body>> {
+    pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let headers = request.headers();
         let is_asked = request.method() == Method::OPTIONS
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -209,7 +212,7 @@ impl Hosts {
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ];
         self.allowed_origin(request).filter(|_| is_asked).map(|_| {
-            let mut response = Response::new(axum::body::Body::empty());
+            let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             for (name, value) in allowed {
                 response.headers_mut().insert(name, HeaderValue::from_static(value));
