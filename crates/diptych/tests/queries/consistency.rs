@@ -414,7 +414,8 @@ async fn commands_and_queries_are_tasks_as_they_are() {
         tokio::spawn(app.execute(deposit("a", 5))),
     );
     drop(app);
-    assert_eq!(tasks.0.await.unwrap().unwrap().position, opened.last());
+    // The deposit may come before the answer.
+    assert!(tasks.0.await.unwrap().unwrap().position >= opened.last());
     assert_eq!(tasks.1.await.unwrap().unwrap().position, opened.last());
     assert!(!tasks.2.await.unwrap().unwrap().events.is_empty());
     assert_eq!(tasks.3.await.unwrap().unwrap().events(), 1);
