@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use diptych::{App, Memory};
+use diptych_server::{Server, ServerLimits};
 use serde_json::{Value, json};
 
 use crate::{
@@ -407,14 +408,21 @@ async fn a_stopped_view_names_its_position_and_answers_stale() {
 #[tokio::test]
 async fn an_answer_that_exceeds_its_time_is_slow() {
     let store = MoodyStore::new();
+    let served = TheatreServer::over(store.store()).await;
     let soon = Duration::from_millis(20);
-    let served =
-        TheatreServer::over_within(store.store(), |limits| limits.answer_time = soon).await;
+    let limits = |server: Server| {
+        let mut limits = ServerLimits::default();
+        limits.answer_time = soon;
+        server.limits(limits)
+    };
+    let hurried = TheatreServer::of(served.app.clone(), limits).await;
     served.take("a1", "ada").await;
     served.take("a2", "ada").await;
+    // A view that is at position 1 would answer from memory.
+    served.get("/queries/how-many?_consistency=strong").await.ok();
     store.set(Mood::Held);
     let target = "/queries/who-sits?seat=a1&_as_of=1";
-    served.get(target).await.problem(503, "slow");
+    hurried.get(target).await.problem(503, "slow");
     store.set(Mood::Well);
     assert_eq!(served.get(target).await.ok(), "ada");
 }
