@@ -26,7 +26,7 @@ pub struct Timestamp(i64);
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 const MICROS: i64 = 1_000_000;
-/// What is printed behind the number of microseconds of an instant that has no other text.
+/// The text behind the number of microseconds, for an instant that has no other text.
 const UNIT: &str = " us";
 
 impl Timestamp {

@@ -43,17 +43,21 @@ pub use missing_tag::MissingTag;
 pub use object::JsonObject;
 pub(crate) use reading::{Reading, StoredEvent, encoded};
 pub use retags::OutdatedEvent;
-pub(crate) use retags::{
-    Marks, RetagFailure, RetaggedKeys, completed, fenced, is_reserved, marks_of, retagged,
-};
+pub(crate) use retags::{Marks, RetagFailure, RetaggedKeys, completed, fenced, marks_of, retagged};
 pub(crate) use schema::{Schema, TagExemption};
 pub(crate) use tagging::{AnyReading, RetagType};
 pub use tags::Tags;
 
-/// Prefix of names of extra metadata that only this crate writes.
-pub(crate) const OWN_EXTRA: &str = "diptych:";
+/// Prefix of the names that only this crate writes: of event types, tags, extra metadata, and keys
+/// of commits.
+pub(crate) const RESERVED: &str = "diptych:";
 /// The name under which the time of a decision is stored with each of its events.
 pub(crate) const DECIDED_AT: &str = "diptych:decided-at";
+
+/// Whether this name belongs to this crate.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(RESERVED)
+}
 
 /// An event: a struct, or an enum of several event types.
 ///

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 #[cfg(feature = "testing")]
 pub(crate) use encoding::{decode, encode};
 pub(crate) use policy::{
-    SavedState, SnapshotPolicies, SnapshotPolicy, SnapshotProblem, UnsealedSnapshot,
+    SavedState, SnapshotPolicies, SnapshotPolicy, SnapshotProblem, UnsealedSnapshot, executable,
     of_a_lost_history,
 };
 pub(crate) use view_store::ViewSnapshotStore;

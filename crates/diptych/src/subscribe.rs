@@ -186,14 +186,7 @@ async fn retagged_keys<E: Event>(
         RetagFailure::Read(cause) => SubscriptionError::Read { after, cause },
         RetagFailure::Schema(error) => SubscriptionError::Schema(error),
     };
-    let head = store.fresh_head().await;
-    let head = head.map_err(|cause| SubscriptionError::Read { after, cause })?;
-    schema.retags().refresh(store, head).await.map_err(failed)?;
-    let untagged = schema.untagged(store, &**reading).await.map_err(failed)?;
-    if let Some(untagged) = untagged.iter().find(|untagged| untagged.concerns(filter)) {
-        return Err(SchemaError::MissingTag(untagged.clone()).into());
-    }
-    let keys = schema.retags().keys();
+    let keys = schema.keys_over(store, &**reading, filter).await.map_err(failed)?;
     Ok(reading.retagged(filter, &keys)?.map(|_| keys))
 }
 

@@ -72,7 +72,7 @@ impl Drop for PeerPermit {
 #[derive(Debug)]
 pub(crate) struct PeerConnections {
     limit: usize,
-    /// Of each peer, the oldest first.
+    /// The connections of each peer, the oldest first.
     open: Mutex<HashMap<IpAddr, Vec<Arc<OpenConnection>>>>,
 }
 

@@ -12,6 +12,7 @@ use diptych_store::{
     Append, AppendError, Batch, Digest, Key, Position, RawEvent, Read, ReadError, Refusal, Store,
     SyncError, Tag, Tracking,
 };
+use uuid::Uuid;
 
 use super::App;
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
         AnyReading, Marks, RetagFailure, RetagType, SchemaError, StoredEvent, completed, fenced,
         marks_of, retagged,
     },
+    snapshot::executable,
 };
 
 /// Number of events that are read at once, and marked by one commit.
@@ -160,30 +162,26 @@ impl Retagging<'_> {
         let (name, retags) = (self.name(), self.panel.schema.retags());
         retags.refresh(self.store(), self.store().fresh_head().await?).await?;
         let Some(mut walk) = self.begin().await? else { return Ok(true) };
-        let mut fenced_keys: Vec<&str> = Vec::new();
-        loop {
-            let head = self.store().fresh_head().await?;
-            self.walk(&mut walk, head, report).await?;
-            let mut lacking = Vec::new();
-            for key in &walk.keys {
-                if self.store().last(&marks_of(name, key), Position::MAX).await?.is_some() {
-                    lacking.push(*key);
-                }
-            }
-            if lacking.iter().all(|key| fenced_keys.contains(key)) {
-                return self.complete(walk, lacking, report).await;
-            }
-            // From the fence on, no event without these tags can come.
-            let sources = &self.of_type.sources;
-            let known = retags.keys();
-            let new = lacking.iter().filter(|key| !known.is_fenced(name, key, sources));
-            let events = new.map(|key| fenced(name, key, sources)).collect::<Result<Vec<_>, _>>();
-            let events = events.map_err(RetagError::Schema)?;
-            if !events.is_empty() {
-                self.store().append(Append::events(events)).await?.synced().await?;
-            }
-            fenced_keys = lacking;
+        let head = self.store().fresh_head().await?;
+        self.walk(&mut walk, head, report).await?;
+        // From the fence on, no event without these tags can come. A key that no event lacks so far
+        // is fenced, too: an older program could write the first such event after this run.
+        let (sources, known) = (&self.of_type.sources, retags.keys());
+        let new = walk.keys.iter().filter(|key| !known.is_fenced(name, key, sources));
+        let events = new.map(|key| fenced(name, key, sources)).collect::<Result<Vec<_>, _>>();
+        let events = events.map_err(RetagError::Schema)?;
+        if !events.is_empty() {
+            self.store().append(Append::events(events)).await?.synced().await?;
         }
+        let head = self.store().fresh_head().await?;
+        self.walk(&mut walk, head, report).await?;
+        let mut lacking = Vec::new();
+        for key in &walk.keys {
+            if self.store().last(&marks_of(name, key), Position::MAX).await?.is_some() {
+                lacking.push(*key);
+            }
+        }
+        self.complete(walk, lacking, report).await
     }
 
     /// The walk for the tags that are not given yet, from where an earlier run ended.
@@ -202,14 +200,19 @@ impl Retagging<'_> {
         }
         let missing = untagged.iter().filter(|missing| missing.event_type == name);
         let missing: Vec<_> = missing.filter(|missing| keys.contains(&&*missing.key)).collect();
-        // A type with other tags is walked through anew. Otherwise the walk goes on where the last
-        // one ended, unless that one passed an event that lacks a tag now: then the tags are made
-        // in another way since.
+        // A type with other tags, and another build of the program, which may make them in another
+        // way, walk anew. Otherwise the walk goes on where the last one ended, unless that one
+        // passed an event that lacks a tag now.
+        let build = match executable() {
+            Some(digest) => format!("{digest:?}"),
+            // Each run then counts as another build.
+            None => Uuid::new_v4().to_string(),
+        };
         let mut tags: Vec<_> = tags.collect();
         tags.sort_unstable();
         let mut attempt = 0;
         loop {
-            let digest = Digest::of(format!("{name:?} {tags:?} {attempt}").as_bytes());
+            let digest = Digest::of(format!("{name:?} {tags:?} {build} {attempt}").as_bytes());
             let mut source = format!("diptych:retag/{name}/{digest}");
             if source.len() > self.store().limits().source_bytes {
                 source = format!("diptych:retag/{digest}");

@@ -5,7 +5,7 @@ use std::{cell::Cell, fmt, sync::Arc};
 use diptych_store::{Metadata, Timestamp};
 
 use super::Invalid;
-use crate::event::{DECIDED_AT, OWN_EXTRA};
+use crate::event::{DECIDED_AT, RESERVED, is_reserved};
 
 /// The circumstances of one decision, which [`decide`](super::Command::decide) gets beside the
 /// state.
@@ -114,9 +114,9 @@ pub(crate) fn stamp(metadata: &mut Metadata, decided_at: Option<Timestamp>) {
 
 /// Refuses extra metadata whose names only this crate writes.
 pub(crate) fn check_extra(name: &str) -> Result<(), Invalid> {
-    if !name.starts_with(OWN_EXTRA) {
+    if !is_reserved(name) {
         return Ok(());
     }
-    let problem = format!("names that begin with `{OWN_EXTRA}` are reserved: take another name");
+    let problem = format!("names that begin with `{RESERVED}` are reserved: take another name");
     Err(Invalid::new(name, problem))
 }

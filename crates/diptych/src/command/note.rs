@@ -4,19 +4,19 @@ use diptych_store::{Digest, Key};
 use serde::Serialize;
 
 use super::Invalid;
-use crate::digest::{DigestError, digest};
+use crate::{
+    digest::{DigestError, digest},
+    event::{RESERVED, is_reserved},
+};
 
-/// Prefix of keys that only this crate makes. A caller who could choose such a key could block the
-/// note under it.
-pub(super) const OWN_KEYS: &str = "diptych:";
-
-/// Refuses a caller's key with the prefix of this crate.
+/// Refuses a caller's key with the prefix of this crate. A caller who could choose such a key could
+/// block the note under it.
 pub(super) fn check_key(key: &str) -> Result<(), Invalid> {
-    if !key.starts_with(OWN_KEYS) {
+    if !is_reserved(key) {
         return Ok(());
     }
     let problem = format!(
-        "keys that begin with `{OWN_KEYS}` are reserved for notes about rejections: begin it with \
+        "keys that begin with `{RESERVED}` are reserved for notes about rejections: begin it with \
          something else"
     );
     Err(Invalid::new("key", problem))
@@ -37,7 +37,7 @@ pub(super) fn note_key(
     command: &(impl Serialize + ?Sized),
     rejection: &(impl Serialize + ?Sized),
 ) -> Result<Key, DigestError> {
-    let name = format!("{OWN_KEYS}note:{}", digest(&Note { key, command, rejection })?);
+    let name = format!("{RESERVED}note:{}", digest(&Note { key, command, rejection })?);
     // The name is a digest of the whole note. So another note under this name has the same content,
     // and counts as a duplicate.
     let same = Digest::of(name.as_bytes());

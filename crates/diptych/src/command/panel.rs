@@ -20,7 +20,7 @@ use super::{
     retries::Retries, state::SnapshotToSave,
 };
 use crate::{
-    event::{AnyReading, MissingTag, Recorded, Schema, SchemaError, derived_id},
+    event::{AnyReading, Recorded, Schema, derived_id},
     lineage::Lineage,
     panics::caught,
     snapshot::{SnapshotPolicies, Snapshots},
@@ -153,18 +153,12 @@ impl LeftPanel {
         declared: &dyn AnyReading,
         boundary: &Filter,
     ) -> Result<(), CommandError> {
-        let concerns = |untagged: &&MissingTag| untagged.concerns(boundary);
-        let mut untagged = self.schema.untagged(&self.store, declared).await?;
-        if untagged.iter().any(|untagged| concerns(&untagged)) {
+        let untagged = self.schema.untagged(&self.store, declared).await?;
+        if untagged.iter().any(|untagged| untagged.concerns(boundary)) {
             // Another process may have given the older events their tags.
-            let head = self.store.fresh_head().await?;
-            self.schema.retags().refresh(&self.store, head).await?;
-            untagged = self.schema.untagged(&self.store, declared).await?;
+            self.schema.keys_over(&self.store, declared, boundary).await?;
         }
-        match untagged.iter().find(concerns) {
-            Some(untagged) => Err(SchemaError::MissingTag(untagged.clone()).into()),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The events in this boundary that a stored event is today.

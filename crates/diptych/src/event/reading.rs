@@ -10,10 +10,10 @@ use parking_lot::RwLock;
 use uuid::Uuid;
 
 use super::{
-    BoundaryError, EncodedEvent, Event, EventType, MissingTag, OWN_EXTRA, Recorded, SchemaError,
-    Upcasters, derived_id,
+    BoundaryError, EncodedEvent, Event, EventType, MissingTag, RESERVED, Recorded, SchemaError,
+    Upcasters, derived_id, is_reserved,
     marked::{RetaggedBoundary, RetaggedItem},
-    retags::{RetaggedKeys, is_reserved},
+    retags::RetaggedKeys,
 };
 use crate::panics::caught;
 
@@ -393,21 +393,13 @@ impl<E: Event> Reading<E> {
             return Err(SchemaError::Declaration { problem });
         };
         let tags = event.tags.iter().map(Tag::as_str);
-        if let Some(reserved) = tags.chain([known.name]).find(|name| is_reserved(name)) {
-            let problem = format!(
-                "{} writes {} with the name {reserved:?}, and event types and tags that begin with \
-                 {OWN_EXTRA:?} are reserved: take another name",
-                type_name::<E>(),
-                known.name,
-            );
-            return Err(SchemaError::Declaration { problem });
-        }
-        let mut names = event.metadata.extra.keys();
-        if let Some(reserved) = names.find(|name| name.starts_with(OWN_EXTRA)) {
+        let mut names =
+            tags.chain([known.name]).chain(event.metadata.extra.keys().map(|name| &**name));
+        if let Some(reserved) = names.find(|name| is_reserved(name)) {
             let (name, of) = (known.name, type_name::<E>());
             let problem = format!(
-                "{of} gives {name} the metadata {reserved:?}, and names that begin with \
-                 {OWN_EXTRA:?} are reserved: take another name"
+                "{of} writes {name} with the name {reserved:?}, and event types, tags and names of \
+                 metadata that begin with {RESERVED:?} are reserved: take another name"
             );
             return Err(SchemaError::Declaration { problem });
         }

@@ -34,7 +34,7 @@ use diptych_store::{
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Codec, EncodedEvent, EventType, Json, OWN_EXTRA, SchemaError};
+use super::{Codec, EncodedEvent, EventType, Json, SchemaError};
 
 const RETAGGED: &str = "diptych:retagged";
 const FENCED: &str = "diptych:retag-fenced";
@@ -483,11 +483,6 @@ impl Marks {
         positions.dedup();
         positions
     }
-}
-
-/// Whether this name of an event type or of extra metadata, or this tag, belongs to this crate.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    name.starts_with(OWN_EXTRA)
 }
 
 impl fmt::Debug for RetagLedger {

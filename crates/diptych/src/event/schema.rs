@@ -155,6 +155,26 @@ impl Schema {
         Ok(missing)
     }
 
+    /// The retagged keys of the log as it is now, for a reader of this boundary.
+    ///
+    /// # Errors
+    /// [`SchemaError::MissingTag`] if older events lack a tag that the boundary asks for, or
+    /// [`RetagFailure`] if the log cannot be read.
+    pub(crate) async fn keys_over(
+        &self,
+        store: &Store,
+        declared: &dyn AnyReading,
+        boundary: &Filter,
+    ) -> Result<Arc<RetaggedKeys>, RetagFailure> {
+        let head = store.fresh_head().await?;
+        self.retags.refresh(store, head).await?;
+        let untagged = self.untagged(store, declared).await?;
+        match untagged.iter().find(|untagged| untagged.concerns(boundary)) {
+            Some(untagged) => Err(SchemaError::MissingTag(untagged.clone()).into()),
+            None => Ok(self.retags.keys()),
+        }
+    }
+
     /// The reading of `E`, for checks that do not name `E`.
     pub(crate) fn declared<E: Event>(&self) -> Result<Arc<dyn AnyReading>, SchemaError> {
         Ok(self.reading::<E>()?)

@@ -38,7 +38,7 @@ pub trait OccurrenceFold: Fold<Event: Clone> + Clone {
     }
 }
 
-/// What an event corrects about an earlier one.
+/// The change that an event makes to the meaning of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Correction {

@@ -256,14 +256,8 @@ async fn marked<E: Event>(
     if scope.items().iter().all(|item| item.tags.is_empty()) {
         return Ok(None);
     }
-    let (store, schema) = (panel.store(), &panel.schema);
-    let head = store.fresh_head().await?;
-    schema.retags().refresh(store, head).await?;
-    let keys = schema.retags().keys();
-    let untagged = schema.untagged(store, &**reading).await?;
-    if let Some(untagged) = untagged.iter().find(|untagged| untagged.concerns(scope)) {
-        return Err(SchemaError::MissingTag(untagged.clone()).into());
-    }
+    let store = panel.store();
+    let keys = panel.schema.keys_over(store, &**reading, scope).await?;
     let wrong = |error| QueryError::Scope { query: type_name::<E>(), error };
     let Some(retagged) = reading.retagged(scope, &keys).map_err(wrong)? else { return Ok(None) };
     Ok(Some((retagged.find(store).await?, keys)))

@@ -225,7 +225,7 @@ fn fingerprint<F: Fold>() -> Option<[u8; 32]> {
         None => {
             let mut id = TypeBytes::default();
             TypeId::of::<F>().hash(&mut id);
-            hasher.update(b"\0executable").update(EXECUTABLE.as_ref()?).update(&id.0)
+            hasher.update(b"\0executable").update(&executable()?).update(&id.0)
         }
     };
     Some(*hasher.finalize().as_bytes())
@@ -244,6 +244,12 @@ impl Hasher for TypeBytes {
     fn finish(&self) -> u64 {
         0
     }
+}
+
+/// Identifies the file of the running program: equal in every run of one build. `None` if the file
+/// cannot be read.
+pub(crate) fn executable() -> Option<[u8; 32]> {
+    *EXECUTABLE
 }
 
 /// Digest of the file of the running program.

@@ -196,7 +196,7 @@ impl SchemaLock {
                 );
                 return Err(SchemaError::Declaration { problem });
             }
-            // Of two Rust types the derive may have declared the second, and it tells the fields.
+            // The derive may have declared the second of two Rust types, and it tells the fields.
             if known.of.fields().is_none() {
                 known.of = *of;
             }

@@ -63,7 +63,7 @@ impl Given {
         unseen
     }
 
-    /// What a store checks before it accepts a commit.
+    /// Makes the checks that a store makes before it accepts a commit.
     fn check_commit(&self, append: &Append) -> Result<(), InvalidRequest> {
         append.check(&self.limits)?;
         let mut bytes = Vec::new();

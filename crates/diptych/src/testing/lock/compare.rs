@@ -29,6 +29,8 @@ enum News {
     /// The kind of a field became known, or what an older format did not have. The entry replaces
     /// the one of the same type and version.
     Refined(Entry),
+    /// The program tells the Rust types of the fields, and no entry had them.
+    Told(Entry),
     /// A field has another Rust type, which makes no difference to the samples.
     Retyped(Entry, String),
 }
@@ -118,6 +120,10 @@ impl Check {
         let mut problems: Vec<_> = again.unread.iter().cloned().collect();
         problems.extend(again.problems(recorded));
         if problems.is_empty() {
+            if recorded.fields.is_none() && now.fields.is_some() && !self.is_older {
+                self.news.push(News::Told(filled(refined, now.fields, &again.tags)));
+                return;
+            }
             let news = retyped(recorded, &now);
             let filled = filled(refined, now.fields, &again.tags);
             self.news.extend(match news {
@@ -236,6 +242,11 @@ impl Check {
                     ));
                 }
                 News::Retyped(_, text) => self.problems.push(text.clone()),
+                News::Told(Entry { event_type, version, .. }) => self.problems.push(format!(
+                    "the types of the fields of {event_type} version {version} are not recorded, \
+                     so a change of one would not be noticed: run the test once with \
+                     `DIPTYCH_SCHEMAS=record`, and commit the file"
+                )),
                 News::Refined(_) => {}
             }
         }
@@ -251,7 +262,8 @@ impl Check {
             return;
         }
         for news in self.news.drain(..) {
-            let (News::Added(new) | News::Refined(new) | News::Retyped(new, _)) = news;
+            let (News::Added(new) | News::Refined(new) | News::Told(new) | News::Retyped(new, _)) =
+                news;
             self.entries.retain(|entry| !entry.is_of(&new.event_type, new.version));
             self.entries.push(new);
         }
@@ -365,7 +377,7 @@ fn filled(
     entry
 }
 
-/// What to say if fields have other Rust types than the recorded ones.
+/// The problem, if fields have other Rust types than the recorded ones.
 fn retyped(recorded: &Entry, now: &Entry) -> Option<String> {
     let lines =
         |fields: &[String]| fields.iter().map(|line| format!("{line}\n")).collect::<String>();

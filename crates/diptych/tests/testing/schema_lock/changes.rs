@@ -454,7 +454,12 @@ fn a_hash_set_that_no_codec_marks_makes_no_noise() {
         repository.check(by_hand).unwrap();
     }
     let derived = state!([] { seats: HashSet<u64> } { seats: HashSet::from([1]) });
+    // The derive tells the Rust types of the fields, which the declaration by hand did not.
+    let untold = repository.check(derived).unwrap_err();
+    assert!(untold.contains("the types of the fields of paid version 1"), "{untold}");
+    repository.record(derived).unwrap();
     repository.check(derived).unwrap();
+    repository.check(by_hand).unwrap();
     let list = state!([] { seats: Vec<u64> } { seats: vec![3, 1, 3] });
     Repository::with(list).refuses(by_hand, &["seats: [3,1,3] was recorded"]);
 }
