@@ -121,6 +121,11 @@
 //! was restored, gets `409`: begin a new session. If the address and a header both set a value, the
 //! address wins. Requirements on freshness do not apply to questions about the past.
 //!
+//! Equal questions about an equal part of the log are computed once, and the last answers are kept.
+//! If the address alone names the point, its answer has an `ETag`, and a client that sends it back
+//! in `If-None-Match` gets 304. If the answer can no longer change, it is `immutable`, and a client
+//! may keep it for [`past_answer_age`](ServerLimits::past_answer_age).
+//!
 //! `GET /queries/{name}/explanation` lists the events that made the answer, if the query allows it
 //! ([`QueryRoute::explained`]).
 //! `GET /queries/{name}/live` sends the answer, and then each changed answer, as server-sent
@@ -152,7 +157,9 @@
 //!
 //! `busy` means that the limit of requests, live streams, or questions about the past is reached.
 //! Questions about the past are folded on a few threads of the app ([`AppBuilder::past_folds`]). If
-//! a client goes away, the thread of its question takes the next one.
+//! a client goes away, the thread of its question takes the next one. A question that needs more
+//! events than [`past_reads`](ServerLimits::past_reads) gets `too-many-events`, and one that takes
+//! longer than [`answer_time`](ServerLimits::answer_time) gets `slow`.
 //!
 //! [`AppBuilder::past_folds`]: diptych::AppBuilder::past_folds
 //!

@@ -1,7 +1,8 @@
 //! The two panels over HTTP: `entries` are commands, queries, events and files with their types
 //! erased. `documents` describe the entries, `site` holds the entries of one server, and `handlers`
-//! answer requests from that site.
+//! answer requests from that site. `answers` keeps answers about the past.
 
+pub(crate) mod answers;
 pub(crate) mod documents;
 pub(crate) mod entries;
 pub(crate) mod handlers;

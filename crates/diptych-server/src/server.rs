@@ -18,6 +18,7 @@ use crate::{
         stop::StopHandle,
     },
     panels::{
+        answers::PastAnswers,
         documents::Documents,
         entries::{
             Entries,
@@ -336,9 +337,10 @@ impl Server {
         }
         let definitions = schemas.take_definitions(true);
         let documents = Documents::of(&entries, definitions.clone(), metrics.is_some());
+        let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
         let started = Instant::now();
-        Ok(Arc::new(Site { app, door, entries, documents, definitions, metrics, started }))
+        Ok(Arc::new(Site { app, door, entries, answers, documents, definitions, metrics, started }))
     }
 
     fn with_query(mut self, name: &str, entry: QueryEntry) -> Server {

@@ -18,7 +18,7 @@ pub use difference::Difference;
 pub(crate) use difference::diff;
 pub use explain::{Explain, Explanation};
 pub use history::History;
-pub use point::Point;
 pub(crate) use point::position_before;
+pub use point::{Point, ResolvedPoint};
 pub(crate) use scope::check_scope;
 pub use scope::{NarrowScope, ScopeError};

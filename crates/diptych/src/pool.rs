@@ -1,4 +1,5 @@
-//! A few threads for long computations, so that commands and views keep the other cores.
+//! A few threads for long computations, so that commands and views keep the other cores. On Linux
+//! the threads also have a lower priority. So commands go first where all cores are busy.
 //!
 //! A job is a future that one thread of the pool polls until it is done. It yields often. After
 //! each yield the thread checks that the caller still waits and that the pool still runs. If not,
@@ -22,6 +23,10 @@ use tokio::{
 };
 
 use crate::{panics::caught, wait::unless};
+
+/// How much lower the priority of the threads is, in steps of the operating system.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 /// Bounds on the jobs of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +171,11 @@ impl ThreadPool {
     fn start_thread(&self, number: usize) -> io::Result<()> {
         let shared = self.shared.clone();
         let thread = thread::Builder::new().name(format!("{} {number}", self.name));
-        self.threads.lock().push(thread.spawn(move || shared.work())?);
+        let work = move || {
+            lower_priority();
+            shared.work();
+        };
+        self.threads.lock().push(thread.spawn(work)?);
         Ok(())
     }
 
@@ -181,6 +190,18 @@ impl ThreadPool {
             }
             ended.await;
         }
+    }
+}
+
+/// Lowers the priority of this thread.
+///
+/// A process in which all cores are busy then gives the thread about a tenth of the time that it
+/// gives any other. The thread holds no lock for long, so nobody waits for it.
+fn lower_priority() {
+    // On Linux this is about the calling thread, and elsewhere about the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "a thread of a pool keeps its priority");
     }
 }
 
@@ -278,5 +299,23 @@ impl<T> Drop for PoolAnswer<T> {
     fn drop(&mut self) {
         self.job.give_up();
         self.shared.jobs.lock().waiting.retain(|other| !Arc::ptr_eq(other, &self.job));
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn a_job_has_a_lower_priority_than_its_caller() {
+        let limits = PoolLimits { running: NonZeroUsize::MIN, waiting: 0 };
+        let pool = ThreadPool::new("lower", limits);
+        let of_job = pool.start(|| async { getpriority_process(None).unwrap() }).unwrap();
+        let of_job = pollster::block_on(of_job).unwrap();
+        let own = getpriority_process(None).unwrap();
+        // The operating system has no lower priority than 19.
+        assert_eq!(of_job, (own + NICENESS).min(19));
     }
 }

@@ -33,6 +33,17 @@ impl<B, T> Request<B, T> {
         }
     }
 
+    /// The parts of a request that was not polled.
+    ///
+    /// # Panics
+    /// If it was polled.
+    pub(crate) fn into_parts(self) -> B {
+        match self {
+            Request::Building(parts) => parts,
+            Request::Running(_) | Request::Ended => panic!("a request that was polled has begun"),
+        }
+    }
+
     /// Begins the request at the first poll, and goes on with it at the following ones.
     pub(crate) fn poll(
         &mut self,

@@ -103,6 +103,11 @@ impl Door {
         }
     }
 
+    /// Whether a hook decides about callers.
+    pub(crate) fn has_hook(&self) -> bool {
+        self.hook.is_some()
+    }
+
     /// Whether the caller may read the events that conflict with this command. Without a hook no
     /// caller may, because the boundary can contain events that no query of the server shows.
     pub(crate) async fn may_explain(&self, command: &str, parts: &Parts) -> bool {

@@ -38,6 +38,19 @@ pub struct ServerLimits {
     pub answer_time: Duration,
     /// Maximum time that a query waits for its view, also if the request asks for more.
     pub wait_time: Duration,
+    /// Events of the log that one question about the past, or one explanation, may read. A question
+    /// that needs more gets 400 `too-many-events`. How many such questions run at one time, and how
+    /// many wait, are options of the app (`past_folds`, `past_waiting`); further ones get 503
+    /// `busy`.
+    pub past_reads: u64,
+    /// Bytes of answers about the past that are kept. An equal question about an equal part of the
+    /// log is answered from them.
+    pub past_answer_bytes: usize,
+    /// Time that a client may keep an answer about a part of the log that can no longer change,
+    /// without asking again. Another release of the program may answer otherwise, and clients that
+    /// keep an answer do not see that before. With a hook ([`admit`](crate::Server::admit)) clients
+    /// ask each time.
+    pub past_answer_age: Duration,
     /// Maximum number of events in an explanation.
     pub explained_events: usize,
     /// Rejections of one caller that are recorded within a minute
@@ -70,6 +83,9 @@ impl Default for ServerLimits {
             write_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(30),
             wait_time: Duration::from_secs(20),
+            past_reads: 10_000_000,
+            past_answer_bytes: 16 << 20,
+            past_answer_age: Duration::from_secs(3_600),
             explained_events: 1_000,
             noted_rejections: 120,
             all_noted_rejections: 1_200,

@@ -76,3 +76,8 @@ pub(crate) fn record(path: &'static str, response: &Response<Body>, took: Durati
         .increment(1);
     metrics::histogram!("diptych_http_seconds", "path" => path).record(took);
 }
+
+/// Counts an answer about the past by where it came from.
+pub(crate) fn record_past_answer(from: &'static str) {
+    metrics::counter!("diptych_http_past_answers_total", "from" => from).increment(1);
+}

@@ -267,6 +267,13 @@ impl From<QueryError> for Problem {
             QueryError::TooManyEvents { limit } => {
                 Problem::bad(Code::TooManyEvents, detail).and("limit", limit as u64)
             }
+            QueryError::OverBudget { limit } => {
+                let detail = format!(
+                    "the answer needs more than {limit} events of the log, and this server reads \
+                     no more for one question: ask about an earlier point, or about the present"
+                );
+                Problem::bad(Code::TooManyEvents, detail).and("limit", limit)
+            }
             QueryError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(

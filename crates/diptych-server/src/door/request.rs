@@ -165,6 +165,12 @@ impl<'a> RequestOptions<'a> {
         Ok((RequestOptions { headers, parameters }, arguments))
     }
 
+    /// Whether no option of a query is in a header, so that the address has them all.
+    pub(crate) fn are_in_address(&self) -> bool {
+        let names = PARAMETERS.iter().map(|name| name.trim_start_matches('_').replace('_', "-"));
+        names.map(|name| format!("diptych-{name}")).all(|name| !self.headers.contains_key(name))
+    }
+
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let parameter = format!("_{}", name.replace('-', "_"));
         let found = self.parameters.iter().find(|(known, _)| *known == parameter);

@@ -1,6 +1,7 @@
 //! The registered commands, queries, events and files. They know requests and problems, but no
 //! routes.
 
+pub(crate) mod arguments;
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod file;

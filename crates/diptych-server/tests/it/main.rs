@@ -11,6 +11,7 @@ mod grain;
 mod limits;
 mod live;
 mod mounted;
+mod past_answers;
 mod queries;
 mod schemas;
 mod served;

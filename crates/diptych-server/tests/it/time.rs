@@ -99,7 +99,7 @@ async fn queries_about_the_past_delay_no_command_and_end_with_their_client() {
     stranger.write(past.bytes()).await;
     store.held(1).await;
 
-    for target in ["/queries/seats?_as_of=1", "/queries/seats/explanation?_as_of=1"] {
+    for target in ["/queries/seats?row=a&_as_of=1", "/queries/seats/explanation?_as_of=1"] {
         let busy = served.get(target).await;
         let problem = busy.problem(503, "busy");
         assert_eq!(busy.need("retry-after"), "1");

@@ -13,7 +13,7 @@ use std::{
 use diptych_store::{Position, Timestamp};
 use tokio::{runtime::Handle, time::timeout};
 
-use super::{Point, job::start, point::Prefix, refold::Refold};
+use super::{Point, ResolvedPoint, job::start, point::Prefix, refold::Refold, replay::NO_BUDGET};
 use crate::{
     query::{Answer, Ask, Cost, Query, QueryError, RightPanel, answer},
     request::Request,
@@ -40,6 +40,10 @@ struct PastParts<Q> {
     panel: Arc<RightPanel>,
     query: Q,
     point: Point,
+    /// The part of the log that the point stands for, if that is known already.
+    resolved: Option<Prefix>,
+    /// The maximum number of events that may be read.
+    budget: u64,
     claims: Claims,
     within: Duration,
 }
@@ -80,45 +84,81 @@ impl<Q: Query> Ask<Q> {
     /// The answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Past<Q> {
         let (panel, query, claims, within) = self.into_parts();
-        Past(Request::Building(PastParts { panel, query, point: point.into(), claims, within }))
+        let (point, resolved, budget) = (point.into(), None, NO_BUDGET);
+        let parts = PastParts { panel, query, point, resolved, budget, claims, within };
+        Past(Request::Building(parts))
     }
 }
 
 impl<Q: Query> Past<Q> {
+    /// Reads at most this many events of the log; an answer that needs more fails with
+    /// [`QueryError::OverBudget`]. Without it there is no limit.
+    pub fn read_at_most(self, events: u64) -> Self {
+        Past(self.0.with(|parts| parts.budget = events))
+    }
+
+    /// Compares the tokens of the caller with the log, and finds the part of the log that the
+    /// answer is about. The answer is then about exactly this part. A program that keeps answers
+    /// looks for one under the query and this part, before it awaits the new one.
+    ///
+    /// # Errors
+    /// [`QueryError`] as of the query.
+    ///
+    /// # Panics
+    /// If it was polled before.
+    pub async fn resolve(self) -> Result<(Past<Q>, ResolvedPoint), QueryError> {
+        let mut parts = self.0.into_parts();
+        let claims = std::mem::take(&mut parts.claims);
+        settled(claims, parts.panel.lineage.clone(), parts.within).await?;
+        let (prefix, part) = Prefix::resolve(&parts.panel, parts.point).await?.closed();
+        parts.resolved = Some(prefix);
+        Ok((Past(Request::Building(parts)), part))
+    }
+
     /// Leaves out the events after this position.
     pub fn as_of(self, position: Position) -> Self {
-        Past(self.0.with(|parts| parts.point = parts.point.as_of(position)))
+        self.change(|point| point.as_of(position))
     }
 
     /// Leaves out the events recorded at this instant or later.
     pub fn recorded_before(self, instant: Timestamp) -> Self {
-        Past(self.0.with(|parts| parts.point = parts.point.recorded_before(instant)))
+        self.change(|point| point.recorded_before(instant))
     }
 
     /// Leaves out the events that occurred at this instant or later, and puts the others in order
     /// of when they occurred.
     pub fn occurred_before(self, instant: Timestamp) -> Self {
-        Past(self.0.with(|parts| parts.point = parts.point.occurred_before(instant)))
+        self.change(|point| point.occurred_before(instant))
     }
 
     /// Leaves out the events recorded after this instant.
     pub fn recorded_upto(self, instant: Timestamp) -> Self {
-        Past(self.0.with(|parts| parts.point = parts.point.recorded_upto(instant)))
+        self.change(|point| point.recorded_upto(instant))
     }
 
     /// Leaves out the events that occurred after this instant, and puts the others in order of when
     /// they occurred.
     pub fn occurred_upto(self, instant: Timestamp) -> Self {
-        Past(self.0.with(|parts| parts.point = parts.point.occurred_upto(instant)))
+        self.change(|point| point.occurred_upto(instant))
+    }
+
+    fn change(self, change: impl FnOnce(Point) -> Point) -> Self {
+        Past(self.0.with(|parts| {
+            parts.point = change(parts.point);
+            parts.resolved = None;
+        }))
     }
 }
 
 impl<Q: Query> PastParts<Q> {
     async fn answered(self) -> PastAnswer<Q> {
-        let PastParts { panel, query, point, claims, within } = self;
+        let PastParts { panel, query, point, resolved, budget, claims, within } = self;
         settled(claims, panel.lineage.clone(), within).await?;
-        let replay = Replay::new(&panel, query).await?;
-        let prefix = Prefix::resolve(&panel, point).await?;
+        let replay = Replay::new(&panel, query).await?.within(budget);
+        let prefix = match resolved {
+            Some(prefix) => prefix,
+            None => Prefix::resolve(&panel, point).await?,
+        };
         replay.answer(&panel, prefix).await
     }
 }
@@ -153,6 +193,12 @@ impl<Q: Query> Replay<Q> {
     pub(super) async fn new(panel: &RightPanel, query: Q) -> Result<Replay<Q>, QueryError> {
         let refold = Refold::new::<Q>(panel, query.scope()).await?;
         Ok(Replay { query, refold })
+    }
+
+    /// Reads at most this many events.
+    fn within(mut self, budget: u64) -> Self {
+        self.refold.selection.budget = budget;
+        self
     }
 
     async fn answer(

@@ -12,10 +12,10 @@ use std::{
 use diptych_store::{Position, Timestamp};
 
 use super::{
-    Point,
+    Point, ResolvedPoint,
     job::start,
     point::Prefix,
-    replay::{EventOf, Selection, Taker},
+    replay::{EventOf, NO_BUDGET, Selection, Taker},
 };
 use crate::{
     event::{Event, Recorded},
@@ -33,6 +33,10 @@ struct ExplainParts<Q> {
     panel: Arc<RightPanel>,
     query: Q,
     point: Point,
+    /// The part of the log that the point stands for, if that is known already.
+    resolved: Option<Prefix>,
+    /// The maximum number of events that may be read.
+    budget: u64,
     limit: usize,
 }
 
@@ -57,8 +61,9 @@ pub struct Explanation<E> {
 
 impl<Q: Query> Explain<Q> {
     pub(crate) fn new(panel: Arc<RightPanel>, query: Q) -> Explain<Q> {
-        let (point, limit) = (Point::now(), Explain::<Q>::EVENTS);
-        Explain(Request::Building(ExplainParts { panel, query, point, limit }))
+        let (point, resolved, budget) = (Point::now(), None, NO_BUDGET);
+        let limit = Explain::<Q>::EVENTS;
+        Explain(Request::Building(ExplainParts { panel, query, point, resolved, budget, limit }))
     }
 
     /// Default for the maximum number of events in an explanation.
@@ -69,44 +74,76 @@ impl<Q: Query> Explain<Q> {
         Explain(self.0.with(|parts| parts.limit = events))
     }
 
+    /// Reads at most this many events of the log; an explanation that needs more fails with
+    /// [`QueryError::OverBudget`]. Without it there is no limit.
+    pub fn read_at_most(self, events: u64) -> Self {
+        Explain(self.0.with(|parts| parts.budget = events))
+    }
+
+    /// Finds the part of the log that the explanation is about. It is then about exactly this part:
+    /// see [`Past::resolve`](super::Past::resolve).
+    ///
+    /// # Errors
+    /// [`QueryError`] as of the query.
+    ///
+    /// # Panics
+    /// If it was polled before.
+    pub async fn resolve(self) -> Result<(Explain<Q>, ResolvedPoint), QueryError> {
+        let mut parts = self.0.into_parts();
+        let (prefix, part) = Prefix::resolve(&parts.panel, parts.point).await?.closed();
+        parts.resolved = Some(prefix);
+        Ok((Explain(Request::Building(parts)), part))
+    }
+
     /// Explains the answer at this point.
     pub fn at(self, point: impl Into<Point>) -> Self {
-        Explain(self.0.with(|parts| parts.point = point.into()))
+        self.change(|_| point.into())
     }
 
     /// Explains the answer as of this position.
     pub fn as_of(self, position: Position) -> Self {
-        Explain(self.0.with(|parts| parts.point = parts.point.as_of(position)))
+        self.change(|point| point.as_of(position))
     }
 
     /// Explains the answer from the events recorded before this instant.
     pub fn recorded_before(self, instant: Timestamp) -> Self {
-        Explain(self.0.with(|parts| parts.point = parts.point.recorded_before(instant)))
+        self.change(|point| point.recorded_before(instant))
     }
 
     /// Explains the answer from the events that occurred before this instant, in order of when they
     /// occurred.
     pub fn occurred_before(self, instant: Timestamp) -> Self {
-        Explain(self.0.with(|parts| parts.point = parts.point.occurred_before(instant)))
+        self.change(|point| point.occurred_before(instant))
     }
 
     /// Explains the answer from the events recorded up to and including this instant.
     pub fn recorded_upto(self, instant: Timestamp) -> Self {
-        Explain(self.0.with(|parts| parts.point = parts.point.recorded_upto(instant)))
+        self.change(|point| point.recorded_upto(instant))
     }
 
     /// Explains the answer from the events that occurred up to and including this instant, in order
     /// of when they occurred.
     pub fn occurred_upto(self, instant: Timestamp) -> Self {
-        Explain(self.0.with(|parts| parts.point = parts.point.occurred_upto(instant)))
+        self.change(|point| point.occurred_upto(instant))
+    }
+
+    fn change(self, change: impl FnOnce(Point) -> Point) -> Self {
+        Explain(self.0.with(|parts| {
+            parts.point = change(parts.point);
+            parts.resolved = None;
+        }))
     }
 }
 
 impl<Q: Query> ExplainParts<Q> {
     async fn explained(self) -> ExplainAnswer<Q> {
-        let ExplainParts { panel, query, point, limit } = self;
-        let selection = Selection::new::<Q>(&panel, query.scope()).await?;
-        let prefix = Prefix::resolve(&panel, point).await?;
+        let ExplainParts { panel, query, point, resolved, budget, limit } = self;
+        let mut selection = Selection::new::<Q>(&panel, query.scope()).await?;
+        selection.budget = budget;
+        let prefix = match resolved {
+            Some(prefix) => prefix,
+            None => Prefix::resolve(&panel, point).await?,
+        };
         let fold = async move { explained(&selection, prefix, limit).await };
         start::<Q, _, _>(&panel, || fold)?.await
     }

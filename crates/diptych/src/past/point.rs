@@ -21,7 +21,7 @@ use crate::{
 /// The conditions combine: *our knowledge on Monday about Sunday* is
 /// `Point::now().recorded_before(monday).occurred_before(sunday)`. A bound ahead of the clock is
 /// fine: `occurred_upto(Timestamp::MAX)` puts all known events in order of when they occurred.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Point {
     position: Option<Position>,
     recorded_before: Option<Timestamp>,
@@ -84,6 +84,22 @@ impl From<Position> for Point {
     }
 }
 
+/// The part of a log that a [`Point`] stands for: see [`Past::resolve`](super::Past::resolve).
+///
+/// Equal queries about equal parts of one log have equal answers, so this is a key for answers that
+/// a program keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ResolvedPoint {
+    /// The events up to and including this position are known.
+    pub upto: Position,
+    /// If set, only the events that occurred before this instant count.
+    pub occurred_before: Option<Timestamp>,
+    /// Whether the point always stands for this part, whatever is appended later. It does not if it
+    /// leaves the end open: `Point::now()` stands for more with each event.
+    pub is_final: bool,
+}
+
 /// A point resolved in one log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prefix {
@@ -94,6 +110,8 @@ pub(super) struct Prefix {
     pub(super) occurred_before: Option<Timestamp>,
     /// Whether events that came meanwhile may be included.
     pub(super) is_open: bool,
+    /// Whether the point always stands for this prefix.
+    is_final: bool,
 }
 
 impl Prefix {
@@ -114,7 +132,14 @@ impl Prefix {
             return Err(QueryError::halted(halted, "the log"));
         }
         let is_open = point == Point::now();
-        Ok(Prefix { upto, occurred_before: point.occurred_before, is_open })
+        let (occurred_before, is_final) = (point.occurred_before, is_prefix_known);
+        Ok(Prefix { upto, occurred_before, is_open, is_final })
+    }
+
+    /// The same prefix, without events that come meanwhile, and its description for the caller.
+    pub(super) fn closed(self) -> (Prefix, ResolvedPoint) {
+        let Prefix { upto, occurred_before, is_open: _, is_final } = self;
+        (Prefix { is_open: false, ..self }, ResolvedPoint { upto, occurred_before, is_final })
     }
 
     /// Whether its events are a prefix of the log, in log order.

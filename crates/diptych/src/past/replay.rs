@@ -25,6 +25,9 @@ use crate::{
 /// waits.
 pub(super) const PAGE_EVENTS: usize = 1_024;
 
+/// The budget of a question without a limit of events.
+pub(super) const NO_BUDGET: u64 = u64::MAX;
+
 pub(super) type EventOf<Q> = <<Q as Query>::View as Fold>::Event;
 
 /// A consumer of events, one after another.
@@ -57,6 +60,8 @@ pub(super) struct Selection<E> {
     marked: Option<(MarkedRead, Arc<RetaggedKeys>)>,
     /// Maximum number of events that are kept in memory to sort them.
     past_events: usize,
+    /// Maximum number of events that are read for one answer.
+    pub(super) budget: u64,
 }
 
 impl<E: Event> Selection<E> {
@@ -80,7 +85,8 @@ impl<E: Event> Selection<E> {
         let marked = marked(panel, &reading, &scope).await?;
         let (store, view) = (panel.store().clone(), type_name::<Q::View>());
         let past_events = panel.past_events;
-        Ok(Selection { store, view, scope, filter, reading, marked, past_events })
+        let budget = NO_BUDGET;
+        Ok(Selection { store, view, scope, filter, reading, marked, past_events, budget })
     }
 
     /// Whether it has all of the view's events.
@@ -100,19 +106,29 @@ impl<E: Event> Selection<E> {
     }
 
     /// The next page, if there is one.
+    ///
+    /// # Errors
+    /// [`QueryError`] if the log cannot be read, or if the budget is spent and there are more
+    /// events.
     pub(super) async fn page(&self, cursor: &mut Cursor) -> Result<Option<Batch>, QueryError> {
         while cursor.at < cursor.upto {
+            let left = self.budget.saturating_sub(cursor.events);
+            // With nothing left, one event shows that the budget does not suffice.
+            let limit = usize::try_from(left).unwrap_or(PAGE_EVENTS).clamp(1, PAGE_EVENTS);
             let batch = match &self.marked {
                 Some((marked, _)) => {
-                    marked.page(&self.store, cursor.at, cursor.upto, PAGE_EVENTS).await?
+                    marked.page(&self.store, cursor.at, cursor.upto, limit).await?
                 }
                 None => {
-                    let read = Read::after(cursor.at).upto(cursor.upto).limit(PAGE_EVENTS);
+                    let read = Read::after(cursor.at).upto(cursor.upto).limit(limit);
                     self.store.read(&self.filter, read).await?
                 }
             };
             cursor.at = batch.upto();
             cursor.events += batch.len() as u64;
+            if cursor.events > self.budget {
+                return Err(QueryError::OverBudget { limit: self.budget });
+            }
             if !batch.is_empty() {
                 return Ok(Some(batch));
             }

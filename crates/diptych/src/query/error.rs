@@ -86,6 +86,15 @@ pub enum QueryError {
         /// The limit: `past_events` of the app.
         limit: usize,
     },
+    /// The answer needs more events of the log than its caller allows it to read.
+    #[error(
+        "the answer needs more than {limit} events of the log, and its caller allows no more: ask \
+         about an earlier point, give the query a scope, or raise `read_at_most`"
+    )]
+    OverBudget {
+        /// The limit: [`read_at_most`](crate::past::Past::read_at_most) of the question.
+        limit: u64,
+    },
     /// Too many questions about the past run or wait already.
     #[error(
         "{folds} folds of the past run at once and {waiting} may wait, and every place is taken: \

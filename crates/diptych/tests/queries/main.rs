@@ -5,6 +5,7 @@
 mod bitemporal;
 mod consistency;
 mod fold_threads;
+mod parts;
 #[path = "../support/mod.rs"]
 mod support;
 mod time_travel;

@@ -1,20 +1,18 @@
 //! Queries with their types erased: about the present and the past, live, and explained.
 
-use std::{
-    any::type_name, collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration,
-};
+use std::{any::type_name, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use diptych::{
     Answer, App, Event, Fold, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
-    follow::Standstill, past::Explain, query::Ask, store::RawEvent,
+    follow::Standstill,
+    past::{Explain, Explanation},
+    query::Ask,
+    store::RawEvent,
 };
 use futures_util::stream::{self, BoxStream};
 use schemars::{JsonSchema, SchemaGenerator};
-use serde::{
-    Serialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,10 +21,17 @@ use crate::{
         code::Code,
         limits::ServerLimits,
         problem::Problem,
-        request::{AnyToken, RequestOptions, from_json, pairs},
+        request::{AnyToken, RequestOptions},
     },
     json::payload,
-    panels::entries::{event, schema::ArgumentNames},
+    panels::{
+        answers::{PastAnswer, PastAnswers, QuestionKey},
+        entries::{
+            arguments::{AdmitQuery, Arguments},
+            event,
+            schema::ArgumentNames,
+        },
+    },
 };
 
 /// A query with its name and the options of its route, for
@@ -42,8 +47,6 @@ pub struct QueryRoute<Q> {
 
 /// Changes an event of an explanation for this caller.
 type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
-/// A rule about the caller of a decoded query.
-type AdmitQuery<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
 
 impl<Q> QueryRoute<Q> {
     /// A query without explanations.
@@ -136,54 +139,6 @@ pub(crate) struct LiveAnswer {
     pub(crate) standstill: Option<Box<Standstill>>,
 }
 
-/// The raw arguments of a query.
-pub(crate) enum Arguments {
-    Form(String),
-    Json(Bytes),
-}
-
-impl Arguments {
-    /// Refuses unknown arguments, which would otherwise be ignored silently.
-    pub(crate) fn check(self, names: &ArgumentNames) -> Result<Arguments, Problem> {
-        let own: Vec<String> = match (&self, names) {
-            (Arguments::Form(text), _) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
-            (Arguments::Json(bytes), ArgumentNames::Unit) => {
-                let object: Option<BTreeMap<String, IgnoredAny>> =
-                    from_json("the arguments", bytes)?;
-                object.unwrap_or_default().into_keys().collect()
-            }
-            // If the JSON is not an object, decoding the type reports it.
-            (Arguments::Json(bytes), _) => serde_json::from_slice(bytes)
-                .map(|object: BTreeMap<String, IgnoredAny>| object.into_keys().collect())
-                .unwrap_or_default(),
-        };
-        match names.first_unknown(&own) {
-            Some((name, fields)) => {
-                let detail = format!("there is no argument {name:?} (known: {fields:?})");
-                Err(Problem::bad(Code::Arguments, detail).and("argument", name))
-            }
-            None if matches!(names, ArgumentNames::Unit) => Ok(Arguments::Json("null".into())),
-            None => Ok(self),
-        }
-    }
-
-    /// Decodes the query, if the rule of its route admits the caller.
-    fn read<Q: DeserializeOwned>(
-        &self,
-        caller: &Caller,
-        admit: Option<&AdmitQuery<Q>>,
-    ) -> Result<Q, Problem> {
-        let query = match self {
-            Arguments::Json(bytes) => from_json("the arguments", bytes),
-            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
-                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
-            }),
-        }?;
-        admit.map(|admit| admit(caller, &query)).transpose()?;
-        Ok(query)
-    }
-}
-
 /// Wait of a query that says nothing about it: the default of [`Ask::within`].
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
@@ -200,23 +155,40 @@ pub(crate) struct QueryOptions {
     or_stale: bool,
     point: Option<Point>,
     limit: usize,
+    /// The limit of events that are read for an answer about the past.
+    past_reads: u64,
+    answers: Arc<PastAnswers>,
+    /// Whether the address alone says which answer the client wants.
+    is_addressed: bool,
+}
+
+/// How long an answer about the past holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// The request can have another answer at any time.
+    Now,
+    /// The address has this answer now. Later events change that.
+    Open,
+    /// The address has this answer whatever happens.
+    Final,
 }
 
 /// An answer ready to send.
 pub(crate) struct EncodedAnswer {
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
+    pub(crate) validity: Validity,
     pub(crate) position: Position,
     pub(crate) stale: Option<Position>,
     pub(crate) standstill: Option<Box<Standstill>>,
     /// The number of events read for the answer.
     pub(crate) events: u64,
-    pub(crate) token: SessionToken,
+    pub(crate) token: String,
     pub(crate) session: Option<SessionToken>,
 }
 
 /// An explanation ready to send.
 pub(crate) struct EncodedExplanation {
-    pub(crate) body: Value,
+    pub(crate) body: Bytes,
     pub(crate) upto: Position,
 }
 
@@ -226,8 +198,8 @@ impl QueryEntry {
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
         let arguments: Value = schemas.subschema_for::<Q>().into();
-        let QueryRoute { name: _, is_explained, mask, admit } = route;
-        let explain = is_explained.then(|| explained::<Q>(mask, admit.clone()));
+        let QueryRoute { name, is_explained, mask, admit } = route;
+        let explain = is_explained.then(|| explained::<Q>(name.clone(), mask, admit.clone()));
         QueryEntry {
             argument_names: ArgumentNames::of(&arguments, schemas.definitions()),
             type_name: type_name::<Q>(),
@@ -237,7 +209,15 @@ impl QueryEntry {
             answer: schemas.subschema_for::<Q::Answer>().into(),
             ask: Box::new(move |app, arguments, options| {
                 let query = arguments.read::<Q>(&options.caller, admit.as_ref());
-                Box::pin(async move { options.ask(&app, query?).await })
+                let name = name.clone();
+                Box::pin(async move {
+                    match options.point {
+                        Some(point) => {
+                            options.ask_past(&app, &name, &arguments, query?, point).await
+                        }
+                        None => options.ask(&app, query?).await,
+                    }
+                })
             }),
             explain,
             watch: None,
@@ -308,23 +288,31 @@ impl QueryEntry {
     }
 }
 
-fn explained<Q>(mask: Option<Mask>, admit: Option<AdmitQuery<Q>>) -> RunQuery<EncodedExplanation>
+fn explained<Q>(
+    name: String,
+    mask: Option<Mask>,
+    admit: Option<AdmitQuery<Q>>,
+) -> RunQuery<EncodedExplanation>
 where
     Q: Query + DeserializeOwned,
 {
     Box::new(move |app, arguments, options| {
         let query = arguments.read::<Q>(&options.caller, admit.as_ref());
-        let mask = mask.clone();
+        let (name, mask) = (name.clone(), mask.clone());
         Box::pin(async move {
             let caller = options.caller.clone();
-            let mut explanation = options.explain(&app, query?).await?;
-            if let (Some(mask), Some(Value::Array(events))) =
-                (mask, explanation.body.get_mut("events"))
-            {
-                events.iter_mut().for_each(|event| mask(&caller, event));
-                events.retain(|event| !event.is_null());
+            let explanation = options.explain(&app, &name, &arguments, query?).await?;
+            let mut body = explanation.body.clone();
+            if let Some(mask) = mask {
+                let unread = |error| Problem::mistake("an explanation is no JSON", &error);
+                let mut explained: Value = serde_json::from_slice(&body).map_err(unread)?;
+                if let Some(Value::Array(events)) = explained.get_mut("events") {
+                    events.iter_mut().for_each(|event| mask(&caller, event));
+                    events.retain(|event| !event.is_null());
+                }
+                body = explained.to_string().into();
             }
-            Ok(explanation)
+            Ok(EncodedExplanation { body, upto: explanation.position })
         })
     })
 }
@@ -334,6 +322,7 @@ impl QueryOptions {
         app: &App,
         options: &RequestOptions<'_>,
         limits: &ServerLimits,
+        answers: &Arc<PastAnswers>,
         caller: Caller,
     ) -> Result<QueryOptions, Problem> {
         let is_strong = match options.text("consistency")? {
@@ -356,6 +345,9 @@ impl QueryOptions {
             or_stale: options.flag("or-stale")?,
             point: point(options)?,
             limit: limit.min(limits.explained_events),
+            past_reads: limits.past_reads,
+            answers: answers.clone(),
+            is_addressed: options.are_in_address(),
         })
     }
 
@@ -368,20 +360,62 @@ impl QueryOptions {
         Q: Query<Answer: Serialize>,
     {
         let session = self.session.clone();
-        let point = self.point;
-        let ask = self.set(app.query(query));
-        let answer = match point {
-            Some(point) => ask.at(point).await?,
-            None => ask.await?,
+        let Answer { value, position, stale, standstill, cost, .. } =
+            self.set(app.query(query)).await?;
+        Ok(EncodedAnswer {
+            body: json_of::<Q>(&value)?,
+            validity: Validity::Now,
+            position,
+            stale,
+            standstill,
+            events: cost.events,
+            token: app.token_at(position).await?.to_string(),
+            session: token_of(session).await?,
+        })
+    }
+
+    /// Answers a question about the past: by the kept answer to an equal one, or together with
+    /// others.
+    async fn ask_past<Q>(
+        self,
+        app: &App,
+        name: &str,
+        arguments: &Arguments,
+        query: Q,
+        point: Point,
+    ) -> Result<EncodedAnswer, Problem>
+    where
+        Q: Query<Answer: Serialize>,
+    {
+        let (session, answers) = (self.session.clone(), self.answers.clone());
+        let has_tokens = session.is_some() || self.after.is_some();
+        let (is_addressed, past_reads) = (self.is_addressed && !has_tokens, self.past_reads);
+        let past = self.set(app.query(query)).at(point).read_at_most(past_reads);
+        // The tokens of this caller are compared with the log, also if the answer is there.
+        let (past, part) = past.resolve().await?;
+        let (upto, at) = (part.upto, part.occurred_before);
+        let question = QuestionKey::new(None, name, &arguments.key(), upto, at);
+        let own = app.clone();
+        let compute = async move {
+            let Answer { value, position, cost, .. } = past.await?;
+            let token = own.token_at(position).await?.to_string();
+            Ok(PastAnswer { body: json_of::<Q>(&value)?, position, token, events: cost.events })
         };
-        let Answer { value, position, stale, standstill, cost, .. } = answer;
-        let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
-        let token = app.token_at(position).await?;
-        let session = match session {
-            Some(session) => Some(session.token().await.map_err(QueryError::from)?),
-            None => None,
-        };
-        Ok(EncodedAnswer { body, position, stale, standstill, events: cost.events, token, session })
+        let answer = answers.answer(question, compute).await?;
+        Ok(EncodedAnswer {
+            body: answer.body.clone(),
+            validity: match (is_addressed, part.is_final) {
+                (false, _) => Validity::Now,
+                (true, false) => Validity::Open,
+                (true, true) => Validity::Final,
+            },
+            position: answer.position,
+            stale: None,
+            standstill: None,
+            events: answer.events,
+            token: answer.token.clone(),
+            session: token_of(session).await?,
+        })
     }
 
     /// Sets the options about freshness.
@@ -420,6 +454,9 @@ impl QueryOptions {
             point,
             wait_time: _,
             limit: _,
+            past_reads: _,
+            answers: _,
+            is_addressed: _,
         } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
         if is_other || within.is_some() || at_most.is_some() {
@@ -427,22 +464,43 @@ impl QueryOptions {
                           only option is the session; use other options without /live";
             return Err(Problem::bad(Code::Parameter, detail));
         }
-        match session {
-            Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
-            None => Ok(None),
-        }
+        token_of(session).await
     }
 
-    async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<EncodedExplanation, Problem> {
-        let explain: Explain<Q> = app.explain(query).limit(self.limit);
-        let explanation = match self.point {
-            Some(point) => explain.at(point).await?,
-            None => explain.await?,
+    /// The events behind an answer, by the kept explanation or together with others.
+    async fn explain<Q: Query>(
+        self,
+        app: &App,
+        name: &str,
+        arguments: &Arguments,
+        query: Q,
+    ) -> Result<Arc<PastAnswer>, Problem> {
+        let QueryOptions { limit, past_reads, point, answers, .. } = self;
+        let explain: Explain<Q> = app.explain(query).limit(limit).read_at_most(past_reads);
+        let (explain, part) = explain.at(point.unwrap_or_default()).resolve().await?;
+        let (upto, at) = (part.upto, part.occurred_before);
+        let question = QuestionKey::new(Some(limit), name, &arguments.key(), upto, at);
+        let compute = async move {
+            let Explanation { events, upto, is_whole, cost, .. } = explain.await?;
+            let events: Vec<_> = events.iter().map(event_json).collect();
+            let body = json!({ "upto": upto.get(), "is_whole": is_whole, "events": events });
+            let (body, token) = (body.to_string().into(), String::new());
+            Ok(PastAnswer { body, position: upto, token, events: cost.events })
         };
-        let events: Vec<_> = explanation.events.iter().map(event_json).collect();
-        let (upto, is_whole) = (explanation.upto, explanation.is_whole);
-        let body = json!({ "upto": upto.get(), "is_whole": is_whole, "events": events });
-        Ok(EncodedExplanation { body, upto })
+        answers.answer(question, compute).await
+    }
+}
+
+/// The answer as JSON.
+fn json_of<Q: Query<Answer: Serialize>>(value: &Q::Answer) -> Result<Bytes, Problem> {
+    let body = serde_json::to_vec(value).map_err(|error| not_json::<Q>(&error))?;
+    Ok(body.into())
+}
+
+async fn token_of(session: Option<Session>) -> Result<Option<SessionToken>, Problem> {
+    match session {
+        Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
+        None => Ok(None),
     }
 }
 

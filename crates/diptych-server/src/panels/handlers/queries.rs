@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
 use diptych::follow::Standstill;
 use tokio::time::timeout;
@@ -20,9 +20,11 @@ use crate::{
         response::{SESSION, TOKEN, header_value, json_response, response_of},
     },
     panels::{
+        answers::entity_tag,
         entries::{
+            arguments::Arguments,
             query::{
-                Arguments, EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions,
+                EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions, Validity,
             },
             schema::refuse_lists,
         },
@@ -62,7 +64,8 @@ pub(crate) async fn read<'s>(
     })?;
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
-    let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
+    let answers = &site.answers;
+    let options = QueryOptions::read(&site.app, &options, limits, answers, caller.clone()).await?;
     if options.is_about_past() {
         site.door.admit(Operation::Past(name.to_owned()), &parts).await?;
     }
@@ -90,10 +93,13 @@ pub(crate) async fn ask(
     request: Request<Body>,
 ) -> Response<Body> {
     let answer = async {
+        let is_post = request.method() == Method::POST;
         let request = read(&site, &name, &[], request).await?;
-        let QueryRequest { entry, arguments, options, .. } = request;
+        let QueryRequest { entry, arguments, options, headers, .. } = request;
         let answer = in_time(&site, entry.ask(site.app.clone(), arguments, options)).await?;
-        Ok(response(answer))
+        let (body, validity) = (answer.body.clone(), answer.validity);
+        let response = response(answer);
+        Ok(if is_post { response } else { kept(&site, &headers, response, &body, validity) })
     };
     response_of(answer.await)
 }
@@ -116,7 +122,7 @@ pub(crate) async fn explain(
         })?;
         let explanation = in_time(&site, explanation).await?;
         let EncodedExplanation { body, upto } = explanation;
-        let mut response = json_response(body.to_string().into());
+        let mut response = json_response(body.into());
         response.headers_mut().insert("diptych-position", upto.get().into());
         Ok(response)
     };
@@ -134,8 +140,48 @@ async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
     }
 }
 
+/// The response to a request whose address has this answer, so that a client may keep it, or
+/// nothing if the client has it already.
+fn kept(
+    site: &Site,
+    request: &HeaderMap,
+    mut response: Response<Body>,
+    body: &[u8],
+    validity: Validity,
+) -> Response<Body> {
+    let Some(tag) = entity_tag(body).filter(|_| validity != Validity::Now) else { return response };
+    // The answer is for this caller. If a hook decides about callers, it is asked each time.
+    let age = site.door.limits().past_answer_age.as_secs();
+    let control = match validity {
+        Validity::Final if !site.door.has_hook() => format!("private, max-age={age}, immutable"),
+        _ => "private, no-cache".to_owned(),
+    };
+    if is_known(request, &tag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
+    let headers = response.headers_mut();
+    if let Some(control) = header_value(control) {
+        headers.insert(header::CACHE_CONTROL, control);
+    }
+    headers.insert(header::ETAG, tag);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    response
+}
+
+/// Whether the client has the answer with this tag: `If-None-Match`.
+fn is_known(request: &HeaderMap, tag: &HeaderValue) -> bool {
+    let strong = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    let mut lists = request.get_all(header::IF_NONE_MATCH).iter();
+    lists.any(|list| {
+        let mut tags = list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        tags.any(|known| known == b"*" || strong(known) == strong(tag.as_bytes()))
+    })
+}
+
 fn response(answer: EncodedAnswer) -> Response<Body> {
-    let EncodedAnswer { body, position, stale, standstill, events, token, session } = answer;
+    let EncodedAnswer { body, position, stale, standstill, events, token, session, .. } = answer;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
     headers.insert("diptych-position", position.get().into());

@@ -1,0 +1,81 @@
+//! The arguments of a query, as the client wrote them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::body::Bytes;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::{
+    door::{
+        access::{Caller, Denial},
+        code::Code,
+        problem::Problem,
+        request::{from_json, pairs},
+    },
+    panels::entries::schema::ArgumentNames,
+};
+
+/// A rule about the caller of a decoded query.
+pub(super) type AdmitQuery<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
+
+/// The raw arguments of a query.
+pub(crate) enum Arguments {
+    Form(String),
+    Json(Bytes),
+}
+
+impl Arguments {
+    /// Refuses unknown arguments, which would otherwise be ignored silently.
+    pub(crate) fn check(self, names: &ArgumentNames) -> Result<Arguments, Problem> {
+        let own: Vec<String> = match (&self, names) {
+            (Arguments::Form(text), _) => pairs(text)?.into_iter().map(|(name, _)| name).collect(),
+            (Arguments::Json(bytes), ArgumentNames::Unit) => {
+                let object: Option<BTreeMap<String, IgnoredAny>> =
+                    from_json("the arguments", bytes)?;
+                object.unwrap_or_default().into_keys().collect()
+            }
+            // If the JSON is not an object, decoding the type reports it.
+            (Arguments::Json(bytes), _) => serde_json::from_slice(bytes)
+                .map(|object: BTreeMap<String, IgnoredAny>| object.into_keys().collect())
+                .unwrap_or_default(),
+        };
+        match names.first_unknown(&own) {
+            Some((name, fields)) => {
+                let detail = format!("there is no argument {name:?} (known: {fields:?})");
+                Err(Problem::bad(Code::Arguments, detail).and("argument", name))
+            }
+            None if matches!(names, ArgumentNames::Unit) => Ok(Arguments::Json("null".into())),
+            None => Ok(self),
+        }
+    }
+
+    /// The arguments as a part of the key of a question. The order of the names in an address makes
+    /// no difference.
+    pub(super) fn key(&self) -> Vec<u8> {
+        match self {
+            Arguments::Json(bytes) => bytes.to_vec(),
+            Arguments::Form(text) => {
+                let mut pairs = pairs(text).unwrap_or_default();
+                // Values of one name stay in their order, because they are a list.
+                pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+                format!("{pairs:?}").into_bytes()
+            }
+        }
+    }
+
+    /// Decodes the query, if the rule of its route admits the caller.
+    pub(super) fn read<Q: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        admit: Option<&AdmitQuery<Q>>,
+    ) -> Result<Q, Problem> {
+        let query = match self {
+            Arguments::Json(bytes) => from_json("the arguments", bytes),
+            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
+                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
+            }),
+        }?;
+        admit.map(|admit| admit(caller, &query)).transpose()?;
+        Ok(query)
+    }
+}
