@@ -133,6 +133,11 @@
 //! `Last-Event-ID` resumes after that event. A problem is sent once, as an event `problem`; the
 //! stream continues when the problem is over. If the id belongs to another log, open a new stream.
 //!
+//! `GET /live?query=seats%3Frow%3Da&query=how-many&status` sends several queries, and the status, in
+//! one stream. Each `query` is the name of a live query with its arguments, percent-encoded; the
+//! event of an answer or problem has it as the member `query`. Its other parameter is `_session`.
+//! Clients that watch equal queries share one watch, which computes each answer once.
+//!
 //! # Problems
 //!
 //! A request that fails is answered with `application/problem+json`. Its `type` is `urn:diptych:`

@@ -36,6 +36,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/queries/{name}", get(queries::ask).post(queries::ask))
         .route("/queries/{name}/explanation", get(queries::explain))
         .route("/queries/{name}/live", get(live::answers))
+        .route("/live", get(live::many))
         .route("/receipts/{key}", get(receipts::find))
         .route("/status", get(status::show))
         .route("/status/live", get(live::status))
@@ -53,7 +54,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
 
 /// Whether a route has this path, so that no file can have it.
 pub(crate) fn has_route(path: &str) -> bool {
-    let own = ["/status", "/status/live", "/health", "/ready", "/metrics", "/catalogue"];
+    let own = ["/live", "/status", "/status/live", "/health", "/ready", "/metrics", "/catalogue"];
     let is_below = |part| path.starts_with(part);
     own.contains(&path)
         || path == "/openapi.json"

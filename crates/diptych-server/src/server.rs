@@ -28,6 +28,7 @@ use crate::{
             query::{QueryEntry, QueryRoute},
             schema,
         },
+        live::LiveQueries,
         site::Site,
     },
     router::{has_route, router},
@@ -340,7 +341,18 @@ impl Server {
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
         let started = Instant::now();
-        Ok(Arc::new(Site { app, door, entries, answers, documents, definitions, metrics, started }))
+        let live = LiveQueries::default();
+        Ok(Arc::new(Site {
+            app,
+            door,
+            entries,
+            answers,
+            live,
+            documents,
+            definitions,
+            metrics,
+            started,
+        }))
     }
 
     fn with_query(mut self, name: &str, entry: QueryEntry) -> Server {

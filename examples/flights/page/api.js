@@ -44,61 +44,102 @@ export async function send(name, body, key, occurredAt) {
   return answered.body;
 }
 
-const connections = new Map();
+/** The queries that the page listens to, and "status", each with its handlers. */
+const listeners = new Map();
+let source = null;
+let timer = 0;
+let wait = FIRST_RETRY_MS;
+let lastId = null;
+let watcher = () => {};
+let connection = { state: "connecting", ms: 0 };
 
 /**
- * Listens to server-sent events, and reconnects when the connection is lost. A hidden page does not
- * listen, because all tabs of an origin share six connections. `handlers` maps names of events to
- * functions. Returns a function that stops listening.
+ * Listens to a live query, such as "departure-board?airport=JFK", or to "status". All of them come
+ * in one stream, because all windows of an origin share six connections. A hidden page does not
+ * listen. `handlers` maps names of events to functions. Returns a function that stops listening.
  */
-export function listen(path, handlers) {
-  let source = null;
-  let timer = 0;
-  let wait = FIRST_RETRY_MS;
-
-  function open() {
-    clearTimeout(timer);
-    source = new EventSource(path);
-    source.onopen = () => {
-      wait = FIRST_RETRY_MS;
-      report("open");
-    };
-    source.onerror = () => {
-      // Our own back-off replaces the fixed one of the browser.
-      source.close();
-      report("lost", wait);
-      timer = setTimeout(open, wait * (0.8 + 0.4 * Math.random()));
-      wait = Math.min(wait * 2, LAST_RETRY_MS);
-    };
-    for (const [name, handle] of Object.entries(handlers)) {
-      source.addEventListener(name, latest((event) => handle(JSON.parse(event.data))));
-    }
+export function listen(query, handlers) {
+  const own = {};
+  for (const [name, handle] of Object.entries(handlers)) {
+    own[name] = latest((data) => {
+      if (listeners.get(query) === own) handle(data);
+    });
   }
-
-  function rest() {
-    clearTimeout(timer);
-    source?.close();
-  }
-
-  function onVisibility() {
-    if (document.hidden) rest();
-    else open();
-  }
-
-  function report(state, ms = 0) {
-    connections.set(path, { state, ms });
-    announce();
-  }
-
-  document.addEventListener("visibilitychange", onVisibility);
-  report("connecting");
-  if (!document.hidden) open();
+  listeners.set(query, own);
+  reopen();
   return () => {
-    document.removeEventListener("visibilitychange", onVisibility);
-    rest();
-    connections.delete(path);
-    announce();
+    if (listeners.get(query) !== own) return;
+    listeners.delete(query);
+    reopen();
   };
+}
+
+let isReopening = false;
+
+/** Opens the stream anew after all changes of this turn. */
+function reopen() {
+  if (isReopening) return;
+  isReopening = true;
+  queueMicrotask(() => {
+    isReopening = false;
+    if (!document.hidden) open();
+  });
+}
+
+function open() {
+  rest();
+  if (listeners.size === 0) return;
+  source = new EventSource(address());
+  source.onopen = () => {
+    wait = FIRST_RETRY_MS;
+    report("open");
+  };
+  source.onerror = () => {
+    // Our own back-off replaces the fixed one of the browser.
+    rest();
+    report("lost", wait);
+    timer = setTimeout(open, wait * (0.8 + 0.4 * Math.random()));
+    wait = Math.min(wait * 2, LAST_RETRY_MS);
+  };
+  for (const name of ["answer", "problem", "status"]) {
+    source.addEventListener(name, (event) => arrived(name, event));
+  }
+}
+
+/** The answers never go back, so the stream begins where the last one ended. */
+function address() {
+  const parameters = [...listeners.keys()].filter((query) => query !== "status")
+    .map((query) => ["query", query]);
+  if (listeners.has("status")) parameters.push(["status", ""]);
+  if (lastId) parameters.push(["_session", lastId]);
+  return `live?${new URLSearchParams(parameters)}`;
+}
+
+function arrived(name, event) {
+  if (event.lastEventId) lastId = event.lastEventId;
+  const data = JSON.parse(event.data);
+  listeners.get(name === "status" ? "status" : data.query)?.[name]?.(data);
+  if (name === "problem" && data.type === "urn:diptych:token") {
+    // The log was replaced by another one, which begins anew.
+    lastId = null;
+    reopen();
+  }
+}
+
+function rest() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) rest();
+  else open();
+});
+
+function report(state, ms = 0) {
+  connection = { state, ms };
+  watcher(state, ms);
 }
 
 /** Calls `handle` at most once in an interval, with the newest answer. Each answer is complete. */
@@ -111,27 +152,18 @@ function latest(handle) {
     due = performance.now() + BETWEEN_ANSWERS_MS;
     handle(taken);
   }
-  return (event) => {
+  return (answer) => {
     if (newest === null) {
       setTimeout(() => requestAnimationFrame(take), due - performance.now());
     }
-    newest = event;
+    newest = answer;
   };
 }
 
-let watcher = () => {};
-
-/** Reports the worst state of all connections: "open", "connecting", or "lost". */
-export function watchConnections(watch) {
+/** Reports the state of the stream: "open", "connecting", or "lost". */
+export function watchConnection(watch) {
   watcher = watch;
-  announce();
-}
-
-function announce() {
-  const all = [...connections.values()];
-  const lost = all.filter((connection) => connection.state === "lost");
-  if (lost.length > 0) watcher("lost", Math.max(...lost.map((connection) => connection.ms)));
-  else watcher(all.some((connection) => connection.state === "connecting") ? "connecting" : "open");
+  watch(connection.state, connection.ms);
 }
 
 /** Sends a request. Returns the body of the answer and its headers, or throws a `Problem`. */

@@ -54,8 +54,8 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
 
   function follow() {
     unfollow();
-    const path = `queries/departure-board/live?airport=${encodeURIComponent(airport)}`;
-    stopListening = listen(path, {
+    const query = `departure-board?airport=${encodeURIComponent(airport)}`;
+    stopListening = listen(query, {
       answer({ position, answer }) {
         trouble(null);
         if (answer.at) showClock(Date.parse(answer.at));

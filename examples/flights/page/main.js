@@ -1,5 +1,5 @@
 // Connects the parts of the page: events of the clock, of the log and of the reader.
-import { ask, listen, watchConnections } from "./api.js";
+import { ask, listen, watchConnection } from "./api.js";
 import { startBoard } from "./board.js";
 import { startCard } from "./card.js";
 import { startDiptych } from "./diptych.js";
@@ -62,7 +62,7 @@ const rest = startRest({ time, board });
 const pictures = startPictures({ timeShown, lastInstant });
 const form = startForm({ clock: lastInstant, board, onShow: showFlight, onFlight: card.open });
 
-watchConnections((state, ms) => {
+watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
   $("connection").dataset.state = state;
@@ -73,8 +73,8 @@ watchConnections((state, ms) => {
 });
 learn().then(() => {
   board.show({ at: null });
-  listen("queries/happenings/live", { answer: happened, problem: troubled });
-  listen("status/live", { status: statusCame, problem: troubled });
+  listen("happenings", { answer: happened, problem: troubled });
+  listen("status", { status: statusCame });
 });
 
 /** Loads names before the boards are drawn. Without names, the page shows codes. */

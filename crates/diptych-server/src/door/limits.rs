@@ -13,6 +13,8 @@ pub struct ServerLimits {
     pub requests: usize,
     /// Live streams open at one time. Further requests for streams get 503 `busy`.
     pub streams: usize,
+    /// Queries that one live stream may watch.
+    pub stream_queries: usize,
     /// Connections open at one time. Further connections wait until another one closes.
     pub connections: usize,
     /// Requests of one peer answered at one time. Further requests get 503 `busy`. A peer is an
@@ -73,6 +75,7 @@ impl Default for ServerLimits {
             body_bytes: 1 << 20,
             requests: 512,
             streams: 256,
+            stream_queries: 32,
             connections: 1_024,
             peer_requests: 384,
             peer_streams: 192,

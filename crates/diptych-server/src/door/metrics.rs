@@ -64,7 +64,7 @@ pub(crate) fn route_label(path: &str) -> &'static str {
     match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
         ("commands", Some(_), None) => "command",
         ("queries", Some(_), None) => "query",
-        ("queries", Some(_), Some("live")) => "live",
+        ("queries", Some(_), Some("live")) | ("live", None, None) => "live",
         ("queries", Some(_), Some("explanation")) => "explanation",
         _ => "other",
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     door::{entrance::Door, metrics::Metrics},
-    panels::{answers::PastAnswers, documents::Documents, entries::Entries},
+    panels::{answers::PastAnswers, documents::Documents, entries::Entries, live::LiveQueries},
 };
 
 /// An app with its entries, behind a door.
@@ -16,6 +16,7 @@ pub(crate) struct Site {
     pub(crate) door: Arc<Door>,
     pub(crate) entries: Entries,
     pub(crate) answers: Arc<PastAnswers>,
+    pub(crate) live: LiveQueries,
     pub(crate) documents: Documents,
     /// The shared schemas of the types behind the entries.
     pub(crate) definitions: Map<String, Value>,

@@ -235,6 +235,13 @@ impl Command for Stumble {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan(BTreeMap<String, String>);
 
+impl Plan {
+    /// The number of taken seats.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Fold for Plan {
     type Event = Seat;
 

@@ -11,6 +11,7 @@ mod grain;
 mod limits;
 mod live;
 mod mounted;
+mod pages;
 mod past_answers;
 mod queries;
 mod schemas;

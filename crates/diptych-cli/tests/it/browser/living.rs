@@ -56,3 +56,25 @@ fn the_page_reports_a_lost_server_and_reconnects() {
         .await;
     });
 }
+
+/// Browsers open six connections to one server, for all windows together. Each window held three of
+/// them for its streams, so that the requests of the third window waited for ever.
+#[test]
+fn many_windows_of_the_page_leave_room_for_requests() {
+    let demo = Demo::shared();
+    open(&demo.address, Window::Desktop, async |page| {
+        let mut windows = vec![page.window().await];
+        for _ in 0..3 {
+            windows.push(page.open_window().await);
+        }
+        for window in &windows {
+            page.switch_to(window).await;
+            page.wait("the window is in sight", "!document.hidden").await;
+            page.wait_for_text("#connection", "Connected").await;
+            page.wait_for_text("#mode", "Live").await;
+            let status = page.run("return (await fetch('queries/names')).status;", vec![]).await;
+            assert_eq!(status, 200);
+        }
+        page.assert_no_errors_but(&[]);
+    });
+}

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fantoccini::{Client, Locator, elements::Element, key::Key};
+use fantoccini::{Client, Locator, elements::Element, key::Key, wd::WindowHandle};
 use serde_json::{Value, json};
 use tokio::{runtime::Builder, time::sleep};
 
@@ -66,6 +66,23 @@ impl Page {
         self.client.goto(&self.address).await.unwrap();
         self.wait("the page is ready", "document.documentElement.dataset.ready === 'true'").await;
         self.wait("the log is known", "!document.querySelector('#time').disabled").await;
+    }
+
+    /// Opens the page in another window of the same browser, and goes on there.
+    pub(crate) async fn open_window(&self) -> WindowHandle {
+        let opened = self.client.new_window(false).await.unwrap();
+        self.switch_to(&opened.handle).await;
+        self.load().await;
+        opened.handle
+    }
+
+    /// The window of the page.
+    pub(crate) async fn window(&self) -> WindowHandle {
+        self.client.window().await.unwrap()
+    }
+
+    pub(crate) async fn switch_to(&self, window: &WindowHandle) {
+        self.client.switch_to_window(window.clone()).await.unwrap();
     }
 
     /// Runs a script, and returns the value that it `return`s.

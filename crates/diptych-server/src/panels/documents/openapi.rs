@@ -35,6 +35,9 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
             );
         }
     }
+    if entries.queries.values().any(QueryEntry::is_live) {
+        paths.insert("/live".to_owned(), page_path());
+    }
     paths.insert("/receipts/{key}".to_owned(), receipt_path());
     let plain = plain_paths().into_iter();
     paths.extend(plain.filter(|(path, _)| has_metrics || path != "/metrics"));
@@ -161,6 +164,38 @@ fn live_path(name: &str, parameters: &[Value]) -> Value {
         "operationId": format!("{name}-live"),
         "tags": ["queries"],
         "summary": format!("{name}, as it changes"),
+        "parameters": parameters,
+        "responses": responses,
+    } })
+}
+
+fn page_path() -> Value {
+    let mut responses = problems(&["400", "403", "404", "503"]);
+    let what = "The answers of all queries, each with its query; Last-Event-ID resumes.";
+    responses.insert(
+        "200".into(),
+        json!({
+            "description": what,
+            "content": { "text/event-stream": { "schema": { "type": "string" } } },
+        }),
+    );
+    let mut parameters = option_parameters(&["_session"]);
+    parameters.extend([
+        json!({
+            "name": "query", "in": "query", "style": "form", "explode": true,
+            "description": "A live query, with its arguments behind a question mark.",
+            "schema": { "type": "array", "items": { "type": "string" } },
+        }),
+        json!({
+            "name": "status", "in": "query",
+            "description": "Whether the stream has the status, once a second.",
+            "schema": { "type": "boolean" },
+        }),
+    ]);
+    json!({ "get": {
+        "operationId": "live-page",
+        "tags": ["queries"],
+        "summary": "several queries in one stream, as they change",
         "parameters": parameters,
         "responses": responses,
     } })

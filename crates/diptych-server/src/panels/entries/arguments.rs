@@ -19,6 +19,7 @@ use crate::{
 pub(super) type AdmitQuery<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
 
 /// The raw arguments of a query.
+#[derive(Clone, Debug)]
 pub(crate) enum Arguments {
     Form(String),
     Json(Bytes),
@@ -51,7 +52,7 @@ impl Arguments {
 
     /// The arguments as a part of the key of a question. The order of the names in an address makes
     /// no difference.
-    pub(super) fn key(&self) -> Vec<u8> {
+    pub(crate) fn key(&self) -> Vec<u8> {
         match self {
             Arguments::Json(bytes) => bytes.to_vec(),
             Arguments::Form(text) => {

@@ -119,14 +119,26 @@ pub(crate) struct QueryEntry {
     ask: RunQuery<EncodedAnswer>,
     /// `None` for a query without explanations.
     explain: Option<RunQuery<EncodedExplanation>>,
-    watch: Option<WatchQuery>,
+    /// `None` for a query without live answers.
+    live: Option<LiveEntry>,
 }
 
 pub(crate) type QueryFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
 type RunQuery<T> = Box<dyn Fn(App, Arguments, QueryOptions) -> QueryFuture<T> + Send + Sync>;
+/// Watches a query from a position on.
 type WatchQuery =
-    Box<dyn Fn(App, Arguments, &Caller, &[SessionToken]) -> WatchResult + Send + Sync>;
-type WatchResult = Result<LiveAnswers, Problem>;
+    Arc<dyn Fn(&App, &Arguments, Position) -> Result<LiveAnswers, Problem> + Send + Sync>;
+type CheckCaller = Box<dyn Fn(&Arguments, &Caller) -> Result<(), Problem> + Send + Sync>;
+
+/// A query that can be watched.
+struct LiveEntry {
+    watch: WatchQuery,
+    /// Reads the arguments, and applies the rule of the route about the caller.
+    check: CheckCaller,
+}
+
+/// Begins a watch whose first answer has this position or a later one.
+pub(crate) type BeginWatch = Box<dyn Fn(Position) -> Result<LiveAnswers, Problem> + Send + Sync>;
 
 /// A stream of changed answers.
 pub(crate) type LiveAnswers = BoxStream<'static, Result<LiveAnswer, QueryError>>;
@@ -220,7 +232,7 @@ impl QueryEntry {
                 })
             }),
             explain,
-            watch: None,
+            live: None,
         }
     }
 
@@ -231,10 +243,12 @@ impl QueryEntry {
         Q: DeserializeOwned + JsonSchema,
     {
         let admit = route.admit.clone();
-        let watch: WatchQuery = Box::new(move |app, arguments, caller, tokens| {
-            let watch = app.watch(arguments.read::<Q>(caller, admit.as_ref())?);
-            let watch = tokens.iter().fold(watch, |watch, token| watch.token(token));
-            let answers = stream::unfold(watch, |mut watch| async {
+        let check: CheckCaller = Box::new(move |arguments, caller| {
+            arguments.read::<Q>(caller, admit.as_ref()).map(drop)
+        });
+        let watch: WatchQuery = Arc::new(|app, arguments, from| {
+            let query = arguments.read::<Q>(&Caller::anonymous(), None)?;
+            let answers = stream::unfold(app.watch(query).from(from), |mut watch| async {
                 let next = watch.next().await.map(|answer| {
                     // An answer that cannot be JSON also fails in a plain query, so tests find it.
                     let json = serde_json::to_string(&answer.value);
@@ -246,11 +260,12 @@ impl QueryEntry {
             });
             Ok(Box::pin(answers))
         });
-        QueryEntry { watch: Some(watch), ..QueryEntry::of::<Q>(schemas, route) }
+        let live = Some(LiveEntry { watch, check });
+        QueryEntry { live, ..QueryEntry::of::<Q>(schemas, route) }
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.watch.is_some()
+        self.live.is_some()
     }
 
     pub(crate) fn is_explained(&self) -> bool {
@@ -276,15 +291,20 @@ impl QueryEntry {
         self.explain.as_ref().map(|explain| explain(app, arguments, options))
     }
 
-    /// The answers from these tokens on; `None` if the query has no live answers.
+    /// Begins watches of this query for this caller; `None` if the query has no live answers.
+    ///
+    /// # Errors
+    /// [`Problem`] if the arguments cannot be read, or the route does not admit the caller.
     pub(crate) fn watch(
         &self,
-        app: App,
-        arguments: Arguments,
+        app: &App,
+        arguments: &Arguments,
         caller: &Caller,
-        tokens: &[SessionToken],
-    ) -> Option<WatchResult> {
-        self.watch.as_ref().map(|watch| watch(app, arguments, caller, tokens))
+    ) -> Option<Result<BeginWatch, Problem>> {
+        let LiveEntry { watch, check } = self.live.as_ref()?;
+        let (watch, app, own) = (watch.clone(), app.clone(), arguments.clone());
+        let begin: BeginWatch = Box::new(move |from| watch(&app, &own, from));
+        Some(check(arguments, caller).map(|()| begin))
     }
 }
 

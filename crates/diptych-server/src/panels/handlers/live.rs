@@ -1,19 +1,23 @@
-//! Server-sent events: `GET /queries/{name}/live` and `GET /status/live`.
+//! Server-sent events: `GET /queries/{name}/live`, `GET /live` and `GET /status/live`.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, Request, Response},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, request::Parts},
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
     },
 };
-use diptych::{QueryError, SessionToken};
-use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use diptych::{Position, QueryError, SessionToken};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream, SelectAll},
+};
+use serde_json::Value;
+use tokio::time::{interval, sleep};
 
 use crate::{
     door::{
@@ -21,22 +25,26 @@ use crate::{
         code::Code,
         entrance::{StreamPermit, peer_of},
         problem::Problem,
-        request::{Name, header_text},
-        response::response_of,
+        request::{Name, header_text, pairs},
+        response::{SESSION, response_of},
     },
     panels::{
-        entries::query::{LiveAnswer, LiveAnswers},
+        entries::{
+            arguments::Arguments,
+            query::{BeginWatch, LiveAnswer},
+        },
         handlers::{
             queries::{QueryRequest, read},
             status,
         },
+        live::{LiveFeed, LiveNews, SentAnswer},
         site::Site,
     },
 };
 
 /// Time between two events of the live status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// Time before a stream with a problem tries again.
+/// Time before the tokens of a stream are compared with the log again.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `GET /queries/{name}/live`
@@ -45,33 +53,295 @@ pub(crate) async fn answers(
     Name(name): Name,
     request: Request<Body>,
 ) -> Response<Body> {
-    response_of(open(&site, &name, request).await)
+    response_of(one(&site, &name, request).await)
 }
 
-async fn open(
+async fn one(
     site: &Arc<Site>,
     name: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
+    let peer = peer_of(request.extensions());
+    let watched = watched(site, name, None, request).await?;
+    let permit = site.door.stream(peer)?;
+    Ok(sent(site, vec![watched.events(site)], permit))
+}
+
+/// `GET /live`
+pub(crate) async fn many(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    response_of(page(&site, &parts).await)
+}
+
+/// The stream of a page: several queries, and the status if it asks for that.
+async fn page(site: &Arc<Site>, parts: &Parts) -> Result<Response<Body>, Problem> {
+    let Page { queries, has_status, session } = Page::read(parts)?;
+    let most = site.door.limits().stream_queries;
+    if queries.len() > most {
+        let detail = format!(
+            "the stream asks for {} queries, and this server sends at most {most} in one stream",
+            queries.len()
+        );
+        return Err(Problem::bad(Code::Parameter, detail).and("parameter", "query"));
+    }
+    let mut streams = Vec::new();
+    for query in queries {
+        let of_query = |problem: Problem| problem.and("query", query.as_str());
+        let (name, request) = alone(parts, &query, session.as_ref()).map_err(of_query)?;
+        let watched = watched(site, &name, Some(query.clone()), request).await.map_err(of_query)?;
+        streams.push(watched.events(site));
+    }
+    if has_status {
+        site.door.admit(Operation::Status, parts).await?;
+        streams.push(statuses(site));
+    }
+    let permit = site.door.stream(peer_of(&parts.extensions))?;
+    Ok(sent(site, streams, permit))
+}
+
+/// The address of a stream of several queries.
+struct Page {
+    queries: Vec<String>,
+    has_status: bool,
+    session: Option<HeaderValue>,
+}
+
+impl Page {
+    fn read(parts: &Parts) -> Result<Page, Problem> {
+        let mut page = Page { queries: Vec::new(), has_status: false, session: None };
+        for (name, value) in pairs(parts.uri.query().unwrap_or_default())? {
+            let wrong = |detail: String| {
+                Problem::bad(Code::Parameter, detail).and("parameter", name.as_str())
+            };
+            match (&*name, &*value) {
+                ("query", _) => page.queries.push(value),
+                ("status", "" | "true") => page.has_status = true,
+                ("status", "false") => {}
+                ("status", _) => {
+                    return Err(wrong(format!("status is true or false, and not {value:?}")));
+                }
+                ("_session", _) => {
+                    let header = HeaderValue::from_str(&value);
+                    let header = header.map_err(|_| wrong("it is no token".to_owned()))?;
+                    page.session = Some(header);
+                }
+                _ => {
+                    let detail = format!(
+                        "there is no parameter {name:?} (known: query, status, _session): write \
+                         the arguments of a query into its `query`, percent-encoded"
+                    );
+                    return Err(wrong(detail));
+                }
+            }
+        }
+        if page.queries.is_empty() && !page.has_status {
+            let detail = "the stream asks for nothing: name each query as `query`, with its \
+                          arguments behind a question mark, percent-encoded";
+            return Err(Problem::bad(Code::Parameter, detail).and("parameter", "query"));
+        }
+        Ok(page)
+    }
+}
+
+/// The request that watches this query alone, such as `board?airport=JFK`. The hook decides about
+/// the query as if it came in this request.
+fn alone(
+    parts: &Parts,
+    query: &str,
+    session: Option<&HeaderValue>,
+) -> Result<(String, Request<Body>), Problem> {
+    let (name, arguments) = query.split_once('?').unwrap_or((query, ""));
+    let malformed = |_| {
+        let detail = format!("the query {query:?} is no name with arguments behind `?`");
+        Problem::bad(Code::Malformed, detail)
+    };
+    let address = match arguments {
+        "" => format!("/queries/{name}/live"),
+        arguments => format!("/queries/{name}/live?{arguments}"),
+    };
+    let mut parts = parts.clone();
+    parts.uri = address.parse::<Uri>().map_err(malformed)?;
+    if let Some(session) = session {
+        parts.headers.insert(SESSION, session.clone());
+    }
+    Ok((name.to_owned(), Request::from_parts(parts, Body::empty())))
+}
+
+/// A query that a client watches.
+struct Watched {
+    name: String,
+    /// The query as the client wrote it, if the stream has several.
+    label: Option<String>,
+    arguments: Arguments,
+    begin: BeginWatch,
+    /// The first answer contains the events of these tokens.
+    tokens: Vec<SessionToken>,
+}
+
+/// Reads a request to watch a query.
+async fn watched(
+    site: &Site,
+    name: &str,
+    label: Option<String>,
+    request: Request<Body>,
+) -> Result<Watched, Problem> {
     let request = read(site, name, &[Operation::Watch], request).await?;
-    let QueryRequest { entry, arguments, options, caller, headers, peer } = request;
+    let QueryRequest { entry, arguments, options, caller, headers } = request;
     let not_live =
         || Problem::unknown(format!("the query {name:?} has no live answers: poll it instead"));
     if !entry.is_live() {
         return Err(not_live());
     }
     let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(options.live().await?).collect();
-    let answers = entry.watch(site.app.clone(), arguments, &caller, &tokens);
-    let answers = answers.ok_or_else(not_live)??;
-    let live = Live {
-        site: site.clone(),
-        answers,
-        due: Instant::now(),
-        trouble: None,
-        _permit: site.door.stream(peer)?,
-    };
-    let events = stream::unfold(live, |mut live| async { Some((live.next().await?, live)) });
-    Ok(streamed(Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default())))
+    let begin = entry.watch(&site.app, &arguments, &caller).ok_or_else(not_live)??;
+    Ok(Watched { name: name.to_owned(), label, arguments, begin, tokens })
+}
+
+/// The position of a client that reconnects.
+fn last_seen(headers: &HeaderMap) -> Result<Option<SessionToken>, Problem> {
+    let Some(text) = header_text(headers, LAST_EVENT_ID.as_str())? else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| {
+        Problem::bad(Code::Header, format!("last-event-id cannot be read: {error}"))
+            .and("header", "last-event-id")
+    })
+}
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// An event of a stream, with the position and the token of an answer.
+struct Sent {
+    event: &'static str,
+    data: String,
+    id: Option<(Position, String)>,
+}
+
+type SentEvents = BoxStream<'static, Sent>;
+
+impl Watched {
+    /// Its answers and problems.
+    fn events(self, site: &Arc<Site>) -> SentEvents {
+        let feed = WatchedFeed {
+            site: site.clone(),
+            trouble: None,
+            label: self.label.clone(),
+            state: FeedState::Claimed(Box::new(self)),
+        };
+        stream::unfold(feed, |mut feed| async { Some((feed.next().await?, feed)) }).boxed()
+    }
+}
+
+struct WatchedFeed {
+    site: Arc<Site>,
+    label: Option<String>,
+    /// The last problem with the tokens, so that it is sent only once.
+    trouble: Option<QueryError>,
+    state: FeedState,
+}
+
+enum FeedState {
+    /// The tokens are not yet compared with the log.
+    Claimed(Box<Watched>),
+    Open(LiveFeed),
+    Ended,
+}
+
+impl WatchedFeed {
+    async fn next(&mut self) -> Option<Sent> {
+        loop {
+            match std::mem::replace(&mut self.state, FeedState::Ended) {
+                FeedState::Claimed(watched) => match position_of(&self.site, &watched).await {
+                    Ok(from) => self.state = FeedState::Open(self.opened(*watched, from)),
+                    Err(error) => {
+                        self.state = FeedState::Claimed(watched);
+                        if self.trouble.as_ref() != Some(&error) {
+                            self.trouble = Some(error.clone());
+                            return Some(self.problem(error));
+                        }
+                        sleep(TROUBLE_INTERVAL).await;
+                    }
+                },
+                FeedState::Open(mut feed) => {
+                    let news = feed.next().await?;
+                    self.state = FeedState::Open(feed);
+                    return Some(match news {
+                        LiveNews::Answer(sent) => self.answer(&sent),
+                        LiveNews::Trouble(sent) => self.problem(sent.error.clone()),
+                    });
+                }
+                FeedState::Ended => return None,
+            }
+        }
+    }
+
+    fn opened(&self, watched: Watched, from: Position) -> LiveFeed {
+        let Watched { name, arguments, begin, .. } = watched;
+        let interval = self.site.door.limits().live_interval;
+        self.site.live.feed(&self.site.app, (&name, &arguments), from, interval, begin)
+    }
+
+    fn answer(&self, sent: &SentAnswer) -> Sent {
+        let SentAnswer { answer: LiveAnswer { position, json, standstill }, token, .. } = sent;
+        let label = self.label.as_deref().map(|label| format!("\"query\":{},", Value::from(label)));
+        let label = label.unwrap_or_default();
+        let state = standstill.as_ref().map(|standstill| status::word(&standstill.state));
+        let state = state.map(|word| format!(",\"view_state\":\"{word}\"")).unwrap_or_default();
+        let data = format!("{{{label}\"position\":{},\"answer\":{json}{state}}}", position.get());
+        let id = token.clone().map(|token| (*position, token));
+        Sent { event: "answer", data, id }
+    }
+
+    fn problem(&self, error: QueryError) -> Sent {
+        let problem = Problem::from(error);
+        let problem = match &self.label {
+            Some(label) => problem.and("query", label.as_str()),
+            None => problem,
+        };
+        Sent { event: "problem", data: problem.to_json().to_string(), id: None }
+    }
+}
+
+/// The position that the tokens of a client name, if the log has it.
+async fn position_of(site: &Site, watched: &Watched) -> Result<Position, QueryError> {
+    let mut from = Position::START;
+    for token in &watched.tokens {
+        let session = site.app.resume_session(token).await?;
+        from = from.max(session.seen()).max(session.written());
+    }
+    Ok(from)
+}
+
+/// The status, once a second.
+fn statuses(site: &Arc<Site>) -> SentEvents {
+    let open = (site.clone(), interval(STATUS_INTERVAL));
+    let events = stream::unfold(open, |(site, mut ticks)| async {
+        ticks.tick().await;
+        let data = status::status(&site).to_string();
+        Some((Sent { event: "status", data, id: None }, (site, ticks)))
+    });
+    events.boxed()
+}
+
+/// Sends these streams as one, until the server stops. An event has the id of the highest position
+/// that was sent, so that a client that reconnects goes back in none of them.
+fn sent(site: &Arc<Site>, streams: Vec<SentEvents>, permit: StreamPermit) -> Response<Body> {
+    let streams: SelectAll<SentEvents> = streams.into_iter().collect();
+    let open = (site.clone(), streams, None, permit);
+    let events = stream::unfold(open, |(site, mut streams, mut highest, permit)| async {
+        let next = tokio::select! {
+            next = streams.next() => next?,
+            () = site.door.stop().begun() => return None,
+        };
+        let Sent { event, data, id } = next;
+        let mut sent = Event::default().event(event).data(data);
+        if let Some(next) = id {
+            let is_higher = highest.as_ref().is_none_or(|(position, _)| next.0 >= *position);
+            let (_, token) =
+                if is_higher { highest.insert(next) } else { highest.get_or_insert(next) };
+            sent = sent.id(token.as_str());
+        }
+        Some((Ok::<_, Infallible>(sent), (site, streams, highest, permit)))
+    });
+    streamed(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
 /// A stream that no proxy holds back. nginx would otherwise collect events in a buffer.
@@ -79,73 +349,6 @@ fn streamed(sse: impl IntoResponse) -> Response<Body> {
     let mut response = sse.into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
-}
-
-/// The position of a client that reconnects.
-fn last_seen(headers: &HeaderMap) -> Result<Option<SessionToken>, Problem> {
-    let Some(text) = header_text(headers, "last-event-id")? else { return Ok(None) };
-    text.parse().map(Some).map_err(|error| {
-        Problem::bad(Code::Header, format!("last-event-id cannot be read: {error}"))
-            .and("header", "last-event-id")
-    })
-}
-
-struct Live {
-    site: Arc<Site>,
-    answers: LiveAnswers,
-    /// The earliest time of the next answer.
-    due: Instant,
-    /// The last problem that was sent, so that it is sent only once.
-    trouble: Option<QueryError>,
-    _permit: StreamPermit,
-}
-
-impl Live {
-    /// The next event, or `None` when the server stops.
-    async fn next(&mut self) -> Option<Event> {
-        let Live { answers, due, trouble, site, .. } = self;
-        let next = async {
-            sleep_until(*due).await;
-            loop {
-                match answers.next().await? {
-                    Ok(answer) => {
-                        *trouble = None;
-                        return Some(event(site, &answer).await);
-                    }
-                    Err(error) if trouble.as_ref() == Some(&error) => {
-                        sleep(TROUBLE_INTERVAL).await;
-                    }
-                    Err(error) => {
-                        *trouble = Some(error.clone());
-                        let problem = Problem::from(error).to_json().to_string();
-                        return Some(Event::default().event("problem").data(problem));
-                    }
-                }
-            }
-        };
-        let next = tokio::select! {
-            next = next => next?,
-            () = site.door.stop().begun() => return None,
-        };
-        self.due = Instant::now() + self.site.door.limits().live_interval;
-        Some(next)
-    }
-}
-
-async fn event(site: &Site, answer: &LiveAnswer) -> Event {
-    let LiveAnswer { position, json, standstill } = answer;
-    let state = standstill.as_ref().map(|standstill| status::word(&standstill.state));
-    let state = state.map(|word| format!(",\"view_state\":\"{word}\"")).unwrap_or_default();
-    let data = format!("{{\"position\":{},\"answer\":{json}{state}}}", position.get());
-    let event = Event::default().event("answer").data(data);
-    match site.app.token_at(*position).await {
-        Ok(token) => event.id(token.to_string()),
-        // The client resumes from the previous event.
-        Err(error) => {
-            tracing::warn!(%error, "a live answer has no token");
-            event
-        }
-    }
 }
 
 /// `GET /status/live`
@@ -156,18 +359,8 @@ pub(crate) async fn status(
     let (parts, _) = request.into_parts();
     let stream = async {
         site.door.admit(Operation::Status, &parts).await?;
-        let peer = peer_of(&parts.extensions);
-        let open = (site.clone(), interval(STATUS_INTERVAL), site.door.stream(peer)?);
-        let events = stream::unfold(open, |(site, mut ticks, permit)| async {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = site.door.stop().begun() => return None,
-            }
-            let data = status::status(&site).to_string();
-            let event = Event::default().event("status").data(data);
-            Some((Ok::<_, Infallible>(event), (site, ticks, permit)))
-        });
-        Ok(streamed(Sse::new(events).keep_alive(KeepAlive::default())))
+        let permit = site.door.stream(peer_of(&parts.extensions))?;
+        Ok(sent(&site, vec![statuses(&site)], permit))
     };
     response_of(stream.await)
 }

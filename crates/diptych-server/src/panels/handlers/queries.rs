@@ -1,6 +1,6 @@
 //! `GET` and `POST /queries/{name}`, and `GET /queries/{name}/explanation`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -14,7 +14,6 @@ use crate::{
     door::{
         access::{Caller, Operation},
         code::Code,
-        entrance::peer_of,
         problem::Problem,
         request::{Name, RequestOptions, json_body},
         response::{SESSION, TOKEN, header_value, json_response, response_of},
@@ -42,7 +41,6 @@ pub(crate) struct QueryRequest<'s> {
     pub(crate) options: QueryOptions,
     pub(crate) caller: Caller,
     pub(crate) headers: HeaderMap,
-    pub(crate) peer: Option<SocketAddr>,
 }
 
 /// Reads a request, if the hook admits the caller to the query and to all of these operations on
@@ -82,8 +80,7 @@ pub(crate) async fn read<'s>(
         _ => Arguments::Form(form),
     };
     let arguments = arguments.check(&entry.argument_names)?;
-    let peer = peer_of(&parts.extensions);
-    Ok(QueryRequest { entry, arguments, options, caller, headers: parts.headers, peer })
+    Ok(QueryRequest { entry, arguments, options, caller, headers: parts.headers })
 }
 
 /// `GET` and `POST /queries/{name}`

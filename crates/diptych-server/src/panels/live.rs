@@ -1,0 +1,242 @@
+//! Live answers. Clients that watch equal queries share one watch, so each answer is computed and
+//! written as JSON once for all of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use diptych::{App, Position, QueryError, store::Digest};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    door::problem::Problem,
+    panels::entries::{
+        arguments::Arguments,
+        query::{BeginWatch, LiveAnswer, LiveAnswers},
+    },
+};
+
+/// Time before a watch with a problem tries again.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The running watches of a server.
+#[derive(Default)]
+pub(crate) struct LiveQueries(Mutex<HashMap<Digest, Weak<SharedWatch>>>);
+
+/// A watch that several clients share. It ends with the last of them.
+struct SharedWatch {
+    latest: watch::Receiver<Option<LiveNews>>,
+    wanted: watch::Sender<Wanted>,
+    task: AbortHandle,
+}
+
+/// The needs of the clients.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wanted {
+    /// The number of clients that came. Each gets an answer that was made after it came.
+    clients: u64,
+    /// The highest position that one of them has seen.
+    position: Position,
+}
+
+/// The latest outcome of a watch.
+#[derive(Clone)]
+pub(crate) enum LiveNews {
+    Answer(Arc<SentAnswer>),
+    Trouble(Arc<SentTrouble>),
+}
+
+/// A live answer with its texts.
+pub(crate) struct SentAnswer {
+    pub(crate) answer: LiveAnswer,
+    /// The token of the position; `None` if the log could not be read.
+    pub(crate) token: Option<String>,
+    /// The number of clients that had come.
+    clients: u64,
+}
+
+/// The reason why there is no answer.
+pub(crate) struct SentTrouble {
+    pub(crate) error: QueryError,
+    clients: u64,
+}
+
+/// The changed answers of a query for one client.
+pub(crate) struct LiveFeed {
+    _shared: Arc<SharedWatch>,
+    latest: watch::Receiver<Option<LiveNews>>,
+    /// The number of this client.
+    client: u64,
+    /// The highest position that the client has seen.
+    seen: Position,
+    sent: Option<LiveNews>,
+}
+
+impl LiveQueries {
+    /// The answers to this query, from this position on. If no other client watches it with these
+    /// arguments, `begin` begins the watch. Between two changed answers is at least `interval`.
+    pub(crate) fn feed(
+        &self,
+        app: &App,
+        (name, arguments): (&str, &Arguments),
+        seen: Position,
+        interval: Duration,
+        begin: BeginWatch,
+    ) -> LiveFeed {
+        // The debug form quotes each text, so that no text can run into the next one.
+        let key = Digest::of(format!("{name:?} {:?}", arguments.key()).as_bytes());
+        let mut watches = self.0.lock();
+        let shared = watches.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            watches.retain(|_, watch| watch.strong_count() > 0);
+            let shared = Arc::new(SharedWatch::new(app.clone(), interval, begin));
+            watches.insert(key, Arc::downgrade(&shared));
+            shared
+        });
+        drop(watches);
+        let mut client = 0;
+        shared.wanted.send_modify(|wanted| {
+            wanted.clients += 1;
+            wanted.position = wanted.position.max(seen);
+            client = wanted.clients;
+        });
+        LiveFeed { latest: shared.latest.clone(), _shared: shared, client, seen, sent: None }
+    }
+}
+
+impl SharedWatch {
+    fn new(app: App, interval: Duration, begin: BeginWatch) -> SharedWatch {
+        let (publish, latest) = watch::channel(None);
+        let (wanted, asked) = watch::channel(Wanted::default());
+        let last = Position::START;
+        let running = RunningWatch { app, begin, interval, asked, last, publish };
+        let task = tokio::spawn(running.run()).abort_handle();
+        SharedWatch { latest, wanted, task }
+    }
+}
+
+impl Drop for SharedWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The task of a shared watch.
+struct RunningWatch {
+    app: App,
+    begin: BeginWatch,
+    interval: Duration,
+    asked: watch::Receiver<Wanted>,
+    /// The highest position of an answer so far.
+    last: Position,
+    publish: watch::Sender<Option<LiveNews>>,
+}
+
+impl RunningWatch {
+    async fn run(mut self) {
+        loop {
+            match self.round().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(problem) => {
+                    tracing::error!(?problem, "a live query that was read before is refused");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Watches until another client comes, or until there was trouble. Returns whether the watch
+    /// goes on.
+    async fn round(&mut self) -> Result<bool, Problem> {
+        let Wanted { clients, position } = *self.asked.borrow_and_update();
+        let mut answers = (self.begin)(Position::START)?;
+        // A view that is behind a client answers the others meanwhile. When it has caught up, that
+        // client gets an answer, also if it is equal to the last one.
+        let mut caught_up = (self.begin)(position)?;
+        let (mut is_behind, mut due) = (position > self.last, Instant::now());
+        loop {
+            let next = tokio::select! {
+                asked = self.asked.changed() => return Ok(asked.is_ok()),
+                next = later(due, &mut answers) => next,
+                next = caught_up.next(), if is_behind => {
+                    is_behind = false;
+                    next
+                }
+            };
+            let news = match next {
+                Some(Ok(answer)) => {
+                    self.last = self.last.max(answer.position);
+                    is_behind &= answer.position < position;
+                    let token = self.token(answer.position).await;
+                    LiveNews::Answer(Arc::new(SentAnswer { answer, token, clients }))
+                }
+                Some(Err(error)) => LiveNews::Trouble(Arc::new(SentTrouble { error, clients })),
+                None => return Ok(false),
+            };
+            let is_trouble = matches!(news, LiveNews::Trouble(_));
+            self.publish.send_replace(Some(news));
+            if is_trouble {
+                // The next round sends the answer as soon as the trouble is over.
+                let _ = timeout(TROUBLE_INTERVAL, self.asked.changed()).await;
+                self.asked.mark_changed();
+                return Ok(self.asked.has_changed().is_ok());
+            }
+            due = Instant::now() + self.interval;
+        }
+    }
+
+    async fn token(&self, position: Position) -> Option<String> {
+        match self.app.token_at(position).await {
+            Ok(token) => Some(token.to_string()),
+            Err(error) => {
+                tracing::warn!(%error, "a live answer has no token");
+                None
+            }
+        }
+    }
+}
+
+/// The next answer, not before this instant.
+async fn later(due: Instant, answers: &mut LiveAnswers) -> Option<Result<LiveAnswer, QueryError>> {
+    sleep_until(due).await;
+    answers.next().await
+}
+
+impl LiveFeed {
+    /// The next answer that differs from the one before, or the next trouble. `None` after the end
+    /// of the watch.
+    pub(crate) async fn next(&mut self) -> Option<LiveNews> {
+        loop {
+            let news = self.latest.borrow_and_update().clone();
+            if let Some(news) = news.filter(|news| self.is_new(news)) {
+                if let LiveNews::Answer(sent) = &news {
+                    self.seen = sent.answer.position;
+                }
+                self.sent = Some(news.clone());
+                return Some(news);
+            }
+            self.latest.changed().await.ok()?;
+        }
+    }
+
+    fn is_new(&self, news: &LiveNews) -> bool {
+        match (news, &self.sent) {
+            (LiveNews::Answer(next), Some(LiveNews::Answer(sent))) => {
+                next.answer.position > self.seen && next.answer.json != sent.answer.json
+            }
+            (LiveNews::Answer(next), _) => {
+                next.clients >= self.client && next.answer.position >= self.seen
+            }
+            (LiveNews::Trouble(next), Some(LiveNews::Trouble(sent))) => next.error != sent.error,
+            (LiveNews::Trouble(next), _) => next.clients >= self.client,
+        }
+    }
+}
