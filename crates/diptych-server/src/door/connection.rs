@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,6 +20,8 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
+use crate::door::peers::{PeerConnection, RequestInProgress};
+
 /// A stream whose writes fail after a time without progress. Otherwise a client that reads nothing
 /// would keep its connection, and its answer, for ever.
 pub(crate) struct TimedStream {
@@ -26,11 +29,17 @@ pub(crate) struct TimedStream {
     write_time: Duration,
     /// The time at which the waiting write fails; `None` while no write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The connection, which is in use while a write waits.
+    place: Arc<PeerConnection>,
 }
 
 impl TimedStream {
-    pub(crate) fn new(stream: TcpStream, write_time: Duration) -> TimedStream {
-        TimedStream { stream, write_time, deadline: None }
+    pub(crate) fn new(
+        stream: TcpStream,
+        write_time: Duration,
+        place: Arc<PeerConnection>,
+    ) -> TimedStream {
+        TimedStream { stream, write_time, deadline: None, place }
     }
 
     fn in_time<T>(
@@ -39,9 +48,12 @@ impl TimedStream {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.deadline = None;
+            if self.deadline.take().is_some() {
+                self.place.sends(false);
+            }
             return written;
         }
+        self.place.sends(true);
         let write_time = self.write_time;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(write_time)));
         ready!(deadline.as_mut().poll(context));
@@ -100,11 +112,17 @@ pub(crate) struct DrainedBody {
     bytes: usize,
     /// Maximum time to spend on discarding.
     time: Duration,
+    request: RequestInProgress,
 }
 
 impl DrainedBody {
-    pub(crate) fn new(body: Incoming, bytes: usize, time: Duration) -> DrainedBody {
-        DrainedBody { body: Some(body), bytes, time }
+    pub(crate) fn new(
+        body: Incoming,
+        bytes: usize,
+        time: Duration,
+        request: RequestInProgress,
+    ) -> DrainedBody {
+        DrainedBody { body: Some(body), bytes, time, request }
     }
 }
 
@@ -137,7 +155,13 @@ impl Drop for DrainedBody {
         if self.bytes > 0
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(timeout(self.time, discard(body, self.bytes)));
+            let (request, discarded) = (self.request.clone(), discard(body, self.bytes));
+            let discarded = timeout(self.time, discarded);
+            runtime.spawn(async move {
+                // A body above the bounds closes the connection.
+                let _ = discarded.await;
+                drop(request);
+            });
         }
     }
 }

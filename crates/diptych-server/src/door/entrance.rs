@@ -39,7 +39,7 @@ pub(crate) struct Door {
     hosts: Hosts,
     hook: Option<Hook>,
     limits: ServerLimits,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     peer_requests: Arc<PeerCounts>,
     peer_streams: Arc<PeerCounts>,
@@ -55,7 +55,7 @@ impl Door {
         limits: ServerLimits,
         has_metrics: bool,
     ) -> Door {
-        let requests = Semaphore::new(limits.requests);
+        let requests = Arc::new(Semaphore::new(limits.requests));
         let streams = Arc::new(Semaphore::new(limits.streams));
         Door {
             hosts,
@@ -128,7 +128,7 @@ impl Door {
         Ok(StreamPermit { _own: own, _all: all })
     }
 
-    async fn answer(&self, request: Request<Body>, next: Next) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Body>, next: Next) -> Response<Body> {
         let busy = |whose: &str| {
             let detail =
                 format!("the limit of requests{whose} at one time is reached: retry later");
@@ -139,12 +139,22 @@ impl Door {
             Some(own) => own,
             None => None,
         };
-        let Ok(_permit) = self.requests.try_acquire() else { return busy("") };
+        let Ok(all) = self.requests.clone().try_acquire_owned() else { return busy("") };
+        let permit = RequestPermit(Arc::new((own, all)));
+        request.extensions_mut().insert(permit.clone());
         let response = without_panic(next.run(request)).await;
-        drop(own);
+        drop(permit);
         response
     }
 }
+
+/// The place of a request, until its last clone is dropped. A command keeps it until it has ended,
+/// also if its client went away before.
+#[derive(Clone)]
+pub(crate) struct RequestPermit(#[expect(dead_code, reason = "it is only held")] Arc<Places>);
+
+/// The place among the requests of the peer, and the one among all.
+type Places = (Option<PeerPermit>, OwnedSemaphorePermit);
 
 /// The place of a live stream, until it is dropped.
 pub(crate) struct StreamPermit {

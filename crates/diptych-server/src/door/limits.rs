@@ -9,13 +9,15 @@ use std::time::Duration;
 pub struct ServerLimits {
     /// Maximum bytes of the body of a request.
     pub body_bytes: usize,
-    /// Requests answered at one time. Further requests get 503 `busy`.
+    /// Requests answered at one time. Further requests get 503 `busy`. A command counts until it has
+    /// ended, also if its client went away or got `outcome-unknown` before.
     pub requests: usize,
     /// Live streams open at one time. Further requests for streams get 503 `busy`.
     pub streams: usize,
     /// Queries that one live stream may watch.
     pub stream_queries: usize,
-    /// Connections open at one time. Further connections wait until another one closes.
+    /// Connections open at one time. For a further one, the oldest connection without a request of
+    /// the peer with the most connections is closed. If there is none, the new one waits.
     pub connections: usize,
     /// Requests of one peer answered at one time. Further requests get 503 `busy`. A peer is an
     /// address, or a network of 64 bits with IPv6. If a proxy is in front of the server, it is the

@@ -18,7 +18,6 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     pin,
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{interval, sleep, timeout},
 };
 
@@ -27,7 +26,7 @@ use crate::door::{
     entrance::Door,
     limits::ServerLimits,
     metrics::Metrics,
-    peers::PeerConnections,
+    peers::{Entered, PeerConnection, PeerConnections},
 };
 
 /// Pause after the system could not accept a connection.
@@ -77,17 +76,18 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let limits = *door.limits();
-    let peers = PeerConnections::new(limits.peer_connections);
+    let peers = PeerConnections::new(limits.peer_connections, limits.connections);
     let connections = Connections { router, limits, peers, graceful: GracefulShutdown::new() };
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    // A connection that was accepted and has no place yet.
+    let mut waiting = None;
     let mut upkeep = interval(UPKEEP);
     pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             _ = upkeep.tick() => metrics.iter().for_each(Metrics::upkeep),
-            accepted = accept(&listener, &permits) => match accepted {
-                Ok((stream, peer, permit)) => connections.open(stream, peer, permit),
+            accepted = connections.accept(&listener, &mut waiting) => match accepted {
+                Ok((stream, peer, own)) => connections.open(stream, peer, own),
                 // The client closed the connection first, or the process has no free file
                 // descriptor.
                 Err(error) => {
@@ -108,16 +108,6 @@ pub(crate) async fn serve(
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
-}
-
 struct Connections {
     router: Router,
     limits: ServerLimits,
@@ -126,13 +116,33 @@ struct Connections {
 }
 
 impl Connections {
-    fn open(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let Some(own) = self.peers.enter(peer) else {
-            tracing::debug!(%peer, "the peer has as many connections as it may");
-            return;
-        };
+    /// The next connection, once there is a place for it. Dropping the future loses nothing.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+        waiting: &mut Option<(TcpStream, SocketAddr)>,
+    ) -> io::Result<(TcpStream, SocketAddr, PeerConnection)> {
+        loop {
+            let (stream, peer) = match waiting.take() {
+                Some(accepted) => accepted,
+                None => listener.accept().await?,
+            };
+            match self.peers.enter(peer) {
+                Entered::Connection(own) => return Ok((stream, peer, own)),
+                Entered::Refused => {
+                    tracing::debug!(%peer, "the peer has as many connections as it may");
+                }
+                Entered::NoPlace => {
+                    *waiting = Some((stream, peer));
+                    self.peers.freed().await;
+                }
+            }
+        }
+    }
+
+    fn open(&self, stream: TcpStream, peer: SocketAddr, own: PeerConnection) {
         let own = Arc::new(own);
-        let place = own.clone();
+        let (place, sending) = (own.clone(), own.clone());
         // Answers are small, and clients wait for them.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
@@ -142,8 +152,9 @@ impl Connections {
             // A client that waits for `100 Continue` sends no body if it gets another answer.
             let is_held = request.headers().contains_key(header::EXPECT);
             let bytes = if is_held { 0 } else { discarded_bytes };
-            let body = |body| Body::new(DrainedBody::new(body, bytes, body_time));
             let in_progress = place.request();
+            let drained = in_progress.clone();
+            let body = |body| Body::new(DrainedBody::new(body, bytes, body_time, drained));
             let answer = hyper::service::Service::call(&service, request.map(body));
             async move {
                 // The request ends when its answer is sent, which drops the body.
@@ -160,11 +171,13 @@ impl Connections {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(head_time);
         http.max_buf_size(HEAD_BYTES);
-        let stream = TokioIo::new(TimedStream::new(stream, write_time));
+        let stream = TokioIo::new(TimedStream::new(stream, write_time, sending));
         let connection = http.serve_connection(stream, service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             tokio::select! {
+                // A request that has just come is read before the place is given up.
+                biased;
                 // Clients disconnect, or send something other than HTTP. This program is not at
                 // fault.
                 ended = connection => if let Err(error) = ended {
@@ -174,7 +187,6 @@ impl Connections {
                     tracing::debug!(%peer, "a connection without a request was displaced");
                 }
             }
-            drop(permit);
         });
     }
 }

@@ -187,15 +187,23 @@ async fn requests_above_the_limit_are_busy() {
 }
 
 #[tokio::test]
-async fn a_connection_above_the_limit_waits() {
-    let served = TheatreServer::within(|limits| limits.connections = 1).await;
+async fn a_connection_above_the_limit_takes_the_place_of_an_idle_one_or_waits() {
+    let store = MoodyStore::new();
+    let served = TheatreServer::over_within(store.store(), |limits| limits.connections = 1).await;
+    let mut idle = served.connect().await;
+    idle.ask(&Request::get("/health")).await.ok();
     let mut first = served.connect().await;
     first.ask(&Request::get("/health")).await.ok();
+    assert!(idle.is_closed().await);
+    store.set(Mood::Held);
+    first.write(Request::send("remark", json!({ "text": "x" })).bytes()).await;
+    store.held(1).await;
     let mut second = served.connect().await;
     second.write(Request::get("/health").bytes()).await;
-    // The first one is served as long as it wants.
-    first.ask(&Request::get("/health")).await.ok();
-    drop(first);
+    let waits = tokio::time::timeout(SOON, second.response(true)).await;
+    assert!(waits.is_err(), "the first one is in use");
+    store.set(Mood::Well);
+    first.response(true).await.unwrap().ok();
     second.response(true).await.unwrap().ok();
 }
 
@@ -292,6 +300,35 @@ async fn health_answers_beside_slow_heads_of_the_same_peer() {
     // A connection that is in use keeps its place.
     served.take("a1", "ada").await;
     stream.next().await.unwrap();
+}
+
+/// A client that sends a command and goes away, again and again, must not fill the memory.
+#[tokio::test]
+async fn a_command_without_its_client_keeps_its_place() {
+    let store = MoodyStore::new();
+    for of_peer in [false, true] {
+        let served = TheatreServer::over_within(store.store(), |limits| {
+            let limit = if of_peer { &mut limits.peer_requests } else { &mut limits.requests };
+            *limit = 1;
+        })
+        .await;
+        store.set(Mood::Held);
+        let mut connection = served.connect().await;
+        connection.write(Request::send("remark", json!({ "text": "x" })).bytes()).await;
+        store.held(1).await;
+        drop(connection);
+        for _ in 0..20 {
+            served.get("/queries/how-many").await.problem(503, "busy");
+        }
+        store.set(Mood::Well);
+        store.free().await;
+        let free = async {
+            while served.get("/queries/how-many").await.status == 503 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, free).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::{
     door::{
         access::Operation,
         code::Code,
+        entrance::RequestPermit,
         problem::Problem,
         request::{Name, json_body},
         response::{SESSION, header_value, json_response, response_of},
@@ -61,7 +62,7 @@ async fn answer(
     refuse_lists("the command", &entry.body, &site.definitions, &body)?;
     // The command runs in a separate task, so that it completes even if the client goes away.
     let run = entry.run(site.app.clone(), body, options);
-    let running = site.door.stop().command();
+    let running = (site.door.stop().command(), parts.extensions.get::<RequestPermit>().cloned());
     let run = tokio::spawn(async move {
         let answer = run.await;
         drop(running);
