@@ -171,8 +171,16 @@
 //! from another site is followed.
 //! [`ServerLimits`] bounds all resources. [`Server::serve`] speaks plain HTTP/1.1; put a proxy in
 //! front for encryption, or take the routes into a server of your own by [`Server::into_router`].
+//!
+//! # Your own handlers
+//!
+//! With the feature `extract`, the module `extract` has extractors and responses for axum handlers
+//! that you write yourself: they read the headers and parameters of this page, and answer as the
+//! routes of a server do. A [`Problem`] is a response.
 
 mod door;
+#[cfg(feature = "extract")]
+pub mod extract;
 mod json;
 mod panels;
 mod router;
@@ -183,6 +191,7 @@ pub use door::{
     access::{Caller, Denial, Operation, Visit},
     limits::ServerLimits,
     metrics::{Metrics, MetricsError},
+    problem::Problem,
     serve::ServeError,
     stop::StopHandle,
 };

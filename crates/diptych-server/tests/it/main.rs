@@ -6,6 +6,8 @@ mod access;
 mod client;
 mod commands;
 mod domain;
+#[cfg(feature = "extract")]
+mod extract;
 mod garbage;
 mod grain;
 mod limits;

@@ -23,7 +23,7 @@ use crate::{
         code::Code,
         limits::ServerLimits,
         problem::Problem,
-        request::{AnyToken, RequestOptions, from_json, pairs},
+        request::{AnyToken, RequestOptions, from_form, from_json, pairs},
     },
     json::payload,
     panels::entries::{event, schema::ArgumentNames},
@@ -175,9 +175,7 @@ impl Arguments {
     ) -> Result<Q, Problem> {
         let query = match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
-            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
-                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
-            }),
+            Arguments::Form(text) => from_form(text),
         }?;
         admit.map(|admit| admit(caller, &query)).transpose()?;
         Ok(query)
@@ -188,8 +186,9 @@ impl Arguments {
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The options of a query.
+#[derive(Clone, Debug)]
 pub(crate) struct QueryOptions {
-    caller: Caller,
+    pub(crate) caller: Caller,
     is_strong: bool,
     after: Option<AnyToken>,
     session: Option<Session>,
@@ -203,6 +202,7 @@ pub(crate) struct QueryOptions {
 }
 
 /// An answer ready to send.
+#[derive(Clone, Debug)]
 pub(crate) struct EncodedAnswer {
     pub(crate) body: Vec<u8>,
     pub(crate) position: Position,
@@ -363,21 +363,37 @@ impl QueryOptions {
         self.point.is_some()
     }
 
-    async fn ask<Q>(self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
+    pub(crate) async fn ask<Q>(&self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
     {
-        let session = self.session.clone();
-        let point = self.point;
-        let ask = self.set(app.query(query));
-        let answer = match point {
-            Some(point) => ask.at(point).await?,
-            None => ask.await?,
-        };
+        let answer = self.answer(app.query(query)).await?;
+        self.encode(app, answer, type_name::<Q>()).await
+    }
+
+    /// The answer that these options ask for.
+    pub(crate) async fn answer<Q: Query>(
+        &self,
+        ask: Ask<Q>,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let ask = self.set(ask);
+        match self.point {
+            Some(point) => ask.at(point).await,
+            None => ask.await,
+        }
+    }
+
+    /// Encodes an answer that was given with these options. `query` names the query in the log.
+    pub(crate) async fn encode<T: Serialize>(
+        &self,
+        app: &App,
+        answer: Answer<T>,
+        query: &str,
+    ) -> Result<EncodedAnswer, Problem> {
         let Answer { value, position, stale, standstill, cost, .. } = answer;
-        let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
+        let body = serde_json::to_vec(&value).map_err(|error| not_json(query, &error))?;
         let token = app.token_at(position).await?;
-        let session = match session {
+        let session = match &self.session {
             Some(session) => Some(session.token().await.map_err(QueryError::from)?),
             None => None,
         };
@@ -385,7 +401,7 @@ impl QueryOptions {
     }
 
     /// Sets the options about freshness.
-    fn set<Q: Query>(self, mut ask: Ask<Q>) -> Ask<Q> {
+    fn set<Q: Query>(&self, mut ask: Ask<Q>) -> Ask<Q> {
         if self.is_strong {
             ask = ask.strong();
         }
@@ -467,8 +483,7 @@ fn event_json<E: Event>(recorded: &Recorded<E>) -> Value {
     })
 }
 
-fn not_json<Q>(error: &serde_json::Error) -> Problem {
-    let query = type_name::<Q>();
+fn not_json(query: &str, error: &serde_json::Error) -> Problem {
     Problem::mistake(&format!("the answer of {query} cannot be written as JSON"), error)
 }
 

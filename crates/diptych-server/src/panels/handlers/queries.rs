@@ -1,6 +1,6 @@
 //! `GET` and `POST /queries/{name}`, and `GET /queries/{name}/explanation`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -21,9 +21,7 @@ use crate::{
     },
     panels::{
         entries::{
-            query::{
-                Arguments, EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions,
-            },
+            query::{Arguments, EncodedAnswer, EncodedExplanation, QueryEntry, QueryOptions},
             schema::refuse_lists,
         },
         handlers::status,
@@ -92,7 +90,8 @@ pub(crate) async fn ask(
     let answer = async {
         let request = read(&site, &name, &[], request).await?;
         let QueryRequest { entry, arguments, options, .. } = request;
-        let answer = in_time(&site, entry.ask(site.app.clone(), arguments, options)).await?;
+        let answer = entry.ask(site.app.clone(), arguments, options);
+        let answer = in_time(site.door.limits().answer_time, answer).await?;
         Ok(response(answer))
     };
     response_of(answer.await)
@@ -114,7 +113,7 @@ pub(crate) async fn explain(
             );
             Problem::unknown(detail)
         })?;
-        let explanation = in_time(&site, explanation).await?;
+        let explanation = in_time(site.door.limits().answer_time, explanation).await?;
         let EncodedExplanation { body, upto } = explanation;
         let mut response = json_response(body.to_string().into());
         response.headers_mut().insert("diptych-position", upto.get().into());
@@ -123,8 +122,12 @@ pub(crate) async fn explain(
     response_of(answer.await)
 }
 
-async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
-    match timeout(site.door.limits().answer_time, answer).await {
+/// The answer, if it is there in time.
+pub(crate) async fn in_time<T>(
+    answer_time: Duration,
+    answer: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    match timeout(answer_time, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(Problem::later(
             Code::Slow,
@@ -134,7 +137,8 @@ async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
     }
 }
 
-fn response(answer: EncodedAnswer) -> Response<Body> {
+/// The response with an answer.
+pub(crate) fn response(answer: EncodedAnswer) -> Response<Body> {
     let EncodedAnswer { body, position, stale, standstill, events, token, session } = answer;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
