@@ -87,8 +87,8 @@
 //! `Diptych-Occurred-At`, `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`,
 //! `Diptych-After` (a receipt or a token: the command sees its events), `Diptych-Unchanged-Since`
 //! (a position: the command is refused if a relevant event came after it). `If-Match` with the
-//! position in quotes is another name of the last one. `GET /receipts/{key}` finds the commit that
-//! was made under an idempotency key: its positions, and a token for `Diptych-After`.
+//! position in quotes is another name of the last one. `GET /receipts/{key}` answers with the
+//! receipt of the commit that was made under an idempotency key, in the same form.
 //!
 //! A command that has started completes, even if its client goes away or the server stops. The type
 //! of the command decides whether unknown fields are refused (`#[serde(deny_unknown_fields)]`). A
