@@ -87,8 +87,8 @@
 //! `Diptych-Occurred-At`, `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`,
 //! `Diptych-After` (a receipt or a token: the command sees its events), `Diptych-Unchanged-Since`
 //! (a position: the command is refused if a relevant event came after it). `If-Match` with the
-//! position in quotes is another name of the last one. `GET /receipts/{key}` finds the commit that
-//! was made under an idempotency key: its positions, and a token for `Diptych-After`.
+//! position in quotes is another name of the last one. `GET /receipts/{key}` answers with the
+//! receipt of the commit that was made under an idempotency key, in the same form.
 //!
 //! A command that has started completes, even if its client goes away or the server stops. The type
 //! of the command decides whether unknown fields are refused (`#[serde(deny_unknown_fields)]`). A
@@ -183,8 +183,16 @@
 //! from another site is followed.
 //! [`ServerLimits`] bounds all resources. [`Server::serve`] speaks plain HTTP/1.1; put a proxy in
 //! front for encryption, or take the routes into a server of your own by [`Server::into_router`].
+//!
+//! # Your own handlers
+//!
+//! With the feature `extract`, the module `extract` has extractors and responses for axum handlers
+//! that you write yourself: they read the headers and parameters of this page, and answer as the
+//! routes of a server do. A [`Problem`] is a response.
 
 mod door;
+#[cfg(feature = "extract")]
+pub mod extract;
 mod json;
 mod panels;
 mod router;
@@ -195,6 +203,7 @@ pub use door::{
     access::{Caller, Denial, Operation, Visit},
     limits::ServerLimits,
     metrics::{Metrics, MetricsError},
+    problem::Problem,
     serve::ServeError,
     stop::StopHandle,
 };

@@ -7,6 +7,7 @@ use axum::{
     body::Body,
     http::{Request, Response},
     middleware::from_fn_with_state,
+    response::IntoResponse,
     routing::{get, post},
 };
 use tower_http::{

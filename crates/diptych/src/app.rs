@@ -28,7 +28,7 @@ use crate::{
     query::{Ask, Query, QueryError, RightPanel, Watch},
     snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots},
     subscribe::Subscribe,
-    token::{Claims, Session, SessionToken},
+    token::{Claims, Receipt, Session, SessionToken},
     view::{NoSuchView, View, ViewOptions},
 };
 pub use error::{StartError, StopError};
@@ -171,6 +171,23 @@ impl App {
         let session = self.session();
         session.saw(position);
         Ok(session.token().await?)
+    }
+
+    /// The receipt of the commit that was made under this [key](Execute::key), as a retry of its
+    /// command would get it; `None` if there is no such commit. A client that lost its connection
+    /// asks this if it no longer has the command.
+    ///
+    /// The events of the commit are durable. If the log has other writers, their commits are found
+    /// too. `None` is no promise: a command that was sent before may still commit.
+    ///
+    /// # Errors
+    /// [`CommandError::Invalid`] if the key begins with `diptych:`, because such keys are reserved;
+    /// other errors if the log cannot be read.
+    pub async fn receipt_under(
+        &self,
+        key: impl AsRef<str>,
+    ) -> Result<Option<Receipt>, CommandError> {
+        self.left.receipt_under(key.as_ref()).await
     }
 
     /// A handle on a view: status, waiting, pause, step, resume, rebuild.

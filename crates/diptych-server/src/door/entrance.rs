@@ -16,6 +16,7 @@ use axum::{
     extract::{ConnectInfo, State},
     http::{Extensions, HeaderValue, Request, Response, StatusCode, header, request::Parts},
     middleware::Next,
+    response::IntoResponse,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},

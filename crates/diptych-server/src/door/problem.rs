@@ -3,6 +3,7 @@
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
+    response::IntoResponse,
 };
 use diptych::{
     CommandError, ExecuteError, Invalid, QueryError, Recorded,
@@ -12,18 +13,26 @@ use diptych::{
     follow::{FollowerStop, NotYet},
     store::RawEvent,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{door::code::Code, json::payload};
+use crate::{
+    door::code::Code,
+    json::{payload, rejection},
+};
 
 /// The content type of problems.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 /// Seconds until a client should retry, if waiting helps.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// The response to a request that failed.
+/// The response to a request that failed: `application/problem+json`.
+///
+/// The routes of a [`Server`](crate::Server) answer with it. A handler of your own makes the same
+/// problem from an [`ExecuteError`], a [`CommandError`], a [`QueryError`] or a
+/// [`Denial`](crate::Denial).
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Problem {
+pub struct Problem {
     status: StatusCode,
     code: Code,
     detail: String,
@@ -35,6 +44,24 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// The status of the response.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The word that programs tell problems apart by. The type of the problem is `urn:diptych:` and
+    /// this word.
+    pub fn word(&self) -> &'static str {
+        self.code.word()
+    }
+
+    /// The problem for a caller with the right to read events: a conflict then lists the payloads
+    /// of the events that the command missed. Other problems stay as they are.
+    pub fn with_events(mut self) -> Problem {
+        self.extra.append(&mut self.events);
+        self
+    }
+
     pub(crate) fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Problem {
         let (extra, events, headers) = (Map::new(), Map::new(), Vec::new());
         Problem { status, code, detail: detail.into(), extra, events, headers }
@@ -71,10 +98,6 @@ impl Problem {
         problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into())
     }
 
-    pub(crate) fn code(&self) -> Code {
-        self.code
-    }
-
     pub(crate) fn and(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.extra.insert(name.to_owned(), value.into());
         self
@@ -83,12 +106,6 @@ impl Problem {
     /// Whether callers with the right to read events get more members.
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
-    }
-
-    /// The problem for a caller with the right to read events.
-    pub(crate) fn with_events(mut self) -> Problem {
-        self.extra.append(&mut self.events);
-        self
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
@@ -107,7 +124,28 @@ impl Problem {
         Value::Object(members)
     }
 
-    pub(crate) fn into_response(self) -> Response<Body> {
+    /// The problem of a command that was rejected or failed. `rejection` serialises the reason of
+    /// the rule.
+    pub(crate) fn of_command<R>(
+        error: ExecuteError<R>,
+        rejection: impl FnOnce(&R) -> Value,
+    ) -> Problem
+    where
+        R: std::error::Error + 'static,
+    {
+        match error {
+            ExecuteError::Rejected(reason) => {
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Rejected, "");
+                let detail = reason.to_string();
+                Problem { detail, ..problem }.and("rejection", rejection(&reason))
+            }
+            ExecuteError::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.to_json().to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -118,29 +156,23 @@ impl Problem {
         }
         response
     }
+}
 
-    /// The problem of a command that was rejected or failed. `rejection` serialises the reason of
-    /// the rule.
-    pub(crate) fn of_command<R>(
-        error: ExecuteError<R>,
-        rejection: impl FnOnce(&R) -> Value,
-    ) -> Problem
-    where
-        R: std::error::Error + Send + Sync + 'static,
-    {
-        match error {
-            ExecuteError::Rejected(reason) => {
-                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Rejected, "");
-                let detail = reason.to_string();
-                Problem { detail, ..problem }.and("rejection", rejection(&reason))
-            }
-            ExecuteError::Failed(error) => Problem::of_failed_command(&error),
-        }
+/// A rejection has its typed reason in the member `rejection`. A command that no rule rejects has
+/// no such error: convert its [`CommandError`].
+impl<R> From<ExecuteError<R>> for Problem
+where
+    R: std::error::Error + Serialize + 'static,
+{
+    fn from(error: ExecuteError<R>) -> Problem {
+        Problem::of_command(error, rejection)
     }
+}
 
-    fn of_failed_command(error: &CommandError) -> Problem {
-        let detail = with_causes(error);
-        match error {
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Problem {
+        let detail = with_causes(&error);
+        match &error {
             CommandError::Invalid(Invalid { field, problem }) => {
                 let bad = Problem::bad(Code::Invalid, detail);
                 bad.and("field", field.as_str()).and("problem", problem.as_str())

@@ -7,6 +7,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{FromRequestParts, Path},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
+    response::IntoResponse,
 };
 use diptych::{App, Position, Receipt, Session, SessionToken, Timestamp};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -112,6 +113,13 @@ pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result
             Some(field) => problem.and("field", field),
             None => problem,
         }
+    })
+}
+
+/// Decodes the arguments of a query from a query string.
+pub(crate) fn from_form<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_html_form::from_str(text).map_err(|error| {
+        Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
     })
 }
 
@@ -290,6 +298,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 }
 
 /// A token of either kind.
+#[derive(Clone, Debug)]
 pub(crate) enum AnyToken {
     Receipt(Receipt),
     Session(SessionToken),

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, Response, header},
+    response::IntoResponse,
 };
 
 use crate::door::problem::Problem;

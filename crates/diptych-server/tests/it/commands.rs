@@ -567,14 +567,29 @@ async fn if_match_is_another_name_of_unchanged_since() {
 }
 
 #[tokio::test]
-async fn a_commit_is_found_by_its_key() {
+async fn a_receipt_is_found_by_its_key() {
     let served = TheatreServer::new().await;
     served.get("/receipts/k%2F1").await.problem(404, "unknown");
-    let receipt = served.ask(&keyed("k/1")).await.ok();
+    let sent = served.ask(&keyed("k/1")).await;
     let found = served.get("/receipts/k%2F1").await;
-    let token = found.need("diptych-token");
-    let commit = found.ok();
-    assert_eq!((&commit["first"], &commit["last"]), (&receipt["first"], &receipt["last"]));
-    let after = format!("/queries/who-sits?seat=a1&_after={token}");
+    for name in ["diptych-receipt", "diptych-position", "content-type", "cache-control"] {
+        assert_eq!(found.need(name), sent.need(name));
+    }
+    assert_eq!(found.json(), sent.json());
+    let after = format!("/queries/who-sits?seat=a1&_after={}", found.need("diptych-receipt"));
     assert_eq!(served.get(&after).await.ok(), "ada");
+}
+
+/// The key of a note is made from the command, and no client may ask for it.
+#[tokio::test]
+async fn a_receipt_under_a_reserved_key_is_refused() {
+    let served = TheatreServer::new().await;
+    served.take("a1", "ada").await;
+    let noting = Request::send("take-seat-noting", TAKE).header("idempotency-key", "k");
+    served.ask(&noting).await.problem(422, "rejected");
+    for key in ["diptych:", "diptych%3Anote:00"] {
+        let refused = served.get(&format!("/receipts/{key}")).await.problem(400, "invalid");
+        assert_eq!(refused["field"], "key");
+    }
+    served.get("/receipts/k").await.problem(404, "unknown");
 }

@@ -6,6 +6,8 @@ mod access;
 mod client;
 mod commands;
 mod domain;
+#[cfg(feature = "extract")]
+mod extract;
 mod garbage;
 mod grain;
 mod limits;
@@ -17,6 +19,7 @@ mod queries;
 mod schemas;
 mod served;
 mod shutdown;
+mod slow_heads;
 mod status;
 mod store;
 mod time;

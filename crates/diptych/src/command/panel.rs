@@ -9,7 +9,8 @@ use std::{
 };
 
 use diptych_store::{
-    AcceptedCommit, EventRef, Filter, Head, Key, LogIdentity, Position, RawEvent, Store,
+    AcceptedCommit, EventRef, Filter, Head, Key, KeyedCommit, LogIdentity, Position, RawEvent,
+    Store,
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
@@ -17,7 +18,7 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 use super::{
     CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, context::RuleClock,
     error::CommandError, folds::StateSource, gates::Gates, metrics::CommandMetrics,
-    retries::Retries, state::SnapshotToSave,
+    note::check_key, retries::Retries, state::SnapshotToSave,
 };
 use crate::{
     event::{AnyReading, Recorded, Schema, derived_id},
@@ -229,19 +230,32 @@ impl LeftPanel {
 
     /// The receipt of the commit under this key, if there is one.
     pub(crate) async fn committed_under(&self, key: &Key) -> Result<Option<Receipt>, CommandError> {
-        let mut found = self.store.keyed(&key.name).await?;
-        if found.is_none() && self.store.has_other_writers() {
-            // Another process may have committed it.
-            self.store.fresh_head().await?;
-            found = self.store.keyed(&key.name).await?;
-        }
-        let Some(commit) = found else { return Ok(None) };
+        let Some(commit) = self.keyed(&key.name).await? else { return Ok(None) };
         let (first, last) = (commit.first, commit.last);
         if commit.digest != key.digest {
             let key = key.name.to_string();
             return Err(CommandError::KeyReused(KeyReused { key, first, last }));
         }
         Ok(Some(self.receipt(first, last).await?))
+    }
+
+    /// The receipt of the commit under the key of this name, whatever its command is.
+    pub(crate) async fn receipt_under(&self, key: &str) -> Result<Option<Receipt>, CommandError> {
+        check_key(key).map_err(CommandError::Invalid)?;
+        match self.keyed(key).await? {
+            Some(KeyedCommit { first, last, .. }) => Ok(Some(self.receipt(first, last).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, CommandError> {
+        let found = self.store.keyed(key).await?;
+        if found.is_some() || !self.store.has_other_writers() {
+            return Ok(found);
+        }
+        // Another process may have committed it.
+        self.store.fresh_head().await?;
+        Ok(self.store.keyed(key).await?)
     }
 
     /// The receipt of the events from `first` to `last`.

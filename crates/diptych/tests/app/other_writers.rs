@@ -103,9 +103,9 @@ async fn two() -> Two {
 }
 
 impl Two {
-    /// Deposits 5 through the other handle.
-    async fn deposit(&self) -> Receipt {
-        // A view that reads on asks for the end of the log, so wait until it has read all it knows.
+    /// Waits until the view has read all it knows, because a view that reads on asks for the end of
+    /// the log.
+    async fn settled(&self) {
         let view = self.app.view::<Balances>().unwrap();
         for _ in 0..2_000 {
             if view.status().state == FollowState::Live && view.position() >= self.app.head() {
@@ -113,6 +113,11 @@ impl Two {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Deposits 5 through the other handle.
+    async fn deposit(&self) -> Receipt {
+        self.settled().await;
         let receipt = self.other.execute(deposit("anna", 5)).await.unwrap();
         assert!(self.app.head() < receipt.last(), "the store of the app is not behind");
         receipt
@@ -125,6 +130,20 @@ async fn a_strong_answer_has_the_events_of_other_writers() {
     let receipt = two.deposit().await;
     let answer = two.app.query(Balance("anna")).strong().await.unwrap();
     assert_eq!((*answer, answer.position), (Some(5), receipt.last()));
+}
+
+#[tokio::test]
+async fn a_receipt_under_a_key_of_another_writer_is_found() {
+    let two = two().await;
+    two.settled().await;
+    let receipt = two.other.execute(deposit("anna", 5)).key("k").await.unwrap();
+    assert!(two.app.head() < receipt.last(), "the store of the app is not behind");
+    assert_eq!(two.app.receipt_under("k").await.unwrap(), Some(receipt));
+    assert_eq!(two.app.receipt_under("other").await.unwrap(), None);
+    // Without the end of the log, absence is not known.
+    two.is_silent.store(true, Ordering::SeqCst);
+    let unknown = two.app.receipt_under("other").await.unwrap_err();
+    assert!(matches!(unknown, CommandError::Unavailable(_)), "{unknown}");
 }
 
 #[tokio::test]

@@ -240,6 +240,32 @@ fn reused<R: std::error::Error>(answer: Result<Receipt, ExecuteError<R>>) -> Key
 }
 
 #[test]
+fn the_receipt_under_a_key_is_that_of_a_retry() {
+    let app = now(App::over(Memory::new()).start()).unwrap();
+    assert_eq!(now(app.receipt_under("k")).unwrap(), None);
+    begin(app.execute(open("a")).key("open")).done().unwrap();
+    let receipt = begin(app.execute(deposit("a", 5)).key("k")).done().unwrap();
+    assert_eq!(now(app.receipt_under("k")).unwrap(), Some(receipt));
+    assert_eq!(begin(app.execute(deposit("a", 5)).key("k")).done().unwrap(), receipt);
+    // A command that was rejected, or wrote nothing, is not remembered.
+    rejected(begin(app.execute(open("a")).key("again")).done());
+    begin(app.execute(deposit("a", 0)).key("nothing")).done().unwrap();
+    for key in ["again", "nothing", "", &"k".repeat(5_000)] {
+        assert_eq!(now(app.receipt_under(key)).unwrap(), None, "{key}");
+    }
+}
+
+#[test]
+fn the_receipt_under_a_key_is_of_durable_events() {
+    let rig = Rig::new();
+    let mut sent = send(rig.app.execute(open("a")).key("k"));
+    assert_eq!(now(rig.app.receipt_under("k")).unwrap(), None);
+    rig.flush();
+    let receipt = sent.done().unwrap();
+    assert_eq!(now(rig.app.receipt_under("k")).unwrap(), Some(receipt));
+}
+
+#[test]
 fn a_key_of_the_same_command_with_other_content_is_refused() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     for name in ["a", "b"] {
@@ -349,6 +375,8 @@ fn a_key_with_the_prefix_of_this_crate_is_invalid() {
             panic!("{refused}")
         };
         assert_eq!(invalid.field, "key");
+        let refused = now(app.receipt_under(key)).unwrap_err();
+        assert!(matches!(&refused, CommandError::Invalid(again) if *again == invalid), "{refused}");
     }
     begin(app.execute(open("a")).key("diptych")).done().unwrap();
 }

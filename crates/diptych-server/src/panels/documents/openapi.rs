@@ -202,21 +202,12 @@ fn page_path() -> Value {
 }
 
 fn receipt_path() -> Value {
-    let commit = json!({
-        "type": "object",
-        "required": ["token", "first", "last"],
-        "properties": {
-            "token": { "type": "string" },
-            "first": { "type": "integer" },
-            "last": { "type": "integer" },
-        },
-    });
     let mut responses = problems(&["400", "403", "404", "503"]);
-    responses.insert("200".into(), answer("The place of the commit's events in the log.", commit));
+    responses.insert("200".into(), answer("The receipt. The events are durable.", own("receipt")));
     json!({ "get": {
         "operationId": "find-receipt",
         "tags": ["commands"],
-        "summary": "the commit that was made under an idempotency key",
+        "summary": "the receipt of the commit under an idempotency key",
         "parameters": [
             { "name": "key", "in": "path", "required": true, "schema": { "type": "string" } },
         ],

@@ -10,7 +10,7 @@ use crate::{
         access::{Caller, Denial},
         code::Code,
         problem::Problem,
-        request::{from_json, pairs},
+        request::{from_form, from_json, pairs},
     },
     panels::entries::schema::ArgumentNames,
 };
@@ -72,9 +72,7 @@ impl Arguments {
     ) -> Result<Q, Problem> {
         let query = match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
-            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
-                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
-            }),
+            Arguments::Form(text) => from_form(text),
         }?;
         admit.map(|admit| admit(caller, &query)).transpose()?;
         Ok(query)

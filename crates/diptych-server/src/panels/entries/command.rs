@@ -3,7 +3,6 @@
 use std::{
     any::type_name,
     convert::Infallible,
-    error::Error,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -30,6 +29,7 @@ use crate::{
         problem::Problem,
         request::{AnyToken, RequestOptions, from_json, header_text},
     },
+    json,
     panels::entries::event,
 };
 
@@ -142,21 +142,25 @@ pub(crate) struct CommandEntry {
 }
 
 type CommandFuture = Pin<Box<dyn Future<Output = Result<CommandAnswer, Problem>> + Send>>;
-type RunCommand = Box<dyn Fn(App, Bytes, CommandOptions) -> CommandFuture + Send + Sync>;
+type RunCommand = Box<dyn Fn(App, Bytes, CommandOptions, Notes) -> CommandFuture + Send + Sync>;
+/// The budget of recorded rejections, for commands that record them.
+type Notes = Arc<NoteBudget>;
 
 /// The options of a command, from the headers of its request.
+#[derive(Clone, Debug)]
 pub(crate) struct CommandOptions {
-    key: Option<String>,
-    caller: Caller,
+    pub(crate) key: Option<String>,
+    pub(crate) caller: Caller,
     occurred_at: Option<Timestamp>,
     correlation: Option<Uuid>,
     causation: Option<Uuid>,
     session: Option<Session>,
     after: Option<AnyToken>,
     unchanged_since: Option<Position>,
-    notes: Arc<NoteBudget>,
 }
 
+/// The receipt of a command, and the token of its client's session.
+#[derive(Clone, Debug)]
 pub(crate) struct CommandAnswer {
     pub(crate) receipt: Receipt,
     pub(crate) session: Option<SessionToken>,
@@ -168,8 +172,8 @@ impl CommandEntry {
         C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
-        CommandEntry::with::<C>(schemas, admit, Some(rejection), |command, app, options| {
-            Box::pin(async move { options.execute(&app, command).await.answer(as_json).await })
+        CommandEntry::with::<C>(schemas, admit, Some(rejection), |command, app, options, _| {
+            Box::pin(async move { options.run(&app, command, json::rejection).await })
         })
     }
 
@@ -177,11 +181,8 @@ impl CommandEntry {
     where
         C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
     {
-        CommandEntry::with::<C>(schemas, admit, None, |command, app, options| {
-            Box::pin(async move {
-                let outcome = options.execute(&app, command).await;
-                outcome.answer(|rejection| match *rejection {}).await
-            })
+        CommandEntry::with::<C>(schemas, admit, None, |command, app, options, _| {
+            Box::pin(async move { options.run(&app, command, |never| match *never {}).await })
         })
     }
 
@@ -196,21 +197,22 @@ impl CommandEntry {
         N: Command + Serialize,
     {
         let rejection = schemas.subschema_for::<C::Rejection>();
-        let run = move |command: C, app, options: CommandOptions| -> CommandFuture {
+        let run = move |command: C, app: App, options: CommandOptions, notes: Notes| {
             Box::pin(async move {
                 let (copy, of_note) = (command.clone(), options.of_note(&command));
-                let outcome = options.execute(&app, command).await;
-                let noted = match &outcome.result {
+                let result = options.apply(app.execute(command)).await;
+                let noted = match &result {
                     Err(ExecuteError::Rejected(rejection)) => {
-                        Some(of_note.record(&app, &copy, rejection, note).await)
+                        Some(of_note.record(&app, &notes, &copy, rejection, note).await)
                     }
                     _ => None,
                 };
-                outcome.answer(as_json).await.map_err(|problem| match noted {
-                    Some(noted) => noted.add_to(problem),
-                    None => problem,
-                })
-            })
+                match (result, noted) {
+                    (Ok(receipt), _) => Ok(options.answer(receipt).await),
+                    (Err(error), Some(noted)) => Err(noted.add_to(error.into())),
+                    (Err(error), None) => Err(error.into()),
+                }
+            }) as CommandFuture
         };
         let entry = CommandEntry::with::<C>(schemas, admit, Some(rejection), run);
         CommandEntry { records_rejections: true, ..entry }
@@ -220,7 +222,7 @@ impl CommandEntry {
         schemas: &mut SchemaGenerator,
         admit: Option<AdmitCommand<C>>,
         rejection: Option<Schema>,
-        run: impl Fn(C, App, CommandOptions) -> CommandFuture + Send + Sync + 'static,
+        run: impl Fn(C, App, CommandOptions, Notes) -> CommandFuture + Send + Sync + 'static,
     ) -> CommandEntry
     where
         C: Command + DeserializeOwned + JsonSchema,
@@ -231,13 +233,13 @@ impl CommandEntry {
             body: schemas.subschema_for::<C>().into(),
             rejection: rejection.map(Value::from),
             records_rejections: false,
-            run: Box::new(move |app, body, options| {
+            run: Box::new(move |app, body, options, notes| {
                 let decoded = from_json::<C>("the command", &body).and_then(|command| {
                     let admitted = admit.as_ref().map(|admit| admit(&options.caller, &command));
                     admitted.transpose().map(|_| command).map_err(Problem::from)
                 });
                 match decoded {
-                    Ok(command) => run(command, app, options),
+                    Ok(command) => run(command, app, options, notes),
                     Err(problem) => Box::pin(async { Err(problem) }),
                 }
             }),
@@ -245,29 +247,14 @@ impl CommandEntry {
     }
 
     /// Decodes the command and executes it.
-    pub(crate) fn run(&self, app: App, body: Bytes, options: CommandOptions) -> CommandFuture {
-        (self.run)(app, body, options)
-    }
-}
-
-/// The result of a command, with the session of its client.
-struct Outcome<R: Error + 'static> {
-    result: Result<Receipt, ExecuteError<R>>,
-    session: Option<Session>,
-}
-
-impl<R: Error + Send + Sync + 'static> Outcome<R> {
-    async fn answer(self, rejection: impl FnOnce(&R) -> Value) -> Result<CommandAnswer, Problem> {
-        match self.result {
-            Ok(receipt) => {
-                let session = match self.session {
-                    Some(session) => token(&session).await,
-                    None => None,
-                };
-                Ok(CommandAnswer { receipt, session })
-            }
-            Err(error) => Err(Problem::of_command(error, rejection)),
-        }
+    pub(crate) fn run(
+        &self,
+        app: App,
+        body: Bytes,
+        options: CommandOptions,
+        notes: Notes,
+    ) -> CommandFuture {
+        (self.run)(app, body, options, notes)
     }
 }
 
@@ -286,7 +273,6 @@ impl CommandOptions {
         app: &App,
         headers: &HeaderMap,
         caller: Caller,
-        notes: Arc<NoteBudget>,
     ) -> Result<CommandOptions, Problem> {
         let options = RequestOptions::in_headers(headers);
         Ok(CommandOptions {
@@ -298,7 +284,6 @@ impl CommandOptions {
             session: options.session(app).await?,
             after: options.after()?,
             unchanged_since: unchanged_since(&options, headers)?,
-            notes,
         })
     }
 
@@ -315,16 +300,23 @@ impl CommandOptions {
             session: None,
             after: None,
             unchanged_since: None,
-            notes: self.notes.clone(),
+        }
+    }
+
+    /// Sets all options.
+    pub(crate) fn apply<C: Command + Serialize>(&self, execute: Execute<C>) -> Execute<C> {
+        match &self.key {
+            Some(key) => self.set(execute.key(key)),
+            None => self.set(execute),
         }
     }
 
     /// Sets all options but the key.
-    fn set<C: Command>(self, mut execute: Execute<C>) -> Execute<C> {
-        if let Some(actor) = self.caller.actor {
+    fn set<C: Command>(&self, mut execute: Execute<C>) -> Execute<C> {
+        if let Some(actor) = &self.caller.actor {
             execute = execute.actor(actor);
         }
-        for (name, value) in self.caller.claims {
+        for (name, value) in &self.caller.claims {
             execute = execute.extra(name, value);
         }
         if let Some(instant) = self.occurred_at {
@@ -350,20 +342,33 @@ impl CommandOptions {
         }
     }
 
-    async fn execute<C: Command + Serialize>(self, app: &App, command: C) -> Outcome<C::Rejection> {
-        let session = self.session.clone();
-        let execute = app.execute(command);
-        let execute = match &self.key {
-            Some(key) => execute.key(key),
-            None => execute,
+    /// Executes a command. `rejection` serialises the reason of the rule.
+    pub(crate) async fn run<C: Command + Serialize>(
+        self,
+        app: &App,
+        command: C,
+        rejection: fn(&C::Rejection) -> Value,
+    ) -> Result<CommandAnswer, Problem> {
+        match self.apply(app.execute(command)).await {
+            Ok(receipt) => Ok(self.answer(receipt).await),
+            Err(error) => Err(Problem::of_command(error, rejection)),
+        }
+    }
+
+    /// The answer to a command that was executed with these options.
+    pub(crate) async fn answer(&self, receipt: Receipt) -> CommandAnswer {
+        let session = match &self.session {
+            Some(session) => token(session).await,
+            None => None,
         };
-        Outcome { result: self.set(execute).await, session }
+        CommandAnswer { receipt, session }
     }
 
     /// Records that this command was rejected.
     async fn record<C, N>(
         self,
         app: &App,
+        notes: &NoteBudget,
         command: &C,
         rejection: &C::Rejection,
         note: fn(&C, &C::Rejection) -> N,
@@ -373,7 +378,7 @@ impl CommandOptions {
         N: Command,
     {
         let caller = self.caller.actor.as_deref().unwrap_or_default();
-        if !self.notes.take(caller, Instant::now()) {
+        if !notes.take(caller, Instant::now()) {
             tracing::warn!(caller, "a rejection was not recorded: the budget of notes is used up");
             return NoteOutcome::Absent { kind: Code::Busy.word() };
         }
@@ -394,7 +399,7 @@ impl CommandOptions {
                 tracing::error!(command, %error, "a rejection could not be recorded");
                 let is_unknown =
                     matches!(error, ExecuteError::Failed(CommandError::OutcomeUnknown(_)));
-                let kind = Problem::of_command(error, |_| Value::Null).code().word();
+                let kind = Problem::of_command(error, |_| Value::Null).word();
                 match is_unknown {
                     true => NoteOutcome::Unknown { kind },
                     false => NoteOutcome::Absent { kind },
@@ -448,10 +453,6 @@ fn unchanged_since(
         }
         _ => Ok(Some(position)),
     }
-}
-
-fn as_json(rejection: &impl Serialize) -> Value {
-    serde_json::to_value(rejection).unwrap_or(Value::Null)
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

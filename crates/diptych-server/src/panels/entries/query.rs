@@ -124,7 +124,8 @@ pub(crate) struct QueryEntry {
 }
 
 pub(crate) type QueryFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
-type RunQuery<T> = Box<dyn Fn(App, Arguments, QueryOptions) -> QueryFuture<T> + Send + Sync>;
+type RunQuery<T> =
+    Box<dyn Fn(App, Arguments, QueryOptions, Arc<PastAnswers>) -> QueryFuture<T> + Send + Sync>;
 /// Watches a query from a position on.
 type WatchQuery =
     Arc<dyn Fn(&App, &Arguments, Position) -> Result<LiveAnswers, Problem> + Send + Sync>;
@@ -155,8 +156,9 @@ pub(crate) struct LiveAnswer {
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The options of a query.
+#[derive(Clone, Debug)]
 pub(crate) struct QueryOptions {
-    caller: Caller,
+    pub(crate) caller: Caller,
     is_strong: bool,
     after: Option<AnyToken>,
     session: Option<Session>,
@@ -169,7 +171,6 @@ pub(crate) struct QueryOptions {
     limit: usize,
     /// The limit of events that are read for an answer about the past.
     past_reads: u64,
-    answers: Arc<PastAnswers>,
     /// Whether the address alone says which answer the client wants.
     is_addressed: bool,
 }
@@ -186,6 +187,7 @@ pub(crate) enum Validity {
 }
 
 /// An answer ready to send.
+#[derive(Clone, Debug)]
 pub(crate) struct EncodedAnswer {
     pub(crate) body: Bytes,
     pub(crate) validity: Validity,
@@ -219,13 +221,14 @@ impl QueryEntry {
             events: event::names(<Q::View as Fold>::Event::types()),
             arguments,
             answer: schemas.subschema_for::<Q::Answer>().into(),
-            ask: Box::new(move |app, arguments, options| {
+            ask: Box::new(move |app, arguments, options, answers| {
                 let query = arguments.read::<Q>(&options.caller, admit.as_ref());
                 let name = name.clone();
                 Box::pin(async move {
                     match options.point {
                         Some(point) => {
-                            options.ask_past(&app, &name, &arguments, query?, point).await
+                            let question = (&*name, &arguments);
+                            options.ask_past(&app, question, query?, point, &answers).await
                         }
                         None => options.ask(&app, query?).await,
                     }
@@ -277,8 +280,9 @@ impl QueryEntry {
         app: App,
         arguments: Arguments,
         options: QueryOptions,
+        answers: &Arc<PastAnswers>,
     ) -> QueryFuture<EncodedAnswer> {
-        (self.ask)(app, arguments, options)
+        (self.ask)(app, arguments, options, answers.clone())
     }
 
     /// The events behind an answer; `None` if the query has no explanations.
@@ -287,8 +291,10 @@ impl QueryEntry {
         app: App,
         arguments: Arguments,
         options: QueryOptions,
+        answers: &Arc<PastAnswers>,
     ) -> Option<QueryFuture<EncodedExplanation>> {
-        self.explain.as_ref().map(|explain| explain(app, arguments, options))
+        let explain = self.explain.as_ref()?;
+        Some(explain(app, arguments, options, answers.clone()))
     }
 
     /// Begins watches of this query for this caller; `None` if the query has no live answers.
@@ -316,12 +322,12 @@ fn explained<Q>(
 where
     Q: Query + DeserializeOwned,
 {
-    Box::new(move |app, arguments, options| {
+    Box::new(move |app, arguments, options, answers| {
         let query = arguments.read::<Q>(&options.caller, admit.as_ref());
         let (name, mask) = (name.clone(), mask.clone());
         Box::pin(async move {
             let caller = options.caller.clone();
-            let explanation = options.explain(&app, &name, &arguments, query?).await?;
+            let explanation = options.explain(&app, (&name, &arguments), query?, &answers).await?;
             let mut body = explanation.body.clone();
             if let Some(mask) = mask {
                 let unread = |error| Problem::mistake("an explanation is no JSON", &error);
@@ -342,7 +348,6 @@ impl QueryOptions {
         app: &App,
         options: &RequestOptions<'_>,
         limits: &ServerLimits,
-        answers: &Arc<PastAnswers>,
         caller: Caller,
     ) -> Result<QueryOptions, Problem> {
         let is_strong = match options.text("consistency")? {
@@ -366,7 +371,6 @@ impl QueryOptions {
             point: point(options)?,
             limit: limit.min(limits.explained_events),
             past_reads: limits.past_reads,
-            answers: answers.clone(),
             is_addressed: options.are_in_address(),
         })
     }
@@ -375,42 +379,62 @@ impl QueryOptions {
         self.point.is_some()
     }
 
-    async fn ask<Q>(self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
+    pub(crate) async fn ask<Q>(&self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
     {
-        let session = self.session.clone();
-        let Answer { value, position, stale, standstill, cost, .. } =
-            self.set(app.query(query)).await?;
+        let answer = self.answer(app.query(query)).await?;
+        self.encode(app, answer, type_name::<Q>()).await
+    }
+
+    /// The answer that these options ask for.
+    pub(crate) async fn answer<Q: Query>(
+        &self,
+        ask: Ask<Q>,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let ask = self.set(ask);
+        match self.point {
+            Some(point) => ask.at(point).read_at_most(self.past_reads).await,
+            None => ask.await,
+        }
+    }
+
+    /// Encodes an answer that was given with these options. `query` names the query in the log.
+    pub(crate) async fn encode<T: Serialize>(
+        &self,
+        app: &App,
+        answer: Answer<T>,
+        query: &str,
+    ) -> Result<EncodedAnswer, Problem> {
+        let Answer { value, position, stale, standstill, cost, .. } = answer;
         Ok(EncodedAnswer {
-            body: json_of::<Q>(&value)?,
+            body: json_of(&value, query)?,
             validity: Validity::Now,
             position,
             stale,
             standstill,
             events: cost.events,
             token: app.token_at(position).await?.to_string(),
-            session: token_of(session).await?,
+            session: token_of(self.session.as_ref()).await?,
         })
     }
 
     /// Answers a question about the past: by the kept answer to an equal one, or together with
     /// others.
     async fn ask_past<Q>(
-        self,
+        &self,
         app: &App,
-        name: &str,
-        arguments: &Arguments,
+        (name, arguments): (&str, &Arguments),
         query: Q,
         point: Point,
+        answers: &Arc<PastAnswers>,
     ) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
     {
-        let (session, answers) = (self.session.clone(), self.answers.clone());
-        let has_tokens = session.is_some() || self.after.is_some();
-        let (is_addressed, past_reads) = (self.is_addressed && !has_tokens, self.past_reads);
-        let past = self.set(app.query(query)).at(point).read_at_most(past_reads);
+        let has_tokens = self.session.is_some() || self.after.is_some();
+        let is_addressed = self.is_addressed && !has_tokens;
+        let past = self.set(app.query(query)).at(point).read_at_most(self.past_reads);
         // The tokens of this caller are compared with the log, also if the answer is there.
         let (past, part) = past.resolve().await?;
         let (upto, at) = (part.upto, part.occurred_before);
@@ -419,7 +443,8 @@ impl QueryOptions {
         let compute = async move {
             let Answer { value, position, cost, .. } = past.await?;
             let token = own.token_at(position).await?.to_string();
-            Ok(PastAnswer { body: json_of::<Q>(&value)?, position, token, events: cost.events })
+            let body = json_of(&value, type_name::<Q>())?;
+            Ok(PastAnswer { body, position, token, events: cost.events })
         };
         let answer = answers.answer(question, compute).await?;
         Ok(EncodedAnswer {
@@ -434,12 +459,12 @@ impl QueryOptions {
             standstill: None,
             events: answer.events,
             token: answer.token.clone(),
-            session: token_of(session).await?,
+            session: token_of(self.session.as_ref()).await?,
         })
     }
 
     /// Sets the options about freshness.
-    fn set<Q: Query>(self, mut ask: Ask<Q>) -> Ask<Q> {
+    fn set<Q: Query>(&self, mut ask: Ask<Q>) -> Ask<Q> {
         if self.is_strong {
             ask = ask.strong();
         }
@@ -475,7 +500,6 @@ impl QueryOptions {
             wait_time: _,
             limit: _,
             past_reads: _,
-            answers: _,
             is_addressed: _,
         } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
@@ -484,18 +508,18 @@ impl QueryOptions {
                           only option is the session; use other options without /live";
             return Err(Problem::bad(Code::Parameter, detail));
         }
-        token_of(session).await
+        token_of(session.as_ref()).await
     }
 
     /// The events behind an answer, by the kept explanation or together with others.
     async fn explain<Q: Query>(
         self,
         app: &App,
-        name: &str,
-        arguments: &Arguments,
+        (name, arguments): (&str, &Arguments),
         query: Q,
+        answers: &Arc<PastAnswers>,
     ) -> Result<Arc<PastAnswer>, Problem> {
-        let QueryOptions { limit, past_reads, point, answers, .. } = self;
+        let QueryOptions { limit, past_reads, point, .. } = self;
         let explain: Explain<Q> = app.explain(query).limit(limit).read_at_most(past_reads);
         let (explain, part) = explain.at(point.unwrap_or_default()).resolve().await?;
         let (upto, at) = (part.upto, part.occurred_before);
@@ -511,13 +535,13 @@ impl QueryOptions {
     }
 }
 
-/// The answer as JSON.
-fn json_of<Q: Query<Answer: Serialize>>(value: &Q::Answer) -> Result<Bytes, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| not_json::<Q>(&error))?;
+/// The answer of a query as JSON.
+fn json_of(value: &impl Serialize, query: &str) -> Result<Bytes, Problem> {
+    let body = serde_json::to_vec(value).map_err(|error| not_json(query, &error))?;
     Ok(body.into())
 }
 
-async fn token_of(session: Option<Session>) -> Result<Option<SessionToken>, Problem> {
+async fn token_of(session: Option<&Session>) -> Result<Option<SessionToken>, Problem> {
     match session {
         Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
         None => Ok(None),
@@ -545,8 +569,7 @@ fn event_json<E: Event>(recorded: &Recorded<E>) -> Value {
     })
 }
 
-fn not_json<Q>(error: &serde_json::Error) -> Problem {
-    let query = type_name::<Q>();
+fn not_json(query: &str, error: &serde_json::Error) -> Problem {
     Problem::mistake(&format!("the answer of {query} cannot be written as JSON"), error)
 }
 

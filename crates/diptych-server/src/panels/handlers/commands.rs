@@ -1,6 +1,6 @@
 //! `POST /commands/{name}`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -57,24 +57,32 @@ async fn answer(
     }
     let limits = site.door.limits();
     let body = json_body(&parts.headers, body, limits).await?;
-    let options = CommandOptions::read(&site.app, &parts.headers, caller, site.door.notes());
-    let options = options.await?;
+    let options = CommandOptions::read(&site.app, &parts.headers, caller).await?;
     refuse_lists("the command", &entry.body, &site.definitions, &body)?;
-    // The command runs in a separate task, so that it completes even if the client goes away.
-    let run = entry.run(site.app.clone(), body, options);
+    let run = entry.run(site.app.clone(), body, options, site.door.notes());
     let running = (site.door.stop().command(), parts.extensions.get::<RequestPermit>().cloned());
-    let run = tokio::spawn(async move {
+    let run = async move {
         let answer = run.await;
         drop(running);
         answer
-    });
-    match timeout(limits.answer_time, run).await {
-        Ok(Ok(Ok(answer))) => Ok(response(&answer)),
-        Ok(Ok(Err(problem))) if problem.has_events() => {
+    };
+    match completed(run, limits.answer_time).await {
+        Ok(answer) => Ok(response(&answer)),
+        Err(problem) if problem.has_events() => {
             let may_explain = site.door.may_explain(name, &parts).await;
             Err(if may_explain { problem.with_events() } else { problem })
         }
-        Ok(Ok(Err(problem))) => Err(problem),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Runs a command in a separate task, so that it completes even if the client goes away.
+pub(crate) async fn completed(
+    run: impl Future<Output = Result<CommandAnswer, Problem>> + Send + 'static,
+    answer_time: Duration,
+) -> Result<CommandAnswer, Problem> {
+    match timeout(answer_time, tokio::spawn(run)).await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Problem::later(
             Code::OutcomeUnknown,
             "the command ended without an answer: read its effects, or retry it under the same key",
@@ -87,7 +95,8 @@ async fn answer(
     }
 }
 
-fn response(answer: &CommandAnswer) -> Response<Body> {
+/// The response with a receipt.
+pub(crate) fn response(answer: &CommandAnswer) -> Response<Body> {
     let CommandAnswer { receipt, session } = answer;
     let token = receipt.to_string();
     let (first, last, events) = (receipt.first().get(), receipt.last().get(), receipt.events());

@@ -1,6 +1,6 @@
 //! `GET` and `POST /queries/{name}`, and `GET /queries/{name}/explanation`.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -22,9 +22,7 @@ use crate::{
         answers::entity_tag,
         entries::{
             arguments::Arguments,
-            query::{
-                EncodedAnswer, EncodedExplanation, QueryEntry, QueryFuture, QueryOptions, Validity,
-            },
+            query::{EncodedAnswer, EncodedExplanation, QueryEntry, QueryOptions, Validity},
             schema::refuse_lists,
         },
         handlers::status,
@@ -62,8 +60,7 @@ pub(crate) async fn read<'s>(
     })?;
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
-    let answers = &site.answers;
-    let options = QueryOptions::read(&site.app, &options, limits, answers, caller.clone()).await?;
+    let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
     if options.is_about_past() {
         site.door.admit(Operation::Past(name.to_owned()), &parts).await?;
     }
@@ -93,7 +90,8 @@ pub(crate) async fn ask(
         let is_post = request.method() == Method::POST;
         let request = read(&site, &name, &[], request).await?;
         let QueryRequest { entry, arguments, options, headers, .. } = request;
-        let answer = in_time(&site, entry.ask(site.app.clone(), arguments, options)).await?;
+        let answer = entry.ask(site.app.clone(), arguments, options, &site.answers);
+        let answer = in_time(site.door.limits().answer_time, answer).await?;
         let (body, validity) = (answer.body.clone(), answer.validity);
         let response = response(answer);
         Ok(if is_post { response } else { kept(&site, &headers, response, &body, validity) })
@@ -110,14 +108,15 @@ pub(crate) async fn explain(
     let answer = async {
         let request = read(&site, &name, &[Operation::Explain], request).await?;
         let QueryRequest { entry, arguments, options, .. } = request;
-        let explanation = entry.explain(site.app.clone(), arguments, options).ok_or_else(|| {
+        let explanation = entry.explain(site.app.clone(), arguments, options, &site.answers);
+        let explanation = explanation.ok_or_else(|| {
             let detail = format!(
                 "the query {name:?} has no explanations: its program allows them with \
                  `QueryRoute::explained`"
             );
             Problem::unknown(detail)
         })?;
-        let explanation = in_time(&site, explanation).await?;
+        let explanation = in_time(site.door.limits().answer_time, explanation).await?;
         let EncodedExplanation { body, upto } = explanation;
         let mut response = json_response(body.into());
         response.headers_mut().insert("diptych-position", upto.get().into());
@@ -126,8 +125,12 @@ pub(crate) async fn explain(
     response_of(answer.await)
 }
 
-async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
-    match timeout(site.door.limits().answer_time, answer).await {
+/// The answer, if it is there in time.
+pub(crate) async fn in_time<T>(
+    answer_time: Duration,
+    answer: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    match timeout(answer_time, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(Problem::later(
             Code::Slow,
@@ -177,7 +180,8 @@ fn is_known(request: &HeaderMap, tag: &HeaderValue) -> bool {
     })
 }
 
-fn response(answer: EncodedAnswer) -> Response<Body> {
+/// The response with an answer.
+pub(crate) fn response(answer: EncodedAnswer) -> Response<Body> {
     let EncodedAnswer { body, position, stale, standstill, events, token, session, .. } = answer;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
