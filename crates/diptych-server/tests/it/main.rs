@@ -17,6 +17,7 @@ mod queries;
 mod schemas;
 mod served;
 mod shutdown;
+mod slow_heads;
 mod status;
 mod store;
 mod time;
