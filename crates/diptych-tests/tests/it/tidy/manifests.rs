@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-family", &["diptych"]),
     // The demo is a complete program: a domain with a report and pages.
     ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
+    ("example-https", &["diptych", "diptych-server"]),
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
 ];
@@ -36,6 +37,7 @@ const NETWORKED: &[&str] = &[
     "diptych-demo",
     "diptych-fuzz",
     "diptych-tests",
+    "example-https",
     "xtask",
 ];
 const NETWORK: &[&str] = &[
