@@ -36,6 +36,9 @@ async fn server() -> TheatreServer {
 /// A connection from this address of the machine, with a part of a head.
 async fn slow_head(server: &TheatreServer, from: &str) -> Connection {
     let socket = TcpSocket::new_v4().unwrap();
+    // Thousands of closed connections would otherwise keep their ports for a minute, and other
+    // tests would find none.
+    socket.set_zero_linger().unwrap();
     socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
     let mut connection = Connection::over(socket.connect(server.address).await.unwrap());
     connection.write("GET /health HTTP/1.1\r\nhost: local").await;
