@@ -4,6 +4,7 @@
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod file;
+pub(crate) mod page;
 pub(crate) mod query;
 pub(crate) mod schema;
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod clients;
 mod commands;
 mod domain;
 mod garbage;
@@ -11,6 +12,7 @@ mod grain;
 mod limits;
 mod live;
 mod mounted;
+mod pages;
 mod queries;
 mod schemas;
 mod served;

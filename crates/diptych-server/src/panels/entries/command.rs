@@ -28,7 +28,7 @@ use crate::{
         code::Code,
         notes::NoteBudget,
         problem::Problem,
-        request::{AnyToken, RequestOptions, from_json, header_text},
+        request::{AnyToken, OptionSource, RequestOptions, SentToken, from_json, header_text},
     },
     panels::entries::event,
 };
@@ -152,7 +152,7 @@ pub(crate) struct CommandOptions {
     correlation: Option<Uuid>,
     causation: Option<Uuid>,
     session: Option<Session>,
-    after: Option<AnyToken>,
+    after: Option<SentToken>,
     unchanged_since: Option<Position>,
     notes: Arc<NoteBudget>,
 }
@@ -254,6 +254,8 @@ impl CommandEntry {
 struct Outcome<R: Error + 'static> {
     result: Result<Receipt, ExecuteError<R>>,
     session: Option<Session>,
+    /// The part of the request with the token that the command came after.
+    after: Option<OptionSource>,
 }
 
 impl<R: Error + Send + Sync + 'static> Outcome<R> {
@@ -266,7 +268,10 @@ impl<R: Error + Send + Sync + 'static> Outcome<R> {
                 };
                 Ok(CommandAnswer { receipt, session })
             }
-            Err(error) => Err(Problem::of_command(error, rejection)),
+            Err(error) => {
+                let problem = Problem::of_command(error, rejection);
+                Err(self.after.iter().fold(problem, |it, after| after.name_in_token(it)))
+            }
         }
     }
 }
@@ -339,7 +344,7 @@ impl CommandOptions {
         if let Some(session) = &self.session {
             execute = execute.session(session);
         }
-        match &self.after {
+        match self.after.as_ref().map(|after| &after.token) {
             Some(AnyToken::Receipt(receipt)) => execute = execute.after(receipt),
             Some(AnyToken::Session(token)) => execute = execute.token(token),
             None => {}
@@ -352,12 +357,13 @@ impl CommandOptions {
 
     async fn execute<C: Command + Serialize>(self, app: &App, command: C) -> Outcome<C::Rejection> {
         let session = self.session.clone();
+        let after = self.after.as_ref().map(|after| after.source.clone());
         let execute = app.execute(command);
         let execute = match &self.key {
             Some(key) => execute.key(key),
             None => execute,
         };
-        Outcome { result: self.set(execute).await, session }
+        Outcome { result: self.set(execute).await, session, after }
     }
 
     /// Records that this command was rejected.

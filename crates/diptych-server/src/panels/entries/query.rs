@@ -23,21 +23,26 @@ use crate::{
         code::Code,
         limits::ServerLimits,
         problem::Problem,
-        request::{AnyToken, RequestOptions, from_json, pairs},
+        request::{AnyToken, RequestOptions, SentToken, from_form, from_json, pairs},
     },
     json::payload,
-    panels::entries::{event, schema::ArgumentNames},
+    panels::entries::{
+        event,
+        page::{ListOptions, Page, PagePlace, Pages},
+        schema::ArgumentNames,
+    },
 };
 
 /// A query with its name and the options of its route, for
 /// [`Server::query`](crate::Server::query) and [`Server::live_query`](crate::Server::live_query).
 ///
 /// A plain name is a route without options: the query has no explanations.
-pub struct QueryRoute<Q> {
+pub struct QueryRoute<Q: Query> {
     name: String,
     is_explained: bool,
     mask: Option<Mask>,
     admit: Option<AdmitQuery<Q>>,
+    pages: Option<Pages<Q::Answer>>,
 }
 
 /// Changes an event of an explanation for this caller.
@@ -45,10 +50,25 @@ type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
 /// A rule about the caller of a decoded query.
 type AdmitQuery<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
 
-impl<Q> QueryRoute<Q> {
+impl<Q: Query> QueryRoute<Q> {
     /// A query without explanations.
     pub fn new(name: impl Into<String>) -> QueryRoute<Q> {
-        QueryRoute { name: name.into(), is_explained: false, mask: None, admit: None }
+        QueryRoute { name: name.into(), is_explained: false, mask: None, admit: None, pages: None }
+    }
+
+    /// Answers with pages of at most this number of items. The answer is a list that serialises as
+    /// an array, with the items of its iterator in a stable order. The parameters `_limit` and
+    /// `_offset` ask for a part. The header `Diptych-Total` has the number of items of the whole
+    /// list, and `Link` leads to the next page.
+    ///
+    /// The query still answers with the whole list, of which the server sends a page. Live answers
+    /// are whole lists. The documentation of the [crate](crate#lists) says how pages fit together.
+    pub fn paged(mut self, items: usize) -> QueryRoute<Q>
+    where
+        Q::Answer: IntoIterator<Item: Serialize>,
+    {
+        self.pages = Some(Pages::of(items));
+        self
     }
 
     /// Answers explanations of the query: callers that the hook admits to
@@ -87,18 +107,19 @@ impl<Q> QueryRoute<Q> {
     }
 }
 
-impl<Q> From<&str> for QueryRoute<Q> {
+impl<Q: Query> From<&str> for QueryRoute<Q> {
     fn from(name: &str) -> QueryRoute<Q> {
         QueryRoute::new(name)
     }
 }
 
-impl<Q> fmt::Debug for QueryRoute<Q> {
+impl<Q: Query> fmt::Debug for QueryRoute<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QueryRoute { name, is_explained, .. } = self;
+        let QueryRoute { name, is_explained, pages, .. } = self;
         f.debug_struct("QueryRoute")
             .field("name", name)
             .field("is_explained", is_explained)
+            .field("pages", pages)
             .finish_non_exhaustive()
     }
 }
@@ -113,6 +134,8 @@ pub(crate) struct QueryEntry {
     pub(crate) arguments: Value,
     pub(crate) answer: Value,
     pub(crate) argument_names: ArgumentNames,
+    /// The number of items of the longest page; `None` for a query without pages.
+    pub(crate) page_items: Option<usize>,
     ask: RunQuery<EncodedAnswer>,
     /// `None` for a query without explanations.
     explain: Option<RunQuery<EncodedExplanation>>,
@@ -175,9 +198,7 @@ impl Arguments {
     ) -> Result<Q, Problem> {
         let query = match self {
             Arguments::Json(bytes) => from_json("the arguments", bytes),
-            Arguments::Form(text) => serde_html_form::from_str(text).map_err(|error| {
-                Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
-            }),
+            Arguments::Form(text) => from_form(text),
         }?;
         admit.map(|admit| admit(caller, &query)).transpose()?;
         Ok(query)
@@ -191,7 +212,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct QueryOptions {
     caller: Caller,
     is_strong: bool,
-    after: Option<AnyToken>,
+    after: Option<SentToken>,
     session: Option<Session>,
     within: Option<Duration>,
     /// The server's limit for `within`, and for the wait of a request without it.
@@ -199,7 +220,9 @@ pub(crate) struct QueryOptions {
     at_most: Option<Duration>,
     or_stale: bool,
     point: Option<Point>,
-    limit: usize,
+    pub(crate) list: ListOptions,
+    /// The server's limit for the events of an explanation.
+    explained_events: usize,
 }
 
 /// An answer ready to send.
@@ -212,12 +235,16 @@ pub(crate) struct EncodedAnswer {
     pub(crate) events: u64,
     pub(crate) token: SessionToken,
     pub(crate) session: Option<SessionToken>,
+    /// The place of the answer in its list, if it is a page.
+    pub(crate) page: Option<PagePlace>,
 }
 
 /// An explanation ready to send.
 pub(crate) struct EncodedExplanation {
     pub(crate) body: Value,
     pub(crate) upto: Position,
+    /// The place at which the next list begins.
+    pub(crate) next: Option<Position>,
 }
 
 impl QueryEntry {
@@ -226,7 +253,7 @@ impl QueryEntry {
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
         let arguments: Value = schemas.subschema_for::<Q>().into();
-        let QueryRoute { name: _, is_explained, mask, admit } = route;
+        let QueryRoute { name: _, is_explained, mask, admit, pages } = route;
         let explain = is_explained.then(|| explained::<Q>(mask, admit.clone()));
         QueryEntry {
             argument_names: ArgumentNames::of(&arguments, schemas.definitions()),
@@ -235,9 +262,10 @@ impl QueryEntry {
             events: event::names(<Q::View as Fold>::Event::types()),
             arguments,
             answer: schemas.subschema_for::<Q::Answer>().into(),
+            page_items: pages.as_ref().map(Pages::items),
             ask: Box::new(move |app, arguments, options| {
                 let query = arguments.read::<Q>(&options.caller, admit.as_ref());
-                Box::pin(async move { options.ask(&app, query?).await })
+                Box::pin(async move { options.ask(&app, query?, pages).await })
             }),
             explain,
             watch: None,
@@ -340,11 +368,10 @@ impl QueryOptions {
             None | Some("eventual") => false,
             Some("strong") => true,
             Some(other) => {
-                let detail = format!("consistency is eventual or strong, and not {other:?}");
-                return Err(Problem::bad(Code::Parameter, detail).and("parameter", "consistency"));
+                let wrong = format!("is eventual or strong, and not {other:?}");
+                return Err(options.wrong("consistency", wrong));
             }
         };
-        let limit = options.value::<usize>("limit")?.unwrap_or(limits.explained_events);
         Ok(QueryOptions {
             caller,
             is_strong,
@@ -355,7 +382,8 @@ impl QueryOptions {
             at_most: milliseconds(options, "at-most")?,
             or_stale: options.flag("or-stale")?,
             point: point(options)?,
-            limit: limit.min(limits.explained_events),
+            list: ListOptions::read(options)?,
+            explained_events: limits.explained_events,
         })
     }
 
@@ -363,25 +391,36 @@ impl QueryOptions {
         self.point.is_some()
     }
 
-    async fn ask<Q>(self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
+    async fn ask<Q>(
+        self,
+        app: &App,
+        query: Q,
+        pages: Option<Pages<Q::Answer>>,
+    ) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
     {
         let session = self.session.clone();
-        let point = self.point;
+        let (point, list) = (self.point, self.list);
+        let after = self.after.as_ref().map(|after| after.source.clone());
         let ask = self.set(app.query(query));
         let answer = match point {
-            Some(point) => ask.at(point).await?,
-            None => ask.await?,
+            Some(point) => ask.at(point).await,
+            None => ask.await,
         };
+        // The token of the session was checked before.
+        let answer = answer.map_err(|error| {
+            after.iter().fold(Problem::from(error), |it, after| after.name_in_token(it))
+        })?;
         let Answer { value, position, stale, standstill, cost, .. } = answer;
-        let body = serde_json::to_vec(&value).map_err(|error| not_json::<Q>(&error))?;
+        let (body, page) = encoded(value, pages, list).map_err(|error| not_json::<Q>(&error))?;
         let token = app.token_at(position).await?;
         let session = match session {
             Some(session) => Some(session.token().await.map_err(QueryError::from)?),
             None => None,
         };
-        Ok(EncodedAnswer { body, position, stale, standstill, events: cost.events, token, session })
+        let events = cost.events;
+        Ok(EncodedAnswer { body, position, stale, standstill, events, token, session, page })
     }
 
     /// Sets the options about freshness.
@@ -389,7 +428,7 @@ impl QueryOptions {
         if self.is_strong {
             ask = ask.strong();
         }
-        match &self.after {
+        match self.after.as_ref().map(|after| &after.token) {
             Some(AnyToken::Receipt(receipt)) => ask = ask.after(receipt),
             Some(AnyToken::Session(token)) => ask = ask.token(token),
             None => {}
@@ -408,7 +447,6 @@ impl QueryOptions {
     /// The token of the session, if the request names one. A live query begins with the present
     /// answer, which must not be older than this token.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
-        // The explanations have the limit; every other option must have its answer here.
         let QueryOptions {
             caller: _,
             is_strong,
@@ -418,10 +456,12 @@ impl QueryOptions {
             at_most,
             or_stale,
             point,
+            list,
             wait_time: _,
-            limit: _,
+            explained_events: _,
         } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
+        let is_other = is_other || !list.is_empty();
         if is_other || within.is_some() || at_most.is_some() {
             let detail = "a live query sends the present answer and then each changed one: its \
                           only option is the session; use other options without /live";
@@ -434,15 +474,40 @@ impl QueryOptions {
     }
 
     async fn explain<Q: Query>(self, app: &App, query: Q) -> Result<EncodedExplanation, Problem> {
-        let explain: Explain<Q> = app.explain(query).limit(self.limit);
+        let explain: Explain<Q> =
+            app.explain(query).limit(self.list.limit_upto(self.explained_events));
+        let explain = match self.list.start_after() {
+            Some(position) => explain.start_after(position),
+            None => explain,
+        };
         let explanation = match self.point {
             Some(point) => explain.at(point).await?,
             None => explain.await?,
         };
         let events: Vec<_> = explanation.events.iter().map(event_json).collect();
-        let (upto, is_whole) = (explanation.upto, explanation.is_whole);
-        let body = json!({ "upto": upto.get(), "is_whole": is_whole, "events": events });
-        Ok(EncodedExplanation { body, upto })
+        let (upto, is_whole, next) = (explanation.upto, explanation.is_whole, explanation.next);
+        let body = json!({
+            "upto": upto.get(),
+            "is_whole": is_whole,
+            "next": next.map(Position::get),
+            "events": events,
+        });
+        Ok(EncodedExplanation { body, upto, next })
+    }
+}
+
+/// The answer, or a page of it, as JSON.
+fn encoded<A: Serialize>(
+    answer: A,
+    pages: Option<Pages<A>>,
+    list: ListOptions,
+) -> serde_json::Result<(Vec<u8>, Option<PagePlace>)> {
+    match pages {
+        Some(pages) => {
+            let Page { body, place } = pages.cut(answer, list)?;
+            Ok((body, Some(place)))
+        }
+        None => Ok((serde_json::to_vec(&answer)?, None)),
     }
 }
 

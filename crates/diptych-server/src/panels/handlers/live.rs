@@ -54,7 +54,7 @@ async fn open(
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
     let request = read(site, name, &[Operation::Watch], request).await?;
-    let QueryRequest { entry, arguments, options, caller, headers, peer } = request;
+    let QueryRequest { entry, arguments, options, caller, headers, peer, .. } = request;
     let not_live =
         || Problem::unknown(format!("the query {name:?} has no live answers: poll it instead"));
     if !entry.is_live() {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header::LINK},
 };
 use diptych::follow::Standstill;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use crate::{
         code::Code,
         entrance::peer_of,
         problem::Problem,
-        request::{Name, RequestOptions, json_body},
+        request::{Name, RequestOptions, START_AFTER, json_body, pairs},
         response::{SESSION, TOKEN, header_value, json_response, response_of},
     },
     panels::{
@@ -26,11 +26,12 @@ use crate::{
             },
             schema::refuse_lists,
         },
-        handlers::status,
+        handlers::{links::NextLink, status},
         site::Site,
     },
 };
 
+const TOTAL: HeaderName = HeaderName::from_static("diptych-total");
 const VIEW_SINCE: HeaderName = HeaderName::from_static("diptych-view-since");
 
 /// A request to a query, split into its parts.
@@ -38,6 +39,7 @@ pub(crate) struct QueryRequest<'s> {
     pub(crate) entry: &'s QueryEntry,
     pub(crate) arguments: Arguments,
     pub(crate) options: QueryOptions,
+    pub(crate) next: NextLink,
     pub(crate) caller: Caller,
     pub(crate) headers: HeaderMap,
     pub(crate) peer: Option<SocketAddr>,
@@ -62,6 +64,7 @@ pub(crate) async fn read<'s>(
     })?;
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
+    let next = NextLink::of(&options, &form)?;
     let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
     if options.is_about_past() {
         site.door.admit(Operation::Past(name.to_owned()), &parts).await?;
@@ -69,7 +72,9 @@ pub(crate) async fn read<'s>(
     let arguments = match parts.method {
         Method::POST if !form.is_empty() => {
             let detail = "a query sent by POST has its arguments in the body, not in the address";
-            return Err(Problem::bad(Code::Arguments, detail));
+            let problem = Problem::bad(Code::Arguments, detail);
+            let first = pairs(&form)?.into_iter().next();
+            return Err(first.into_iter().fold(problem, |it, (name, _)| it.and("argument", name)));
         }
         Method::POST => {
             let body = json_body(&parts.headers, body, limits).await?;
@@ -80,7 +85,7 @@ pub(crate) async fn read<'s>(
     };
     let arguments = arguments.check(&entry.argument_names)?;
     let peer = peer_of(&parts.extensions);
-    Ok(QueryRequest { entry, arguments, options, caller, headers: parts.headers, peer })
+    Ok(QueryRequest { entry, arguments, options, next, caller, headers: parts.headers, peer })
 }
 
 /// `GET` and `POST /queries/{name}`
@@ -91,9 +96,13 @@ pub(crate) async fn ask(
 ) -> Response<Body> {
     let answer = async {
         let request = read(&site, &name, &[], request).await?;
-        let QueryRequest { entry, arguments, options, .. } = request;
+        let QueryRequest { entry, arguments, options, next, .. } = request;
+        options.list.check_answer(&name, entry.page_items.is_some())?;
         let answer = in_time(&site, entry.ask(site.app.clone(), arguments, options)).await?;
-        Ok(response(answer))
+        let list = list_headers(&answer, next);
+        let mut response = response(answer);
+        response.headers_mut().extend(list);
+        Ok(response)
     };
     response_of(answer.await)
 }
@@ -106,7 +115,8 @@ pub(crate) async fn explain(
 ) -> Response<Body> {
     let answer = async {
         let request = read(&site, &name, &[Operation::Explain], request).await?;
-        let QueryRequest { entry, arguments, options, .. } = request;
+        let QueryRequest { entry, arguments, options, next: link, .. } = request;
+        options.list.check_explanation()?;
         let explanation = entry.explain(site.app.clone(), arguments, options).ok_or_else(|| {
             let detail = format!(
                 "the query {name:?} has no explanations: its program allows them with \
@@ -115,9 +125,12 @@ pub(crate) async fn explain(
             Problem::unknown(detail)
         })?;
         let explanation = in_time(&site, explanation).await?;
-        let EncodedExplanation { body, upto } = explanation;
+        let EncodedExplanation { body, upto, next } = explanation;
         let mut response = json_response(body.to_string().into());
-        response.headers_mut().insert("diptych-position", upto.get().into());
+        let headers = response.headers_mut();
+        headers.insert("diptych-position", upto.get().into());
+        let next = next.and_then(|next| link.set(START_AFTER, next).to_header());
+        headers.extend(next.map(|next| (LINK, next)));
         Ok(response)
     };
     response_of(answer.await)
@@ -134,8 +147,25 @@ async fn in_time<T>(site: &Site, answer: QueryFuture<T>) -> Result<T, Problem> {
     }
 }
 
+/// The headers of a page: the number of items of its list, and the link to the next page. That page
+/// is not older than this one, because the link names the token of this one.
+fn list_headers(answer: &EncodedAnswer, next: NextLink) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(page) = answer.page else { return Vec::new() };
+    let link = page.next().and_then(|options| {
+        let link = match answer.stale {
+            None => next.after(&answer.token),
+            // The page lacks events that the request asks for, so its token is no promise.
+            Some(_) => next,
+        };
+        let link = answer.session.iter().fold(link, NextLink::session);
+        let link = options.into_iter().fold(link, |link, (name, value)| link.set(name, value));
+        link.to_header()
+    });
+    [(TOTAL, page.total.into())].into_iter().chain(link.map(|link| (LINK, link))).collect()
+}
+
 fn response(answer: EncodedAnswer) -> Response<Body> {
-    let EncodedAnswer { body, position, stale, standstill, events, token, session } = answer;
+    let EncodedAnswer { body, position, stale, standstill, events, token, session, .. } = answer;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
     headers.insert("diptych-position", position.get().into());
