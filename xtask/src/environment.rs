@@ -74,7 +74,13 @@ impl Environment {
             fs::copy(lists.join(list), npm.join(list)).map_err(failed)?;
         }
         let mut pip = Command::new(python.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+        pip.args([
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--disable-pip-version-check",
+            "--requirement",
+        ]);
         run(pip.arg(lists.join(REQUIREMENTS)))?;
         // A script of a package could do anything, and none of these needs one.
         let mut npm_ci = Command::new(python.join("bin/npm"));

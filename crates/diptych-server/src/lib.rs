@@ -126,18 +126,19 @@
 //! `GET /queries/{name}/explanation` lists the events that made the answer, if the query allows it
 //! ([`QueryRoute::explained`]).
 //! `GET /queries/{name}/live` sends the answer, and then each changed answer, as server-sent
-//! events, each of them whole. Its only parameter is `_session`. A client that gives the id of an event as
-//! `Last-Event-ID` resumes after that event. A problem is sent once, as an event `problem`; the
-//! stream continues when the problem is over. If the id belongs to another log, open a new stream.
+//! events. Each is the whole answer. The only parameter is `_session`. A client that gives the id
+//! of an event as `Last-Event-ID` resumes after that event. A problem is sent once, as an event
+//! `problem`; the stream continues when the problem is over. If the id belongs to another log, open
+//! a new stream.
 //!
 //! # Lists
 //!
 //! A query whose route is [paged](QueryRoute::paged) answers with at most a page of its list. The
 //! body stays an array. `Diptych-Total` is the number of items of the whole list, and
-//! `Link: <?…>; rel="next"` (RFC 8288) leads to the next page, if there is one. The link is relative
-//! to the address of the request. It has the arguments and options of the request, those of headers
-//! too, and the token of this page as `_after`, so that the next page is not older. By `POST` the
-//! arguments are in the body: send the same one to the link.
+//! `Link: <?…>; rel="next"` (RFC 8288) leads to the next page, if there is one. The link is
+//! relative to the address of the request. It has the arguments and options of the request, those
+//! of headers too, and the token of this page as `_after`, so that the next page is not older. By
+//! `POST` the arguments are in the body: send the same one to the link.
 //!
 //! Each page is of the list at its own `Diptych-Position`. If two pages have one position, they are
 //! of one list. If the position changed, the list may have changed: items can be missing or there
