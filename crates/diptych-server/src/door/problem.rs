@@ -272,7 +272,7 @@ impl From<QueryError> for Problem {
             QueryError::TooManyEvents { limit } => {
                 Problem::bad(Code::TooManyEvents, detail).and("limit", limit as u64)
             }
-            QueryError::NotListed { .. } => Problem::parameter("_start_after", detail),
+            QueryError::NotListed { .. } => Problem::bad(Code::Parameter, detail),
             QueryError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(

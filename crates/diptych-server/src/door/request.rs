@@ -75,7 +75,8 @@ pub(crate) async fn json_body(
 /// one, would otherwise be reported as malformed JSON.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail: String| {
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::ContentType, detail)
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Problem::new(status, Code::ContentType, detail).and("header", "content-type")
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut parts = content_type.unwrap_or_default().split(';').map(str::trim);
@@ -97,7 +98,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         Some(encoding) => {
             let encoding = String::from_utf8_lossy(encoding);
             let detail = format!("the body has the encoding {encoding:?}: send it as it is");
-            let problem = refuse(detail);
+            let problem = refuse(detail).and("header", "content-encoding");
             Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
         }
         None => Ok(()),
@@ -239,7 +240,8 @@ impl<'a> RequestOptions<'a> {
         source.name_in(Problem::bad(code, detail))
     }
 
-    fn source(&self, name: &str) -> OptionSource {
+    /// The part of the request with this option; a header if there is none.
+    pub(crate) fn source(&self, name: &str) -> OptionSource {
         let parameter = parameter_of(name);
         match self.parameter(&parameter) {
             Some(_) => OptionSource::Parameter(parameter),
@@ -388,7 +390,8 @@ impl OptionSource {
         name
     }
 
-    fn name_in(&self, problem: Problem) -> Problem {
+    /// Names this part in the problem.
+    pub(crate) fn name_in(&self, problem: Problem) -> Problem {
         problem.and(self.member().0, self.name())
     }
 

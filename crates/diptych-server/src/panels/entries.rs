@@ -7,6 +7,7 @@ pub(crate) mod file;
 pub(crate) mod page;
 pub(crate) mod query;
 pub(crate) mod schema;
+pub(crate) mod sources;
 
 use std::collections::BTreeMap;
 

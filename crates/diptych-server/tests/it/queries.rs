@@ -369,7 +369,11 @@ async fn an_explanation_lists_the_events_of_the_answer() {
     assert_eq!(cut["events"].as_array().unwrap().len(), 2);
     let then = served.get("/queries/who-sits/explanation?seat=a1&_as_of=1").await.ok();
     assert_eq!((&then["upto"], then["events"].as_array().unwrap().len()), (&1.into(), 1));
-    served.get("/queries/seats/explanation?_as_of=9").await.problem(400, "above-head");
+    let above = served.get("/queries/seats/explanation?_as_of=9").await;
+    assert_eq!(above.problem(400, "above-head")["parameter"], "_as_of");
+    let header = Request::get("/queries/seats").header("diptych-as-of", 9);
+    let above = served.ask(&header).await.problem(400, "above-head");
+    assert_eq!(above["header"], "diptych-as-of");
     served.get("/queries/seats/explanation?rwo=1").await.problem(400, "arguments");
 }
 

@@ -30,6 +30,7 @@ use crate::{
         event,
         page::{ListOptions, Page, PagePlace, Pages},
         schema::ArgumentNames,
+        sources::QuerySources,
     },
 };
 
@@ -221,6 +222,7 @@ pub(crate) struct QueryOptions {
     or_stale: bool,
     point: Option<Point>,
     pub(crate) list: ListOptions,
+    sources: QuerySources,
     /// The server's limit for the events of an explanation.
     explained_events: usize,
 }
@@ -383,6 +385,7 @@ impl QueryOptions {
             or_stale: options.flag("or-stale")?,
             point: point(options)?,
             list: ListOptions::read(options)?,
+            sources: QuerySources::of(options)?,
             explained_events: limits.explained_events,
         })
     }
@@ -400,22 +403,17 @@ impl QueryOptions {
     where
         Q: Query<Answer: Serialize>,
     {
-        let session = self.session.clone();
-        let (point, list) = (self.point, self.list);
-        let after = self.after.as_ref().map(|after| after.source.clone());
         let ask = self.set(app.query(query));
-        let answer = match point {
+        let answer = match self.point {
             Some(point) => ask.at(point).await,
             None => ask.await,
         };
-        // The token of the session was checked before.
-        let answer = answer.map_err(|error| {
-            after.iter().fold(Problem::from(error), |it, after| after.name_in_token(it))
-        })?;
+        let answer = answer.map_err(|error| self.sources.problem(error))?;
         let Answer { value, position, stale, standstill, cost, .. } = answer;
-        let (body, page) = encoded(value, pages, list).map_err(|error| not_json::<Q>(&error))?;
+        let (body, page) =
+            encoded(value, pages, self.list).map_err(|error| not_json::<Q>(&error))?;
         let token = app.token_at(position).await?;
-        let session = match session {
+        let session = match &self.session {
             Some(session) => Some(session.token().await.map_err(QueryError::from)?),
             None => None,
         };
@@ -424,7 +422,7 @@ impl QueryOptions {
     }
 
     /// Sets the options about freshness.
-    fn set<Q: Query>(self, mut ask: Ask<Q>) -> Ask<Q> {
+    fn set<Q: Query>(&self, mut ask: Ask<Q>) -> Ask<Q> {
         if self.is_strong {
             ask = ask.strong();
         }
@@ -459,6 +457,7 @@ impl QueryOptions {
             list,
             wait_time: _,
             explained_events: _,
+            sources: _,
         } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
         let is_other = is_other || !list.is_empty();
@@ -481,9 +480,10 @@ impl QueryOptions {
             None => explain,
         };
         let explanation = match self.point {
-            Some(point) => explain.at(point).await?,
-            None => explain.await?,
+            Some(point) => explain.at(point).await,
+            None => explain.await,
         };
+        let explanation = explanation.map_err(|error| self.sources.problem(error))?;
         let events: Vec<_> = explanation.events.iter().map(event_json).collect();
         let (upto, is_whole, next) = (explanation.upto, explanation.is_whole, explanation.next);
         let body = json!({
