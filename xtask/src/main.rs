@@ -6,6 +6,7 @@
 // Printing is the purpose of this program. A panic is acceptable if the terminal has gone away.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod environment;
 mod release;
 mod suites;
 mod summary;

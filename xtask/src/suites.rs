@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     Lints,
+    environment::{CLIENT_GENERATORS, Environment},
     summary::{Outcome, Row, Tests, summary},
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
@@ -37,6 +38,8 @@ struct Suite {
     counts: &'static [(&'static str, &'static str)],
     /// Programs that the suite needs besides cargo.
     needs: &'static [Tool],
+    /// Packages of other languages that it needs.
+    environment: Option<&'static Environment>,
 }
 
 const UNIT: &[&str] = &["--lib", "--bins"];
@@ -53,12 +56,16 @@ const SUITES: &[Suite] = &[
     suite(
         "integration",
         INTEGRATION,
-        &["--skip", "tidy::", "--skip", "browser::", "--skip", "fuzz::"],
+        &["--skip", "tidy::", "--skip", "browser::", "--skip", "clients::", "--skip", "fuzz::"],
     ),
     suite("fuzz, short", INTEGRATION, &["fuzz::"]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
         ..suite("pages in a browser", INTEGRATION, &["browser::"])
+    },
+    Suite {
+        environment: Some(&CLIENT_GENERATORS),
+        ..suite("generated clients", INTEGRATION, &["clients::"])
     },
     Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
@@ -99,7 +106,8 @@ const fn suite(
     tests: &'static [&'static str],
 ) -> Suite {
     let (packages, counts, needs): (_, _, &[Tool]) = (WORKSPACE, &[], &[]);
-    Suite { name, tier: Tier::Check, packages, targets, tests, counts, needs }
+    let environment = None;
+    Suite { name, tier: Tier::Check, packages, targets, tests, counts, needs, environment }
 }
 
 const fn long(
@@ -126,7 +134,9 @@ pub(crate) fn run(tier: Tier, lints: Lints) -> bool {
 fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
     println!("\n== {}", suite.name);
     let start = Instant::now();
-    let outcome = match suite.needs.iter().try_for_each(install) {
+    let installed = suite.needs.iter().try_for_each(install);
+    let installed = installed.and_then(|()| suite.environment.map_or(Ok(()), Environment::install));
+    let outcome = match installed {
         Ok(()) => run_tests(suite, lints),
         Err(missing) => {
             eprintln!("\n!! the suite {:?} DID NOT RUN: {missing}\n", suite.name);
@@ -141,6 +151,7 @@ fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
     command.args(["test", "--no-fail-fast", "--all-features"]);
     command.args(suite.packages).args(suite.targets);
     command.arg("--").args(suite.tests);
+    command.envs(suite.environment.map(Environment::variable));
     command.envs(suite.counts.iter().copied()).stdout(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,

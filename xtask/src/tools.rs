@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Tool {
     program: &'static str,
-    package: &'static str,
+    pub(crate) package: &'static str,
 }
 
 /// The program with which the tidy tests list the files of the repository.
@@ -22,6 +22,10 @@ pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium
 /// The program through which a test controls that browser.
 pub(crate) const CHROMEDRIVER: Tool = Tool { program: "chromedriver", package: "chromium-driver" };
 
+/// Python, with the module for virtual environments, which Debian and Ubuntu have in a package of
+/// its own.
+pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3-venv" };
+
 /// Ensures that the tool is installed. The error says what to install.
 ///
 /// It installs a package only if it runs as root on Debian or Ubuntu. Then it runs in a container,
@@ -31,20 +35,24 @@ pub(crate) fn install(tool: &Tool) -> Result<(), String> {
     if is_installed(program) {
         return Ok(());
     }
-    if is_root() && Path::new("/etc/debian_version").exists() {
-        println!("installing {package}");
-        let _ = apt_get(&["update"]);
-        if apt_get(&["install", "--yes", "--no-install-recommends", package])
-            && is_installed(program)
-        {
-            return Ok(());
-        }
+    match install_package(package) && is_installed(program) {
+        true => Ok(()),
+        false => Err(tool.missing()),
     }
-    Err(tool.missing())
+}
+
+/// Installs a package of Debian or Ubuntu, if this process may do so.
+pub(crate) fn install_package(package: &str) -> bool {
+    if !is_root() || !Path::new("/etc/debian_version").exists() {
+        return false;
+    }
+    println!("installing {package}");
+    let _ = apt_get(&["update"]);
+    apt_get(&["install", "--yes", "--no-install-recommends", package])
 }
 
 impl Tool {
-    fn missing(&self) -> String {
+    pub(crate) fn missing(&self) -> String {
         let Tool { program, package } = self;
         format!("{program} is missing: install it (on Debian or Ubuntu the package {package})")
     }

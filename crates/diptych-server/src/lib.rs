@@ -115,7 +115,9 @@
 //! | `_or_stale` | after that wait, accept a stale answer, which has `Diptych-Stale` |
 //! | `_as_of` | a position: the answer as it was then |
 //! | `_recorded_before`, `_occurred_before` | an instant: events recorded, or occurred, before it |
-//! | `_limit` | maximum number of events in an explanation |
+//! | `_limit` | maximum number of items of a page, or of events in an explanation |
+//! | `_offset` | the number of items before the page |
+//! | `_start_after` | a position: an explanation lists the events after the one there |
 //!
 //! A session begins with the token of any answer. A token of another log, or from before a backup
 //! was restored, gets `409`: begin a new session. If the address and a header both set a value, the
@@ -129,9 +131,29 @@
 //! `GET /queries/{name}/explanation` lists the events that made the answer, if the query allows it
 //! ([`QueryRoute::explained`]).
 //! `GET /queries/{name}/live` sends the answer, and then each changed answer, as server-sent
-//! events. Its only parameter is `_session`. A client that gives the id of an event as
-//! `Last-Event-ID` resumes after that event. A problem is sent once, as an event `problem`; the
-//! stream continues when the problem is over. If the id belongs to another log, open a new stream.
+//! events. Each is the whole answer. The only parameter is `_session`. A client that gives the id
+//! of an event as `Last-Event-ID` resumes after that event. A problem is sent once, as an event
+//! `problem`; the stream continues when the problem is over. If the id belongs to another log, open
+//! a new stream.
+//!
+//! # Lists
+//!
+//! A query whose route is [paged](QueryRoute::paged) answers with at most a page of its list. The
+//! body stays an array. `Diptych-Total` is the number of items of the whole list, and
+//! `Link: <?…>; rel="next"` (RFC 8288) leads to the next page, if there is one. The link is
+//! relative to the address of the request. It has the arguments and options of the request, those
+//! of headers too, and the token of this page as `_after`, so that the next page is not older. By
+//! `POST` the arguments are in the body: send the same one to the link.
+//!
+//! Each page is of the list at its own `Diptych-Position`. If two pages have one position, they are
+//! of one list. If the position changed, the list may have changed: items can be missing or there
+//! twice. Pages of one list are those of one point in the past: ask for each with `_as_of`, which
+//! the link keeps. The server does not add it by itself, because a question about the past reads
+//! events, and needs a right of its own. The order of the items has to be stable.
+//!
+//! An explanation that is cut off (`is_whole` is false) has the position of its last event in
+//! `next`, and a `Link` that continues after it with `_start_after`. In log order, events come only
+//! to the end. With `_occurred_before` a new event can belong before that position: add `_as_of`.
 //!
 //! `GET /live?query=seats%3Frow%3Da&query=how-many&status` sends several queries, and the status, in
 //! one stream. Each `query` is the name of a live query with its arguments, percent-encoded; the
@@ -156,6 +178,9 @@
 //! | 503 | `not-yet`, `outcome-unknown`, `unavailable`, `view-stopped` | `need` and `have` |
 //! | 503 | `busy`, `slow`, `stopping`, `not-ready` | |
 //!
+//! If one part of the request is wrong, the problem names it: `argument` of an address, `field` of
+//! a body (a path such as `passengers[2].name`), `parameter` or `header`.
+//!
 //! A problem quotes no events, with one exception: if the hook admits the caller to
 //! [`Operation::Explain`], the `missed` of a conflict has the payloads of the events. A `mistake`
 //! names its place only; the log of the program has the reason.
@@ -175,7 +200,8 @@
 //! `/status` and `/status/live` show the log, the commands and the views; `/health` and `/ready`
 //! are for load balancers, `/metrics` is for Prometheus ([`Metrics`]). `/catalogue` and
 //! `/openapi.json` list commands, queries, events and views with their schemas, made from the
-//! types.
+//! types. The tests generate clients from `/openapi.json` by openapi-python-client and
+//! openapi-typescript.
 //!
 //! The server listens on the listener that it gets. On a loopback address it answers under the
 //! names of this machine; add any other name with [`host`](Server::host). A request from a page of

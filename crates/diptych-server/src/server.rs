@@ -6,6 +6,7 @@ use axum::Router;
 use diptych::{App, Command, Event, Query};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
             event::EventEntry,
             file::FileEntry,
             query::{QueryEntry, QueryRoute},
-            schema,
+            schema::{self, resolved},
         },
         live::LiveQueries,
         site::Site,
@@ -364,6 +365,11 @@ impl Server {
                  begin with `_` are for the parameters of every query"
             );
             self.mistakes.push(problem);
+        }
+        let kind = resolved(&entry.answer, Some(self.schemas.definitions())).get("type");
+        if entry.page_items.is_some() && kind.and_then(Value::as_str) != Some("array") {
+            let problem = "its answer is no array: leave `paged` out, or answer with a list";
+            self.mistakes.push(format!("the query {name:?} has pages, and {problem}"));
         }
         if self.entries.queries.insert(name.to_owned(), entry).is_some() {
             self.mistakes.push(format!("there are two queries {name:?}: rename one"));

@@ -1,5 +1,7 @@
 //! `diptych demo` as its users see it: loads, stops, resumes, and reports errors.
 
+mod clients;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

@@ -271,12 +271,13 @@ const PREFLIGHT_HEADERS: &str = "content-type, authorization, idempotency-key, i
     if-none-match, last-event-id, diptych-occurred-at, diptych-correlation, diptych-causation, \
     diptych-session, diptych-after, diptych-unchanged-since, diptych-consistency, diptych-within, \
     diptych-at-most, diptych-or-stale, diptych-as-of, diptych-recorded-before, \
-    diptych-occurred-before, diptych-limit";
+    diptych-occurred-before, diptych-limit, diptych-offset, diptych-start-after";
 
 /// Headers of answers that pages of allowed origins may read.
 pub(crate) const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "etag, retry-after, diptych-position, diptych-token, diptych-receipt, diptych-session, \
-     diptych-stale, diptych-cost-events, diptych-view-state, diptych-view-since",
+     diptych-stale, diptych-cost-events, diptych-view-state, diptych-view-since, diptych-total, \
+     link",
 );
 
 /// The policy of every response without one of its own: it loads nothing, and stands in no frame.

@@ -72,6 +72,11 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
+    /// A parameter in the address is wrong.
+    pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Problem {
+        Problem::bad(Code::Parameter, detail).and("parameter", name)
+    }
+
     /// The name is unknown.
     pub(crate) fn unknown(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, Code::Unknown, detail)
@@ -179,7 +184,7 @@ impl From<CommandError> for Problem {
             }
             CommandError::Conflict(conflict) => of_conflict(detail, conflict),
             CommandError::Boundary(BoundaryError::NoBoundary { .. }) => {
-                Problem::bad(Code::Parameter, detail).and("parameter", "unchanged-since")
+                Problem::bad(Code::Header, detail).and("header", "diptych-unchanged-since")
             }
             CommandError::KeyReused(KeyReused { first, last, .. }) => {
                 let problem = Problem::new(StatusCode::CONFLICT, Code::KeyReused, detail);
@@ -306,6 +311,7 @@ impl From<QueryError> for Problem {
                 );
                 Problem::bad(Code::TooManyEvents, detail).and("limit", limit)
             }
+            QueryError::NotListed { .. } => Problem::bad(Code::Parameter, detail),
             QueryError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(

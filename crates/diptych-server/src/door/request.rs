@@ -18,19 +18,30 @@ use tokio::time::timeout;
 
 use crate::door::{code::Code, limits::ServerLimits, problem::Problem};
 
-/// The parameters that every query has.
-pub(crate) const PARAMETERS: [&str; 10] = [
+/// The parameters about freshness and the past, which every query has.
+pub(crate) const PARAMETERS: [&str; 9] = [
     "_consistency",
-    "_after",
-    "_session",
+    AFTER,
+    SESSION_TOKEN,
     "_within",
     "_at_most",
     "_or_stale",
     "_as_of",
     "_recorded_before",
     "_occurred_before",
-    "_limit",
 ];
+
+/// The parameters about a part of a list, for answers with pages and for explanations.
+pub(crate) const LIST_PARAMETERS: [&str; 3] = [LIMIT, OFFSET, START_AFTER];
+
+/// The parameters of a point in the past.
+pub(crate) const POINTS: [&str; 3] = ["_as_of", "_recorded_before", "_occurred_before"];
+
+pub(crate) const AFTER: &str = "_after";
+pub(crate) const SESSION_TOKEN: &str = "_session";
+pub(crate) const LIMIT: &str = "_limit";
+pub(crate) const OFFSET: &str = "_offset";
+pub(crate) const START_AFTER: &str = "_start_after";
 
 /// The body, if it is JSON, within the limit, and arrives in time.
 pub(crate) async fn json_body(
@@ -65,7 +76,8 @@ pub(crate) async fn json_body(
 /// one, would otherwise be reported as malformed JSON.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail: String| {
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::ContentType, detail)
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Problem::new(status, Code::ContentType, detail).and("header", "content-type")
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut parts = content_type.unwrap_or_default().split(';').map(str::trim);
@@ -87,7 +99,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         Some(encoding) => {
             let encoding = String::from_utf8_lossy(encoding);
             let detail = format!("the body has the encoding {encoding:?}: send it as it is");
-            let problem = refuse(detail);
+            let problem = refuse(detail).and("header", "content-encoding");
             Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
         }
         None => Ok(()),
@@ -116,17 +128,36 @@ pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result
     })
 }
 
-/// Decodes the arguments of a query from a query string.
-pub(crate) fn from_form<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    serde_html_form::from_str(text).map_err(|error| {
-        Problem::bad(Code::Arguments, format!("the arguments cannot be read: {error}"))
+/// Decodes the arguments in an address. The member `argument` of the problem names the wrong one.
+pub(crate) fn from_form<T: DeserializeOwned>(form: &str) -> Result<T, Problem> {
+    let mut track = Track::new();
+    let reader = serde_html_form::Deserializer::from_bytes(form.as_bytes());
+    let decoded = T::deserialize(serde_path_to_error::Deserializer::new(reader, &mut track));
+    decoded.map_err(|error| {
+        let error = error.to_string();
+        let Some(argument) = field(&track.path().to_string(), &error) else {
+            let detail = format!("the arguments cannot be read: {error}");
+            return Problem::bad(Code::Arguments, detail);
+        };
+        let times = pairs(form).unwrap_or_default();
+        let times = times.iter().filter(|(name, _)| *name == argument).count();
+        let wrong = match times {
+            0 if error.starts_with(MISSING) => "is missing".to_owned(),
+            0 | 1 => format!("cannot be read: {error}"),
+            times => format!("is there {times} times: send it once"),
+        };
+        let detail = format!("the argument {argument:?} {wrong}");
+        Problem::bad(Code::Arguments, detail).and("argument", argument)
     })
 }
+
+/// The beginning of the errors of serde about a field that is missing.
+const MISSING: &str = "missing field `";
 
 /// The name of the field with an error, as a path such as `passengers[2].name`.
 fn field(path: &str, error: &str) -> Option<String> {
     // The path of a missing field ends at the value that lacks it.
-    let missing = error.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let missing = error.strip_prefix(MISSING).and_then(|rest| rest.split('`').next());
     match (path, missing) {
         (".", None) => None,
         (".", Some(missing)) => Some(missing.to_owned()),
@@ -159,13 +190,14 @@ impl<'a> RequestOptions<'a> {
         let (parameters, arguments): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|(name, _)| name.starts_with('_'));
         for (at, (name, _)) in parameters.iter().enumerate() {
-            if !PARAMETERS.contains(&name.as_str()) {
-                let detail = format!("there is no parameter {name:?} (known: {PARAMETERS:?})");
-                return Err(Problem::bad(Code::Parameter, detail).and("parameter", name.clone()));
+            if !all_parameters().any(|known| known == name) {
+                let known: Vec<_> = all_parameters().collect();
+                let detail = format!("there is no parameter {name:?} (known: {known:?})");
+                return Err(Problem::parameter(name, detail));
             }
             if parameters.iter().take(at).any(|(other, _)| other == name) {
-                let detail = format!("the parameter {name:?} is there twice");
-                return Err(Problem::bad(Code::Parameter, detail).and("parameter", name.clone()));
+                let detail = format!("the parameter {name:?} is there twice: send it once");
+                return Err(Problem::parameter(name, detail));
             }
         }
         let arguments = serde_html_form::to_string(&arguments)
@@ -175,17 +207,53 @@ impl<'a> RequestOptions<'a> {
 
     /// Whether no option of a query is in a header, so that the address has them all.
     pub(crate) fn are_in_address(&self) -> bool {
-        let names = PARAMETERS.iter().map(|name| name.trim_start_matches('_').replace('_', "-"));
-        names.map(|name| format!("diptych-{name}")).all(|name| !self.headers.contains_key(name))
+        let mut headers = all_parameters().map(|name| header_of(&option_of(name)));
+        headers.all(|name| !self.headers.contains_key(name))
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
-        let parameter = format!("_{}", name.replace('-', "_"));
-        let found = self.parameters.iter().find(|(known, _)| *known == parameter);
-        if let Some((_, value)) = found {
+        if let Some(value) = self.parameter(&parameter_of(name)) {
             return Ok(Some(value));
         }
-        header_text(self.headers, &format!("diptych-{name}"))
+        header_text(self.headers, &header_of(name))
+    }
+
+    /// The value of a parameter in the address.
+    fn parameter(&self, parameter: &str) -> Option<&str> {
+        let found = self.parameters.iter().find(|(known, _)| known == parameter);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Everything that a query can send as a parameter, under the name of the parameter. A session
+    /// in a header is left out, because each answer has a newer one.
+    pub(crate) fn all(&self) -> Result<Vec<(String, String)>, Problem> {
+        let mut all = Vec::new();
+        for parameter in all_parameters() {
+            let value = match parameter {
+                SESSION_TOKEN => self.parameter(parameter),
+                _ => self.text(&option_of(parameter))?,
+            };
+            all.extend(value.map(|value| (parameter.to_owned(), value.to_owned())));
+        }
+        Ok(all)
+    }
+
+    /// A problem with the value of an option. It names the parameter or the header that the request
+    /// sent.
+    pub(crate) fn wrong(&self, name: &str, wrong: impl Display) -> Problem {
+        let source = self.source(name);
+        let (member, code) = source.member();
+        let detail = format!("the {member} {} {wrong}", source.name());
+        source.name_in(Problem::bad(code, detail))
+    }
+
+    /// The part of the request with this option; a header if there is none.
+    pub(crate) fn source(&self, name: &str) -> OptionSource {
+        let parameter = parameter_of(name);
+        match self.parameter(&parameter) {
+            Some(_) => OptionSource::Parameter(parameter),
+            None => OptionSource::Header(header_of(name)),
+        }
     }
 
     pub(crate) fn value<T>(&self, name: &str) -> Result<Option<T>, Problem>
@@ -193,10 +261,9 @@ impl<'a> RequestOptions<'a> {
         T: FromStr<Err: Display>,
     {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|error: T::Err| {
-            Problem::bad(Code::Parameter, format!("{name} cannot be read: {error}"))
-                .and("parameter", name)
-        })
+        text.parse()
+            .map(Some)
+            .map_err(|error: T::Err| self.wrong(name, format!("cannot be read: {error}")))
     }
 
     /// An instant. The form is part of the problem, because there is much to get wrong: a zone is
@@ -208,11 +275,8 @@ impl<'a> RequestOptions<'a> {
                 true => " (in an address, a plus is written as %2B)",
                 false => "",
             };
-            let detail = format!(
-                "{name} is an instant with a zone, such as 2013-01-01T10:15:00Z, and not \
-                 {text:?}{hint}"
-            );
-            Problem::bad(Code::Parameter, detail).and("parameter", name)
+            let form = "is an instant with a zone, such as 2013-01-01T10:15:00Z";
+            self.wrong(name, format!("{form}, and not {text:?}{hint}"))
         })
     }
 
@@ -221,17 +285,15 @@ impl<'a> RequestOptions<'a> {
         match self.text(name)? {
             None | Some("false") => Ok(false),
             Some("" | "true") => Ok(true),
-            Some(other) => {
-                let detail = format!("{name} is true or false, and not {other:?}");
-                Err(Problem::bad(Code::Parameter, detail).and("parameter", name))
-            }
+            Some(other) => Err(self.wrong(name, format!("is true or false, and not {other:?}"))),
         }
     }
 
     /// The session of the client, resumed from its token.
     pub(crate) async fn session(&self, app: &App) -> Result<Option<Session>, Problem> {
         let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
-        Ok(Some(app.resume_session(&token).await?))
+        let session = app.resume_session(&token).await;
+        session.map(Some).map_err(|error| self.source("session").name_in_token(error.into()))
     }
 
     pub(crate) fn position(&self, name: &str) -> Result<Option<Position>, Problem> {
@@ -239,9 +301,27 @@ impl<'a> RequestOptions<'a> {
     }
 
     /// The receipt or the token whose events the request needs.
-    pub(crate) fn after(&self) -> Result<Option<AnyToken>, Problem> {
-        self.value("after")
+    pub(crate) fn after(&self) -> Result<Option<SentToken>, Problem> {
+        let token: Option<AnyToken> = self.value("after")?;
+        Ok(token.map(|token| SentToken { token, source: self.source("after") }))
     }
+}
+
+fn all_parameters() -> impl Iterator<Item = &'static str> {
+    PARAMETERS.into_iter().chain(LIST_PARAMETERS)
+}
+
+fn parameter_of(option: &str) -> String {
+    format!("_{}", option.replace('-', "_"))
+}
+
+fn header_of(option: &str) -> String {
+    format!("diptych-{option}")
+}
+
+/// The name of the option that a parameter sets.
+pub(crate) fn option_of(parameter: &str) -> String {
+    parameter.trim_start_matches('_').replace('_', "-")
 }
 
 /// Names and values of a query string.
@@ -295,6 +375,47 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             None => Err(malformed("the path has no name".to_owned())),
         }
     }
+}
+
+/// The part of a request that has an option.
+#[derive(Clone, Debug)]
+pub(crate) enum OptionSource {
+    Parameter(String),
+    Header(String),
+}
+
+impl OptionSource {
+    fn member(&self) -> (&'static str, Code) {
+        match self {
+            OptionSource::Parameter(_) => ("parameter", Code::Parameter),
+            OptionSource::Header(_) => ("header", Code::Header),
+        }
+    }
+
+    fn name(&self) -> &str {
+        let (OptionSource::Parameter(name) | OptionSource::Header(name)) = self;
+        name
+    }
+
+    /// Names this part in the problem.
+    pub(crate) fn name_in(&self, problem: Problem) -> Problem {
+        problem.and(self.member().0, self.name())
+    }
+
+    /// Names this part in the problem, if the problem is about a token.
+    pub(crate) fn name_in_token(&self, problem: Problem) -> Problem {
+        match problem.word() == Code::Token.word() {
+            true => self.name_in(problem),
+            false => problem,
+        }
+    }
+}
+
+/// A token of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct SentToken {
+    pub(crate) token: AnyToken,
+    pub(crate) source: OptionSource,
 }
 
 /// A token of either kind.

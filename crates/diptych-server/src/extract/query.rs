@@ -58,7 +58,7 @@ impl QueryParameters {
     where
         T: Serialize + Send,
     {
-        self.options.encode(app, answer, type_name::<T>()).await.map(AnswerResponse)
+        self.options.encode(app, answer, None, type_name::<T>()).await.map(AnswerResponse)
     }
 
     /// Asks a query with these options.
@@ -69,7 +69,9 @@ impl QueryParameters {
     where
         Q: Query<Answer: Serialize>,
     {
-        queries::in_time(self.answer_time, self.options.ask(app, query)).await.map(AnswerResponse)
+        queries::in_time(self.answer_time, self.options.ask(app, query, None))
+            .await
+            .map(AnswerResponse)
     }
 }
 

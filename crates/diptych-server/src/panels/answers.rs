@@ -30,6 +30,8 @@ pub(crate) struct PastAnswer {
     pub(crate) token: String,
     /// The number of events read for the answer.
     pub(crate) events: u64,
+    /// The place at which the next part of an explanation begins.
+    pub(crate) next: Option<Position>,
 }
 
 type PastResult = Result<Arc<PastAnswer>, Problem>;
@@ -42,9 +44,9 @@ pub(crate) struct QuestionKey(Digest);
 
 impl QuestionKey {
     /// A question with these arguments, as the client wrote them, for an answer, or for an
-    /// explanation of at most this many events.
+    /// explanation of at most this many events after a position.
     pub(crate) fn new(
-        explained: Option<usize>,
+        explained: Option<(usize, Option<Position>)>,
         query: &str,
         arguments: &[u8],
         upto: Position,
@@ -185,7 +187,7 @@ mod tests {
 
     fn answer(bytes: usize) -> PastAnswer {
         let body = vec![b'1'; bytes].into();
-        PastAnswer { body, position: Position::START, token: String::new(), events: 0 }
+        PastAnswer { body, position: Position::START, token: String::new(), events: 0, next: None }
     }
 
     /// Answers a question, and counts how often it was computed.
@@ -278,11 +280,12 @@ mod tests {
             key(None, "a", b"c", 1, None),
             key(None, "a", b"b", 2, None),
             key(None, "a", b"b", 1, Some(1)),
-            key(Some(1), "a", b"b", 1, None),
-            key(Some(2), "a", b"b", 1, None),
+            key(Some((1, None)), "a", b"b", 1, None),
+            key(Some((2, Some(Position::START))), "a", b"b", 1, None),
+            key(Some((2, None)), "a", b"b", 1, None),
         ];
         let different: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
-        assert_eq!(key(Some(2), "a", b"b", 1, None), all[6]);
+        assert_eq!(key(Some((2, None)), "a", b"b", 1, None), all[7]);
     }
 }

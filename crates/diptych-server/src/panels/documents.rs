@@ -70,6 +70,7 @@ fn query((name, entry): (&String, &QueryEntry)) -> Value {
         "view": entry.view,
         "live": entry.is_live(),
         "explained": entry.is_explained(),
+        "page_items": entry.page_items,
         "arguments": entry.arguments,
         "answer": entry.answer,
     })

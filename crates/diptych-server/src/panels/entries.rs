@@ -5,8 +5,10 @@ pub(crate) mod arguments;
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod file;
+pub(crate) mod page;
 pub(crate) mod query;
 pub(crate) mod schema;
+pub(crate) mod sources;
 
 use std::collections::BTreeMap;
 

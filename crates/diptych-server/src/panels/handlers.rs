@@ -3,6 +3,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod commands;
 pub(crate) mod files;
+pub(crate) mod links;
 pub(crate) mod live;
 pub(crate) mod queries;
 pub(crate) mod receipts;

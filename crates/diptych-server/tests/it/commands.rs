@@ -203,7 +203,8 @@ async fn unknown_names_and_wrong_methods_list_the_known_ones() {
 async fn options_of_a_command_are_headers_only() {
     let served = TheatreServer::new().await;
     let request = Request::post("/commands/take-seat?_unchanged_since=0", TAKE);
-    served.ask(&request).await.problem(400, "parameter");
+    let problem = served.ask(&request).await.problem(400, "parameter");
+    assert_eq!(problem["parameter"], "_unchanged_since");
     assert_eq!(served.head(), 0);
 }
 
@@ -243,8 +244,8 @@ async fn malformed_headers_are_refused() {
         ("diptych-session", "abc"),
         ("diptych-after", "abc"),
     ] {
-        let problem = served.ask(&send().header(name, value)).await.problem(400, "parameter");
-        assert_eq!(problem["parameter"], name.trim_start_matches("diptych-"), "{value}");
+        let problem = served.ask(&send().header(name, value)).await.problem(400, "header");
+        assert_eq!(problem["header"], name, "{value}");
     }
     for name in ["idempotency-key", "diptych-occurred-at", "diptych-session"] {
         let not_ascii = served.ask(&send().header(name, "kö")).await.problem(400, "header");
@@ -313,8 +314,8 @@ async fn an_expectation_of_a_command_that_depends_on_nothing_is_refused() {
     for since in [0, 1] {
         let remark = Request::send("remark", r#"{"text":"second"}"#);
         let asked = served.ask(&remark.header("diptych-unchanged-since", since)).await;
-        let problem = asked.problem(400, "parameter");
-        assert_eq!(problem["parameter"], "unchanged-since", "{problem}");
+        let problem = asked.problem(400, "header");
+        assert_eq!(problem["header"], "diptych-unchanged-since", "{problem}");
     }
     assert_eq!(served.head(), 1);
 }
@@ -507,7 +508,8 @@ async fn a_command_can_rest_on_a_token() {
     served.ask(&leave().header("diptych-after", &receipt)).await.ok();
     let token = served.get("/queries/how-many").await.need("diptych-token");
     other.ask(&leave().header("diptych-session", &token)).await.problem(409, "token");
-    other.ask(&leave().header("diptych-after", &token)).await.problem(409, "token");
+    let after = other.ask(&leave().header("diptych-after", &token)).await;
+    assert_eq!(after.problem(409, "token")["header"], "diptych-after");
     let again = Request::send("take-seat", TAKE).header("diptych-session", &token);
     let response = served.ask(&again).await;
     assert_ne!(response.need("diptych-session"), token, "it knows the write");

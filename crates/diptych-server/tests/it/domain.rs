@@ -428,7 +428,7 @@ pub(crate) fn theatre(app: App) -> Server {
         .command(CommandRoute::<Poison>::infallible("poison"))
         .command(CommandRoute::<Stumble>::infallible("stumble"))
         .query(QueryRoute::<WhoSits>::new("who-sits").explained())
-        .query(QueryRoute::<Seats>::new("seats").explained())
+        .query(QueryRoute::<Seats>::new("seats").explained().paged(50))
         .live_query::<HowMany>("how-many")
         .live_query::<LastRemarks>("last-remarks")
         .query::<Riddle>("riddle")

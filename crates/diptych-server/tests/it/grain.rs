@@ -218,16 +218,30 @@ async fn an_allowed_site_may_ask_before_it_sends_and_read_the_answer() {
     assert_eq!(allowed.status, 204);
     assert_eq!(allowed.need("access-control-allow-origin"), "https://friend.example");
     assert!(allowed.need("access-control-allow-methods").contains("POST"));
-    assert!(allowed.need("access-control-allow-headers").contains("idempotency-key"));
+    let sent_headers = allowed.need("access-control-allow-headers");
     served.ask(&ask("https://evil.example")).await.problem(403, "host");
     let remark = Request::send("remark", r#"{"text":"x"}"#);
     let sent = served.ask(&remark.header("origin", "https://friend.example")).await;
     assert_eq!(sent.need("access-control-allow-origin"), "https://friend.example");
-    assert!(sent.need("access-control-expose-headers").contains("diptych-receipt"));
+    let read_headers = sent.need("access-control-expose-headers");
     assert_eq!(sent.need("cross-origin-resource-policy"), "cross-origin");
     sent.ok();
     let own = served.get("/queries/seats").await;
     assert_eq!(own.header("access-control-allow-origin"), None);
+    // A page may send each header of the document, and read each.
+    let components = served.get("/openapi.json").await.ok()["components"].clone();
+    for parameter in components["parameters"].as_object().unwrap().values() {
+        let name = parameter["name"].as_str().unwrap().to_ascii_lowercase();
+        let name = match name.strip_prefix('_') {
+            Some(option) => format!("diptych-{}", option.replace('_', "-")),
+            None => name,
+        };
+        assert!(sent_headers.split(", ").any(|sent| sent == name), "{name}");
+    }
+    for name in components["headers"].as_object().unwrap().keys() {
+        let is_it = |read: &str| read.eq_ignore_ascii_case(name);
+        assert!(read_headers.split(", ").any(is_it), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -260,12 +260,14 @@ async fn bodies_in_other_charsets_and_encodings_are_refused_with_words() {
         let response = served.ask(&send(&format!("application/json; charset={charset}"))).await;
         let problem = response.problem(415, "content-type");
         assert!(problem["detail"].as_str().unwrap().contains("UTF-8"), "{problem}");
+        assert_eq!(problem["header"], "content-type");
     }
     for encoding in ["gzip", "br", "identity, gzip"] {
         let packed = send("application/json").header("content-encoding", encoding);
         let response = served.ask(&packed).await;
         let problem = response.problem(415, "content-type");
         assert!(problem["detail"].as_str().unwrap().contains(encoding), "{problem}");
+        assert_eq!(problem["header"], "content-encoding");
         assert_eq!(response.need("accept-encoding"), "identity");
     }
     assert_eq!(served.head(), 0);

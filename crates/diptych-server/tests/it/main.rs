@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod clients;
 mod commands;
 mod domain;
 #[cfg(feature = "extract")]
@@ -13,6 +14,7 @@ mod grain;
 mod limits;
 mod live;
 mod mounted;
+mod page_streams;
 mod pages;
 mod past_answers;
 mod queries;

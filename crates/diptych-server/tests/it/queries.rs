@@ -77,6 +77,20 @@ async fn wrong_arguments_are_refused() {
     ] {
         served.get(target).await.problem(400, "arguments");
     }
+    for (target, argument, says) in [
+        ("/queries/who-sits", "seat", "is missing"),
+        ("/queries/who-sits?seat=a1&seat=a2&seat=", "seat", "is there 3 times"),
+        ("/queries/seats?row=a&top=x&names=true", "top", "cannot be read: invalid digit"),
+        ("/queries/seats?top=1&top=1", "top", "is there 2 times"),
+        ("/queries/seats?names=perhaps", "names", "cannot be read"),
+        ("/queries/seats/explanation?top=-1", "top", "cannot be read"),
+        ("/queries/last-remarks/live?last=x", "last", "cannot be read"),
+    ] {
+        let problem = served.get(target).await.problem(400, "arguments");
+        assert_eq!(problem["argument"], argument, "{target}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("{argument:?} {says}")), "{detail}");
+    }
     let unknown = served.get("/queries/seats?rwo=a").await.json();
     assert_eq!(unknown["argument"], "rwo");
     assert!(unknown["detail"].as_str().unwrap().contains("\"row\""), "{unknown}");
@@ -89,7 +103,8 @@ async fn wrong_arguments_are_refused() {
     ] {
         served.ask(&Request::post("/queries/seats", body)).await.problem(400, kind);
     }
-    served.ask(&Request::post("/queries/seats?row=a", "{}")).await.problem(400, "arguments");
+    let both = served.ask(&Request::post("/queries/seats?row=a", "{}")).await;
+    assert_eq!(both.problem(400, "arguments")["argument"], "row");
     let plain = Request::new("POST", "/queries/seats").body("{}");
     served.ask(&plain).await.problem(415, "content-type");
     served.get("/queries/steats").await.problem(404, "unknown");
@@ -258,7 +273,8 @@ async fn malformed_tokens_differ_from_tokens_of_another_log() {
     let foreign = other.get("/queries/how-many").await.need("diptych-token");
     for parameter in ["_session", "_after"] {
         let target = format!("/queries/how-many?{parameter}");
-        served.get(&format!("{target}={foreign}")).await.problem(409, "token");
+        let problem = served.get(&format!("{target}={foreign}")).await.problem(409, "token");
+        assert_eq!(problem["parameter"], parameter, "{problem}");
         for text in ["", "x", "Z%C3%A4", &"A".repeat(5_000)] {
             served.get(&format!("{target}={text}")).await.problem(400, "parameter");
         }
@@ -291,8 +307,11 @@ async fn malformed_parameters_are_refused() {
     ] {
         let response = served.get(&format!("/queries/how-many?{parameter}")).await;
         let problem = response.problem(400, "parameter");
-        assert!(problem["parameter"].is_string(), "{problem}");
+        let name = parameter.split_once('=').unwrap().0;
+        assert_eq!(problem["parameter"], name, "{problem}");
     }
+    let header = Request::get("/queries/how-many").header("diptych-at-most", "soon");
+    assert_eq!(served.ask(&header).await.problem(400, "header")["header"], "diptych-at-most");
     let twice = Request::get("/queries/how-many").header("diptych-as-of", 1);
     served.ask(&twice.header("diptych-as-of", 1)).await.problem(400, "header");
 }
@@ -350,7 +369,11 @@ async fn an_explanation_lists_the_events_of_the_answer() {
     assert_eq!(cut["events"].as_array().unwrap().len(), 2);
     let then = served.get("/queries/who-sits/explanation?seat=a1&_as_of=1").await.ok();
     assert_eq!((&then["upto"], then["events"].as_array().unwrap().len()), (&1.into(), 1));
-    served.get("/queries/seats/explanation?_as_of=9").await.problem(400, "above-head");
+    let above = served.get("/queries/seats/explanation?_as_of=9").await;
+    assert_eq!(above.problem(400, "above-head")["parameter"], "_as_of");
+    let header = Request::get("/queries/seats").header("diptych-as-of", 9);
+    let above = served.ask(&header).await.problem(400, "above-head");
+    assert_eq!(above["header"], "diptych-as-of");
     served.get("/queries/seats/explanation?rwo=1").await.problem(400, "arguments");
 }
 

@@ -22,6 +22,14 @@ fn all<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
     }
 }
 
+/// A part of the document, or the shared part that it refers to.
+fn resolved<'d>(document: &'d Value, part: &'d Value) -> &'d Value {
+    match part["$ref"].as_str() {
+        Some(place) => document.pointer(place.trim_start_matches('#')).unwrap(),
+        None => part,
+    }
+}
+
 async fn document(target: &str) -> Value {
     TheatreServer::new().await.get(target).await.ok()
 }
@@ -79,7 +87,8 @@ async fn the_catalogue_lists_every_registration() {
         let live = openapi["paths"].get(format!("/queries/{name}/live"));
         assert_eq!(live.is_some(), ["how-many", "last-remarks"].contains(&name), "{name}");
         let parameters = live.map(|live| live["get"]["parameters"].as_array().unwrap().as_slice());
-        let names = parameters.unwrap_or_default().iter().map(|it| it["name"].as_str().unwrap());
+        let parameters = parameters.unwrap_or_default().iter().map(|it| resolved(&openapi, it));
+        let names = parameters.map(|it| it["name"].as_str().unwrap());
         let options: Vec<&str> = names.filter(|name| name.starts_with('_')).collect();
         assert!(options.iter().all(|option| *option == "_session"), "{name}: {options:?}");
         for method in ["get", "post"] {
@@ -112,18 +121,27 @@ async fn schemas_describe_the_types() {
         post["requestBody"]["content"]["application/json"]["schema"]["$ref"],
         "#/components/schemas/Take"
     );
-    assert_eq!(post["summary"], "take-seat");
+    assert_eq!(post["summary"], "Takes a seat.");
     assert!(post["responses"]["422"].is_object());
     let remark = &openapi["paths"]["/commands/remark"]["post"];
     assert!(remark["responses"].get("422").is_none(), "no rule rejects it");
     let parameters = openapi["paths"]["/queries/seats"]["get"]["parameters"].as_array().unwrap();
-    let parameter =
-        |name: &str| parameters.iter().find(|parameter| parameter["name"] == name).unwrap().clone();
+    let parameter = |name: &str| {
+        let mut parameters = parameters.iter().map(|parameter| resolved(&openapi, parameter));
+        parameters.find(|parameter| parameter["name"] == name).unwrap()
+    };
     assert_eq!(parameter("top")["required"], false);
     assert_eq!(parameter("_as_of")["schema"]["type"], "integer");
     let who = &openapi["paths"]["/queries/who-sits"]["get"]["parameters"][0];
     assert_eq!((&who["name"], &who["required"]), (&json!("seat"), &json!(true)));
-    assert_eq!(schemas["NotGiven"]["oneOf"].as_array().unwrap().len(), 2);
+    let variants = &schemas["NotGiven"]["oneOf"];
+    let taken = json!({ "$ref": "#/components/schemas/NotGivenSeatIsTaken" });
+    assert_eq!((&variants[0], variants.as_array().unwrap().len()), (&taken, 2));
+    let taken = &schemas["NotGivenSeatIsTaken"]["properties"];
+    assert_eq!(
+        (&taken["rule"]["const"], &taken["by"]["type"]),
+        (&json!("seat-is-taken"), &json!("string"))
+    );
 }
 
 /// An enum of events is stored as the contents of its variants.
@@ -139,6 +157,50 @@ async fn the_schema_of_an_event_is_that_of_its_payload() {
     assert_eq!(explained["events"][0]["data"], json!({ "seat": "a1", "by": "ada" }));
     let remarked = &catalogue["events"][2];
     assert_eq!(remarked["schema"]["$ref"], "#/components/schemas/Remarked");
+}
+
+/// A client that is generated from the document gets each member with its type.
+#[tokio::test]
+async fn the_members_of_problems_are_those_of_the_document() {
+    let served = TheatreServer::new().await;
+    served.take("a1", "ada").await;
+    let openapi = served.get("/openapi.json").await.ok();
+    let schemas = &openapi["components"]["schemas"];
+    let take = |body: Value| Request::send("take-seat", body);
+    let by_ada = |seat: &str| take(json!({ "seat": seat, "by": "ada" }));
+    let keyed = |seat: &str| by_ada(seat).header("idempotency-key", "k");
+    served.ask(&keyed("a2")).await.ok();
+    let other = TheatreServer::new().await;
+    other.remark("another log").await;
+    let foreign = other.get("/queries/how-many").await.need("diptych-token");
+    let requests = [
+        by_ada("a1"),
+        keyed("a3"),
+        by_ada("a1").header("diptych-unchanged-since", 0),
+        by_ada("a1").header("diptych-after", foreign),
+        take(json!({ "seat": 1 })),
+        take(json!({ "seat": "", "by": "ada" })),
+        Request::get("/queries/seats?top=x"),
+        Request::get("/queries/seats?_as_of=9"),
+        Request::get("/queries/seats?_at_most=x"),
+        Request::get("/queries/nothing"),
+        Request::send("remark", " ".repeat(2_000_000)),
+    ];
+    for request in requests {
+        let problem = served.ask(&request).await;
+        assert!(problem.status >= 400, "{}", problem.text());
+        for (name, value) in problem.json().as_object().unwrap() {
+            let kind = match value {
+                Value::String(_) => "string",
+                Value::Number(_) => "integer",
+                Value::Array(_) => "array",
+                _ if name == "rejection" => continue,
+                _ => panic!("{name}: {value}"),
+            };
+            let known = &schemas["diptych-problem"]["properties"][name];
+            assert_eq!(known["type"], kind, "{name} of {request:?}");
+        }
+    }
 }
 
 /// Each path of the document answers as described there.

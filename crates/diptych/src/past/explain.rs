@@ -37,6 +37,7 @@ struct ExplainParts<Q> {
     resolved: Option<Prefix>,
     /// The maximum number of events that may be read.
     budget: u64,
+    start_after: Option<Position>,
     limit: usize,
 }
 
@@ -53,17 +54,21 @@ pub struct Explanation<E> {
     /// If the list is in order of when the events [occurred](Point::occurred_before), this is the
     /// position up to which the log was considered, even if the list was cut off.
     pub upto: Position,
-    /// Whether the list is complete: there are not more events than the limit allows.
+    /// Whether the list ends with the last event: there are not more than the limit allows.
     pub is_whole: bool,
+    /// The place for [`Explain::start_after`] at which the next list begins, if the limit cut this
+    /// one off.
+    pub next: Option<Position>,
     /// The cost of the explanation.
     pub cost: Cost,
 }
 
 impl<Q: Query> Explain<Q> {
     pub(crate) fn new(panel: Arc<RightPanel>, query: Q) -> Explain<Q> {
-        let (point, resolved, budget) = (Point::now(), None, NO_BUDGET);
+        let (point, start_after, resolved, budget) = (Point::now(), None, None, NO_BUDGET);
         let limit = Explain::<Q>::EVENTS;
-        Explain(Request::Building(ExplainParts { panel, query, point, resolved, budget, limit }))
+        let parts = ExplainParts { panel, query, point, resolved, budget, start_after, limit };
+        Explain(Request::Building(parts))
     }
 
     /// Default for the maximum number of events in an explanation.
@@ -93,6 +98,17 @@ impl<Q: Query> Explain<Q> {
         let (prefix, part) = Prefix::resolve(&parts.panel, parts.point).await?.closed();
         parts.resolved = Some(prefix);
         Ok((Explain(Request::Building(parts)), part))
+    }
+
+    /// Lists only the events that follow the event at this position. With
+    /// [`Explanation::next`] of one list as the position, the next list continues where that one
+    /// was cut off.
+    ///
+    /// In log order, new events come only to the end, so lists of different times fit together. In
+    /// order of when the events [occurred](Point::occurred_before), a new event can belong before
+    /// this position: give all lists the same [`as_of`](Explain::as_of), so that none is missed.
+    pub fn start_after(self, position: Position) -> Self {
+        Explain(self.0.with(|parts| parts.start_after = Some(position)))
     }
 
     /// Explains the answer at this point.
@@ -137,14 +153,14 @@ impl<Q: Query> Explain<Q> {
 
 impl<Q: Query> ExplainParts<Q> {
     async fn explained(self) -> ExplainAnswer<Q> {
-        let ExplainParts { panel, query, point, resolved, budget, limit } = self;
+        let ExplainParts { panel, query, point, resolved, budget, start_after, limit } = self;
         let mut selection = Selection::new::<Q>(&panel, query.scope()).await?;
         selection.budget = budget;
         let prefix = match resolved {
             Some(prefix) => prefix,
             None => Prefix::resolve(&panel, point).await?,
         };
-        let fold = async move { explained(&selection, prefix, limit).await };
+        let fold = async move { explained(&selection, prefix, start_after, limit).await };
         start::<Q, _, _>(&panel, || fold)?.await
     }
 }
@@ -160,31 +176,41 @@ impl<Q: Query> Future for Explain<Q> {
     }
 }
 
-/// The events of this selection up to a limit.
+/// The events of this selection after a place, up to a limit.
 async fn explained<E: Event>(
     selection: &Selection<E>,
     prefix: Prefix,
+    start_after: Option<Position>,
     limit: usize,
 ) -> Result<Explanation<E>, QueryError> {
-    let begin = || EventList { events: Vec::new(), limit, first_left_out: None };
-    let (listed, events) = match prefix.occurred_before {
-        Some(before) => selection.as_occurred(prefix.upto, before, || Ok(begin())).await?,
+    let from = start_after.unwrap_or(Position::START);
+    let (listed, events, from) = match prefix.occurred_before {
+        Some(before) => {
+            let begin = || Ok(EventList::new(limit, start_after));
+            let (listed, events) = selection.as_occurred(prefix.upto, before, begin).await?;
+            (listed, events, Position::START)
+        }
         None => {
-            let (mut listed, start) = (begin(), Position::START);
-            let events = selection.in_log_order(&mut listed, start, prefix.upto).await?;
-            (listed, events)
+            let mut listed = EventList::new(limit, None);
+            let events = selection.in_log_order(&mut listed, from, prefix.upto).await?;
+            (listed, events, from)
         }
     };
-    let EventList { events: list, first_left_out, .. } = listed;
+    let EventList { events: list, first_left_out, begin, .. } = listed;
+    if let Begin::After(position) = begin {
+        return Err(QueryError::NotListed { position });
+    }
     let upto = match first_left_out {
         Some(position) if prefix.is_in_log_order() => position.before(),
         _ => prefix.upto,
     };
+    let last = list.last().map(|event| event.position);
     Ok(Explanation {
         events: list,
         upto,
         is_whole: first_left_out.is_none(),
-        cost: Cost { events, from: Position::START },
+        next: first_left_out.and(last),
+        cost: Cost { events, from },
     })
 }
 
@@ -194,21 +220,50 @@ impl<Q: Query> fmt::Debug for Explain<Q> {
         explain.field("query", &type_name::<Q>());
         if let Some(parts) = self.0.parts() {
             explain.field("point", &parts.point).field("limit", &parts.limit);
+            explain.field("start_after", &parts.start_after);
         }
         explain.finish_non_exhaustive()
     }
 }
 
-/// Events, up to a limit.
+/// Events after a place, up to a limit.
 struct EventList<E> {
+    begin: Begin,
     events: Vec<Recorded<E>>,
     limit: usize,
     first_left_out: Option<Position>,
 }
 
+/// How far the events before the list were passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// The event at this position was not seen yet.
+    After(Position),
+    /// The last event seen is the one at this position. It may have become several events.
+    At(Position),
+    Listing,
+}
+
+impl<E> EventList<E> {
+    fn new(limit: usize, start_after: Option<Position>) -> EventList<E> {
+        let begin = start_after.map_or(Begin::Listing, Begin::After);
+        EventList { begin, events: Vec::new(), limit, first_left_out: None }
+    }
+
+    /// Whether an event at this position is in the list.
+    fn begins_before(&mut self, position: Position) -> bool {
+        self.begin = match self.begin {
+            Begin::After(place) if place == position => Begin::At(place),
+            Begin::At(place) if place != position => Begin::Listing,
+            unchanged => unchanged,
+        };
+        self.begin == Begin::Listing
+    }
+}
+
 impl<E: Send> Taker<E> for EventList<E> {
     fn take(&mut self, event: Recorded<E>) {
-        if self.is_full() {
+        if self.is_full() || !self.begins_before(event.position) {
             return;
         }
         if self.events.len() < self.limit {

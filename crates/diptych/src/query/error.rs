@@ -95,6 +95,15 @@ pub enum QueryError {
         /// The limit: [`read_at_most`](crate::past::Past::read_at_most) of the question.
         limit: u64,
     },
+    /// An explanation cannot begin after this position, because no listed event has it.
+    #[error(
+        "the explanation lists no event at position {position}, after which it should begin: give \
+         the position that the list before ends with"
+    )]
+    NotListed {
+        /// The position.
+        position: Position,
+    },
     /// Too many questions about the past run or wait already.
     #[error(
         "{folds} folds of the past run at once and {waiting} may wait, and every place is taken: \

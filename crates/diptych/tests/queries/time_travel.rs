@@ -543,6 +543,61 @@ async fn a_limited_explanation_explains_the_answer_at_its_end() {
     assert_eq!(explained.upto, Position::new(2_003));
 }
 
+/// Each list begins where the one before was cut off, in both orders.
+#[tokio::test]
+async fn lists_of_an_explanation_that_follow_each_other_hold_each_event_once() {
+    let app = App::over(log()).start().await.unwrap();
+    let entries = plain(40, 7, 5);
+    write(&app, &entries).await;
+    // These occurred among the first ones.
+    write(&app, &entries[..9]).await;
+    let head = Position::new(49);
+    let ever = Point::now().occurred_before(micros(i64::MAX));
+    for point in [Point::now(), ever.as_of(head)] {
+        let whole = app.explain(Whole).at(point).await.unwrap();
+        assert_eq!((whole.is_whole, whole.next), (true, None));
+        for limit in [1, 4, 1_000] {
+            let (mut events, mut next) = (Vec::new(), None);
+            loop {
+                let list = app.explain(Whole).at(point).limit(limit);
+                let list = match next {
+                    Some(next) => list.start_after(next).await.unwrap(),
+                    None => list.await.unwrap(),
+                };
+                assert!(list.events.len() <= limit);
+                assert_eq!(list.next.is_none(), list.is_whole);
+                events.extend(list.events);
+                next = list.next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(events, whole.events, "{point:?}, {limit}");
+        }
+    }
+    let beyond = Position::new(50);
+    let error = app.explain(Whole).at(ever).start_after(beyond).await.unwrap_err();
+    assert_eq!(error, QueryError::NotListed { position: beyond });
+}
+
+/// An upcaster splits the second event in two. The list after it has neither part.
+#[tokio::test]
+async fn a_list_that_begins_after_a_split_event_has_none_of_its_parts() {
+    let store = memory();
+    store.write(Append::events(history()));
+    let app = App::over(store.store()).upcasters(upcasters()).start().await.unwrap();
+    let ever = Point::now().occurred_before(micros(i64::MAX));
+    for point in [Point::now(), ever] {
+        let whole = app.explain(Story(of(&[]))).at(point).await.unwrap().events;
+        assert_eq!((whole[1].position.get(), whole[2].position.get()), (2, 2));
+        let rest = app.explain(Story(of(&[]))).at(point).start_after(Position::new(2)).await;
+        assert_eq!(rest.unwrap().events, whole[3..]);
+        let none = app.explain(Story(of(&[]))).at(point).start_after(Position::new(1)).limit(1);
+        let none = none.await.unwrap();
+        assert_eq!((none.events.len(), none.is_whole, none.next), (0, false, None));
+    }
+}
+
 /// A closed log gives an error and not an empty answer.
 #[tokio::test]
 async fn a_closed_log_is_an_error() {

@@ -1,38 +1,35 @@
 //! The OpenAPI document.
 
+mod answers;
+mod options;
+mod variants;
+
+use answers::{
+    AnswerKind, answer, own, problems, rejected, shared_headers, shared_responses, shared_schemas,
+};
 use axum::body::Bytes;
 use serde_json::{Map, Value, json};
+use variants::with_named_variants;
 
 use crate::{
-    door::request::PARAMETERS,
     json::merged,
-    panels::entries::{
-        Entries,
-        command::CommandEntry,
-        query::QueryEntry,
-        schema::{SCHEMAS, resolved},
-    },
+    panels::entries::{Entries, command::CommandEntry, query::QueryEntry, schema::resolved},
 };
 
 /// The document of these entries, whose types have these schemas.
 pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) -> Value {
     let mut paths = Map::new();
     for (name, entry) in &entries.commands {
-        paths.insert(format!("/commands/{name}"), command_path(name, entry));
+        paths.insert(format!("/commands/{name}"), command_path(name, entry, schemas));
     }
     for (name, entry) in &entries.queries {
-        let parameters_of = |options: &[&str]| parameters(entry, schemas, options);
-        let parameters = parameters_of(&PARAMETERS);
-        paths.insert(format!("/queries/{name}"), query_path(name, entry, &parameters));
+        paths.insert(format!("/queries/{name}"), query_path(name, entry, schemas));
         if entry.is_explained() {
             let path = format!("/queries/{name}/explanation");
-            paths.insert(path, explanation_path(name, &parameters));
+            paths.insert(path, explanation_path(name, entry, schemas));
         }
         if entry.is_live() {
-            paths.insert(
-                format!("/queries/{name}/live"),
-                live_path(name, &parameters_of(&["_session"])),
-            );
+            paths.insert(format!("/queries/{name}/live"), live_path(name, entry, schemas));
         }
     }
     if entries.queries.values().any(QueryEntry::is_live) {
@@ -45,7 +42,12 @@ pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) ->
         "openapi": "3.1.0",
         "info": { "title": entries.title, "version": entries.version },
         "paths": paths,
-        "components": { "schemas": with_own(schemas.clone()) },
+        "components": {
+            "schemas": merged(with_named_variants(schemas), shared_schemas()),
+            "parameters": options::shared(),
+            "responses": shared_responses(),
+            "headers": shared_headers(),
+        },
     })
 }
 
@@ -59,52 +61,18 @@ pub(crate) fn below(prefix: &str, document: &Bytes) -> Bytes {
     whole.into()
 }
 
-fn command_path(name: &str, entry: &CommandEntry) -> Value {
-    let header = |name: &str, description: &str| {
-        let option = name.trim_start_matches("Diptych-").to_ascii_lowercase();
-        let schema = option_schema(&option);
-        json!({ "name": name, "in": "header", "description": description, "schema": schema })
-    };
+fn command_path(name: &str, entry: &CommandEntry, schemas: &Value) -> Value {
     let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
-    responses.insert("200".into(), answer("The receipt. The events are durable.", own("receipt")));
+    let what = "The receipt. The events are durable.";
+    responses.insert("200".into(), answer(AnswerKind::Receipt, what, own("receipt")));
     if let Some(rejection) = &entry.rejection {
-        let noted = json!({
-            "type": ["boolean", "null"],
-            "description": "Whether the rejection was recorded; null if that is not known.",
-        });
-        let note_problem = json!({ "type": "string" });
-        let properties = match entry.records_rejections {
-            true => json!({
-                "rejection": rejection, "noted": noted, "note_problem": note_problem,
-            }),
-            false => json!({ "rejection": rejection }),
-        };
-        let rejection = json!({
-            "allOf": [own("problem"), {
-                "type": "object",
-                "required": ["rejection"],
-                "properties": properties,
-            }],
-        });
-        responses.insert(
-            "422".into(),
-            problem("A rule rejects the command, with its reason.", rejection),
-        );
+        responses.insert("422".into(), rejected(rejection, entry.records_rejections));
     }
     json!({ "post": {
         "operationId": name,
         "tags": ["commands"],
-        "summary": summary(&entry.body, name),
-        "parameters": [
-            header("Idempotency-Key", "A retry under the same key is not executed again."),
-            header("Diptych-Occurred-At", "The instant at which it happened."),
-            header("Diptych-Correlation", "The id of the case or request of the command."),
-            header("Diptych-Causation", "The id of the event that caused it."),
-            header("Diptych-Session", "The token of the client's session."),
-            header("Diptych-After", "A receipt or token: the command sees its events."),
-            header("Diptych-Unchanged-Since", "A position: no relevant event may be after it."),
-            header("If-Match", "The position of Diptych-Unchanged-Since, in quotes."),
-        ],
+        "summary": summary(&entry.body, name, schemas),
+        "parameters": options::of_command(),
         "requestBody": {
             "required": true,
             "content": { "application/json": { "schema": entry.body } },
@@ -113,45 +81,49 @@ fn command_path(name: &str, entry: &CommandEntry) -> Value {
     } })
 }
 
-fn query_path(name: &str, entry: &QueryEntry, parameters: &[Value]) -> Value {
+fn query_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
     let mut responses = problems(&["400", "403", "404", "409", "503"]);
-    let what = "The answer. The header Diptych-Position has its position.";
-    responses.insert("200".into(), answer(what, entry.answer.clone()));
+    let (kind, what) = match entry.page_items {
+        Some(_) => (AnswerKind::Page, "A page of the answer."),
+        None => (AnswerKind::Answer, "The answer."),
+    };
+    responses.insert("200".into(), answer(kind, what, entry.answer.clone()));
+    let get = json!({
+        "operationId": name,
+        "tags": ["queries"],
+        "summary": summary(&entry.arguments, name, schemas),
+        "parameters": parameters(entry, schemas, options::of_answer(entry.page_items.is_some())),
+        "responses": responses,
+    });
+    responses.extend(problems(&["413", "415"]));
     let post = json!({
         "operationId": format!("{name}-by-post"),
         "tags": ["queries"],
         "summary": format!("{name}, for arguments that are too large for an address"),
-        "parameters": option_parameters(&PARAMETERS),
+        "parameters": options::of_answer(entry.page_items.is_some()),
         "requestBody": {
             "required": true,
             "content": { "application/json": { "schema": entry.arguments } },
         },
         "responses": responses,
     });
-    let get = json!({
-        "operationId": name,
-        "tags": ["queries"],
-        "summary": summary(&entry.arguments, name),
-        "parameters": parameters,
-        "responses": responses,
-    });
     json!({ "get": get, "post": post })
 }
 
-fn explanation_path(name: &str, parameters: &[Value]) -> Value {
+fn explanation_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
     let mut responses = problems(&["400", "403", "404", "503"]);
     let what = "The events that made the answer, in the order in which they are folded.";
-    responses.insert("200".into(), answer(what, json!({ "type": "object" })));
+    responses.insert("200".into(), answer(AnswerKind::Explanation, what, own("explanation")));
     json!({ "get": {
         "operationId": format!("{name}-explanation"),
         "tags": ["queries"],
-        "summary": format!("which events made the answer of {name}"),
-        "parameters": parameters,
+        "summary": format!("Which events made the answer of {name}"),
+        "parameters": parameters(entry, schemas, options::of_explanation()),
         "responses": responses,
     } })
 }
 
-fn live_path(name: &str, parameters: &[Value]) -> Value {
+fn live_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
     let mut responses = problems(&["400", "403", "404", "503"]);
     responses.insert(
         "200".into(),
@@ -164,7 +136,7 @@ fn live_path(name: &str, parameters: &[Value]) -> Value {
         "operationId": format!("{name}-live"),
         "tags": ["queries"],
         "summary": format!("{name}, as it changes"),
-        "parameters": parameters,
+        "parameters": parameters(entry, schemas, options::of_live()),
         "responses": responses,
     } })
 }
@@ -179,7 +151,7 @@ fn page_path() -> Value {
             "content": { "text/event-stream": { "schema": { "type": "string" } } },
         }),
     );
-    let mut parameters = option_parameters(&["_session"]);
+    let mut parameters = options::of_live();
     parameters.extend([
         json!({
             "name": "query", "in": "query", "style": "form", "explode": true,
@@ -203,11 +175,12 @@ fn page_path() -> Value {
 
 fn receipt_path() -> Value {
     let mut responses = problems(&["400", "403", "404", "503"]);
-    responses.insert("200".into(), answer("The receipt. The events are durable.", own("receipt")));
+    let what = "The receipt. The events are durable.";
+    responses.insert("200".into(), answer(AnswerKind::Receipt, what, own("receipt")));
     json!({ "get": {
         "operationId": "find-receipt",
         "tags": ["commands"],
-        "summary": "the receipt of the commit under an idempotency key",
+        "summary": "The receipt of the commit under an idempotency key",
         "parameters": [
             { "name": "key", "in": "path", "required": true, "schema": { "type": "string" } },
         ],
@@ -230,12 +203,11 @@ fn plain_paths() -> Map<String, Value> {
     ];
     let path = |(path, what, content): (&str, &str, &str)| {
         let mut responses = problems(&["403", "503"]);
-        responses.insert(
-            "200".into(),
-            json!({
-                "description": what, "content": { content: {} },
-            }),
-        );
+        let kind = if content == "application/json" { "object" } else { "string" };
+        let answer = json!({
+            "description": what, "content": { content: { "schema": { "type": kind } } },
+        });
+        responses.insert("200".into(), answer);
         let id = path.trim_start_matches('/').replace('/', "-");
         let get = json!({
             "operationId": id, "tags": ["server"], "summary": what, "responses": responses,
@@ -246,103 +218,27 @@ fn plain_paths() -> Map<String, Value> {
 }
 
 /// The first line of the description of the type, or the name.
-fn summary(schema: &Value, name: &str) -> Value {
-    match schema.get("description") {
+fn summary(schema: &Value, name: &str, schemas: &Value) -> Value {
+    match resolved(schema, schemas.as_object()).get("description") {
         Some(Value::String(text)) => text.lines().next().unwrap_or(name).into(),
         _ => name.into(),
     }
 }
 
 /// The arguments of a query as parameters of an address, followed by these options.
-fn parameters(entry: &QueryEntry, definitions: &Value, options: &[&str]) -> Vec<Value> {
+fn parameters(entry: &QueryEntry, definitions: &Value, options: Vec<Value>) -> Vec<Value> {
     let schema = resolved(&entry.arguments, definitions.as_object());
     let required: Vec<&Value> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
     let properties = schema.get("properties").and_then(Value::as_object);
     let own = properties.into_iter().flatten().map(|(name, schema)| {
-        json!({
+        let description = schema.get("description");
+        let description = description.map_or(json!({}), |text| json!({ "description": text }));
+        let parameter = json!({
             "name": name, "in": "query", "schema": schema,
             "required": required.iter().any(|required| *required == name),
-        })
+        });
+        merged(parameter, description)
     });
-    own.chain(option_parameters(options)).collect()
-}
-
-fn option_parameters(names: &[&str]) -> Vec<Value> {
-    let parameter = |name: &&str| {
-        let option = name.trim_start_matches('_').replace('_', "-");
-        json!({ "name": name, "in": "query", "schema": option_schema(&option) })
-    };
-    names.iter().map(parameter).collect()
-}
-
-/// The schema of an option of a command or a query, in a header or in a parameter.
-fn option_schema(name: &str) -> Value {
-    match name {
-        "consistency" => json!({ "type": "string", "enum": ["eventual", "strong"] }),
-        "or-stale" => json!({ "enum": ["", "true", "false", true, false] }),
-        "within" | "at-most" | "as-of" | "limit" | "unchanged-since" => {
-            json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX })
-        }
-        "recorded-before" | "occurred-before" | "occurred-at" => {
-            json!({ "type": "string", "format": "date-time" })
-        }
-        "correlation" | "causation" => json!({ "type": "string", "format": "uuid" }),
-        "after" | "session" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" }),
-        _ => json!({ "type": "string", "minLength": 1 }),
-    }
-}
-
-fn answer(what: &str, schema: Value) -> Value {
-    json!({ "description": what, "content": { "application/json": { "schema": schema } } })
-}
-
-fn problem(what: &str, schema: Value) -> Value {
-    json!({ "description": what, "content": { "application/problem+json": { "schema": schema } } })
-}
-
-fn problems(statuses: &[&str]) -> Map<String, Value> {
-    let what = |status: &str| match status {
-        "400" => "The request is malformed or invalid.",
-        "403" => "The caller is not allowed, or the host or origin is wrong.",
-        "404" => "The name or path is unknown.",
-        "409" => "A concurrent commit, a token of another log, or a key of another command.",
-        "413" => "The body is larger than the limit.",
-        "415" => "The content type is not JSON.",
-        _ => "Retry later. `outcome-unknown`: the command may have been executed.",
-    };
-    let one = |status: &&str| ((*status).to_owned(), problem(what(status), own("problem")));
-    let other = ("default".to_owned(), problem("Another problem.", own("problem")));
-    statuses.iter().map(one).chain([other]).collect()
-}
-
-/// A reference to a schema of the server, under a name that no Rust type has.
-fn own(name: &str) -> Value {
-    json!({ "$ref": format!("#{SCHEMAS}/diptych-{name}") })
-}
-
-fn with_own(definitions: Value) -> Value {
-    let problem = json!({
-        "type": "object",
-        "description": "The reason why a request failed (RFC 9457).",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": { "type": "string" },
-            "title": { "type": "string" },
-            "status": { "type": "integer" },
-            "detail": { "type": "string" },
-        },
-    });
-    let receipt = json!({
-        "type": "object",
-        "description": "The place of the events of a command in the log.",
-        "required": ["receipt", "first", "last", "events"],
-        "properties": {
-            "receipt": { "type": "string" },
-            "first": { "type": "integer" },
-            "last": { "type": "integer" },
-            "events": { "type": "integer" },
-        },
-    });
-    merged(definitions, json!({ "diptych-problem": problem, "diptych-receipt": receipt }))
+    own.chain(options).collect()
 }

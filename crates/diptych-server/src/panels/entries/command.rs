@@ -27,7 +27,7 @@ use crate::{
         code::Code,
         notes::NoteBudget,
         problem::Problem,
-        request::{AnyToken, RequestOptions, from_json, header_text},
+        request::{AnyToken, RequestOptions, SentToken, from_json, header_text},
     },
     json,
     panels::entries::event,
@@ -155,7 +155,7 @@ pub(crate) struct CommandOptions {
     correlation: Option<Uuid>,
     causation: Option<Uuid>,
     session: Option<Session>,
-    after: Option<AnyToken>,
+    after: Option<SentToken>,
     unchanged_since: Option<Position>,
 }
 
@@ -331,7 +331,7 @@ impl CommandOptions {
         if let Some(session) = &self.session {
             execute = execute.session(session);
         }
-        match &self.after {
+        match self.after.as_ref().map(|after| &after.token) {
             Some(AnyToken::Receipt(receipt)) => execute = execute.after(receipt),
             Some(AnyToken::Session(token)) => execute = execute.token(token),
             None => {}
@@ -351,8 +351,15 @@ impl CommandOptions {
     ) -> Result<CommandAnswer, Problem> {
         match self.apply(app.execute(command)).await {
             Ok(receipt) => Ok(self.answer(receipt).await),
-            Err(error) => Err(Problem::of_command(error, rejection)),
+            Err(error) => Err(self.problem(Problem::of_command(error, rejection))),
         }
+    }
+
+    /// Names the part of the request with the token, in a problem with the token that the command
+    /// came after.
+    fn problem(&self, problem: Problem) -> Problem {
+        let after = self.after.as_ref().map(|after| &after.source);
+        after.into_iter().fold(problem, |problem, after| after.name_in_token(problem))
     }
 
     /// The answer to a command that was executed with these options.

@@ -21,7 +21,7 @@ use crate::{
         code::Code,
         limits::ServerLimits,
         problem::Problem,
-        request::{AnyToken, RequestOptions},
+        request::{AnyToken, RequestOptions, SentToken},
     },
     json::payload,
     panels::{
@@ -29,7 +29,9 @@ use crate::{
         entries::{
             arguments::{AdmitQuery, Arguments},
             event,
+            page::{ListOptions, Page, PagePlace, Pages},
             schema::ArgumentNames,
+            sources::QuerySources,
         },
     },
 };
@@ -38,20 +40,36 @@ use crate::{
 /// [`Server::query`](crate::Server::query) and [`Server::live_query`](crate::Server::live_query).
 ///
 /// A plain name is a route without options: the query has no explanations.
-pub struct QueryRoute<Q> {
+pub struct QueryRoute<Q: Query> {
     name: String,
     is_explained: bool,
     mask: Option<Mask>,
     admit: Option<AdmitQuery<Q>>,
+    pages: Option<Pages<Q::Answer>>,
 }
 
 /// Changes an event of an explanation for this caller.
 type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
 
-impl<Q> QueryRoute<Q> {
+impl<Q: Query> QueryRoute<Q> {
     /// A query without explanations.
     pub fn new(name: impl Into<String>) -> QueryRoute<Q> {
-        QueryRoute { name: name.into(), is_explained: false, mask: None, admit: None }
+        QueryRoute { name: name.into(), is_explained: false, mask: None, admit: None, pages: None }
+    }
+
+    /// Answers with pages of at most this number of items. The answer is a list that serialises as
+    /// an array, with the items of its iterator in a stable order. The parameters `_limit` and
+    /// `_offset` ask for a part. The header `Diptych-Total` has the number of items of the whole
+    /// list, and `Link` leads to the next page.
+    ///
+    /// The query still answers with the whole list, of which the server sends a page. Live answers
+    /// are whole lists. The documentation of the [crate](crate#lists) says how pages fit together.
+    pub fn paged(mut self, items: usize) -> QueryRoute<Q>
+    where
+        Q::Answer: IntoIterator<Item: Serialize>,
+    {
+        self.pages = Some(Pages::of(items));
+        self
     }
 
     /// Answers explanations of the query: callers that the hook admits to
@@ -90,18 +108,19 @@ impl<Q> QueryRoute<Q> {
     }
 }
 
-impl<Q> From<&str> for QueryRoute<Q> {
+impl<Q: Query> From<&str> for QueryRoute<Q> {
     fn from(name: &str) -> QueryRoute<Q> {
         QueryRoute::new(name)
     }
 }
 
-impl<Q> fmt::Debug for QueryRoute<Q> {
+impl<Q: Query> fmt::Debug for QueryRoute<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QueryRoute { name, is_explained, .. } = self;
+        let QueryRoute { name, is_explained, pages, .. } = self;
         f.debug_struct("QueryRoute")
             .field("name", name)
             .field("is_explained", is_explained)
+            .field("pages", pages)
             .finish_non_exhaustive()
     }
 }
@@ -116,6 +135,8 @@ pub(crate) struct QueryEntry {
     pub(crate) arguments: Value,
     pub(crate) answer: Value,
     pub(crate) argument_names: ArgumentNames,
+    /// The number of items of the longest page; `None` for a query without pages.
+    pub(crate) page_items: Option<usize>,
     ask: RunQuery<EncodedAnswer>,
     /// `None` for a query without explanations.
     explain: Option<RunQuery<EncodedExplanation>>,
@@ -160,7 +181,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct QueryOptions {
     pub(crate) caller: Caller,
     is_strong: bool,
-    after: Option<AnyToken>,
+    after: Option<SentToken>,
     session: Option<Session>,
     within: Option<Duration>,
     /// The server's limit for `within`, and for the wait of a request without it.
@@ -168,7 +189,10 @@ pub(crate) struct QueryOptions {
     at_most: Option<Duration>,
     or_stale: bool,
     point: Option<Point>,
-    limit: usize,
+    pub(crate) list: ListOptions,
+    sources: QuerySources,
+    /// The server's limit for the events of an explanation.
+    explained_events: usize,
     /// The limit of events that are read for an answer about the past.
     past_reads: u64,
     /// Whether the address alone says which answer the client wants.
@@ -198,12 +222,16 @@ pub(crate) struct EncodedAnswer {
     pub(crate) events: u64,
     pub(crate) token: String,
     pub(crate) session: Option<SessionToken>,
+    /// The place of the answer in its list, if it is a page.
+    pub(crate) page: Option<PagePlace>,
 }
 
 /// An explanation ready to send.
 pub(crate) struct EncodedExplanation {
     pub(crate) body: Bytes,
     pub(crate) upto: Position,
+    /// The place at which the next list begins.
+    pub(crate) next: Option<Position>,
 }
 
 impl QueryEntry {
@@ -212,7 +240,7 @@ impl QueryEntry {
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
         let arguments: Value = schemas.subschema_for::<Q>().into();
-        let QueryRoute { name, is_explained, mask, admit } = route;
+        let QueryRoute { name, is_explained, mask, admit, pages } = route;
         let explain = is_explained.then(|| explained::<Q>(name.clone(), mask, admit.clone()));
         QueryEntry {
             argument_names: ArgumentNames::of(&arguments, schemas.definitions()),
@@ -221,6 +249,7 @@ impl QueryEntry {
             events: event::names(<Q::View as Fold>::Event::types()),
             arguments,
             answer: schemas.subschema_for::<Q::Answer>().into(),
+            page_items: pages.as_ref().map(Pages::items),
             ask: Box::new(move |app, arguments, options, answers| {
                 let query = arguments.read::<Q>(&options.caller, admit.as_ref());
                 let name = name.clone();
@@ -228,9 +257,11 @@ impl QueryEntry {
                     match options.point {
                         Some(point) => {
                             let question = (&*name, &arguments);
-                            options.ask_past(&app, question, query?, point, &answers).await
+                            let answered =
+                                options.ask_past(&app, question, query?, point, &answers);
+                            options.page_of(answered.await?, pages)
                         }
-                        None => options.ask(&app, query?).await,
+                        None => options.ask(&app, query?, pages).await,
                     }
                 })
             }),
@@ -338,7 +369,8 @@ where
                 }
                 body = explained.to_string().into();
             }
-            Ok(EncodedExplanation { body, upto: explanation.position })
+            let (upto, next) = (explanation.position, explanation.next);
+            Ok(EncodedExplanation { body, upto, next })
         })
     })
 }
@@ -354,11 +386,10 @@ impl QueryOptions {
             None | Some("eventual") => false,
             Some("strong") => true,
             Some(other) => {
-                let detail = format!("consistency is eventual or strong, and not {other:?}");
-                return Err(Problem::bad(Code::Parameter, detail).and("parameter", "consistency"));
+                let wrong = format!("is eventual or strong, and not {other:?}");
+                return Err(options.wrong("consistency", wrong));
             }
         };
-        let limit = options.value::<usize>("limit")?.unwrap_or(limits.explained_events);
         Ok(QueryOptions {
             caller,
             is_strong,
@@ -369,7 +400,9 @@ impl QueryOptions {
             at_most: milliseconds(options, "at-most")?,
             or_stale: options.flag("or-stale")?,
             point: point(options)?,
-            limit: limit.min(limits.explained_events),
+            list: ListOptions::read(options)?,
+            sources: QuerySources::of(options)?,
+            explained_events: limits.explained_events,
             past_reads: limits.past_reads,
             is_addressed: options.are_in_address(),
         })
@@ -379,12 +412,19 @@ impl QueryOptions {
         self.point.is_some()
     }
 
-    pub(crate) async fn ask<Q>(&self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
+    /// Asks a query about the present or the past, without the answers that others have asked for.
+    pub(crate) async fn ask<Q>(
+        &self,
+        app: &App,
+        query: Q,
+        pages: Option<Pages<Q::Answer>>,
+    ) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
     {
-        let answer = self.answer(app.query(query)).await?;
-        self.encode(app, answer, type_name::<Q>()).await
+        let answer = self.answer(app.query(query)).await;
+        let answer = answer.map_err(|error| self.sources.problem(error))?;
+        self.encode(app, answer, pages, type_name::<Q>()).await
     }
 
     /// The answer that these options ask for.
@@ -399,16 +439,20 @@ impl QueryOptions {
         }
     }
 
-    /// Encodes an answer that was given with these options. `query` names the query in the log.
+    /// Encodes an answer that was given with these options, or a page of it. `query` names the
+    /// query in the log.
     pub(crate) async fn encode<T: Serialize>(
         &self,
         app: &App,
         answer: Answer<T>,
+        pages: Option<Pages<T>>,
         query: &str,
     ) -> Result<EncodedAnswer, Problem> {
         let Answer { value, position, stale, standstill, cost, .. } = answer;
+        let encoded = encoded(value, pages, self.list);
+        let (body, page) = encoded.map_err(|error| not_json(query, &error))?;
         Ok(EncodedAnswer {
-            body: json_of(&value, query)?,
+            body: body.into(),
             validity: Validity::Now,
             position,
             stale,
@@ -416,6 +460,7 @@ impl QueryOptions {
             events: cost.events,
             token: app.token_at(position).await?.to_string(),
             session: token_of(self.session.as_ref()).await?,
+            page,
         })
     }
 
@@ -436,15 +481,17 @@ impl QueryOptions {
         let is_addressed = self.is_addressed && !has_tokens;
         let past = self.set(app.query(query)).at(point).read_at_most(self.past_reads);
         // The tokens of this caller are compared with the log, also if the answer is there.
-        let (past, part) = past.resolve().await?;
+        let resolved = past.resolve().await;
+        let (past, part) = resolved.map_err(|error| self.sources.problem(error))?;
         let (upto, at) = (part.upto, part.occurred_before);
         let question = QuestionKey::new(None, name, &arguments.key(), upto, at);
         let own = app.clone();
         let compute = async move {
             let Answer { value, position, cost, .. } = past.await?;
             let token = own.token_at(position).await?.to_string();
-            let body = json_of(&value, type_name::<Q>())?;
-            Ok(PastAnswer { body, position, token, events: cost.events })
+            let body = serde_json::to_vec(&value);
+            let body = body.map_err(|error| not_json(type_name::<Q>(), &error))?.into();
+            Ok(PastAnswer { body, position, token, events: cost.events, next: None })
         };
         let answer = answers.answer(question, compute).await?;
         Ok(EncodedAnswer {
@@ -460,7 +507,22 @@ impl QueryOptions {
             events: answer.events,
             token: answer.token.clone(),
             session: token_of(self.session.as_ref()).await?,
+            page: None,
         })
+    }
+
+    /// The page of a whole answer that these options ask for, if the query has pages.
+    fn page_of<A>(
+        &self,
+        answer: EncodedAnswer,
+        pages: Option<Pages<A>>,
+    ) -> Result<EncodedAnswer, Problem> {
+        let Some(pages) = pages else { return Ok(answer) };
+        let cut = pages.cut_json(&answer.body, self.list);
+        let no_list =
+            |error| Problem::mistake("the answer of a query with pages is no list", &error);
+        let Page { body, place } = cut.map_err(no_list)?;
+        Ok(EncodedAnswer { body: body.into(), page: Some(place), ..answer })
     }
 
     /// Sets the options about freshness.
@@ -468,7 +530,7 @@ impl QueryOptions {
         if self.is_strong {
             ask = ask.strong();
         }
-        match &self.after {
+        match self.after.as_ref().map(|after| &after.token) {
             Some(AnyToken::Receipt(receipt)) => ask = ask.after(receipt),
             Some(AnyToken::Session(token)) => ask = ask.token(token),
             None => {}
@@ -487,7 +549,6 @@ impl QueryOptions {
     /// The token of the session, if the request names one. A live query begins with the present
     /// answer, which must not be older than this token.
     pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
-        // The explanations have the limit; every other option must have its answer here.
         let QueryOptions {
             caller: _,
             is_strong,
@@ -497,12 +558,15 @@ impl QueryOptions {
             at_most,
             or_stale,
             point,
+            list,
             wait_time: _,
-            limit: _,
             past_reads: _,
             is_addressed: _,
+            explained_events: _,
+            sources: _,
         } = self;
         let is_other = is_strong || or_stale || after.is_some() || point.is_some();
+        let is_other = is_other || !list.is_empty();
         if is_other || within.is_some() || at_most.is_some() {
             let detail = "a live query sends the present answer and then each changed one: its \
                           only option is the session; use other options without /live";
@@ -519,26 +583,48 @@ impl QueryOptions {
         query: Q,
         answers: &Arc<PastAnswers>,
     ) -> Result<Arc<PastAnswer>, Problem> {
-        let QueryOptions { limit, past_reads, point, .. } = self;
+        let QueryOptions { list, sources, past_reads, point, explained_events, .. } = self;
+        let (limit, start_after) = (list.limit_upto(explained_events), list.start_after());
         let explain: Explain<Q> = app.explain(query).limit(limit).read_at_most(past_reads);
-        let (explain, part) = explain.at(point.unwrap_or_default()).resolve().await?;
+        let explain = match start_after {
+            Some(position) => explain.start_after(position),
+            None => explain,
+        };
+        let resolved = explain.at(point.unwrap_or_default()).resolve().await;
+        let (explain, part) = resolved.map_err(|error| sources.problem(error))?;
         let (upto, at) = (part.upto, part.occurred_before);
-        let question = QuestionKey::new(Some(limit), name, &arguments.key(), upto, at);
+        let listed = Some((limit, start_after));
+        let question = QuestionKey::new(listed, name, &arguments.key(), upto, at);
         let compute = async move {
-            let Explanation { events, upto, is_whole, cost, .. } = explain.await?;
+            let explanation = explain.await.map_err(|error| sources.problem(error))?;
+            let Explanation { events, upto, is_whole, next, cost, .. } = explanation;
             let events: Vec<_> = events.iter().map(event_json).collect();
-            let body = json!({ "upto": upto.get(), "is_whole": is_whole, "events": events });
+            let body = json!({
+                "upto": upto.get(),
+                "is_whole": is_whole,
+                "next": next.map(Position::get),
+                "events": events,
+            });
             let (body, token) = (body.to_string().into(), String::new());
-            Ok(PastAnswer { body, position: upto, token, events: cost.events })
+            Ok(PastAnswer { body, position: upto, token, events: cost.events, next })
         };
         answers.answer(question, compute).await
     }
 }
 
-/// The answer of a query as JSON.
-fn json_of(value: &impl Serialize, query: &str) -> Result<Bytes, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| not_json(query, &error))?;
-    Ok(body.into())
+/// The answer, or a page of it, as JSON.
+fn encoded<A: Serialize>(
+    answer: A,
+    pages: Option<Pages<A>>,
+    list: ListOptions,
+) -> serde_json::Result<(Vec<u8>, Option<PagePlace>)> {
+    match pages {
+        Some(pages) => {
+            let Page { body, place } = pages.cut(answer, list)?;
+            Ok((body, Some(place)))
+        }
+        None => Ok((serde_json::to_vec(&answer)?, None)),
+    }
 }
 
 async fn token_of(session: Option<&Session>) -> Result<Option<SessionToken>, Problem> {

@@ -16,7 +16,7 @@ use crate::{
         code::Code,
         entrance::RequestPermit,
         problem::Problem,
-        request::{Name, json_body},
+        request::{Name, json_body, pairs},
         response::{SESSION, header_value, json_response, response_of},
     },
     panels::{
@@ -50,10 +50,10 @@ async fn answer(
         let known: Vec<_> = site.entries.commands.keys().collect();
         Problem::unknown(format!("there is no command {name:?} (known: {known:?})"))
     })?;
-    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+    if let Some((first, _)) = pairs(parts.uri.query().unwrap_or_default())?.into_iter().next() {
         let detail = "a command takes no parameters in its address: send its options as headers \
                       (Diptych-Unchanged-Since, for example)";
-        return Err(Problem::bad(Code::Parameter, detail));
+        return Err(Problem::parameter(&first, detail));
     }
     let limits = site.door.limits();
     let body = json_body(&parts.headers, body, limits).await?;

@@ -186,7 +186,7 @@ async fn watched(
     request: Request<Body>,
 ) -> Result<Watched, Problem> {
     let request = read(site, name, &[Operation::Watch], request).await?;
-    let QueryRequest { entry, arguments, options, caller, headers } = request;
+    let QueryRequest { entry, arguments, options, caller, headers, .. } = request;
     let not_live =
         || Problem::unknown(format!("the query {name:?} has no live answers: poll it instead"));
     if !entry.is_live() {

@@ -15,7 +15,7 @@ use crate::{
         access::{Caller, Operation},
         code::Code,
         problem::Problem,
-        request::{Name, RequestOptions, json_body},
+        request::{Name, RequestOptions, START_AFTER, json_body, pairs},
         response::{SESSION, TOKEN, header_value, json_response, response_of},
     },
     panels::{
@@ -25,11 +25,12 @@ use crate::{
             query::{EncodedAnswer, EncodedExplanation, QueryEntry, QueryOptions, Validity},
             schema::refuse_lists,
         },
-        handlers::status,
+        handlers::{links::NextLink, status},
         site::Site,
     },
 };
 
+const TOTAL: HeaderName = HeaderName::from_static("diptych-total");
 const VIEW_SINCE: HeaderName = HeaderName::from_static("diptych-view-since");
 
 /// A request to a query, split into its parts.
@@ -37,6 +38,7 @@ pub(crate) struct QueryRequest<'s> {
     pub(crate) entry: &'s QueryEntry,
     pub(crate) arguments: Arguments,
     pub(crate) options: QueryOptions,
+    pub(crate) next: NextLink,
     pub(crate) caller: Caller,
     pub(crate) headers: HeaderMap,
 }
@@ -60,6 +62,7 @@ pub(crate) async fn read<'s>(
     })?;
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
+    let next = NextLink::of(&options, &form)?;
     let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
     if options.is_about_past() {
         site.door.admit(Operation::Past(name.to_owned()), &parts).await?;
@@ -67,7 +70,9 @@ pub(crate) async fn read<'s>(
     let arguments = match parts.method {
         Method::POST if !form.is_empty() => {
             let detail = "a query sent by POST has its arguments in the body, not in the address";
-            return Err(Problem::bad(Code::Arguments, detail));
+            let problem = Problem::bad(Code::Arguments, detail);
+            let first = pairs(&form)?.into_iter().next();
+            return Err(first.into_iter().fold(problem, |it, (name, _)| it.and("argument", name)));
         }
         Method::POST => {
             let body = json_body(&parts.headers, body, limits).await?;
@@ -77,7 +82,7 @@ pub(crate) async fn read<'s>(
         _ => Arguments::Form(form),
     };
     let arguments = arguments.check(&entry.argument_names)?;
-    Ok(QueryRequest { entry, arguments, options, caller, headers: parts.headers })
+    Ok(QueryRequest { entry, arguments, options, next, caller, headers: parts.headers })
 }
 
 /// `GET` and `POST /queries/{name}`
@@ -89,11 +94,14 @@ pub(crate) async fn ask(
     let answer = async {
         let is_post = request.method() == Method::POST;
         let request = read(&site, &name, &[], request).await?;
-        let QueryRequest { entry, arguments, options, headers, .. } = request;
+        let QueryRequest { entry, arguments, options, next, headers, .. } = request;
+        options.list.check_answer(&name, entry.page_items.is_some())?;
         let answer = entry.ask(site.app.clone(), arguments, options, &site.answers);
         let answer = in_time(site.door.limits().answer_time, answer).await?;
+        let list = list_headers(&answer, next);
         let (body, validity) = (answer.body.clone(), answer.validity);
-        let response = response(answer);
+        let mut response = response(answer);
+        response.headers_mut().extend(list);
         Ok(if is_post { response } else { kept(&site, &headers, response, &body, validity) })
     };
     response_of(answer.await)
@@ -107,7 +115,8 @@ pub(crate) async fn explain(
 ) -> Response<Body> {
     let answer = async {
         let request = read(&site, &name, &[Operation::Explain], request).await?;
-        let QueryRequest { entry, arguments, options, .. } = request;
+        let QueryRequest { entry, arguments, options, next: link, .. } = request;
+        options.list.check_explanation()?;
         let explanation = entry.explain(site.app.clone(), arguments, options, &site.answers);
         let explanation = explanation.ok_or_else(|| {
             let detail = format!(
@@ -117,9 +126,12 @@ pub(crate) async fn explain(
             Problem::unknown(detail)
         })?;
         let explanation = in_time(site.door.limits().answer_time, explanation).await?;
-        let EncodedExplanation { body, upto } = explanation;
+        let EncodedExplanation { body, upto, next } = explanation;
         let mut response = json_response(body.into());
-        response.headers_mut().insert("diptych-position", upto.get().into());
+        let headers = response.headers_mut();
+        headers.insert("diptych-position", upto.get().into());
+        let next = next.and_then(|next| link.set(START_AFTER, next).to_header());
+        headers.extend(next.map(|next| (header::LINK, next)));
         Ok(response)
     };
     response_of(answer.await)
@@ -178,6 +190,23 @@ fn is_known(request: &HeaderMap, tag: &HeaderValue) -> bool {
         let mut tags = list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         tags.any(|known| known == b"*" || strong(known) == strong(tag.as_bytes()))
     })
+}
+
+/// The headers of a page: the number of items of its list, and the link to the next page. That page
+/// is not older than this one, because the link names the token of this one.
+fn list_headers(answer: &EncodedAnswer, next: NextLink) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(page) = answer.page else { return Vec::new() };
+    let link = page.next().and_then(|options| {
+        let link = match answer.stale {
+            None => next.after(&answer.token),
+            // The page lacks events that the request asks for, so its token is no promise.
+            Some(_) => next,
+        };
+        let link = answer.session.iter().fold(link, NextLink::session);
+        let link = options.into_iter().fold(link, |link, (name, value)| link.set(name, value));
+        link.to_header()
+    });
+    [(TOTAL, page.total.into())].into_iter().chain(link.map(|link| (header::LINK, link))).collect()
 }
 
 /// The response with an answer.
