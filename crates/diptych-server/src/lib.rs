@@ -155,8 +155,8 @@
 //! `next`, and a `Link` that continues after it with `_start_after`. In log order, events come only
 //! to the end. With `_occurred_before` a new event can belong before that position: add `_as_of`.
 //!
-//! `GET /live?query=seats%3Frow%3Da&query=how-many&status` sends several queries, and the status, in
-//! one stream. Each `query` is the name of a live query with its arguments, percent-encoded; the
+//! `GET /live?query=seats%3Frow%3Da&query=how-many&status` sends several queries, and the status,
+//! in one stream. Each `query` is the name of a live query with its arguments, percent-encoded; the
 //! event of an answer or problem has it as the member `query`. Its other parameter is `_session`.
 //! Clients that watch equal queries share one watch, which computes each answer once.
 //!

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub struct ServerLimits {
     /// Maximum bytes of the body of a request.
     pub body_bytes: usize,
-    /// Requests answered at one time. Further requests get 503 `busy`. A command counts until it has
-    /// ended, also if its client went away or got `outcome-unknown` before.
+    /// Requests answered at one time. Further requests get 503 `busy`. A command counts until its
+    /// end, also if its client went away or got `outcome-unknown` before.
     pub requests: usize,
     /// Live streams open at one time. Further requests for streams get 503 `busy`.
     pub streams: usize,

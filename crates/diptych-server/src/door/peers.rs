@@ -69,7 +69,7 @@ impl Drop for PeerPermit {
     }
 }
 
-/// The open connections of each peer, and all of them.
+/// The open connections of each peer, and their number.
 ///
 /// If a peer opens one above its limit, its oldest connection that is not in use is closed. If all
 /// places are taken, that of the peer with the most connections is. So slow or idle connections
@@ -126,7 +126,7 @@ struct InUse {
 
 /// The outcome for a new connection.
 #[derive(Debug)]
-pub(crate) enum Entered {
+pub(crate) enum ConnectionPlace {
     Connection(PeerConnection),
     /// The peer has as many as it may, and all are in use.
     Refused,
@@ -141,15 +141,15 @@ impl PeerConnections {
     }
 
     /// Adds a connection of this peer. If there is no place for it, takes one that is not in use.
-    pub(crate) fn enter(self: &Arc<Self>, address: SocketAddr) -> Entered {
+    pub(crate) fn enter(self: &Arc<Self>, address: SocketAddr) -> ConnectionPlace {
         let peer = peer(address);
         let mut open = lock(&self.open);
         let of_peer = open.of_peers.get(&peer).map_or(0, Vec::len);
         if of_peer >= self.of_peer && !open.displace(peer) {
-            return Entered::Refused;
+            return ConnectionPlace::Refused;
         }
         if open.all >= self.of_all && !open.displace_largest() {
-            return Entered::NoPlace;
+            return ConnectionPlace::NoPlace;
         }
         open.opened += 1;
         let own = Arc::new(OpenConnection {
@@ -161,7 +161,7 @@ impl PeerConnections {
         });
         open.of_peers.entry(peer).or_default().push(own.clone());
         open.all += 1;
-        Entered::Connection(PeerConnection { all: self.clone(), peer, own })
+        ConnectionPlace::Connection(PeerConnection { all: self.clone(), peer, own })
     }
 
     /// Waits until a connection ended, or is no longer in use.
@@ -299,7 +299,7 @@ mod tests {
         assert!(counts.enter(at("10.0.0.1:1")).is_none());
         assert!(lock(&counts.counts).is_empty());
         let connections = PeerConnections::new(0, 9);
-        assert!(matches!(connections.enter(at("10.0.0.1:1")), Entered::Refused));
+        assert!(matches!(connections.enter(at("10.0.0.1:1")), ConnectionPlace::Refused));
         assert!(lock(&connections.open).of_peers.is_empty());
     }
 
@@ -310,7 +310,7 @@ mod tests {
 
     fn entered(connections: &Arc<PeerConnections>, address: &str) -> PeerConnection {
         match connections.enter(at(address)) {
-            Entered::Connection(connection) => connection,
+            ConnectionPlace::Connection(connection) => connection,
             other => panic!("{address} has no place: {other:?}"),
         }
     }
@@ -329,7 +329,7 @@ mod tests {
         let third = enter();
         assert!(is_displaced(&second) && !is_displaced(&first));
         third.sends(true);
-        assert!(matches!(connections.enter(at("10.0.0.1:1")), Entered::Refused));
+        assert!(matches!(connections.enter(at("10.0.0.1:1")), ConnectionPlace::Refused));
         third.sends(false);
         let fourth = enter();
         assert!(is_displaced(&third));
@@ -369,6 +369,6 @@ mod tests {
         assert_eq!(large.iter().chain(&small).filter(|open| is_displaced(open)).count(), 0);
         let all: Vec<_> = large.iter().chain(&small).chain([&third]).collect();
         let _in_use: Vec<_> = all.iter().map(|connection| connection.request()).collect();
-        assert!(matches!(connections.enter(at("10.0.0.4:1")), Entered::NoPlace));
+        assert!(matches!(connections.enter(at("10.0.0.4:1")), ConnectionPlace::NoPlace));
     }
 }

@@ -26,7 +26,7 @@ use crate::door::{
     entrance::Door,
     limits::ServerLimits,
     metrics::Metrics,
-    peers::{Entered, PeerConnection, PeerConnections},
+    peers::{ConnectionPlace, PeerConnection, PeerConnections},
 };
 
 /// Pause after the system could not accept a connection.
@@ -128,11 +128,11 @@ impl Connections {
                 None => listener.accept().await?,
             };
             match self.peers.enter(peer) {
-                Entered::Connection(own) => return Ok((stream, peer, own)),
-                Entered::Refused => {
+                ConnectionPlace::Connection(own) => return Ok((stream, peer, own)),
+                ConnectionPlace::Refused => {
                     tracing::debug!(%peer, "the peer has as many connections as it may");
                 }
-                Entered::NoPlace => {
+                ConnectionPlace::NoPlace => {
                     *waiting = Some((stream, peer));
                     self.peers.freed().await;
                 }

@@ -18,7 +18,7 @@ use crate::{
         request::{RequestOptions, from_form},
     },
     panels::{
-        entries::query::{EncodedAnswer, QueryOptions},
+        entries::options::{EncodedAnswer, QueryOptions},
         handlers::queries,
     },
 };

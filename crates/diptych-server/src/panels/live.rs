@@ -1,5 +1,5 @@
 //! Live answers. Clients that watch equal queries share one watch, so each answer is computed and
-//! written as JSON once for all of them.
+//! written as JSON once for all clients.
 
 use std::{
     collections::HashMap,
@@ -31,16 +31,16 @@ const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct LiveQueries(Mutex<HashMap<Digest, Weak<SharedWatch>>>);
 
-/// A watch that several clients share. It ends with the last of them.
+/// A watch that several clients share. It ends with the last client.
 struct SharedWatch {
     latest: watch::Receiver<Option<LiveNews>>,
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<WatchDemand>,
     task: AbortHandle,
 }
 
 /// The needs of the clients.
 #[derive(Clone, Copy, Debug, Default)]
-struct Wanted {
+struct WatchDemand {
     /// The number of clients that came. Each gets an answer that was made after it came.
     clients: u64,
     /// The highest position that one of them has seen.
@@ -114,7 +114,7 @@ impl LiveQueries {
 impl SharedWatch {
     fn new(app: App, interval: Duration, begin: BeginWatch) -> SharedWatch {
         let (publish, latest) = watch::channel(None);
-        let (wanted, asked) = watch::channel(Wanted::default());
+        let (wanted, asked) = watch::channel(WatchDemand::default());
         let last = Position::START;
         let running = RunningWatch { app, begin, interval, asked, last, publish };
         let task = tokio::spawn(running.run()).abort_handle();
@@ -133,7 +133,7 @@ struct RunningWatch {
     app: App,
     begin: BeginWatch,
     interval: Duration,
-    asked: watch::Receiver<Wanted>,
+    asked: watch::Receiver<WatchDemand>,
     /// The highest position of an answer so far.
     last: Position,
     publish: watch::Sender<Option<LiveNews>>,
@@ -156,7 +156,7 @@ impl RunningWatch {
     /// Watches until another client comes, or until there was trouble. Returns whether the watch
     /// goes on.
     async fn round(&mut self) -> Result<bool, Problem> {
-        let Wanted { clients, position } = *self.asked.borrow_and_update();
+        let WatchDemand { clients, position } = *self.asked.borrow_and_update();
         let mut answers = (self.begin)(Position::START)?;
         // A view that is behind a client answers the others meanwhile. When it has caught up, that
         // client gets an answer, also if it is equal to the last one.

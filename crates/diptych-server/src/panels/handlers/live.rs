@@ -75,7 +75,7 @@ pub(crate) async fn many(State(site): State<Arc<Site>>, request: Request<Body>) 
 
 /// The stream of a page: several queries, and the status if it asks for that.
 async fn page(site: &Arc<Site>, parts: &Parts) -> Result<Response<Body>, Problem> {
-    let Page { queries, has_status, session } = Page::read(parts)?;
+    let PageStream { queries, has_status, session } = PageStream::read(parts)?;
     let most = site.door.limits().stream_queries;
     if queries.len() > most {
         let detail = format!(
@@ -100,15 +100,15 @@ async fn page(site: &Arc<Site>, parts: &Parts) -> Result<Response<Body>, Problem
 }
 
 /// The address of a stream of several queries.
-struct Page {
+struct PageStream {
     queries: Vec<String>,
     has_status: bool,
     session: Option<HeaderValue>,
 }
 
-impl Page {
-    fn read(parts: &Parts) -> Result<Page, Problem> {
-        let mut page = Page { queries: Vec::new(), has_status: false, session: None };
+impl PageStream {
+    fn read(parts: &Parts) -> Result<PageStream, Problem> {
+        let mut page = PageStream { queries: Vec::new(), has_status: false, session: None };
         for (name, value) in pairs(parts.uri.query().unwrap_or_default())? {
             let wrong = |detail: String| {
                 Problem::bad(Code::Parameter, detail).and("parameter", name.as_str())
@@ -168,7 +168,7 @@ fn alone(
 }
 
 /// A query that a client watches.
-struct Watched {
+struct LiveRequest {
     name: String,
     /// The query as the client wrote it, if the stream has several.
     label: Option<String>,
@@ -184,7 +184,7 @@ async fn watched(
     name: &str,
     label: Option<String>,
     request: Request<Body>,
-) -> Result<Watched, Problem> {
+) -> Result<LiveRequest, Problem> {
     let request = read(site, name, &[Operation::Watch], request).await?;
     let QueryRequest { entry, arguments, options, caller, headers, .. } = request;
     let not_live =
@@ -194,7 +194,7 @@ async fn watched(
     }
     let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(options.live().await?).collect();
     let begin = entry.watch(&site.app, &arguments, &caller).ok_or_else(not_live)??;
-    Ok(Watched { name: name.to_owned(), label, arguments, begin, tokens })
+    Ok(LiveRequest { name: name.to_owned(), label, arguments, begin, tokens })
 }
 
 /// The position of a client that reconnects.
@@ -209,18 +209,18 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<SessionToken>, Problem> {
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// An event of a stream, with the position and the token of an answer.
-struct Sent {
+struct StreamEvent {
     event: &'static str,
     data: String,
     id: Option<(Position, String)>,
 }
 
-type SentEvents = BoxStream<'static, Sent>;
+type EventStream = BoxStream<'static, StreamEvent>;
 
-impl Watched {
+impl LiveRequest {
     /// Its answers and problems.
-    fn events(self, site: &Arc<Site>) -> SentEvents {
-        let feed = WatchedFeed {
+    fn events(self, site: &Arc<Site>) -> EventStream {
+        let feed = RequestFeed {
             site: site.clone(),
             trouble: None,
             label: self.label.clone(),
@@ -230,7 +230,7 @@ impl Watched {
     }
 }
 
-struct WatchedFeed {
+struct RequestFeed {
     site: Arc<Site>,
     label: Option<String>,
     /// The last problem with the tokens, so that it is sent only once.
@@ -240,13 +240,13 @@ struct WatchedFeed {
 
 enum FeedState {
     /// The tokens are not yet compared with the log.
-    Claimed(Box<Watched>),
+    Claimed(Box<LiveRequest>),
     Open(LiveFeed),
     Ended,
 }
 
-impl WatchedFeed {
-    async fn next(&mut self) -> Option<Sent> {
+impl RequestFeed {
+    async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             match std::mem::replace(&mut self.state, FeedState::Ended) {
                 FeedState::Claimed(watched) => match position_of(&self.site, &watched).await {
@@ -273,13 +273,13 @@ impl WatchedFeed {
         }
     }
 
-    fn opened(&self, watched: Watched, from: Position) -> LiveFeed {
-        let Watched { name, arguments, begin, .. } = watched;
+    fn opened(&self, watched: LiveRequest, from: Position) -> LiveFeed {
+        let LiveRequest { name, arguments, begin, .. } = watched;
         let interval = self.site.door.limits().live_interval;
         self.site.live.feed(&self.site.app, (&name, &arguments), from, interval, begin)
     }
 
-    fn answer(&self, sent: &SentAnswer) -> Sent {
+    fn answer(&self, sent: &SentAnswer) -> StreamEvent {
         let SentAnswer { answer: LiveAnswer { position, json, standstill }, token, .. } = sent;
         let label = self.label.as_deref().map(|label| format!("\"query\":{},", Value::from(label)));
         let label = label.unwrap_or_default();
@@ -287,21 +287,21 @@ impl WatchedFeed {
         let state = state.map(|word| format!(",\"view_state\":\"{word}\"")).unwrap_or_default();
         let data = format!("{{{label}\"position\":{},\"answer\":{json}{state}}}", position.get());
         let id = token.clone().map(|token| (*position, token));
-        Sent { event: "answer", data, id }
+        StreamEvent { event: "answer", data, id }
     }
 
-    fn problem(&self, error: QueryError) -> Sent {
+    fn problem(&self, error: QueryError) -> StreamEvent {
         let problem = Problem::from(error);
         let problem = match &self.label {
             Some(label) => problem.and("query", label.as_str()),
             None => problem,
         };
-        Sent { event: "problem", data: problem.to_json().to_string(), id: None }
+        StreamEvent { event: "problem", data: problem.to_json().to_string(), id: None }
     }
 }
 
 /// The position that the tokens of a client name, if the log has it.
-async fn position_of(site: &Site, watched: &Watched) -> Result<Position, QueryError> {
+async fn position_of(site: &Site, watched: &LiveRequest) -> Result<Position, QueryError> {
     let mut from = Position::START;
     for token in &watched.tokens {
         let session = site.app.resume_session(token).await?;
@@ -311,27 +311,27 @@ async fn position_of(site: &Site, watched: &Watched) -> Result<Position, QueryEr
 }
 
 /// The status, once a second.
-fn statuses(site: &Arc<Site>) -> SentEvents {
+fn statuses(site: &Arc<Site>) -> EventStream {
     let open = (site.clone(), interval(STATUS_INTERVAL));
     let events = stream::unfold(open, |(site, mut ticks)| async {
         ticks.tick().await;
         let data = status::status(&site).to_string();
-        Some((Sent { event: "status", data, id: None }, (site, ticks)))
+        Some((StreamEvent { event: "status", data, id: None }, (site, ticks)))
     });
     events.boxed()
 }
 
 /// Sends these streams as one, until the server stops. An event has the id of the highest position
-/// that was sent, so that a client that reconnects goes back in none of them.
-fn sent(site: &Arc<Site>, streams: Vec<SentEvents>, permit: StreamPermit) -> Response<Body> {
-    let streams: SelectAll<SentEvents> = streams.into_iter().collect();
+/// that was sent, so that a client that reconnects goes back in no query.
+fn sent(site: &Arc<Site>, streams: Vec<EventStream>, permit: StreamPermit) -> Response<Body> {
+    let streams: SelectAll<EventStream> = streams.into_iter().collect();
     let open = (site.clone(), streams, None, permit);
     let events = stream::unfold(open, |(site, mut streams, mut highest, permit)| async {
         let next = tokio::select! {
             next = streams.next() => next?,
             () = site.door.stop().begun() => return None,
         };
-        let Sent { event, data, id } = next;
+        let StreamEvent { event, data, id } = next;
         let mut sent = Event::default().event(event).data(data);
         if let Some(next) = id {
             let is_higher = highest.as_ref().is_none_or(|(position, _)| next.0 >= *position);

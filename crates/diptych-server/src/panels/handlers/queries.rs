@@ -22,7 +22,8 @@ use crate::{
         answers::entity_tag,
         entries::{
             arguments::Arguments,
-            query::{EncodedAnswer, EncodedExplanation, QueryEntry, QueryOptions, Validity},
+            options::{EncodedAnswer, QueryOptions, Validity},
+            query::{EncodedExplanation, QueryEntry},
             schema::refuse_lists,
         },
         handlers::{links::NextLink, status},

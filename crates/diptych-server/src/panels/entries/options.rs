@@ -1,0 +1,395 @@
+//! The options of a query, and the answers that are given with them.
+
+use std::{any::type_name, sync::Arc, time::Duration};
+
+use axum::body::Bytes;
+use diptych::{
+    Answer, App, Event, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
+    follow::Standstill,
+    past::{Explain, Explanation},
+    query::Ask,
+    store::RawEvent,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    door::{
+        access::Caller,
+        code::Code,
+        limits::ServerLimits,
+        problem::Problem,
+        request::{AnyToken, RequestOptions, SentToken},
+    },
+    json::payload,
+    panels::{
+        answers::{PastAnswer, PastAnswers, QuestionKey},
+        entries::{
+            arguments::Arguments,
+            page::{ListOptions, Page, PagePlace, Pages},
+            sources::QuerySources,
+        },
+    },
+};
+
+/// Wait of a query that says nothing about it: the default of [`Ask::within`].
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+/// The options of a query.
+#[derive(Clone, Debug)]
+pub(crate) struct QueryOptions {
+    pub(crate) caller: Caller,
+    is_strong: bool,
+    after: Option<SentToken>,
+    session: Option<Session>,
+    within: Option<Duration>,
+    /// The server's limit for `within`, and for the wait of a request without it.
+    wait_time: Duration,
+    at_most: Option<Duration>,
+    or_stale: bool,
+    pub(super) point: Option<Point>,
+    pub(crate) list: ListOptions,
+    sources: QuerySources,
+    /// The server's limit for the events of an explanation.
+    explained_events: usize,
+    /// The limit of events that are read for an answer about the past.
+    past_reads: u64,
+    /// Whether the address alone says which answer the client wants.
+    is_addressed: bool,
+}
+
+/// How long an answer about the past holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// The request can have another answer at any time.
+    Now,
+    /// The address has this answer now. Later events change that.
+    Open,
+    /// The address has this answer whatever happens.
+    Final,
+}
+
+/// An answer ready to send.
+#[derive(Clone, Debug)]
+pub(crate) struct EncodedAnswer {
+    pub(crate) body: Bytes,
+    pub(crate) validity: Validity,
+    pub(crate) position: Position,
+    pub(crate) stale: Option<Position>,
+    pub(crate) standstill: Option<Box<Standstill>>,
+    /// The number of events read for the answer.
+    pub(crate) events: u64,
+    pub(crate) token: String,
+    pub(crate) session: Option<SessionToken>,
+    /// The place of the answer in its list, if it is a page.
+    pub(crate) page: Option<PagePlace>,
+}
+
+impl QueryOptions {
+    pub(crate) async fn read(
+        app: &App,
+        options: &RequestOptions<'_>,
+        limits: &ServerLimits,
+        caller: Caller,
+    ) -> Result<QueryOptions, Problem> {
+        let is_strong = match options.text("consistency")? {
+            None | Some("eventual") => false,
+            Some("strong") => true,
+            Some(other) => {
+                let wrong = format!("is eventual or strong, and not {other:?}");
+                return Err(options.wrong("consistency", wrong));
+            }
+        };
+        Ok(QueryOptions {
+            caller,
+            is_strong,
+            after: options.after()?,
+            session: options.session(app).await?,
+            within: milliseconds(options, "within")?,
+            wait_time: limits.wait_time,
+            at_most: milliseconds(options, "at-most")?,
+            or_stale: options.flag("or-stale")?,
+            point: point(options)?,
+            list: ListOptions::read(options)?,
+            sources: QuerySources::of(options)?,
+            explained_events: limits.explained_events,
+            past_reads: limits.past_reads,
+            is_addressed: options.are_in_address(),
+        })
+    }
+
+    pub(crate) fn is_about_past(&self) -> bool {
+        self.point.is_some()
+    }
+
+    /// Asks a query about the present or the past, without the answers that others have asked for.
+    pub(crate) async fn ask<Q>(
+        &self,
+        app: &App,
+        query: Q,
+        pages: Option<Pages<Q::Answer>>,
+    ) -> Result<EncodedAnswer, Problem>
+    where
+        Q: Query<Answer: Serialize>,
+    {
+        let answer = self.answer(app.query(query)).await;
+        let answer = answer.map_err(|error| self.sources.problem(error))?;
+        self.encode(app, answer, pages, type_name::<Q>()).await
+    }
+
+    /// The answer that these options ask for.
+    pub(crate) async fn answer<Q: Query>(
+        &self,
+        ask: Ask<Q>,
+    ) -> Result<Answer<Q::Answer>, QueryError> {
+        let ask = self.set(ask);
+        match self.point {
+            Some(point) => ask.at(point).read_at_most(self.past_reads).await,
+            None => ask.await,
+        }
+    }
+
+    /// Encodes an answer that was given with these options, or one page. `query` names the
+    /// query in the log.
+    pub(crate) async fn encode<T: Serialize>(
+        &self,
+        app: &App,
+        answer: Answer<T>,
+        pages: Option<Pages<T>>,
+        query: &str,
+    ) -> Result<EncodedAnswer, Problem> {
+        let Answer { value, position, stale, standstill, cost, .. } = answer;
+        let encoded = encoded(value, pages, self.list);
+        let (body, page) = encoded.map_err(|error| not_json(query, &error))?;
+        Ok(EncodedAnswer {
+            body: body.into(),
+            validity: Validity::Now,
+            position,
+            stale,
+            standstill,
+            events: cost.events,
+            token: app.token_at(position).await?.to_string(),
+            session: token_of(self.session.as_ref()).await?,
+            page,
+        })
+    }
+
+    /// Answers a question about the past: by the kept answer to an equal one, or together with
+    /// others.
+    pub(super) async fn ask_past<Q>(
+        &self,
+        app: &App,
+        (name, arguments): (&str, &Arguments),
+        query: Q,
+        point: Point,
+        answers: &Arc<PastAnswers>,
+    ) -> Result<EncodedAnswer, Problem>
+    where
+        Q: Query<Answer: Serialize>,
+    {
+        let has_tokens = self.session.is_some() || self.after.is_some();
+        let is_addressed = self.is_addressed && !has_tokens;
+        let past = self.set(app.query(query)).at(point).read_at_most(self.past_reads);
+        // The tokens of this caller are compared with the log, also if the answer is there.
+        let resolved = past.resolve().await;
+        let (past, part) = resolved.map_err(|error| self.sources.problem(error))?;
+        let (upto, at) = (part.upto, part.occurred_before);
+        let question = QuestionKey::new(None, name, &arguments.key(), upto, at);
+        let own = app.clone();
+        let compute = async move {
+            let Answer { value, position, cost, .. } = past.await?;
+            let token = own.token_at(position).await?.to_string();
+            let body = serde_json::to_vec(&value);
+            let body = body.map_err(|error| not_json(type_name::<Q>(), &error))?.into();
+            Ok(PastAnswer { body, position, token, events: cost.events, next: None })
+        };
+        let answer = answers.answer(question, compute).await?;
+        Ok(EncodedAnswer {
+            body: answer.body.clone(),
+            validity: match (is_addressed, part.is_final) {
+                (false, _) => Validity::Now,
+                (true, false) => Validity::Open,
+                (true, true) => Validity::Final,
+            },
+            position: answer.position,
+            stale: None,
+            standstill: None,
+            events: answer.events,
+            token: answer.token.clone(),
+            session: token_of(self.session.as_ref()).await?,
+            page: None,
+        })
+    }
+
+    /// The page of a whole answer that these options ask for, if the query has pages.
+    pub(super) fn page_of<A>(
+        &self,
+        answer: EncodedAnswer,
+        pages: Option<Pages<A>>,
+    ) -> Result<EncodedAnswer, Problem> {
+        let Some(pages) = pages else { return Ok(answer) };
+        let cut = pages.cut_json(&answer.body, self.list);
+        let no_list =
+            |error| Problem::mistake("the answer of a query with pages is no list", &error);
+        let Page { body, place } = cut.map_err(no_list)?;
+        Ok(EncodedAnswer { body: body.into(), page: Some(place), ..answer })
+    }
+
+    /// Sets the options about freshness.
+    fn set<Q: Query>(&self, mut ask: Ask<Q>) -> Ask<Q> {
+        if self.is_strong {
+            ask = ask.strong();
+        }
+        match self.after.as_ref().map(|after| &after.token) {
+            Some(AnyToken::Receipt(receipt)) => ask = ask.after(receipt),
+            Some(AnyToken::Session(token)) => ask = ask.token(token),
+            None => {}
+        }
+        if let Some(session) = &self.session {
+            ask = ask.session(session);
+        }
+        if let Some(age) = self.at_most {
+            ask = ask.at_most(age);
+        }
+        let within = self.within.unwrap_or(DEFAULT_WAIT).min(self.wait_time);
+        ask = ask.within(within);
+        if self.or_stale { ask.or_stale() } else { ask }
+    }
+
+    /// The token of the session, if the request names one. A live query begins with the present
+    /// answer, which must not be older than this token.
+    pub(crate) async fn live(self) -> Result<Option<SessionToken>, Problem> {
+        let QueryOptions {
+            caller: _,
+            is_strong,
+            after,
+            session,
+            within,
+            at_most,
+            or_stale,
+            point,
+            list,
+            wait_time: _,
+            past_reads: _,
+            is_addressed: _,
+            explained_events: _,
+            sources: _,
+        } = self;
+        let is_other = is_strong || or_stale || after.is_some() || point.is_some();
+        let is_other = is_other || !list.is_empty();
+        if is_other || within.is_some() || at_most.is_some() {
+            let detail = "a live query sends the present answer and then each changed one: its \
+                          only option is the session; use other options without /live";
+            return Err(Problem::bad(Code::Parameter, detail));
+        }
+        token_of(session.as_ref()).await
+    }
+
+    /// The events behind an answer, by the kept explanation or together with others.
+    pub(super) async fn explain<Q: Query>(
+        self,
+        app: &App,
+        (name, arguments): (&str, &Arguments),
+        query: Q,
+        answers: &Arc<PastAnswers>,
+    ) -> Result<Arc<PastAnswer>, Problem> {
+        let QueryOptions { list, sources, past_reads, point, explained_events, .. } = self;
+        let (limit, start_after) = (list.limit_upto(explained_events), list.start_after());
+        let explain: Explain<Q> = app.explain(query).limit(limit).read_at_most(past_reads);
+        let explain = match start_after {
+            Some(position) => explain.start_after(position),
+            None => explain,
+        };
+        let resolved = explain.at(point.unwrap_or_default()).resolve().await;
+        let (explain, part) = resolved.map_err(|error| sources.problem(error))?;
+        let (upto, at) = (part.upto, part.occurred_before);
+        let listed = Some((limit, start_after));
+        let question = QuestionKey::new(listed, name, &arguments.key(), upto, at);
+        let compute = async move {
+            let explanation = explain.await.map_err(|error| sources.problem(error))?;
+            let Explanation { events, upto, is_whole, next, cost, .. } = explanation;
+            let events: Vec<_> = events.iter().map(event_json).collect();
+            let body = json!({
+                "upto": upto.get(),
+                "is_whole": is_whole,
+                "next": next.map(Position::get),
+                "events": events,
+            });
+            let (body, token) = (body.to_string().into(), String::new());
+            Ok(PastAnswer { body, position: upto, token, events: cost.events, next })
+        };
+        answers.answer(question, compute).await
+    }
+}
+
+/// The answer, or one page, as JSON.
+fn encoded<A: Serialize>(
+    answer: A,
+    pages: Option<Pages<A>>,
+    list: ListOptions,
+) -> serde_json::Result<(Vec<u8>, Option<PagePlace>)> {
+    match pages {
+        Some(pages) => {
+            let Page { body, place } = pages.cut(answer, list)?;
+            Ok((body, Some(place)))
+        }
+        None => Ok((serde_json::to_vec(&answer)?, None)),
+    }
+}
+
+async fn token_of(session: Option<&Session>) -> Result<Option<SessionToken>, Problem> {
+    match session {
+        Some(session) => Ok(Some(session.token().await.map_err(QueryError::from)?)),
+        None => Ok(None),
+    }
+}
+
+/// An event in an explanation.
+fn event_json<E: Event>(recorded: &Recorded<E>) -> Value {
+    let raw = recorded.event.encode().ok();
+    let tags = |raw: &RawEvent| -> Vec<String> {
+        raw.tags.iter().map(|tag| tag.as_str().to_owned()).collect()
+    };
+    json!({
+        "position": recorded.position.get(),
+        "id": recorded.id.to_string(),
+        "type": raw.as_ref().map(|raw| raw.event_type.to_string()),
+        "version": raw.as_ref().map(|raw| raw.version),
+        "occurred_at": recorded.occurred_at().to_string(),
+        "recorded_at": recorded.recorded_at.to_string(),
+        "actor": recorded.metadata.actor.as_ref().map(|actor| actor.as_str()),
+        "correlation": recorded.metadata.correlation.map(|id| id.to_string()),
+        "causation": recorded.metadata.causation.map(|id| id.to_string()),
+        "tags": raw.as_ref().map(tags),
+        "data": raw.as_ref().map(|raw| payload(&raw.payload)),
+    })
+}
+
+fn not_json(query: &str, error: &serde_json::Error) -> Problem {
+    Problem::mistake(&format!("the answer of {query} cannot be written as JSON"), error)
+}
+
+fn milliseconds(options: &RequestOptions<'_>, name: &str) -> Result<Option<Duration>, Problem> {
+    Ok(options.value::<u64>(name)?.map(Duration::from_millis))
+}
+
+/// The point in the past that the request names, if any.
+fn point(options: &RequestOptions<'_>) -> Result<Option<Point>, Problem> {
+    let as_of = options.position("as-of")?;
+    let recorded_before = options.instant("recorded-before")?;
+    let occurred_before = options.instant("occurred-before")?;
+    if as_of.is_none() && recorded_before.is_none() && occurred_before.is_none() {
+        return Ok(None);
+    }
+    let mut point = Point::now();
+    if let Some(position) = as_of {
+        point = point.as_of(position);
+    }
+    if let Some(instant) = recorded_before {
+        point = point.recorded_before(instant);
+    }
+    if let Some(instant) = occurred_before {
+        point = point.occurred_before(instant);
+    }
+    Ok(Some(point))
+}
