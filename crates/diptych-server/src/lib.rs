@@ -181,9 +181,10 @@
 //! If one part of the request is wrong, the problem names it: `argument` of an address, `field` of
 //! a body (a path such as `passengers[2].name`), `parameter` or `header`.
 //!
-//! A problem quotes no events, with one exception: if the hook admits the caller to
-//! [`Operation::Explain`], the `missed` of a conflict has the payloads of the events. A `mistake`
-//! names its place only; the log of the program has the reason.
+//! A problem quotes no events, with one exception: if the [route](CommandRoute::explained) of a
+//! command allows it, and the hook admits the caller to [`Operation::ExplainConflict`], the
+//! `missed` of a conflict has the payloads of the events. A `mistake` names its place only; the log
+//! of the program has the reason.
 //!
 //! `busy` means that the limit of requests, live streams, or questions about the past is reached.
 //! Questions about the past are folded on a few threads of the app ([`AppBuilder::past_folds`]). If

@@ -183,8 +183,10 @@ impl Server {
         self
     }
 
-    /// Sets the hook that admits requests. It is called for every request except health and
-    /// readiness, and returns the caller or the reason to refuse. Without a hook all callers are
+    /// Sets the hook that admits requests. It is asked about each operation of a request, so
+    /// several times for some requests, and returns the caller or the reason to refuse. It is not asked for
+    /// health and readiness, or where there is nothing to admit to (a wrong method, the question
+    /// of a browser before a request of another site). Without a hook all callers are
     /// anonymous and may do everything, except read the payloads of events that a conflict missed.
     ///
     /// ```
@@ -212,7 +214,10 @@ impl Server {
         F: Fn(Visit) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Caller, Denial>> + Send + 'static,
     {
-        self.hook = Some(hook(admit));
+        if self.hook.replace(hook(admit)).is_some() {
+            let problem = "there are two hooks: admit callers with one that calls both";
+            self.mistakes.push(problem.to_owned());
+        }
         self
     }
 
@@ -229,6 +234,16 @@ impl Server {
     /// Browsers send no cookies with them, unless a layer of the program allows it.
     pub fn origin(mut self, origin: &str) -> Server {
         self.hosts.add_origin(origin);
+        self
+    }
+
+    /// Lets pages of the allowed [sites](Server::origin) send this header, beside those of this
+    /// server: `x-user`, for example, if the [hook](Server::admit) reads that.
+    pub fn origin_header(mut self, name: &str) -> Server {
+        match name.parse() {
+            Ok(name) => self.hosts.add_origin_header(name),
+            Err(_) => self.mistakes.push(format!("{name:?} is no name of a header")),
+        }
         self
     }
 

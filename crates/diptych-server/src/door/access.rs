@@ -1,7 +1,7 @@
 //! Access: the hosts and origins that the server accepts, and the application's hook, which names
 //! the caller or refuses.
 
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, pin::Pin};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{
     body::Body,
@@ -10,6 +10,8 @@ use axum::{
         uri::Authority,
     },
 };
+
+use serde_json::Value;
 
 use crate::door::{code::Code, problem::Problem};
 
@@ -27,11 +29,14 @@ pub enum Operation {
     /// Watching the query of this name. The hook is asked about this operation in addition to
     /// [`Query`](Operation::Query).
     Watch(String),
-    /// Reading the payloads, actors and times of events: those behind an answer of the query with
-    /// this name, or those behind a conflict of the command with this name. The hook is asked about
-    /// this operation in addition to [`Query`](Operation::Query) or
-    /// [`Command`](Operation::Command), and has to admit both.
+    /// Reading the payloads, actors and times of the events behind an answer of the query with this
+    /// name. The hook is asked about this operation in addition to [`Query`](Operation::Query), and
+    /// only for a query whose route has explanations.
     Explain(String),
+    /// Reading the payloads of the events that the command of this name conflicts with. The hook is
+    /// asked about this operation in addition to [`Command`](Operation::Command), and only for a
+    /// command whose route [allows it](crate::CommandRoute::explained).
+    ExplainConflict(String),
     /// Looking up the commit that was made under this idempotency key.
     Receipt(String),
     /// Reading the catalogue or the OpenAPI document.
@@ -87,7 +92,7 @@ impl Caller {
         Caller { actor: Some(actor.into()), ..Caller::default() }
     }
 
-    /// Adds a claim. A name that begins with `diptych:` is refused when a command is executed.
+    /// Adds a claim. A name that begins with `diptych:` is reserved, and a mistake of the hook.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Caller {
         self.claims.insert(name.into(), value.into());
         self
@@ -126,6 +131,9 @@ impl From<Denial> for Problem {
     }
 }
 
+/// Changes an event before this caller reads it.
+pub(crate) type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
+
 type Admission = Pin<Box<dyn Future<Output = Result<Caller, Denial>> + Send>>;
 pub(crate) type Hook = Box<dyn Fn(Visit) -> Admission + Send + Sync>;
 
@@ -145,6 +153,8 @@ pub(crate) struct Hosts {
     names: Vec<String>,
     /// Other sites whose pages may send requests.
     origins: Vec<String>,
+    /// Headers that their pages may send beside those of this server.
+    origin_headers: Vec<HeaderName>,
 }
 
 impl Hosts {
@@ -154,6 +164,15 @@ impl Hosts {
 
     pub(crate) fn add_origin(&mut self, origin: &str) {
         self.origins.push(origin.trim_end_matches('/').to_ascii_lowercase());
+    }
+
+    pub(crate) fn add_origin_header(&mut self, name: HeaderName) {
+        self.origin_headers.push(name);
+    }
+
+    /// Whether answers differ by the origin of a request.
+    pub(crate) fn has_origins(&self) -> bool {
+        !self.origins.is_empty()
     }
 
     pub(crate) fn add_loopback(&mut self) {
@@ -206,19 +225,25 @@ impl Hosts {
         let headers = request.headers();
         let is_asked = request.method() == Method::OPTIONS
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if !is_asked {
+            return None;
+        }
+        self.allowed_origin(request)?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
         let allowed = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, PREFLIGHT_HEADERS),
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ];
-        self.allowed_origin(request).filter(|_| is_asked).map(|_| {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            for (name, value) in allowed {
-                response.headers_mut().insert(name, HeaderValue::from_static(value));
-            }
-            response
-        })
+        let headers = response.headers_mut();
+        for (name, value) in allowed {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for name in &self.origin_headers {
+            headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, name.clone().into());
+        }
+        Some(response)
     }
 
     /// The origin of the request, if it is one of the other sites that may send requests.

@@ -18,6 +18,7 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
+use futures_util::FutureExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -97,7 +98,7 @@ impl Door {
         let headers = parts.headers.clone();
         let visit = Visit { operation, method, path, arguments, headers, peer };
         match timeout(self.limits.answer_time, hook(visit)).await {
-            Ok(admitted) => admitted.map_err(Problem::from),
+            Ok(admitted) => admitted.map_err(Problem::from).and_then(checked),
             Err(_) => {
                 Err(Problem::later(Code::Slow, "the caller was not identified in time: retry"))
             }
@@ -109,11 +110,15 @@ impl Door {
         self.hook.is_some()
     }
 
-    /// Whether the caller may read the events that conflict with this command. Without a hook no
+    /// The caller, if it may read the events that conflict with this command. Without a hook no
     /// caller may, because the boundary can contain events that no query of the server shows.
-    pub(crate) async fn may_explain(&self, command: &str, parts: &Parts) -> bool {
-        self.hook.is_some()
-            && self.admit(Operation::Explain(command.to_owned()), parts).await.is_ok()
+    pub(crate) async fn explained_to(&self, command: &str, parts: &Parts) -> Option<Caller> {
+        if !self.has_hook() {
+            return None;
+        }
+        let admitted = self.admit(Operation::ExplainConflict(command.to_owned()), parts);
+        // The conflict itself is known, so a panic of the hook must not hide it.
+        AssertUnwindSafe(admitted).catch_unwind().await.ok()?.ok()
     }
 
     /// Takes the permit for one live stream of this peer.
@@ -146,6 +151,19 @@ impl Door {
         let response = without_panic(next.run(request)).await;
         drop(permit);
         response
+    }
+}
+
+/// Refuses a caller with a claim that no command can carry.
+fn checked(caller: Caller) -> Result<Caller, Problem> {
+    match caller.claims.keys().find(|name| name.starts_with("diptych:")) {
+        None => Ok(caller),
+        Some(name) => {
+            tracing::error!(name, "a claim of the hook has a reserved name: take another name");
+            let detail =
+                "the caller has a claim with a reserved name: the log of the program has it";
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Mistake, detail))
+        }
     }
 }
 
@@ -191,10 +209,12 @@ pub(crate) async fn enter(
         headers.insert(name, value);
     }
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    if door.hosts.has_origins() {
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
         let cross_origin = HeaderValue::from_static("cross-origin");
         headers.insert("cross-origin-resource-policy", cross_origin);
     }

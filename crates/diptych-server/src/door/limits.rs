@@ -14,6 +14,9 @@ pub struct ServerLimits {
     pub requests: usize,
     /// Live streams open at one time. Further requests for streams get 503 `busy`.
     pub streams: usize,
+    /// Time after which a live stream ends. Browsers then open it again, and the hook is asked
+    /// again.
+    pub stream_time: Duration,
     /// Queries that one live stream may watch.
     pub stream_queries: usize,
     /// Connections open at one time. For a further one, the oldest connection without a request of
@@ -77,6 +80,7 @@ impl Default for ServerLimits {
             body_bytes: 1 << 20,
             requests: 512,
             streams: 256,
+            stream_time: Duration::from_secs(3_600),
             stream_queries: 32,
             connections: 1_024,
             peer_requests: 384,

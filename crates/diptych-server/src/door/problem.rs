@@ -62,6 +62,23 @@ impl Problem {
         self
     }
 
+    /// The problem for a caller with the right to read events that `mask` lets through. An event
+    /// that it removes keeps its position and type.
+    pub(crate) fn with_masked_events(mut self, mask: impl Fn(&mut Value)) -> Problem {
+        let with_payloads = self.events.remove("missed");
+        if let (Some(Value::Array(missed)), Some(Value::Array(payloads))) =
+            (self.extra.get_mut("missed"), with_payloads)
+        {
+            for (event, mut with_payload) in missed.iter_mut().zip(payloads) {
+                mask(&mut with_payload);
+                if !with_payload.is_null() {
+                    *event = with_payload;
+                }
+            }
+        }
+        self
+    }
+
     pub(crate) fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Problem {
         let (extra, events, headers) = (Map::new(), Map::new(), Vec::new());
         Problem { status, code, detail: detail.into(), extra, events, headers }

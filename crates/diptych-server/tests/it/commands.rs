@@ -7,12 +7,13 @@ use diptych_log::{
     Background,
     disk::simulated::{Fault, Operation as DiskOperation, SimulatedDisk},
 };
-use diptych_server::{Caller, Denial, Operation as RequestOperation, Visit};
+use diptych_server::{Caller, CommandRoute, Denial, Operation as RequestOperation, Server, Visit};
 use diptych_store::Read;
 use serde_json::json;
 
 use crate::{
     client::Request,
+    domain::Leave,
     served::{TheatreServer, with_views},
     store::{Mood, MoodyStore},
 };
@@ -277,33 +278,87 @@ async fn a_conflict_gives_payloads_to_callers_who_may_explain() {
     async fn admit(visit: Visit) -> Result<Caller, Denial> {
         let user = visit.headers.get("x-user").and_then(|user| user.to_str().ok());
         match (&visit.operation, user) {
-            (RequestOperation::Explain(command), Some("clerk")) if command == "leave-seat" => {
-                Ok(Caller::named("clerk"))
+            (RequestOperation::ExplainConflict(command), Some("clerk" | "trainee"))
+                if command == "leave-open" =>
+            {
+                Ok(Caller::named(user.unwrap()))
             }
+            (RequestOperation::ExplainConflict(_), Some("stumbler")) => panic!("the hook"),
             (RequestOperation::Command(_), Some(user)) => Ok(Caller::named(user)),
             _ => Err(Denial::forbidden("that is private")),
         }
     }
+    fn mask(caller: &Caller, event: &mut serde_json::Value) {
+        if caller.actor.as_deref() == Some("trainee") {
+            match event["position"] == 1 {
+                true => event["data"]["by"] = "somebody".into(),
+                false => *event = serde_json::Value::Null,
+            }
+        }
+    }
     let app = with_views(App::over(Memory::new())).start().await.unwrap();
-    let served = TheatreServer::of(app, |server| server.admit(admit)).await;
+    let served = TheatreServer::of(app, |server| {
+        let route = CommandRoute::<Leave>::new("leave-open").explained_by(mask);
+        server.command(route).admit(admit)
+    })
+    .await;
     let send = |name: &str, body: serde_json::Value, user: &str| {
         Request::send(name, body).header("x-user", user)
     };
     let take = send("take-seat", json!({ "seat": "a1", "by": "ada" }), "guest");
     served.ask(&take).await.ok();
-    let leave = |user: &str| {
-        send("leave-seat", json!({ "seat": "a1" }), user).header("diptych-unchanged-since", 0)
+    served.ask(&send("leave-seat", json!({ "seat": "a1" }), "guest")).await.ok();
+    let leave = |name: &str, user: &str| {
+        send(name, json!({ "seat": "a1" }), user).header("diptych-unchanged-since", 0)
     };
-    let guest = served.ask(&leave("guest")).await.problem(409, "conflict");
-    assert_eq!(guest["missed"], json!([{ "position": 1, "type": "seat-taken" }]));
-    assert!(!guest.to_string().contains("ada"), "{guest}");
-    let clerk = served.ask(&leave("clerk")).await.problem(409, "conflict");
+    let bare = json!([
+        { "position": 1, "type": "seat-taken" },
+        { "position": 2, "type": "seat-left" },
+    ]);
+    // A panic of the hook does not hide the conflict.
+    for user in ["guest", "stumbler"] {
+        let guest = served.ask(&leave("leave-open", user)).await.problem(409, "conflict");
+        assert_eq!(guest["missed"], bare, "{user}");
+    }
+    let clerk = served.ask(&leave("leave-open", "clerk")).await.problem(409, "conflict");
     let missed = &clerk["missed"][0];
     assert_eq!((&missed["position"], &missed["data"]["by"]), (&1.into(), &"ada".into()));
+    let trainee = served.ask(&leave("leave-open", "trainee")).await.problem(409, "conflict");
+    assert_eq!(trainee["missed"][0]["data"]["by"], "somebody");
+    assert_eq!(trainee["missed"][1], bare[1]);
     // It is asked about each command by its name.
     let again = take.header("diptych-unchanged-since", 0);
     let guest = served.ask(&again).await.problem(409, "conflict");
     assert!(!guest.to_string().contains("ada"), "{guest}");
+}
+
+/// A hook that only names its callers, as most do, admitted everybody to these payloads.
+#[tokio::test]
+async fn a_conflict_has_no_payloads_if_its_route_does_not_allow_them() {
+    async fn admit(_: Visit) -> Result<Caller, Denial> {
+        Ok(Caller::named("anybody"))
+    }
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let served = TheatreServer::of(app, |server| {
+        server.command(CommandRoute::<Leave>::new("leave-open").explained()).admit(admit)
+    })
+    .await;
+    served.take("a1", "ada").await;
+    for (name, is_explained) in [("leave-seat", false), ("leave-open", true)] {
+        let leave = Request::send(name, json!({ "seat": "a1" }));
+        let conflict = served.ask(&leave.header("diptych-unchanged-since", 0)).await;
+        let conflict = conflict.problem(409, "conflict");
+        assert_eq!(conflict["missed"][0].get("data").is_some(), is_explained, "{name}");
+    }
+    // Without a hook, nobody is admitted.
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let open =
+        |server: Server| server.command(CommandRoute::<Leave>::new("leave-open").explained());
+    let served = TheatreServer::of(app, open).await;
+    served.take("a1", "ada").await;
+    let leave = Request::send("leave-open", json!({ "seat": "a1" }));
+    let conflict = served.ask(&leave.header("diptych-unchanged-since", 0)).await;
+    assert!(conflict.problem(409, "conflict")["missed"][0].get("data").is_none());
 }
 
 /// A remark depends on nothing, so the header was taken and compared with nothing.

@@ -12,7 +12,7 @@ use axum::{
 };
 use diptych::{App, Filter, Memory};
 use diptych_server::{
-    Caller, Denial, Operation, Problem, ServerLimits, Visit,
+    Caller, CommandRoute, Denial, Operation, Problem, ServerLimits, Visit,
     extract::{
         AnswerResponse, CommandBody, CommandHeaders, QueryArguments, QueryParameters,
         ReceiptResponse,
@@ -124,7 +124,9 @@ impl Program {
     async fn new() -> Program {
         let app = with_views(App::over(Memory::new())).start().await.unwrap();
         let limits = limits();
+        let explained = CommandRoute::<Take>::new("take-explained").explained();
         let server = theatre(app.clone()).host("localhost").admit(admit).limits(limits);
+        let server = server.command(explained);
         let (api, _handle) = server.into_router().unwrap();
         let own = Router::new()
             .route("/commands/take-seat", post(take))
@@ -284,8 +286,8 @@ async fn a_handler_lists_the_events_of_a_conflict_only_if_it_wants_to() {
         let request = request.header("x-user", "eve").header("diptych-unchanged-since", 0);
         problem(&program.ask(&request).await, 409, "conflict")
     };
-    // The hook of the server admits this caller to the events.
-    let with_events = conflict("/api/commands/take-seat").await;
+    // The hook of the server admits this caller to the events, and the route allows it.
+    let with_events = conflict("/api/commands/take-explained").await;
     assert_eq!(with_events["missed"][0]["data"]["by"], "ada");
     assert_eq!(conflict("/own/commands/take-seat-with-events").await, with_events);
     assert!(conflict("/own/commands/take-seat").await["missed"][0].get("data").is_none());

@@ -257,3 +257,84 @@ async fn no_answer_stands_in_a_frame_and_no_proxy_holds_back_a_stream() {
         assert!(stream.head.need("content-security-policy").contains("frame-ancestors"));
     }
 }
+
+/// The second rule replaced the first one without a word.
+#[tokio::test]
+async fn two_rules_of_a_route_both_hold() {
+    fn not(name: &'static str) -> impl Fn(&Caller) -> Result<(), Denial> {
+        move |caller| match caller.actor.as_deref() == Some(name) {
+            true => Err(Denial::forbidden(name)),
+            false => Ok(()),
+        }
+    }
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
+        Ok(Caller::named(user(&visit)))
+    }
+    let served = serving(|server| {
+        let command = CommandRoute::<RemarkTenant>::infallible("tenant");
+        let command = command.admit(move |caller, _| not("ada")(caller));
+        let query = QueryRoute::<HowMany>::new("count").admit(move |caller, _| not("ada")(caller));
+        server
+            .command(command.admit(move |caller, _| not("eve")(caller)))
+            .query(query.admit(move |caller, _| not("eve")(caller)))
+            .admit(admit)
+    })
+    .await;
+    for name in ["ada", "eve"] {
+        let command = Request::send("tenant", json!({ "tenant": "t" }));
+        let denied = served.ask(&by(name, command)).await.problem(403, "denied");
+        assert_eq!(denied["detail"], name);
+        let denied = served.ask(&by(name, Request::get("/queries/count"))).await;
+        assert_eq!(denied.problem(403, "denied")["detail"], name);
+    }
+    served.ask(&by("bob", Request::get("/queries/count"))).await.ok();
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let twice = Server::new(app).host("localhost").admit(admit).admit(admit).into_router();
+    let error = twice.err().unwrap().to_string();
+    assert!(error.contains("two hooks"), "{error}");
+}
+
+/// The caller cannot do anything about the names that a hook gives.
+#[tokio::test]
+async fn a_claim_with_a_reserved_name_is_a_mistake_of_the_program() {
+    async fn admit(_: Visit) -> Result<Caller, Denial> {
+        Ok(Caller::anonymous().claim("diptych:tenant", "t1"))
+    }
+    let served = serving(|server| server.admit(admit)).await;
+    served.ask(&Request::send("remark", r#"{"text":"x"}"#)).await.problem(500, "mistake");
+    assert_eq!(served.head(), 0);
+}
+
+#[tokio::test]
+async fn pages_of_allowed_sites_may_send_the_headers_that_the_hook_reads() {
+    let site = "https://friend.example";
+    let served = serving(|server| server.origin(site).origin_header("X-User")).await;
+    let ask = Request::new("OPTIONS", "/queries/seats").header("origin", site);
+    let answer = served.ask(&ask.header("access-control-request-method", "GET")).await;
+    assert_eq!((answer.status, answer.need("vary")), (204, "origin".to_owned()));
+    let allowed = answer.headers.iter();
+    let allowed = allowed.filter(|(name, _)| name == "access-control-allow-headers");
+    let allowed: Vec<_> = allowed.flat_map(|(_, names)| names.split(", ")).collect();
+    assert!(allowed.contains(&"x-user") && allowed.contains(&"idempotency-key"), "{allowed:?}");
+    // A cache must not give an answer for one site to another.
+    assert!(served.get("/queries/seats").await.need("vary").contains("origin"));
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let wrong = Server::new(app).host("localhost").origin_header("x user").into_router();
+    assert!(wrong.err().unwrap().to_string().contains("no name of a header"));
+}
+
+/// A token of a lost history was taken, and the list did not say so.
+#[tokio::test]
+async fn an_explanation_compares_the_tokens_of_the_request() {
+    let (served, other) = (serving(|server| server).await, serving(|server| server).await);
+    other.take("a1", "ada").await;
+    served.take("a1", "ada").await;
+    let target = "/queries/seats/explanation";
+    served.get(target).await.ok();
+    let foreign = other.get("/queries/seats?_as_of=1").await.need("diptych-token");
+    let own = served.get("/queries/seats?_as_of=1").await.need("diptych-token");
+    for option in ["_after", "_session"] {
+        served.get(&format!("{target}?{option}={foreign}")).await.problem(409, "token");
+        served.get(&format!("{target}?{option}={own}")).await.ok();
+    }
+}

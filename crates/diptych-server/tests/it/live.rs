@@ -206,3 +206,16 @@ async fn a_stream_is_never_compressed() {
     assert_eq!(events.head.header("content-encoding"), None);
     events.next().await.unwrap();
 }
+
+/// A caller could watch for ever after its right had ended.
+#[tokio::test]
+async fn a_stream_ends_after_its_time_so_that_the_hook_is_asked_again() {
+    let soon = Duration::from_millis(20);
+    let served = TheatreServer::within(|limits| limits.stream_time = soon).await;
+    for target in [LIVE, "/live?query=how-many&status", "/status/live"] {
+        let mut events = served.events(target).await;
+        while events.next().await.is_some() {}
+    }
+    let endless = TheatreServer::within(|limits| limits.stream_time = Duration::MAX).await;
+    endless.events(LIVE).await.next().await.unwrap();
+}

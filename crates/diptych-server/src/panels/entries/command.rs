@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::{
     door::{
-        access::{Caller, Denial},
+        access::{Caller, Denial, Mask},
         code::Code,
         notes::NoteBudget,
         problem::Problem,
@@ -41,6 +41,8 @@ pub struct CommandRoute<C> {
     name: String,
     entry: MakeEntry<C>,
     admit: Option<AdmitCommand<C>>,
+    is_explained: bool,
+    mask: Option<Mask>,
     command: PhantomData<fn(C)>,
 }
 
@@ -84,17 +86,44 @@ where
         N: Command + Serialize,
     {
         let entry = move |schemas: &mut _, admit| CommandEntry::recording(schemas, admit, note);
-        CommandRoute { admit: self.admit, ..CommandRoute::with(self.name, entry) }
+        let CommandRoute { name, admit, is_explained, mask, .. } = self;
+        CommandRoute { admit, is_explained, mask, ..CommandRoute::with(name, entry) }
+    }
+
+    /// Lets callers read the payloads of the events that the command conflicts with, if the hook
+    /// admits them to [`Operation::ExplainConflict`](crate::Operation::ExplainConflict). Without a
+    /// hook, and for other callers, a conflict lists positions and types. The boundary of the
+    /// command can contain events that no query shows.
+    pub fn explained(mut self) -> CommandRoute<C> {
+        self.is_explained = true;
+        self
+    }
+
+    /// Lets callers read the events that the command conflicts with, as
+    /// [`explained`](CommandRoute::explained) does, and gives each event to `mask` before it is
+    /// sent. The event is an object with the members `position`, `type`, `recorded_at` and `data`,
+    /// and `mask` changes or removes what this caller may not read. An event that becomes `null`
+    /// keeps its position and type.
+    pub fn explained_by(
+        self,
+        mask: impl Fn(&Caller, &mut Value) + Send + Sync + 'static,
+    ) -> CommandRoute<C> {
+        CommandRoute { mask: Some(Arc::new(mask)), ..self.explained() }
     }
 
     /// Admits a caller by the content of the command, for example by its tenant. The
     /// [hook](crate::Server::admit) is asked first, before the command is read. A command that is
-    /// denied here is answered with 401 or 403, and nothing is recorded.
+    /// denied here is answered with 401 or 403, and nothing is recorded. If it is called twice,
+    /// both rules have to admit the caller.
     pub fn admit(
         mut self,
         admit: impl Fn(&Caller, &C) -> Result<(), Denial> + Send + Sync + 'static,
     ) -> CommandRoute<C> {
-        self.admit = Some(Box::new(admit));
+        let former = self.admit.take();
+        self.admit = Some(Box::new(move |caller, command| {
+            former.as_ref().map_or(Ok(()), |former| former(caller, command))?;
+            admit(caller, command)
+        }));
         self
     }
 
@@ -103,11 +132,13 @@ where
         entry: impl FnOnce(&mut SchemaGenerator, Option<AdmitCommand<C>>) -> CommandEntry + 'static,
     ) -> CommandRoute<C> {
         let (name, entry) = (name.into(), Box::new(entry));
-        CommandRoute { name, entry, admit: None, command: PhantomData }
+        let (admit, is_explained, mask) = (None, false, None);
+        CommandRoute { name, entry, admit, is_explained, mask, command: PhantomData }
     }
 
     pub(crate) fn into_entry(self, schemas: &mut SchemaGenerator) -> (String, CommandEntry) {
-        (self.name, (self.entry)(schemas, self.admit))
+        let CommandRoute { name, entry, admit, is_explained, mask, .. } = self;
+        (name, CommandEntry { is_explained, mask, ..entry(schemas, admit) })
     }
 }
 
@@ -138,6 +169,9 @@ pub(crate) struct CommandEntry {
     pub(crate) rejection: Option<Value>,
     /// Whether its rejections are recorded as events.
     pub(crate) records_rejections: bool,
+    /// Whether some callers may read the events of a conflict.
+    pub(crate) is_explained: bool,
+    mask: Option<Mask>,
     run: RunCommand,
 }
 
@@ -233,6 +267,8 @@ impl CommandEntry {
             body: schemas.subschema_for::<C>().into(),
             rejection: rejection.map(Value::from),
             records_rejections: false,
+            is_explained: false,
+            mask: None,
             run: Box::new(move |app, body, options, notes| {
                 let decoded = from_json::<C>("the command", &body).and_then(|command| {
                     let admitted = admit.as_ref().map(|admit| admit(&options.caller, &command));
@@ -244,6 +280,20 @@ impl CommandEntry {
                 }
             }),
         }
+    }
+
+    /// The problem of a conflict with the events that this caller may read. If the mask panics, it
+    /// has none.
+    pub(crate) fn explain(&self, caller: &Caller, problem: Problem) -> Problem {
+        let masked = catch_unwind(AssertUnwindSafe(|| {
+            problem.clone().with_masked_events(|event| {
+                self.mask.iter().for_each(|mask| mask(caller, event));
+            })
+        }));
+        masked.unwrap_or_else(|_| {
+            tracing::error!(command = self.type_name, "the mask of a conflict panicked");
+            problem
+        })
     }
 
     /// Decodes the command and executes it.

@@ -285,6 +285,16 @@ impl QueryOptions {
         token_of(session.as_ref()).await
     }
 
+    /// Compares the tokens of the request with the log.
+    pub(super) async fn check_tokens<Q: Query>(&self, app: &App, query: Q) -> Result<(), Problem> {
+        if self.after.is_none() && self.session.is_none() {
+            return Ok(());
+        }
+        let asked = self.set(app.query(query)).at(self.point.unwrap_or_default());
+        let resolved = asked.resolve().await;
+        resolved.map(drop).map_err(|error| self.sources.problem(error))
+    }
+
     /// The events behind an answer, by the kept explanation or together with others.
     pub(super) async fn explain<Q: Query>(
         self,

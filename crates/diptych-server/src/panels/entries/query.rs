@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     door::{
-        access::{Caller, Denial},
+        access::{Caller, Denial, Mask},
         problem::Problem,
     },
     panels::{
@@ -37,9 +37,6 @@ pub struct QueryRoute<Q: Query> {
     admit: Option<AdmitQuery<Q>>,
     pages: Option<Pages<Q::Answer>>,
 }
-
-/// Changes an event of an explanation for this caller.
-type Mask = Arc<dyn Fn(&Caller, &mut Value) + Send + Sync>;
 
 impl<Q: Query> QueryRoute<Q> {
     /// A query without explanations.
@@ -74,7 +71,8 @@ impl<Q: Query> QueryRoute<Q> {
     /// each event to `mask` before it is sent. The event is an object with the members of the
     /// explanation (`type`, `actor`, `data` and so on), and `mask` changes or removes what this
     /// caller may not read. An event that becomes `null` is left out. If `mask` panics, nothing is
-    /// sent.
+    /// sent. The limit of the explanation and its positions count the events before the mask, so a
+    /// caller can learn where there are events that it does not see.
     pub fn explained_by(
         self,
         mask: impl Fn(&Caller, &mut Value) + Send + Sync + 'static,
@@ -84,12 +82,17 @@ impl<Q: Query> QueryRoute<Q> {
 
     /// Admits a caller by the arguments of the query, for example by its tenant: each time that the
     /// query is asked, watched or explained. The [hook](crate::Server::admit) is asked first,
-    /// before the arguments are decoded.
+    /// before the arguments are decoded. If it is called twice, both rules have to admit the
+    /// caller.
     pub fn admit(
         mut self,
         admit: impl Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync + 'static,
     ) -> QueryRoute<Q> {
-        self.admit = Some(Arc::new(admit));
+        let former = self.admit.take();
+        self.admit = Some(Arc::new(move |caller, query| {
+            former.as_ref().map_or(Ok(()), |former| former(caller, query))?;
+            admit(caller, query)
+        }));
         self
     }
 
@@ -292,10 +295,14 @@ where
 {
     Box::new(move |app, arguments, options, answers| {
         let query = arguments.read::<Q>(&options.caller, admit.as_ref());
+        // The tokens of the caller are compared with the log through a question of their own.
+        let claimed = arguments.read::<Q>(&options.caller, None);
         let (name, mask) = (name.clone(), mask.clone());
         Box::pin(async move {
             let caller = options.caller.clone();
-            let explanation = options.explain(&app, (&name, &arguments), query?, &answers).await?;
+            let query = query?;
+            options.check_tokens(&app, claimed?).await?;
+            let explanation = options.explain(&app, (&name, &arguments), query, &answers).await?;
             let mut body = explanation.body.clone();
             if let Some(mask) = mask {
                 let unread = |error| Problem::mistake("an explanation is no JSON", &error);

@@ -68,9 +68,11 @@ async fn answer(
     };
     match completed(run, limits.answer_time).await {
         Ok(answer) => Ok(response(&answer)),
-        Err(problem) if problem.has_events() => {
-            let may_explain = site.door.may_explain(name, &parts).await;
-            Err(if may_explain { problem.with_events() } else { problem })
+        Err(problem) if problem.has_events() && entry.is_explained => {
+            match site.door.explained_to(name, &parts).await {
+                Some(caller) => Err(entry.explain(&caller, problem)),
+                None => Err(problem),
+            }
         }
         Err(problem) => Err(problem),
     }

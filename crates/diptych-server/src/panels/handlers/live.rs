@@ -17,7 +17,7 @@ use futures_util::{
     stream::{self, BoxStream, SelectAll},
 };
 use serde_json::Value;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::{
     door::{
@@ -325,11 +325,13 @@ fn statuses(site: &Arc<Site>) -> EventStream {
 /// that was sent, so that a client that reconnects goes back in no query.
 fn sent(site: &Arc<Site>, streams: Vec<EventStream>, permit: StreamPermit) -> Response<Body> {
     let streams: SelectAll<EventStream> = streams.into_iter().collect();
+    let end = Instant::now().checked_add(site.door.limits().stream_time);
     let open = (site.clone(), streams, None, permit);
-    let events = stream::unfold(open, |(site, mut streams, mut highest, permit)| async {
+    let events = stream::unfold(open, move |(site, mut streams, mut highest, permit)| async move {
         let next = tokio::select! {
             next = streams.next() => next?,
             () = site.door.stop().begun() => return None,
+            () = until(end) => return None,
         };
         let StreamEvent { event, data, id } = next;
         let mut sent = Event::default().event(event).data(data);
@@ -342,6 +344,14 @@ fn sent(site: &Arc<Site>, streams: Vec<EventStream>, permit: StreamPermit) -> Re
         Some((Ok::<_, Infallible>(sent), (site, streams, highest, permit)))
     });
     streamed(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// Waits until this instant; for ever if there is none.
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A stream that no proxy holds back. nginx would otherwise collect events in a buffer.

@@ -179,7 +179,6 @@ fn kept(
         headers.insert(header::CACHE_CONTROL, control);
     }
     headers.insert(header::ETAG, tag);
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
     response
 }
 
