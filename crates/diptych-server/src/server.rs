@@ -184,9 +184,9 @@ impl Server {
     }
 
     /// Sets the hook that admits requests. It is asked about each operation of a request, so
-    /// several times for some requests, and returns the caller or the reason to refuse. It is not asked for
-    /// health and readiness, or where there is nothing to admit to (a wrong method, the question
-    /// of a browser before a request of another site). Without a hook all callers are
+    /// several times for some requests, and returns the caller or the reason to refuse. It is not
+    /// asked for health and readiness, or where there is nothing to admit to (a wrong method, the
+    /// question of a browser before a request of another site). Without a hook all callers are
     /// anonymous and may do everything, except read the payloads of events that a conflict missed.
     ///
     /// ```
