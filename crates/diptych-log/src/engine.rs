@@ -7,8 +7,6 @@
 use std::{io, path::Path, task::Waker};
 
 use diptych_store::{LogIdentity, Position, SyncError, Unavailable};
-use parking_lot::Mutex;
-use pollster::block_on;
 
 use crate::{
     append::{
@@ -25,6 +23,7 @@ use crate::{
     options::{Background, LogOptions},
     read::Reader,
     shared::SharedState,
+    sync::{Mutex, block_on},
 };
 
 mod archive;

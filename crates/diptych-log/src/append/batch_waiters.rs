@@ -5,9 +5,11 @@
 //! word, and one call wakes them; those of the next batch, which gathers meanwhile, wait on the
 //! other. Waking only tells them when to look: the outcome of a commit is in its `CommitSync`.
 
-use std::{
-    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    thread,
+#[cfg(diptych_model)]
+use crate::sync::Flaw;
+use crate::sync::{
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    atomic_wait, thread,
 };
 
 /// With at least this many waiting threads, each yields the processor before it goes to sleep: by
@@ -63,6 +65,12 @@ impl BatchWaiters {
 
     /// This batch is done, and so are those before it.
     pub(crate) fn done(&self, batch: u64) {
+        #[cfg(diptych_model)]
+        if Flaw::EarlyWake.is_set() {
+            self.word(batch).wake();
+            self.done.fetch_max(batch, Ordering::SeqCst);
+            return;
+        }
         self.done.fetch_max(batch, Ordering::SeqCst);
         self.word(batch).wake();
     }
@@ -87,6 +95,63 @@ impl Word {
         // reads the count. So one of the two sees the other.
         if self.waiting.load(Ordering::SeqCst) > 0 {
             atomic_wait::wake_all(&self.changes);
+        }
+    }
+}
+
+#[cfg(all(test, diptych_model))]
+mod schedules {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn explore_all(test: impl Fn() + Send + Sync + 'static) {
+        shuttle::check_dfs(test, None);
+    }
+
+    #[test]
+    fn a_thread_does_not_sleep_over_its_batch() {
+        explore_all(|| {
+            let batches = Arc::new(BatchWaiters::default());
+            let waiter = thread::spawn({
+                let batches = batches.clone();
+                move || batches.wait(1)
+            });
+            batches.done(1);
+            waiter.join().unwrap();
+        });
+    }
+
+    /// Two batches later the word is used again.
+    #[test]
+    fn a_thread_that_waits_for_the_batch_after_the_next_one_is_not_let_go_early() {
+        explore_all(|| {
+            let batches = Arc::new(BatchWaiters::default());
+            let waiter = thread::spawn({
+                let batches = batches.clone();
+                move || {
+                    batches.wait(3);
+                    assert!(batches.done.load(Ordering::SeqCst) >= 3);
+                }
+            });
+            batches.done(1);
+            batches.done(3);
+            waiter.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_thread_does_not_sleep_over_a_release_or_the_end() {
+        for end in [BatchWaiters::end, |batches: &BatchWaiters| batches.release(1)] {
+            explore_all(move || {
+                let batches = Arc::new(BatchWaiters::default());
+                let waiter = thread::spawn({
+                    let batches = batches.clone();
+                    move || batches.wait(1)
+                });
+                end(&batches);
+                waiter.join().unwrap();
+            });
         }
     }
 }
