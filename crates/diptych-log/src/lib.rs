@@ -55,6 +55,8 @@ mod options;
 mod read;
 mod read_only;
 mod report;
+#[cfg(diptych_model)]
+pub mod schedules;
 mod shared;
 mod snapshots;
 mod sync;

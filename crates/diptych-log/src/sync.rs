@@ -1,5 +1,5 @@
-//! The ways in which threads of the log hand over to each other: locks, atomics, sleeping on a word,
-//! threads, and the clock of limited waits.
+//! The ways in which threads of the log hand over to each other: locks, atomics, sleeping on a
+//! word, threads, and the clock of limited waits.
 //!
 //! A build with `--cfg diptych_model` has other ones, under which one schedule after another can be
 //! explored (docs/schedules.md). So code that hands over takes them from here.

@@ -99,63 +99,6 @@ impl Word {
     }
 }
 
-#[cfg(all(test, diptych_model))]
-mod schedules {
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn explore_all(test: impl Fn() + Send + Sync + 'static) {
-        shuttle::check_dfs(test, None);
-    }
-
-    #[test]
-    fn a_thread_does_not_sleep_over_its_batch() {
-        explore_all(|| {
-            let batches = Arc::new(BatchWaiters::default());
-            let waiter = thread::spawn({
-                let batches = batches.clone();
-                move || batches.wait(1)
-            });
-            batches.done(1);
-            waiter.join().unwrap();
-        });
-    }
-
-    /// Two batches later the word is used again.
-    #[test]
-    fn a_thread_that_waits_for_the_batch_after_the_next_one_is_not_let_go_early() {
-        explore_all(|| {
-            let batches = Arc::new(BatchWaiters::default());
-            let waiter = thread::spawn({
-                let batches = batches.clone();
-                move || {
-                    batches.wait(3);
-                    assert!(batches.done.load(Ordering::SeqCst) >= 3);
-                }
-            });
-            batches.done(1);
-            batches.done(3);
-            waiter.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn a_thread_does_not_sleep_over_a_release_or_the_end() {
-        for end in [BatchWaiters::end, |batches: &BatchWaiters| batches.release(1)] {
-            explore_all(move || {
-                let batches = Arc::new(BatchWaiters::default());
-                let waiter = thread::spawn({
-                    let batches = batches.clone();
-                    move || batches.wait(1)
-                });
-                end(&batches);
-                waiter.join().unwrap();
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -118,47 +118,17 @@ impl Columns {
     }
 }
 
-#[cfg(all(test, diptych_model))]
-mod schedules {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::sync::thread;
-
-    /// The writer and a reader add the deferred commits.
-    #[test]
-    fn a_look_up_has_every_commit_before_it_in_order() {
-        let test = || {
-            let newest = Arc::new(Newest::new(Columns::new(Position::new(1))));
-            newest.add_later(commit(0));
-            let reader = thread::spawn({
-                let newest = newest.clone();
-                move || {
-                    let columns = newest.columns();
-                    assert!(columns.len() >= 1 && columns.offsets.is_sorted());
-                }
-            });
-            newest.add_later(commit(1));
-            newest.settle();
-            assert!(newest.columns().offsets == [0, 100]);
-            reader.join().unwrap();
-        };
-        shuttle::check_dfs(test, None);
-    }
-}
-
-#[cfg(test)]
-fn commit(number: u64) -> Commit {
-    let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("all", 1));
-    let (events, offsets) = (vec![event], vec![number as u32 * 100]);
-    Commit { first: Position::new(number + 1), key: None, events, offsets }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    fn commit(number: u64) -> Commit {
+        let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("all", 1));
+        let (events, offsets) = (vec![event], vec![number as u32 * 100]);
+        Commit { first: Position::new(number + 1), key: None, events, offsets }
+    }
 
     /// A look-up sees every commit that was added before it, and sees all commits in order.
     #[test]

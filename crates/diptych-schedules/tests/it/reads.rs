@@ -7,7 +7,7 @@ use shuttle::thread;
 
 use crate::{
     appends::{Way, caller, join},
-    explore::explore,
+    explore::{explore, explore_and_reach},
     log::{OpenLog, assert_whole, options, read_all, small, texts},
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn readers_read(options: LogOptions) {
     let answers = join(callers);
     assert!(answers.iter().all(|(_, _, answer)| answer.is_ok()), "{answers:?}");
     readers.into_iter().for_each(|reader| reader.join().unwrap());
+    log.note_segments();
     assert_eq!(read_all(&log).len(), 12);
 }
 
@@ -64,5 +65,5 @@ fn a_reader_sees_whole_commits_up_to_the_head_and_sees_them_again() {
 /// New index parts and segments begin with almost every commit.
 #[test]
 fn a_reader_sees_the_same_while_parts_and_segments_are_sealed() {
-    explore(|| readers_read(small()));
+    explore_and_reach(&["a segment is sealed"], || readers_read(small()));
 }

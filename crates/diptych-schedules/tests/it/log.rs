@@ -1,10 +1,12 @@
 //! A log on a simulated disk, and commits that show whether they are whole.
 
-use std::{ops::Deref, sync::Arc, thread};
+use std::{ops::Deref, path::Path, sync::Arc, thread, time::Duration};
 
 use diptych_log::{Background, Log, LogOptions, Tuning, disk::simulated::SimulatedDisk};
 use diptych_store::{Append, Batch, Filter, RawEvent, Read, SyncedCommit, Tag};
 use shuttle::rand::{Rng, thread_rng};
+
+use crate::explore::reached;
 
 const FOLDER: &str = "/data/log";
 
@@ -12,6 +14,8 @@ const FOLDER: &str = "/data/log";
 /// failure, because its threads do not run any more.
 pub(crate) struct OpenLog {
     log: Option<Log>,
+    /// Bytes that callers add to each event. In a log of small segments they fill some.
+    pub(crate) more_bytes: usize,
     pub(crate) disk: SimulatedDisk,
 }
 
@@ -24,12 +28,28 @@ impl OpenLog {
     pub(crate) fn with(options: LogOptions) -> OpenLog {
         let disk = SimulatedDisk::new(1);
         let options = LogOptions { disk: Arc::new(disk.clone()), ..options };
-        OpenLog { log: Some(Log::open(FOLDER, options).unwrap()), disk }
+        let more_bytes = if options.segment_bytes < 2_048 { 200 } else { 0 };
+        OpenLog { log: Some(Log::open(FOLDER, options).unwrap()), more_bytes, disk }
     }
 
     /// A handle for another thread.
     pub(crate) fn handle(&self) -> Log {
         Log::clone(self)
+    }
+
+    /// Notes whether a segment was sealed.
+    pub(crate) fn note_segments(&self) {
+        if self.blocking().stats().unwrap().segments > 1 {
+            reached("a segment is sealed");
+        }
+    }
+
+    /// Whether a segment is clustered.
+    pub(crate) fn is_any_clustered(&self) -> bool {
+        let is_clustered = |bytes: &[u8]| bytes.get(10..12) == Some(&[1, 0]);
+        let is_segment = |path: &Path| path.extension().is_some_and(|ending| ending == "seg");
+        let files = self.disk.contents();
+        files.iter().any(|(path, bytes)| is_segment(path) && is_clustered(bytes))
     }
 
     /// Everything that is left after a loss of power at this moment.
@@ -74,6 +94,18 @@ pub(crate) fn options() -> LogOptions {
 /// every fifth.
 pub(crate) fn small() -> LogOptions {
     LogOptions { segment_bytes: 1024, index_bytes: 250, ..options() }
+}
+
+/// The same, with segments that are clustered soon. At most this many files stay mapped.
+pub(crate) fn tidying(mapped_files: usize) -> LogOptions {
+    let tuning = Tuning {
+        tidy_after: Duration::from_millis(1),
+        cluster_pause: 0,
+        waiting_parts: 2,
+        mapped_files,
+        ..small().tuning
+    };
+    LogOptions { tuning, ..small() }
 }
 
 /// A commit of some events. Each says which commit it belongs to, its number in it, and how many

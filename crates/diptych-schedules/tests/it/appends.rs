@@ -9,7 +9,7 @@ use shuttle::thread::{self, JoinHandle};
 
 use crate::{
     explore::{explore, explore_and_reach, reached},
-    log::{OpenLog, assert_at, assert_whole, commit, options, read_all},
+    log::{OpenLog, assert_at, assert_whole, commit, commit_of, options, read_all},
 };
 
 /// The ways to commit.
@@ -42,10 +42,11 @@ pub(crate) fn caller(
     way: Way,
     commits: &'static [(&'static str, usize)],
 ) -> JoinHandle<Vec<Answer>> {
-    let log = log.handle();
+    let (log, more_bytes) = (log.handle(), log.more_bytes);
     thread::spawn(move || {
         let answer = |&(name, events): &(&str, usize)| {
-            (name.to_owned(), events, way.commit(&log, commit(name, events)))
+            let commit = commit_of(name, events, more_bytes);
+            (name.to_owned(), events, way.commit(&log, commit))
         };
         commits.iter().map(answer).collect()
     })

@@ -9,7 +9,7 @@ use shuttle::thread;
 use crate::{
     appends::Way,
     explore::{explore, explore_and_reach, reached},
-    log::{OpenLog, commit, commit_of, options, small},
+    log::{OpenLog, commit, commit_of, options, small, tidying},
 };
 
 /// Commits of at least this size enter the index after they are accepted.
@@ -58,6 +58,9 @@ pub(crate) fn callers_count(options: LogOptions, bytes: usize) {
     }));
     callers.into_iter().for_each(|caller| caller.join().unwrap());
     let all = log.blocking().read(&Filter::tag(counter()), Read::all()).unwrap();
+    if log.is_any_clustered() {
+        reached("a segment is clustered");
+    }
     let numbers: Vec<_> = crate::log::texts(&all);
     let expected: Vec<_> = (1..=6).map(|number| number.to_string()).collect();
     assert_eq!(numbers, expected, "a condition missed an event before its commit");
@@ -77,7 +80,9 @@ fn a_condition_misses_no_event_that_is_not_in_the_index_yet() {
 /// Index parts are written to files, segments are sealed and clustered meanwhile.
 #[test]
 fn a_condition_misses_no_event_while_parts_are_written_merged_and_clustered() {
-    explore_and_reach(&["a conflict"], || callers_count(small(), 60));
+    explore_and_reach(&["a conflict", "a segment is clustered"], || {
+        callers_count(tidying(16), 400);
+    });
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Explores schedules of the threads that hand over to each other in a log: callers, the writer,
 //! readers, subscribers, the indexer, clustering. docs/schedules.md lists the properties.
 //!
-//! The code is that of the crate; only its locks, atomics, threads and clock are those of Shuttle.
-//! So these tests exist only in the build with `--cfg diptych_model`.
+//! The code is that of `diptych-log`; only its locks, atomics, threads and clock are those of
+//! Shuttle. So these tests exist only in the build with `--cfg diptych_model`.
 
 #![cfg(diptych_model)]
 // These lints are for code outside of tests. All of this crate is tests, helpers included.
@@ -24,4 +24,5 @@ mod log;
 mod maintenance;
 mod reads;
 mod replay;
+mod small;
 mod subscribers;

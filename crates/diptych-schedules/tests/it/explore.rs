@@ -17,7 +17,7 @@ use shuttle::{
 };
 
 /// Schedules of each scheduler, if `DIPTYCH_SCHEDULES` has no other number.
-const SCHEDULES: usize = 1_000;
+const SCHEDULES: usize = 200;
 /// The seed of the schedulers, if `DIPTYCH_SCHEDULE_SEED` has no other number.
 const SEED: u64 = 1;
 /// Preemptions at places that the PCT scheduler chooses.

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     appends::{Way, caller, join},
-    explore::explore,
+    explore::{explore, explore_and_reach},
     log::{OpenLog, options, read_all, small, texts},
 };
 
@@ -67,6 +67,7 @@ pub(crate) fn subscribers_follow(options: diptych_log::LogOptions) {
     let answers = join(callers);
     assert!(answers.iter().all(|(_, _, answer)| answer.is_ok()), "{answers:?}");
     let all = read_all(&log);
+    log.note_segments();
     for subscriber in subscribers {
         let (seen, error) = subscriber.join().unwrap();
         assert_eq!(seen, all, "{error:?}");
@@ -80,7 +81,7 @@ fn a_subscriber_gets_each_event_once_in_order_and_does_not_sleep_over_the_last()
 
 #[test]
 fn a_subscriber_gets_each_event_once_while_segments_are_sealed() {
-    explore(|| subscribers_follow(small()));
+    explore_and_reach(&["a segment is sealed"], || subscribers_follow(small()));
 }
 
 #[test]

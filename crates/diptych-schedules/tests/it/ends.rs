@@ -138,7 +138,7 @@ fn every_append_ends_while_the_disk_is_full_and_accepted_ones_are_written_later(
 /// Also operations of the indexer and of clustering fail, or find no space once.
 #[test]
 fn every_append_ends_whatever_operation_fails() {
-    explore_and_reach(&["acknowledged", "refused", "open"], || {
+    explore_and_reach(&["acknowledged", "refused", "open", "the index cannot be written"], || {
         let tuning = Tuning { waiting_parts: 1, ..small().tuning };
         let log = OpenLog::with(LogOptions { tuning, ..small() });
         let kind = Operation::ALL[thread_rng().gen_range(0..Operation::ALL.len())];
@@ -155,6 +155,9 @@ fn every_append_ends_whatever_operation_fails() {
                 Err(AppendError::OutcomeUnknown(_)) => reached("open"),
                 Err(other) => panic!("{name}: {other}"),
             }
+        }
+        if log.disk.failures().iter().any(|failure| failure.contains("index")) {
+            reached("the index cannot be written");
         }
         let closed = log.handle().close();
         log.disk.disarm();
