@@ -7,11 +7,14 @@
 #[cfg(not(diptych_model))]
 pub(crate) use std::{sync::atomic, thread, time::Instant};
 
-#[cfg(not(diptych_model))]
-pub(crate) use atomic_wait;
 #[cfg(diptych_model)]
 pub(crate) use diptych_store::sync::*;
 #[cfg(not(diptych_model))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 #[cfg(not(diptych_model))]
 pub(crate) use pollster::block_on;
+
+#[cfg(not(diptych_model))]
+pub(crate) mod atomic_wait {
+    pub(crate) use ::atomic_wait::{wait, wake_all};
+}

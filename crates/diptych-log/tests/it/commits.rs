@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use diptych_log::{
-    Background, Clustering, Durability, Follower, Log, LogOptions,
+    Background, Clustering, Durability, Follower, Log, LogOptions, Tuning,
     disk::simulated::{Operation, SimulatedDisk},
 };
 use diptych_store::{
@@ -157,7 +157,10 @@ fn a_read_of_commits_ends_at_its_head_while_later_segments_are_published() {
             }
             Ok(())
         });
-        let log = Log::open(FOLDER, LogOptions { disk: Arc::new(hooked), ..options() }).unwrap();
+        // No append writes because parts of the index wait.
+        let tuning = Tuning { waiting_parts: 100, ..Tuning::default() };
+        let options = LogOptions { tuning, disk: Arc::new(hooked), ..options() };
+        let log = Log::open(FOLDER, options).unwrap();
         let event = || Append::event(RawEvent::new("counted", vec![7; 100]));
         for _ in 0..3 {
             log.blocking().commit(event()).unwrap();
