@@ -98,11 +98,11 @@ const SUITES: &[Suite] = &[
         ..long("schema lock, with precise numbers", &["schema_lock::"], &[])
     },
     long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),
-    // A hundred times the default, because a schedule takes less than a millisecond.
+    // Fifty times the default, because a schedule takes about a millisecond.
     Suite {
         packages: SCHEDULES,
         explores: true,
-        ..long("schedules, longer", &[], &[("DIPTYCH_SCHEDULES", "20000")])
+        ..long("schedules, longer", &[], &[("DIPTYCH_SCHEDULES", "10000")])
     },
 ];
 

@@ -95,6 +95,38 @@ fn every_append_ends_when_a_write_or_a_sync_fails() {
     });
 }
 
+/// A log that has space goes on by itself.
+fn wait_until_it_goes_on(log: &OpenLog) {
+    for _ in 0..2_000 {
+        if log.head().paused().is_none() {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("the log has space, and its head shows a pause");
+}
+
+/// Once, a thread that had found no space could show the pause after another one had ended it. The
+/// head then showed a pause for ever, and waits for commits failed that were about to be written.
+#[test]
+fn a_pause_that_is_over_is_not_shown() {
+    explore_and_reach(&["the disk is full"], || {
+        let log = OpenLog::new();
+        log.disk.set_capacity(log.disk.used_bytes() + 10);
+        let callers =
+            [caller(&log, Way::Commit, &[("a", 1)]), caller(&log, Way::Commit, &[("b", 1)])];
+        log.disk.set_capacity(u64::MAX);
+        drop(join(callers));
+        if !log.disk.failures().is_empty() {
+            reached("the disk is full");
+        }
+        wait_until_it_goes_on(&log);
+        log.blocking().flush().unwrap();
+        let last = Way::Append.commit(&log, commit("last", 1));
+        assert!(last.is_ok(), "{last:?}");
+    });
+}
+
 #[test]
 fn every_append_ends_while_the_disk_is_full_and_accepted_ones_are_written_later() {
     explore_and_reach(&["acknowledged", "refused", "open"], || {
@@ -110,10 +142,7 @@ fn every_append_ends_while_the_disk_is_full_and_accepted_ones_are_written_later(
         });
         let answers = join(callers);
         freed.join().unwrap();
-        // The log goes on by itself.
-        while log.head().paused().is_some() {
-            thread::yield_now();
-        }
+        wait_until_it_goes_on(&log);
         log.blocking().flush().unwrap();
         let all = read_all(&log);
         assert_acknowledged_are_in(&all, &answers);
