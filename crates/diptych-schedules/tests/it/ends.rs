@@ -127,6 +127,26 @@ fn a_pause_that_is_over_is_not_shown() {
     });
 }
 
+/// Once, the writer slept on until the next append, if its next attempt was due before the caller
+/// that had found no space ended its turn.
+#[test]
+fn accepted_commits_are_written_once_there_is_space_also_without_another_append() {
+    explore_and_reach(&["the disk is full"], || {
+        let log = OpenLog::new();
+        log.disk.set_capacity(log.disk.used_bytes() + 10);
+        let caller = caller(&log, Way::Commit, &[("a", 1)]);
+        (0..thread_rng().gen_range(0..20)).for_each(|_| thread::yield_now());
+        log.disk.set_capacity(u64::MAX);
+        let [(_, _, answer)] = &join([caller])[..] else { panic!("one commit has one answer") };
+        if answer.is_err() {
+            reached("the disk is full");
+        }
+        wait_until_it_goes_on(&log);
+        log.blocking().flush().unwrap();
+        assert_eq!(read_all(&log).len(), 1);
+    });
+}
+
 #[test]
 fn every_append_ends_while_the_disk_is_full_and_accepted_ones_are_written_later() {
     explore_and_reach(&["acknowledged", "refused", "open"], || {

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    env,
+    env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -20,7 +20,8 @@ use shuttle::{
 const SCHEDULES: usize = 200;
 /// The seed of the schedulers, if `DIPTYCH_SCHEDULE_SEED` has no other number.
 const SEED: u64 = 1;
-/// Preemptions at places that the PCT scheduler chooses.
+/// The depth of the mistakes that the PCT scheduler looks for. It lowers a priority at one place
+/// less.
 const DEPTH: usize = 3;
 /// Steps of one schedule after which its threads count as running for ever.
 const MOST_STEPS: usize = 200_000;
@@ -62,11 +63,11 @@ pub(crate) fn explore_all(test: impl Fn() + Send + Sync + 'static) {
 /// Runs the test under a scheduler that chooses each step at random, and under one that runs the
 /// thread of the highest priority and lowers priorities at a few places (PCT).
 ///
-/// If a schedule fails, Shuttle prints it. With that text in `DIPTYCH_SCHEDULE`, only this schedule
-/// is run.
+/// If a schedule fails, Shuttle prints it. If `DIPTYCH_SCHEDULE` names a file with that text, only
+/// this schedule is run.
 pub(crate) fn explore(test: impl Fn() + Send + Sync + 'static) {
-    if let Ok(schedule) = env::var("DIPTYCH_SCHEDULE") {
-        let replay = ReplayScheduler::new_from_encoded(schedule.trim());
+    if let Ok(file) = env::var("DIPTYCH_SCHEDULE") {
+        let replay = ReplayScheduler::new_from_encoded(fs::read_to_string(file).unwrap().trim());
         Runner::new(replay, config(FailurePersistence::Print)).run(test);
         return;
     }

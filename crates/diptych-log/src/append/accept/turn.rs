@@ -37,6 +37,11 @@ impl Acceptor {
         }
         if state.is_idle() && state.unsynced_since.is_none() {
             state.writing = false;
+            if state.pauses.next_attempt().is_some() {
+                // The attempt may have become due during this turn. The writer thread then sleeps
+                // until the turn ends.
+                self.work.notify_one();
+            }
         } else {
             state.handed_over = true;
             self.work.notify_one();
