@@ -1,9 +1,9 @@
 //! An open log: the owners of its parts, and the order in which they work together.
 //!
 //! Locks are taken in this order: the clusterer, the writer, the lock of pauses, the state of the
-//! acceptor, the columns of an index part. The lock of the live catalog is held only to take or to replace its snapshot.
-//! Each lock is private to its owner. This module alone holds the clusterer, the writer and the
-//! lock of pauses.
+//! acceptor, the columns of an index part. The lock of the live catalog is held only to take or to
+//! replace its snapshot. Each lock is private to its owner. This module alone holds the clusterer,
+//! the writer and the lock of pauses.
 
 use std::{io, path::Path, task::Waker};
 

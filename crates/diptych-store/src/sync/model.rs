@@ -160,8 +160,8 @@ pub mod atomic_wait {
     use super::{Arc, BTreeMap, RefCell, Sleeper, Wake, atomic};
 
     std::thread_local! {
-        /// Those who sleep, by the address of the word. All threads of Shuttle run on one thread of
-        /// the system.
+        /// The sleeping threads, by the address of the word. All threads of Shuttle run on one
+        /// thread of the system.
         static SLEEPERS: RefCell<BTreeMap<usize, Vec<Arc<Sleeper>>>> = RefCell::default();
     }
 
