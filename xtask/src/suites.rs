@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{BufRead, BufReader},
+    path::PathBuf,
     process::Stdio,
     time::Instant,
 };
@@ -40,6 +41,9 @@ struct Suite {
     needs: &'static [Tool],
     /// Packages of other languages that it needs.
     environment: Option<&'static Environment>,
+    /// Whether the suite has a build of its own, in which the scheduler of the tests has the locks,
+    /// atomics and threads. It is in a folder of its own, so that the other build stays.
+    explores: bool,
 }
 
 const UNIT: &[&str] = &["--lib", "--bins"];
@@ -50,6 +54,8 @@ const WORKSPACE: &[&str] = &["--workspace"];
 /// how numbers look to serde.
 const PRECISE_NUMBERS: &[&str] =
     &["--package", "diptych", "--features", "serde_json/arbitrary_precision"];
+
+const SCHEDULES: &[&str] = &["--package", "diptych-schedules"];
 
 const SUITES: &[Suite] = &[
     suite("unit", UNIT, &[]),
@@ -69,6 +75,7 @@ const SUITES: &[Suite] = &[
     },
     Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
+    Suite { packages: SCHEDULES, explores: true, ..suite("schedules", INTEGRATION, &[]) },
     // Ten times the default counts, which are constants of the tests.
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
     long(
@@ -98,6 +105,12 @@ const SUITES: &[Suite] = &[
         ..long("schema lock, with precise numbers", &["schema_lock::"], &[])
     },
     long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),
+    // Fifty times the default, because a schedule takes about a millisecond.
+    Suite {
+        packages: SCHEDULES,
+        explores: true,
+        ..long("schedules, longer", &[], &[("DIPTYCH_SCHEDULES", "10000")])
+    },
 ];
 
 const fn suite(
@@ -106,8 +119,9 @@ const fn suite(
     tests: &'static [&'static str],
 ) -> Suite {
     let (packages, counts, needs): (_, _, &[Tool]) = (WORKSPACE, &[], &[]);
-    let environment = None;
-    Suite { name, tier: Tier::Check, packages, targets, tests, counts, needs, environment }
+    let (environment, explores) = (None, false);
+    let tier = Tier::Check;
+    Suite { name, tier, packages, targets, tests, counts, needs, environment, explores }
 }
 
 const fn long(
@@ -149,6 +163,12 @@ fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
 fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
     let mut command = lints.cargo();
     command.args(["test", "--no-fail-fast", "--all-features"]);
+    if suite.explores {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+        command.arg("--target-dir").arg(target.join("schedules"));
+        let flags = env::var("RUSTFLAGS").unwrap_or_default();
+        command.env("RUSTFLAGS", format!("{flags} --cfg diptych_model"));
+    }
     command.args(suite.packages).args(suite.targets);
     command.arg("--").args(suite.tests);
     command.envs(suite.environment.map(Environment::variable));

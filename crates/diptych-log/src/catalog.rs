@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use diptych_store::{Direction, Filter, KeyedCommit, Position, ReadError, Tag};
-use parking_lot::RwLock;
 
+#[cfg(diptych_model)]
+use crate::sync::Flaw;
 use crate::{
     disk::Disk,
     index::{Name, NameQuery},
+    sync::RwLock,
 };
 
 pub(crate) mod filter_file;
@@ -54,6 +56,13 @@ impl LiveCatalog {
 
     /// Puts a part in the place of the consecutive parts `old`.
     pub(crate) fn replace_parts(&self, old: &[Arc<IndexPart>], new: IndexPart) {
+        #[cfg(diptych_model)]
+        if Flaw::CatalogGap.is_set() {
+            let whole = self.snapshot();
+            let is_kept = |part: &&Arc<IndexPart>| !old.iter().any(|old| Arc::ptr_eq(old, part));
+            self.replace(whole.with(whole.parts.iter().filter(is_kept).cloned().collect()));
+            self.replace(Catalog::clone(&whole));
+        }
         let mut catalog = self.0.write();
         let replaced = catalog.replaced(old, Arc::new(new));
         *catalog = Arc::new(replaced);

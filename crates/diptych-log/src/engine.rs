@@ -1,14 +1,13 @@
 //! An open log: the owners of its parts, and the order in which they work together.
 //!
-//! Locks are taken in this order: the clusterer, the writer, the state of the acceptor, the columns
-//! of an index part. The lock of the live catalog is held only to take or to replace its snapshot.
-//! Each lock is private to its owner. This module alone holds the clusterer and the writer.
+//! Locks are taken in this order: the clusterer, the writer, the lock of pauses, the state of the
+//! acceptor, the columns of an index part. The lock of the live catalog is held only to take or to
+//! replace its snapshot. Each lock is private to its owner. This module alone holds the clusterer,
+//! the writer and the lock of pauses.
 
 use std::{io, path::Path, task::Waker};
 
 use diptych_store::{LogIdentity, Position, SyncError, Unavailable};
-use parking_lot::Mutex;
-use pollster::block_on;
 
 use crate::{
     append::{
@@ -25,6 +24,7 @@ use crate::{
     options::{Background, LogOptions},
     read::Reader,
     shared::SharedState,
+    sync::{Mutex, block_on},
 };
 
 mod archive;
@@ -42,6 +42,9 @@ pub(crate) struct Engine {
     acceptor: Acceptor,
     /// Held while writing, by the writer thread or by a caller that found it idle.
     writer: Mutex<Writer>,
+    /// Held while a pause begins or ends. So the head shows the changes in their order, and never a
+    /// pause that is over.
+    pausing: Mutex<()>,
     /// Threads that wait for the batch with their commit.
     waiters: BatchWaiters,
     /// Parts of the index on their way to files.
@@ -150,6 +153,7 @@ impl Engine {
             shared,
             acceptor: Acceptor::new(end),
             writer: Mutex::new(writer),
+            pausing: Mutex::default(),
             waiters: BatchWaiters::default(),
             indexer: Indexer::default(),
             clusterer: Mutex::default(),

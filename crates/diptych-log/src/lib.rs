@@ -23,6 +23,7 @@
 //!
 //! The modules are rooms, and each uses only rooms below it. From the bytes up:
 //!
+//! - `sync`: locks and other ways in which threads wait for each other
 //! - `format`: frames, segment headers, recovery
 //! - `folder`: the lock of a folder, and the small files in it
 //! - `index`: finding events in the bytes of an index
@@ -54,8 +55,11 @@ mod options;
 mod read;
 mod read_only;
 mod report;
+#[cfg(diptych_model)]
+pub mod schedules;
 mod shared;
 mod snapshots;
+mod sync;
 mod verify;
 
 pub use adopt::{AdoptReport, Adoption, adopt};

@@ -3,7 +3,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
-    thread::{self, JoinHandle},
 };
 
 use diptych_store::{
@@ -11,8 +10,6 @@ use diptych_store::{
     Limits, LogIdentity, Position, Read, ReadCommits, ReadError, SyncError, SyncedCommit, Tag,
     Tracking, Unavailable,
 };
-use parking_lot::Mutex;
-use pollster::block_on;
 
 use crate::{
     append::accept::Writes,
@@ -26,6 +23,10 @@ use crate::{
     options::{Background, LogOptions},
     report::{ScrubReport, Stats, VerifyReport},
     snapshots::Snapshots,
+    sync::{
+        Mutex, block_on,
+        thread::{self, JoinHandle},
+    },
     verify::{
         scrub,
         scrubs::{ScrubScope, Scrubs},

@@ -1,16 +1,12 @@
 //! The state that all rooms of an open log share: its options and folders, the catalog, and what is
 //! published. Apart from `check_place`, nothing here waits for the disk or for another thread.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use diptych_store::{
     CommitNumber, Head, HeadPublisher, LogIdentity, Pause, Position, ReadError, Timestamp,
     Unavailable,
 };
-use parking_lot::RwLock;
 
 use crate::{
     catalog::{Catalog, LiveCatalog, maps::Maps, part::IndexPart, segment::Segment},
@@ -19,6 +15,10 @@ use crate::{
     format::{chain::Chain, frame::TrackingTable, segment::Head as SegmentHead},
     index::Seed,
     options::LogOptions,
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The place where a log continues after an open. The open finds it, and the first append goes

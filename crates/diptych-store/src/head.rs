@@ -20,18 +20,17 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
-
-use parking_lot::Mutex;
 
 use crate::{
     error::{SyncError, Unavailable},
     position::Position,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 /// Sequence number of a commit since the store was opened. Commits without events count, too.
@@ -315,6 +314,10 @@ impl Future for HeadWait {
         let place = (self.wanted, id);
         waiters.line(self.line).insert(place, context.waker().clone());
         shared.count(&waiters);
+        #[cfg(diptych_model)]
+        if crate::sync::Flaw::OneLook.is_set() {
+            return Poll::Pending;
+        }
         // A publisher that stored its numbers before it saw this waker does not wake it.
         let Some(position) = self.reached() else {
             return Poll::Pending;

@@ -45,6 +45,10 @@ mod memory;
 mod position;
 mod store;
 mod subscribe;
+#[cfg(not(diptych_model))]
+mod sync;
+#[cfg(diptych_model)]
+pub mod sync;
 mod tag;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -7,7 +7,6 @@
 
 use std::{
     cmp::Reverse,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::{Poll, Waker},
 };
 
@@ -15,13 +14,16 @@ use diptych_store::{
     AcceptedCommit, Append, AppendCondition, AppendError, CommitNumber, CommitSync, InvalidRequest,
     KeyedCommit, Position, Refusal, Unavailable,
 };
-use parking_lot::{Condvar, Mutex};
 
 use crate::{
     append::encoded::EncodedCommit,
     catalog::Catalog,
     error::check_failed,
     shared::{LogEnd, SharedState},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 mod clock;
@@ -31,6 +33,9 @@ mod state;
 mod turn;
 
 use state::AcceptState;
+
+#[cfg(diptych_model)]
+use crate::sync::Flaw;
 
 /// Accepts commits, and keeps them until the writer takes them.
 #[derive(Debug)]
@@ -318,6 +323,8 @@ fn check(
         return Ok(());
     }
     let since = lookup.upto.plus(1);
+    #[cfg(diptych_model)]
+    let since = if Flaw::StaleCheck.is_set() { Position::MAX } else { since };
     let newer = (state.accepted >= since).then(|| shared.catalog());
     if let Some(key) = &append.key {
         let found = match (lookup.key, &newer) {

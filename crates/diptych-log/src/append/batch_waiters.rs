@@ -5,9 +5,11 @@
 //! word, and one call wakes them; those of the next batch, which gathers meanwhile, wait on the
 //! other. Waking only tells them when to look: the outcome of a commit is in its `CommitSync`.
 
-use std::{
-    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    thread,
+#[cfg(diptych_model)]
+use crate::sync::Flaw;
+use crate::sync::{
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    atomic_wait, thread,
 };
 
 /// With at least this many waiting threads, each yields the processor before it goes to sleep: by
@@ -63,6 +65,12 @@ impl BatchWaiters {
 
     /// This batch is done, and so are those before it.
     pub(crate) fn done(&self, batch: u64) {
+        #[cfg(diptych_model)]
+        if Flaw::EarlyWake.is_set() {
+            self.word(batch).wake();
+            self.done.fetch_max(batch, Ordering::SeqCst);
+            return;
+        }
         self.done.fetch_max(batch, Ordering::SeqCst);
         self.word(batch).wake();
     }

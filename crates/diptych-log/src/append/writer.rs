@@ -1,11 +1,7 @@
 //! Writing accepted commits: take the whole queue, write it, sync it. While one sync runs the next
 //! batch gathers.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use diptych_store::Position;
 
@@ -27,6 +23,7 @@ use crate::{
     maintain::indexer::IndexJob,
     options::Durability,
     shared::SharedState,
+    sync::Instant,
 };
 
 /// Parts of the index that may wait for a sync before one is made for them, however long the

@@ -16,16 +16,18 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     path::Path,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
 
-use crate::disk::Disk;
+use crate::{
+    disk::Disk,
+    sync::{
+        Mutex, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
 /// The smallest bound: fewer would not do for one look-up in a few segments.
 pub(crate) const FEWEST: usize = 16;

@@ -44,6 +44,8 @@ pub(crate) struct IndexPart {
 }
 
 #[derive(Debug)]
+// The locks of Shuttle are large.
+#[cfg_attr(diptych_model, allow(clippy::large_enum_variant))]
 enum PartSource {
     /// The index of the newest events, or of events whose index is about to be written to a file.
     Memory(Newest),

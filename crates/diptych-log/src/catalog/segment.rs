@@ -4,15 +4,11 @@
 use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use diptych_store::{LogIdentity, Position};
-use parking_lot::RwLock;
 
 use crate::{
     catalog::maps::{CacheEntry, Maps},
@@ -24,6 +20,10 @@ use crate::{
         chain,
         frame::{self, Link},
         segment::{HEADER, Head, Header, Order, file_name, foreign, may_precede},
+    },
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 

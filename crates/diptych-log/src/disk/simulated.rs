@@ -19,9 +19,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::{Disk, DiskFile, DiskLock, FileSystemId, FolderPlace, LOCK_FILE, LockError};
+use crate::sync::Mutex;
 
 mod fault;
 mod file;

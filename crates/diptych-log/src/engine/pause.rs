@@ -37,25 +37,31 @@ impl Engine {
     }
 
     fn pause_writer(&self, why: Unavailable) {
+        let pausing = self.pausing.lock();
         let FailedAttempt { is_first, batch, woken } = self.acceptor.pause_writer(why.clone());
         if is_first {
             tracing::warn!(%why, "the log waits for space");
         }
         self.shared.pause(Some(Pause::Writing(why)));
+        drop(pausing);
         self.waiters.release(batch);
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 
     pub(super) fn resume_writer(&self) {
+        let pausing = self.pausing.lock();
         let (left, woken) = self.acceptor.resume_writer();
         tracing::info!("there is space again: the log goes on");
         self.shared.pause(left);
+        drop(pausing);
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 
     pub(super) fn pause_index(&self, why: Unavailable) {
+        let pausing = self.pausing.lock();
         let (pause, woken) = self.acceptor.pause_index(why);
         self.shared.pause(pause);
+        drop(pausing);
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 
@@ -63,9 +69,11 @@ impl Engine {
         if self.acceptor.index_paused().is_none() {
             return;
         }
+        let pausing = self.pausing.lock();
         let (left, woken) = self.acceptor.resume_index();
         tracing::info!("the index can be written again: the log goes on");
         self.shared.pause(left);
+        drop(pausing);
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 

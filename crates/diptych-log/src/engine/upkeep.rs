@@ -1,6 +1,6 @@
 //! Upkeep: index files for the commits that are durable, then segment filters and clustering.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diptych_store::{ReadError, Unavailable};
 
@@ -13,6 +13,7 @@ use crate::{
         indexer::{self, IndexJob, TidyTimer, Work},
     },
     options::Clustering,
+    sync::Instant,
 };
 
 /// The pause while another thread clusters.

@@ -3,9 +3,10 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use diptych_store::{AcceptedCommit, Append, AppendError, CommitSync, SyncError, Unavailable};
-use pollster::block_on;
 
 use super::Engine;
+#[cfg(diptych_model)]
+use crate::sync::Flaw;
 use crate::{
     append::{
         accept::{Outcome, WaitPlace, Writes},
@@ -14,6 +15,7 @@ use crate::{
     },
     error::WriteFailure,
     options::Durability,
+    sync::block_on,
 };
 
 impl Engine {
@@ -170,6 +172,10 @@ impl Engine {
         let batch = held.or_else(|| self.acceptor.take_batch());
         let is_any = batch.is_some();
         if let Some(mut batch) = batch {
+            #[cfg(diptych_model)]
+            if Flaw::EarlyHead.is_set() {
+                self.shared.publish(batch.position, batch.commit, batch.tracking.clone());
+            }
             if let Err(failure) = writer.write(&self.shared, &mut batch) {
                 if matches!(failure, WriteFailure::Full(_)) {
                     writer.hold(batch);

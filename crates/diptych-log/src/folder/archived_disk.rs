@@ -16,7 +16,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::{
     disk::{ClockReading, Disk, DiskFile, DiskLock, FolderPlace, LockError},
@@ -30,6 +29,7 @@ use crate::{
         manifest::ArchivePlace,
         segment::{self, parse_file_name},
     },
+    sync::Mutex,
 };
 
 /// Attempts to list the segments while another process archives some.

@@ -13,12 +13,7 @@
 //! each index file contains the checksum of the header of its segment. So whichever files a crash
 //! leaves, an open notices an index file that does not fit its segment, and rebuilds it.
 
-use std::{
-    io,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use diptych_store::ReadError;
 
@@ -34,6 +29,7 @@ use crate::{
     index::{Coverage, IndexFile, merge},
     maintain::indexer::write_index_file,
     shared::SharedState,
+    sync::Instant,
 };
 
 /// Bytes that are written between two syncs. The sync of a commit never has to wait for more.

@@ -1,14 +1,9 @@
 //! Writes the index to files: each part once its records are durable. Once a segment is complete,
 //! its files are merged into one.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use diptych_store::{Position, ReadError};
-use parking_lot::{Condvar, Mutex};
 
 use crate::{
     catalog::{part::IndexPart, segment::Segment},
@@ -17,6 +12,7 @@ use crate::{
     index::{Coverage, Index, IndexFile, index_file, merge},
     options::Tuning,
     shared::SharedState,
+    sync::{Condvar, Instant, Mutex},
 };
 
 /// Number of parts of about the same size that are merged into one.

@@ -121,6 +121,7 @@ impl<'a> CommitReader<'a> {
             upto: read.after,
             commit: Vec::new(),
             is_full: false,
+            is_at_head: false,
         };
         let mut sequence = 1;
         let mut rest = self.catalog.parts.get(..).unwrap_or(&[]);
@@ -131,6 +132,7 @@ impl<'a> CommitReader<'a> {
         }
         while let Some(part) = rest.first()
             && !filling.is_full
+            && !filling.is_at_head
         {
             let segment = &part.segment;
             // A segment without events has no part.
@@ -170,6 +172,9 @@ struct CommitFilling<'a> {
     /// The frames of a commit that has begun.
     commit: Vec<EventFrame>,
     is_full: bool,
+    /// The next record was published after the head was read. So is everything behind it, also in
+    /// the next segments.
+    is_at_head: bool,
 }
 
 struct EventFrame {
@@ -194,9 +199,17 @@ impl CommitFilling<'_> {
             let damaged = |what: &str| damaged(segment, offset, what);
             let section = frame.section();
             let section = section.ok_or_else(|| damaged("a commit section is malformed"))?;
+            let at = segment.base.plus(u64::from(frame.position));
+            let is_control = frame.has(CONTROL);
+            // A control record has the position of the event that follows it.
+            let last = if is_control { self.head.plus(1) } else { self.head };
+            if at > last {
+                self.is_at_head = true;
+                return Ok(());
+            }
             let micros = published.head.base_time.as_micros().wrapping_add(frame.time as i64);
             let recorded_at = Timestamp::from_micros(micros);
-            if frame.has(CONTROL) {
+            if is_control {
                 if section.tracking.is_some() {
                     let Section { key, tracking } = section;
                     let facts = CommitFacts { recorded_at, key, tracking };
@@ -205,11 +218,8 @@ impl CommitFilling<'_> {
                 continue;
             }
             let position = self.upto.plus(self.commit.len() as u64 + 1);
-            if segment.base.plus(u64::from(frame.position)) != position {
+            if at != position {
                 return Err(damaged("a record is out of order"));
-            }
-            if position > self.head {
-                return Ok(());
             }
             let content = frame.content().unwrap_or(&[]);
             let end = offset + frame.size();

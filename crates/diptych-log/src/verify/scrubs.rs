@@ -1,10 +1,9 @@
 //! The scrubs of an open log: one at a time, on demand or on a schedule, with figures about them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diptych_store::Timestamp;
 use metrics::{counter, gauge};
-use parking_lot::{Condvar, Mutex};
 
 use super::scrub::{Pace, Scrubbing, is_closed};
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     format::head::PublishedHead,
     options::ScrubSchedule,
     report::{ScrubOutcome, ScrubReport, VerifyReport},
+    sync::{Condvar, Instant, Mutex},
 };
 
 /// The first scrub begins after this part of the time between two. A program that is restarted

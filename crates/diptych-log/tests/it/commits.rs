@@ -1,11 +1,18 @@
 //! Reads of whole commits and of their ends, over many small segments and in both orders of the
 //! frames.
 
-use diptych_log::{Background, Clustering, Durability, Follower, Log, LogOptions};
+use std::sync::{Arc, Mutex};
+
+use diptych_log::{
+    Background, Clustering, Durability, Follower, Log, LogOptions, Tuning,
+    disk::simulated::{Operation, SimulatedDisk},
+};
 use diptych_store::{
     Append, CommitBatch, Digest, EventStore, Filter, Key, Position, RawEvent, Read, ReadCommits,
     Tag, Tracking,
 };
+
+use crate::{hooked::Hooked, log_files::FOLDER};
 
 /// The facts about a commit: its positions, its key and its tracking.
 type Facts = (u64, u64, Option<Key>, Option<Tracking>);
@@ -131,5 +138,47 @@ fn a_follower_knows_where_commits_end() {
             let around = expected.iter().find(|(first, last, ..)| first <= last && *last >= upto);
             assert_eq!(batch.commit_end().get(), around.unwrap().1, "limit {limit}, {upto}");
         }
+    }
+}
+
+/// Once, a read reported a damaged segment, if commits of a later segment were published while it
+/// ran. The exploration of schedules found that. Here the commits are published when the read
+/// first looks into a segment: after or before it knows where the published bytes of the segment
+/// end.
+#[test]
+fn a_read_of_commits_ends_at_its_head_while_later_segments_are_published() {
+    for after in [0, 1] {
+        let armed: Arc<Mutex<Option<Log>>> = Arc::default();
+        let hook = armed.clone();
+        let hooked = Hooked::new(&SimulatedDisk::new(1), move |operation, _| {
+            let log = hook.lock().unwrap().take_if(|_| operation == Operation::Share);
+            if let Some(log) = log {
+                log.blocking().flush().unwrap();
+            }
+            Ok(())
+        });
+        // No append writes because parts of the index wait.
+        let tuning = Tuning { waiting_parts: 100, ..Tuning::default() };
+        let options = LogOptions { tuning, disk: Arc::new(hooked), ..options() };
+        let log = Log::open(FOLDER, options).unwrap();
+        let event = || Append::event(RawEvent::new("counted", vec![7; 100]));
+        for _ in 0..3 {
+            log.blocking().commit(event()).unwrap();
+        }
+        // Accepted and not written: the catalog has their segments, and readers must not see them.
+        for _ in 0..20 {
+            drop(log.blocking().append(event()).unwrap());
+        }
+        drop(log.blocking().append(Append::default().tracking(Tracking::new("alone", 1))).unwrap());
+        *armed.lock().unwrap() = Some(log.clone());
+        let batch = log.blocking().commits(&ReadCommits::after(after.into())).unwrap();
+        assert!(armed.lock().unwrap().is_none(), "nothing was published meanwhile");
+        assert_eq!(log.head().position(), Position::new(23));
+        let found: Vec<_> =
+            batch.iter().map(|commit| (commit.first().get(), commit.tracking())).collect();
+        let expected: Vec<_> = (after + 1..=3).map(|first| (first, None)).collect();
+        assert_eq!(found, expected);
+        assert_eq!(batch.upto(), Position::new(3));
+        log.close().unwrap();
     }
 }

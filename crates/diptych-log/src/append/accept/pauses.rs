@@ -3,15 +3,12 @@
 //! An append that comes during a pause waits for one more attempt, so that its error is never older
 //! than the append. All appends that wait share that attempt.
 
-use std::{
-    sync::atomic::Ordering,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{task::Waker, time::Duration};
 
 use diptych_store::{Pause, Unavailable};
 
 use super::Acceptor;
+use crate::sync::{Instant, atomic::Ordering};
 
 /// The time until the writer tries again by itself, for commits that it has accepted. It doubles
 /// with each attempt.

@@ -1,10 +1,8 @@
 //! Appends that wait until there is room, or until the index has had time.
 
-use std::{
-    collections::BTreeMap,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, task::Waker, time::Duration};
+
+use crate::sync::Instant;
 
 /// The index is late if no part was written for this long while some wait. A part takes some
 /// hundredths of a second, also on a slow disk.

@@ -1,7 +1,7 @@
 //! The state that accepting the next commit depends on: where the log continues, and the commits
 //! that are not written yet.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use diptych_store::{AppendError, CommitNumber, Position, TimeSource, Timestamp, Unavailable};
 
@@ -24,6 +24,7 @@ use crate::{
     index::{Coverage, newest::Commit},
     maintain::indexer::IndexJob,
     shared::{LogEnd, SharedState},
+    sync::Instant,
 };
 
 /// Commits of at least this size start write-back before the writer indexes them. The threads that

@@ -2,15 +2,15 @@
 //! write in progress. A caller that finds more in the queue after its batch hands over to the
 //! writer thread.
 
-use std::{
-    task::Waker,
-    time::{Duration, Instant},
-};
-
-use parking_lot::MutexGuard;
+use std::{task::Waker, time::Duration};
 
 use super::{Acceptor, state::AcceptState};
-use crate::append::queue::WriteBatch;
+#[cfg(diptych_model)]
+use crate::sync::Flaw;
+use crate::{
+    append::queue::WriteBatch,
+    sync::{Instant, MutexGuard},
+};
 
 impl Acceptor {
     /// The queued commits, for the thread that writes; `None` if there are none, or the log failed.
@@ -30,8 +30,18 @@ impl Acceptor {
     /// Ends the turn of a caller that wrote one batch: newer commits go to the writer thread.
     pub(crate) fn hand_over(&self) {
         let mut state = self.state.lock();
+        #[cfg(diptych_model)]
+        if Flaw::ForgottenQueue.is_set() {
+            state.writing = false;
+            return;
+        }
         if state.is_idle() && state.unsynced_since.is_none() {
             state.writing = false;
+            if state.pauses.next_attempt().is_some() {
+                // The attempt may have become due during this turn. The writer thread then sleeps
+                // until the turn ends.
+                self.work.notify_one();
+            }
         } else {
             state.handed_over = true;
             self.work.notify_one();

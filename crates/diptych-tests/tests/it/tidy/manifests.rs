@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
 ];
-const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-tests", "xtask"];
+const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-schedules", "diptych-tests", "xtask"];
 
 /// Crates that may depend on HTTP and gRPC.
 const NETWORKED: &[&str] = &[
