@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use diptych::{App, Memory, Store};
+use diptych::{App, Log, LogOptions, Memory, Store};
+use diptych_log::disk::simulated::SimulatedDisk;
 use diptych_server::{CommandRoute, ServerLimits};
 use diptych_store::{
     Unavailable,
@@ -421,6 +422,30 @@ async fn the_bytes_of_recorded_rejections_have_a_budget() {
     assert_eq!(served.head(), 3);
     // The rest is enough for small notes.
     assert_eq!(served.ask(&take_noting("a1")).await.problem(422, "rejected")["noted"], true);
+}
+
+/// The space counts with the index and what the log prepares. A small note with a key is the worst
+/// case, because it consists of the parts that its text does not tell.
+#[tokio::test]
+async fn notes_take_no_more_space_in_the_log_than_their_budget() {
+    let disk = Arc::new(SimulatedDisk::new(1));
+    let options = LogOptions { disk, index_bytes: 2_000, ..LogOptions::default() };
+    let log = Log::open("/log", options).unwrap();
+    let served = TheatreServer::over_within(log.clone(), |limits| {
+        (limits.noted_bytes, limits.noted_rejections) = (100_000, usize::MAX);
+    });
+    let served = served.await;
+    served.take("a1", "ada").await;
+    let mut connection = served.connect().await;
+    for key in 0.. {
+        let take = take_noting("a1").header("idempotency-key", key);
+        if connection.ask(&take).await.problem(422, "rejected")["noted"] == false {
+            break;
+        }
+    }
+    let stats = log.blocking().stats().unwrap();
+    let bytes = stats.segment_bytes + stats.index_bytes;
+    assert!(served.head() > 80 && bytes <= 100_000, "{} events, {bytes} bytes", served.head());
 }
 
 /// A repeat wrote nothing but took a share, and was then answered as if it were not on record.
