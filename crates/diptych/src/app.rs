@@ -190,6 +190,22 @@ impl App {
         self.left.receipt_under(key.as_ref()).await
     }
 
+    /// The receipt of the [note](Execute::note_of) that `command`, sent under `key`, was rejected
+    /// for this reason; `None` if there is no such note. It is found as by
+    /// [`receipt_under`](App::receipt_under).
+    ///
+    /// # Errors
+    /// [`CommandError::Invalid`] if the command or the rejection cannot be serialised; other errors
+    /// if the log cannot be read.
+    pub async fn note_under(
+        &self,
+        key: impl AsRef<str>,
+        command: &(impl Serialize + ?Sized),
+        rejection: &(impl Serialize + ?Sized),
+    ) -> Result<Option<Receipt>, CommandError> {
+        self.left.note_under(key.as_ref(), command, rejection).await
+    }
+
     /// A handle on a view: status, waiting, pause, step, resume, rebuild.
     ///
     /// # Errors

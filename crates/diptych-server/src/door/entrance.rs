@@ -67,7 +67,7 @@ impl Door {
             streams,
             peer_requests: PeerCounts::new(limits.peer_requests),
             peer_streams: PeerCounts::new(limits.peer_streams),
-            notes: Arc::new(NoteBudget::new(limits.noted_rejections, limits.all_noted_rejections)),
+            notes: Arc::new(NoteBudget::new(&limits)),
             stop: Stop::default(),
             has_metrics,
         }

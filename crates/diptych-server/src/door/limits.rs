@@ -67,6 +67,18 @@ pub struct ServerLimits {
     pub noted_rejections: usize,
     /// Rejections of all callers that are recorded within a minute.
     pub all_noted_rejections: usize,
+    /// Bytes of the rejections of all callers that are recorded within a day. The day begins with
+    /// its first note. Further rejections are answered without a note, as above.
+    ///
+    /// A note costs the length of its command as JSON, of the actor and of the claims, and 1,024
+    /// bytes for its key, tags, checksums and index. A note that cannot be JSON costs `body_bytes`
+    /// instead. If the events of a note contain more than its command, they take more space than
+    /// the note costs. A repeat under one idempotency key costs nothing.
+    ///
+    /// So the notes of a day take at most this space in the log. 24 hours that are part of two days
+    /// can have twice as much. The server counts in memory: a start begins a new day. One caller
+    /// can use the whole budget.
+    pub noted_bytes: usize,
     /// Minimum time between two answers of a live stream. Answers in between are left out, but
     /// never the latest one.
     pub live_interval: Duration,
@@ -98,6 +110,7 @@ impl Default for ServerLimits {
             explained_events: 1_000,
             noted_rejections: 120,
             all_noted_rejections: 1_200,
+            noted_bytes: 64 << 20,
             live_interval: Duration::from_millis(100),
             stop_time: Duration::from_secs(10),
         }

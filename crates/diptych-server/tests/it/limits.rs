@@ -1,13 +1,24 @@
 //! Limits: slow requests, large requests, and their number.
 
-use std::{io::Read, time::Duration};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+    time::Duration,
+};
 
-use serde_json::json;
+use diptych::{App, Log, LogOptions, Memory, Store};
+use diptych_log::disk::simulated::SimulatedDisk;
+use diptych_server::{CommandRoute, ServerLimits};
+use diptych_store::{
+    Unavailable,
+    testing::{Call, WrappedStore},
+};
+use serde_json::{Value, json};
 
 use crate::{
     client::{LONG, Request},
-    domain::LARGE,
-    served::TheatreServer,
+    domain::{LARGE, NoteRefusal, Take},
+    served::{TheatreServer, with_views},
     store::{Mood, MoodyStore},
 };
 
@@ -375,4 +386,136 @@ async fn a_loop_of_refused_commands_is_not_recorded_without_end() {
     // More than three only if the minute ended in between.
     assert!((3..20).contains(&noted), "{noted}");
     assert_eq!(served.head(), 1 + noted);
+}
+
+/// A note costs about 1,100 bytes here, and the budget of a day is not whole again in a test.
+const NOTE: usize = 1_200;
+
+fn take_noting(seat: &str) -> Request {
+    Request::send("take-seat-noting", json!({ "seat": seat, "by": "eve" }))
+}
+
+/// The budget counted notes, and one caller could send 120 notes of a MiB in each minute.
+#[tokio::test]
+async fn the_bytes_of_recorded_rejections_have_a_budget() {
+    let mut limits = ServerLimits::default();
+    limits.noted_bytes = 50_000;
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let served = TheatreServer::of(app, |server| {
+        let route = CommandRoute::new("take-seat-copying");
+        server.limits(limits).command(route.record_rejections(|take: &Take, _| NoteRefusal {
+            seat: take.seat.clone(),
+            rule: take.by.clone(),
+        }))
+    });
+    let served = served.await;
+    served.take("a1", "ada").await;
+    let take = json!({ "seat": "a1", "by": "e".repeat(20_000) });
+    for is_noted in [true, true, false, false] {
+        let refused = served.ask(&Request::send("take-seat-copying", take.clone())).await;
+        let problem = refused.problem(422, "rejected");
+        assert_eq!((&problem["noted"], problem["rejection"].is_object()), (&is_noted.into(), true));
+        if !is_noted {
+            assert_eq!(problem["note_problem"], "urn:diptych:busy");
+        }
+    }
+    assert_eq!(served.head(), 3);
+    // The rest is enough for small notes.
+    assert_eq!(served.ask(&take_noting("a1")).await.problem(422, "rejected")["noted"], true);
+}
+
+/// The space counts with the index and what the log prepares. A small note with a key is the worst
+/// case, because it consists of the parts that its text does not tell.
+#[tokio::test]
+async fn notes_take_no_more_space_in_the_log_than_their_budget() {
+    let disk = Arc::new(SimulatedDisk::new(1));
+    let options = LogOptions { disk, index_bytes: 2_000, ..LogOptions::default() };
+    let log = Log::open("/log", options).unwrap();
+    let served = TheatreServer::over_within(log.clone(), |limits| {
+        (limits.noted_bytes, limits.noted_rejections) = (100_000, usize::MAX);
+    });
+    let served = served.await;
+    served.take("a1", "ada").await;
+    let mut connection = served.connect().await;
+    for key in 0.. {
+        let take = take_noting("a1").header("idempotency-key", key);
+        if connection.ask(&take).await.problem(422, "rejected")["noted"] == false {
+            break;
+        }
+    }
+    let stats = log.blocking().stats().unwrap();
+    let bytes = stats.segment_bytes + stats.index_bytes;
+    assert!(served.head() > 80 && bytes <= 100_000, "{} events, {bytes} bytes", served.head());
+}
+
+/// A repeat wrote nothing but took a share, and was then answered as if it were not on record.
+#[tokio::test]
+async fn a_repeat_under_one_key_costs_nothing_and_is_on_record_above_the_budget() {
+    let served = TheatreServer::within(|limits| limits.noted_bytes = 2 * NOTE).await;
+    for seat in ["a1", "a2", "a3"] {
+        served.take(seat, "ada").await;
+    }
+    let noted = async |seat: &str| {
+        let take = take_noting(seat).header("idempotency-key", "k");
+        let problem = served.ask(&take).await.problem(422, "rejected");
+        (problem["noted"].clone(), problem.get("note_problem").cloned(), served.head())
+    };
+    for _ in 0..5 {
+        assert_eq!(noted("a1").await, (true.into(), None, 4));
+    }
+    let busy = Some("urn:diptych:busy".into());
+    assert_eq!(noted("a2").await, (true.into(), None, 5));
+    assert_eq!(noted("a3").await, (false.into(), busy, 5));
+    assert_eq!(noted("a1").await, (true.into(), None, 5));
+    assert_eq!(noted("a2").await, (true.into(), None, 5));
+}
+
+#[tokio::test]
+async fn a_note_that_was_not_written_costs_nothing() {
+    let store = MoodyStore::new();
+    let mut limits = ServerLimits::default();
+    limits.noted_bytes = NOTE;
+    let app = with_views(App::over(store.store())).start().await.unwrap();
+    let served = TheatreServer::of(app, |server| {
+        let panics = CommandRoute::new("take-seat-panicking");
+        let rejected = CommandRoute::new("take-seat-twice");
+        let panics = panics.record_rejections(|_: &Take, _| -> NoteRefusal { panic!("no note") });
+        let rejected = rejected.record_rejections(|take: &Take, _| take.clone());
+        server.limits(limits).command(panics).command(rejected)
+    });
+    let served = served.await;
+    served.take("a1", "ada").await;
+    let body = json!({ "seat": "a1", "by": "eve" });
+    let noted = async |name: &str| {
+        let refused = served.ask(&Request::send(name, body.clone())).await;
+        let problem = refused.problem(422, "rejected");
+        (problem["noted"] == true, problem["note_problem"].as_str().unwrap_or("none").to_owned())
+    };
+    for _ in 0..3 {
+        store.set(Mood::Full);
+        let unavailable = (false, "urn:diptych:unavailable".to_owned());
+        assert_eq!(noted("take-seat-noting").await, unavailable);
+        store.set(Mood::Well);
+        assert_eq!(noted("take-seat-panicking").await, (false, "urn:diptych:mistake".to_owned()));
+        assert_eq!(noted("take-seat-twice").await, (false, "urn:diptych:rejected".to_owned()));
+    }
+    assert_eq!(served.head(), 1);
+    assert_eq!(noted("take-seat-noting").await, (true, "none".to_owned()));
+    assert_eq!(noted("take-seat-noting").await, (false, "urn:diptych:busy".to_owned()));
+}
+
+#[tokio::test]
+async fn a_note_that_cannot_be_looked_up_is_not_known() {
+    let store = WrappedStore::over(Store::new(Memory::new())).before(|call| {
+        let is_note = matches!(call, Call::Keyed(key) if key.starts_with("diptych:"));
+        let cause = || Unavailable::Backend(Arc::new(io::Error::other("no look-ups")));
+        std::future::ready(if is_note { Err(cause().into()) } else { Ok(()) })
+    });
+    let served = TheatreServer::over(store).await;
+    served.take("a1", "ada").await;
+    let take = take_noting("a1").header("idempotency-key", "k");
+    let problem = served.ask(&take).await.problem(422, "rejected");
+    assert_eq!(problem.get("noted"), Some(&Value::Null), "{problem}");
+    assert_eq!(problem["note_problem"], "urn:diptych:unavailable");
+    assert_eq!(served.head(), 1);
 }

@@ -123,8 +123,6 @@ impl<C: Command> Execute<C> {
         R: Serialize + ?Sized,
     {
         let made = note_key(key.as_ref(), command, rejection);
-        let made =
-            made.map_err(|error| Invalid::new("key", format!("the rejection has no key: {error}")));
         self.with(|parts| parts.under(made))
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Invalid;
 use crate::{
-    digest::{DigestError, digest},
+    digest::digest,
     event::{RESERVED, is_reserved},
 };
 
@@ -36,8 +36,11 @@ pub(super) fn note_key(
     key: &str,
     command: &(impl Serialize + ?Sized),
     rejection: &(impl Serialize + ?Sized),
-) -> Result<Key, DigestError> {
-    let name = format!("{RESERVED}note:{}", digest(&Note { key, command, rejection })?);
+) -> Result<Key, Invalid> {
+    let made = digest(&Note { key, command, rejection });
+    let made =
+        made.map_err(|error| Invalid::new("key", format!("the rejection has no key: {error}")))?;
+    let name = format!("{RESERVED}note:{made}");
     // The name is a digest of the whole note. So another note under this name has the same content,
     // and counts as a duplicate.
     let same = Digest::of(name.as_bytes());

@@ -13,12 +13,21 @@ use diptych_store::{
     Store,
 };
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet};
 
 use super::{
-    CacheStats, KeyReused, accepted::AcceptedWindow, cache::Cache, context::RuleClock,
-    error::CommandError, folds::StateSource, gates::Gates, metrics::CommandMetrics,
-    note::check_key, retries::Retries, state::SnapshotToSave,
+    CacheStats, KeyReused,
+    accepted::AcceptedWindow,
+    cache::Cache,
+    context::RuleClock,
+    error::CommandError,
+    folds::StateSource,
+    gates::Gates,
+    metrics::CommandMetrics,
+    note::{check_key, note_key},
+    retries::Retries,
+    state::SnapshotToSave,
 };
 use crate::{
     event::{AnyReading, Recorded, Schema, derived_id},
@@ -246,6 +255,17 @@ impl LeftPanel {
             Some(KeyedCommit { first, last, .. }) => Ok(Some(self.receipt(first, last).await?)),
             None => Ok(None),
         }
+    }
+
+    /// The receipt of the note that this command, sent under `key`, was rejected for this reason.
+    pub(crate) async fn note_under(
+        &self,
+        key: &str,
+        command: &(impl Serialize + ?Sized),
+        rejection: &(impl Serialize + ?Sized),
+    ) -> Result<Option<Receipt>, CommandError> {
+        let key = note_key(key, command, rejection).map_err(CommandError::Invalid)?;
+        self.committed_under(&key).await
     }
 
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, CommandError> {

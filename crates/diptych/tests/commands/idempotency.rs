@@ -367,6 +367,28 @@ fn a_note_is_kept_once_for_one_key_command_and_reason() {
 }
 
 #[test]
+fn the_note_under_a_key_is_that_of_one_command_and_reason() {
+    let rig = Rig::new();
+    let found = |key: &str, amount, reason: &str| {
+        now(rig.app.note_under(key, &withdraw("a", amount), reason)).unwrap()
+    };
+    let note = rig.app.execute(open("notes"));
+    let mut sent = send(note.note_of("k", &withdraw("a", 1), "closed"));
+    assert_eq!(found("k", 1, "closed"), None, "it is not durable yet");
+    rig.flush();
+    let receipt = sent.done().unwrap();
+    assert_eq!(found("k", 1, "closed"), Some(receipt));
+    for (key, amount, reason) in [("k", 2, "closed"), ("k", 1, "empty"), ("other", 1, "closed")] {
+        assert_eq!(found(key, amount, reason), None, "{key} {amount} {reason}");
+    }
+    // A command under the key is no note.
+    let mut sent = send(rig.app.execute(open("a")).key("opened"));
+    rig.flush();
+    sent.done().unwrap();
+    assert_eq!(now(rig.app.note_under("opened", &open("a"), "closed")).unwrap(), None);
+}
+
+#[test]
 fn a_key_with_the_prefix_of_this_crate_is_invalid() {
     let app = now(App::over(Memory::new()).start()).unwrap();
     for key in ["diptych:", "diptych:note:00"] {

@@ -25,7 +25,7 @@ use crate::{
     door::{
         access::{Caller, Denial, Mask},
         code::Code,
-        notes::NoteBudget,
+        notes::{NoteBudget, SpentBudget},
         problem::Problem,
         request::{AnyToken, RequestOptions, SentToken, from_json, header_text},
     },
@@ -421,7 +421,8 @@ impl CommandOptions {
         CommandAnswer { receipt, session }
     }
 
-    /// Records that this command was rejected.
+    /// Records that this command was rejected. A repeat whose note exists writes nothing, so it
+    /// needs no share of the budget.
     async fn record<C, N>(
         self,
         app: &App,
@@ -432,17 +433,34 @@ impl CommandOptions {
     ) -> NoteOutcome
     where
         C: Command<Rejection: Serialize> + Serialize,
-        N: Command,
+        N: Command + Serialize,
     {
-        let caller = self.caller.actor.as_deref().unwrap_or_default();
-        if !notes.take(caller, Instant::now()) {
-            tracing::warn!(caller, "a rejection was not recorded: the budget of notes is used up");
-            return NoteOutcome::Absent { kind: Code::Busy.word() };
+        if let Some(key) = &self.key {
+            match app.note_under(key, command, rejection).await {
+                Ok(Some(_)) => return NoteOutcome::Durable,
+                // A rejection without a key is refused below.
+                Ok(None) | Err(CommandError::Invalid(_)) => {}
+                Err(error) => return NoteOutcome::Unknown { kind: Problem::from(error).word() },
+            }
         }
-        let note = catch_unwind(AssertUnwindSafe(|| note(command, rejection)));
-        let Ok(note) = note else {
+        let note = catch_unwind(AssertUnwindSafe(|| {
+            let note = note(command, rejection);
+            let bytes = self.note_bytes(&note);
+            (note, bytes)
+        }));
+        let Ok((note, bytes)) = note else {
             tracing::error!(command = type_name::<C>(), "the note of a rejection panicked");
             return NoteOutcome::Absent { kind: "mistake" };
+        };
+        let caller = self.caller.actor.as_deref().unwrap_or_default();
+        let share = match notes.take(caller, bytes, Instant::now()) {
+            Ok(share) => share,
+            Err(SpentBudget { limit, is_first }) => {
+                if is_first {
+                    tracing::warn!(caller, limit, "rejections are not recorded: the limit is met");
+                }
+                return NoteOutcome::Absent { kind: Code::Busy.word() };
+            }
         };
         let execute = app.execute(note);
         let execute = match &self.key {
@@ -450,7 +468,12 @@ impl CommandOptions {
             None => execute,
         };
         match self.set(execute).await {
-            Ok(_) => NoteOutcome::Durable,
+            Ok(receipt) => {
+                if receipt.is_empty() {
+                    notes.give_back(&share);
+                }
+                NoteOutcome::Durable
+            }
             Err(error) => {
                 let command = type_name::<C>();
                 tracing::error!(command, %error, "a rejection could not be recorded");
@@ -459,10 +482,22 @@ impl CommandOptions {
                 let kind = Problem::of_command(error, |_| Value::Null).word();
                 match is_unknown {
                     true => NoteOutcome::Unknown { kind },
-                    false => NoteOutcome::Absent { kind },
+                    false => {
+                        notes.give_back(&share);
+                        NoteOutcome::Absent { kind }
+                    }
                 }
             }
         }
+    }
+
+    /// The bytes of a note and its metadata, as far as they are known before its events are;
+    /// `None` if the note cannot be JSON.
+    fn note_bytes(&self, note: &impl Serialize) -> Option<usize> {
+        let note = serde_json::to_vec(note).ok()?.len();
+        let actor = self.caller.actor.as_ref().map_or(0, String::len);
+        let claims = self.caller.claims.iter().map(|(name, value)| name.len() + value.len());
+        Some(note + actor + claims.sum::<usize>())
     }
 }
 
