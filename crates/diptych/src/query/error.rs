@@ -86,6 +86,20 @@ pub enum QueryError {
         /// The limit: `past_events` of the app.
         limit: usize,
     },
+    /// An explanation of what occurred before an instant was asked for, and the view puts its
+    /// events in order of when they occurred by itself. Their stored times do not tell which of
+    /// them made the answer.
+    #[error(
+        "{view} puts its events in order of when they occurred by itself, so their stored times \
+         do not tell which of them made the answer about that time: explain the answer without \
+         `occurred_before` and `occurred_upto`, which lists all events and corrections; for the \
+         state before an instant, ask the query with `occurred_before`, or the view with \
+         `before(instant)`"
+    )]
+    OwnOrder {
+        /// The Rust type of the view.
+        view: &'static str,
+    },
     /// The answer needs more events of the log than its caller allows it to read.
     #[error(
         "the answer needs more than {limit} events of the log, and its caller allows no more: ask \
