@@ -109,6 +109,17 @@ pub enum QueryError {
         /// The limit: [`read_at_most`](crate::past::Past::read_at_most) of the question.
         limit: u64,
     },
+    /// A history has more answers than its caller collects.
+    #[error(
+        "the history has more than {limit} answers, and the next one is that of position {at}: ask \
+         for a smaller range, raise the limit, or take the answers one by one with `next`"
+    )]
+    TooManyAnswers {
+        /// The limit: that of [`collect`](crate::past::History::collect).
+        limit: usize,
+        /// The position of the first answer beyond the limit.
+        at: Position,
+    },
     /// An explanation cannot begin after this position, because no listed event has it.
     #[error(
         "the explanation lists no event at position {position}, after which it should begin: give \
