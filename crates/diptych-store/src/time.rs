@@ -87,6 +87,13 @@ impl Timestamp {
         (earlier >= Timestamp::MIN).then_some(earlier)
     }
 
+    /// The instant this much earlier, without a part of a microsecond, and at least
+    /// [`MIN`](Timestamp::MIN).
+    #[must_use]
+    pub fn saturating_sub(self, by: Duration) -> Timestamp {
+        self.checked_sub(by).unwrap_or(Timestamp::MIN)
+    }
+
     /// The time that passed since `earlier`. `None` if that is later than this instant.
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Option<Duration> {
@@ -336,6 +343,9 @@ mod tests {
         assert_eq!(Timestamp::MAX.checked_add(Duration::ZERO), Some(Timestamp::MAX));
         assert_eq!(Timestamp::MIN.checked_sub(one), None);
         assert_eq!(noon.saturating_add(Duration::MAX), Timestamp::MAX);
+        assert_eq!(noon.saturating_sub(day).to_string(), "2012-12-31T12:00:00Z");
+        assert_eq!(noon.saturating_sub(Duration::MAX), Timestamp::MIN);
+        assert_eq!(Timestamp::MIN.saturating_sub(one), Timestamp::MIN);
         assert_eq!(noon.since(noon.checked_sub(day).unwrap()), Some(day));
         assert_eq!(noon.since(noon), Some(Duration::ZERO));
         assert_eq!(noon.since(noon.just_after()), None);

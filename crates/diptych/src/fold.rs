@@ -5,7 +5,7 @@ mod occurrence;
 
 use std::any::type_name;
 
-use diptych_store::Position;
+use diptych_store::{Position, Timestamp};
 
 pub use occurrence::{Correction, OccurrenceFold, OccurrenceOrder};
 
@@ -63,6 +63,17 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// one function. With a name, the snapshots are still found after the type was moved or
     /// renamed.
     const NAME: Option<&'static str> = None;
+
+    /// For a fold that puts its events in order of when they occurred by itself: makes it the fold
+    /// of only those that occurred before an instant. [`OccurrenceOrder`] has it.
+    ///
+    /// With it, a question about what
+    /// [occurred before](crate::query::Ask::occurred_before) an instant applies all known events
+    /// in order of the log, and then calls this. So a correction that was reported later counts.
+    /// Without it, the question leaves out events by the time that is stored with them, and sorts
+    /// the others by that time. A fold that contains an `OccurrenceOrder` passes the instant on to
+    /// [`retain_before`](OccurrenceOrder::retain_before).
+    const RETAIN_BEFORE: Option<fn(&mut Self, Timestamp)> = None;
 
     /// Applies one event.
     fn apply(&mut self, event: &Recorded<Self::Event>);

@@ -25,7 +25,10 @@ pub struct Subscribe<E> {
     filter: Filter,
     options: SubscribeOptions,
     claims: Claims,
-    after: Position,
+    /// The place to begin after, if one was given.
+    after: Option<Position>,
+    /// Whether to begin at the end of the log if there is no place.
+    from_now: bool,
     source: Option<String>,
     event: PhantomData<fn() -> E>,
 }
@@ -95,23 +98,37 @@ pub enum SubscriptionError {
 impl<E: Event> Subscribe<E> {
     pub(crate) fn new(lineage: Arc<Lineage>, schema: Arc<Schema>, filter: Filter) -> Subscribe<E> {
         let (options, claims) = (SubscribeOptions::default(), Claims::default());
-        let (after, source, event) = (Position::START, None, PhantomData);
-        Subscribe { lineage, schema, filter, options, claims, after, source, event }
+        let (after, from_now, source, event) = (None, false, None, PhantomData);
+        Subscribe { lineage, schema, filter, options, claims, after, from_now, source, event }
     }
 
     /// Begins after this checkpoint: the [token](Events::checkpoint) of an earlier subscription, or
     /// of a session. Several checkpoints begin after the highest of them.
     pub fn after(mut self, checkpoint: &SessionToken) -> Self {
+        let mut after = self.after.unwrap_or(Position::START);
         for (point, _) in checkpoint.logs() {
-            self.after = self.after.max(self.claims.point(&self.lineage, point));
+            after = after.max(self.claims.point(&self.lineage, point));
         }
+        self.after = Some(after);
         self
     }
 
     /// Begins after this position. A position does not say to which history of the log it belongs:
     /// a [checkpoint](Subscribe::after) does.
     pub fn after_position(mut self, position: Position) -> Self {
-        self.after = self.after.max(position);
+        self.after = self.after.max(Some(position));
+        self
+    }
+
+    /// Begins at the end of the log, in place of its start: only events are handed out that come
+    /// after the first poll of [`start`](Subscribe::start).
+    ///
+    /// A place that is given or known goes before it: a [checkpoint](Subscribe::after), a
+    /// [position](Subscribe::after_position), or that of a worker with a
+    /// [name](Subscribe::tracked_as). A worker without a place that starts again begins at the
+    /// end of that time, and leaves out the events in between.
+    pub fn from_now(mut self) -> Self {
+        self.from_now = true;
         self
     }
 
@@ -135,7 +152,19 @@ impl<E: Event> Subscribe<E> {
     /// [`SubscriptionError`]: the filter cannot match, a checkpoint is of another history, or the
     /// log cannot be read.
     pub async fn start(self) -> Result<Events<E>, SubscriptionError> {
-        let Subscribe { lineage, schema, filter, options, claims, mut after, source, .. } = self;
+        let Subscribe { lineage, schema, filter, options, claims, from_now, source, .. } = self;
+        let mut begin = self.after;
+        let store = lineage.store().clone();
+        // All events after the first poll count, so the end is asked for before anything else.
+        let now = match from_now && begin.is_none() {
+            true => {
+                let head = store.fresh_head().await;
+                let after = Position::START;
+                head.map_err(|cause| SubscriptionError::Read { after, cause })?
+            }
+            false => Position::START,
+        };
+        let mut after = begin.unwrap_or(now);
         schema.check_tags(&filter)?;
         let reading = schema.reading::<E>()?;
         reading.check_current()?;
@@ -147,7 +176,6 @@ impl<E: Event> Subscribe<E> {
                 SubscriptionError::Ended { after, cause: Unavailable::Closed }
             }
         })?;
-        let store = lineage.store().clone();
         let keys = retagged_keys(&store, &schema, &reading, &filter, after).await?;
         if keys.is_some() {
             // Older events of these types may have the tags of the filter without carrying them.
@@ -158,7 +186,8 @@ impl<E: Event> Subscribe<E> {
             // Another process may have reacted to events since.
             store.fresh_head().await.map_err(read)?;
             if let Some(tracked) = store.tracked(source).await.map_err(read)? {
-                after = after.max(tracked.position);
+                begin = begin.max(Some(tracked.position));
+                after = begin.unwrap_or(after);
             }
         }
         let subscription = store.subscribe(narrowed, after, options);

@@ -40,6 +40,7 @@ impl App {
     /// one, as in [`Ask::as_of`](crate::query::Ask::as_of).
     ///
     /// It computes an answer for every event in the query's [scope](Query::scope).
+    /// [`History::collect`] gathers them all.
     pub fn history<Q>(&self, query: Q, from: Position, to: Position) -> History<Q>
     where
         Q: Query<Answer: Clone + PartialEq>,

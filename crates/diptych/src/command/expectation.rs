@@ -1,9 +1,14 @@
 //! The caller's expectation of where the boundary ends, as a condition of the append.
 
+use std::any::type_name;
+
 use diptych_store::{AppendCondition, Filter, InvalidRequest, Position, RawEvent, Tag};
 
 use super::{Command, Conflict, Folds, accepted::Above, error::CommandError, panel::LeftPanel};
-use crate::event::{BoundaryError, MarkedRead, Marks, Recorded, StoredEvent};
+use crate::{
+    event::{AnyReading, BoundaryError, MarkedRead, Marks, Recorded, SchemaError, StoredEvent},
+    fold::{FoldError, FoldFailure},
+};
 
 /// The end of the boundary as the caller of a command knows it.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +38,7 @@ pub(super) async fn expected<C: Command>(
         },
         Expectation::Revision(revision) => {
             let tag = stream::<C>(slots)?;
-            let marked = marked(panel, &tag).await?;
+            let marked = marked::<C>(panel, &tag).await?;
             match at_revision(panel, &tag, &marked, revision).await? {
                 Ok(after) => (Filter::tag(tag), after, marked),
                 Err(conflict) => return Ok(Err(CommandError::Conflict(conflict))),
@@ -109,14 +114,74 @@ async fn retagged_after<C: Command>(
     Ok(found)
 }
 
-/// The positions of older events that got this tag later.
-async fn marked(panel: &LeftPanel, tag: &Tag) -> Result<Vec<Position>, CommandError> {
+/// The positions of older events that got this tag later, and have it as they are read today. The
+/// log keeps the marks of a tag that was spelt in another way when an earlier release retagged.
+///
+/// They can be events of any type, as those that carry the tag can.
+async fn marked<C: Command>(panel: &LeftPanel, tag: &Tag) -> Result<Vec<Position>, CommandError> {
     let keys = panel.schema.retags().keys();
     if !keys.has_key(tag.key()) {
         return Ok(Vec::new());
     }
     let marks = Marks::read(&panel.store, Some(&keys), std::slice::from_ref(tag)).await?;
-    Ok(marks.positions(tag))
+    let mut marked = Vec::new();
+    for event_type in marks.types() {
+        let positions = marks.positions_of(event_type);
+        match panel.schema.reading_of(event_type) {
+            Some(reading) => {
+                marked.extend(tagged::<C>(panel, &*reading, event_type, tag, positions).await?);
+            }
+            // Without the type, its events cannot be read. With one run there is one spelling.
+            None if !keys.is_repeated(event_type, tag.key()) => marked.extend(positions),
+            None => return Err(unknown_type(event_type, tag).into()),
+        }
+    }
+    marked.sort_unstable();
+    marked.dedup();
+    Ok(marked)
+}
+
+/// Those of these positions, which are in order, whose event of this type lacks the tag as it is
+/// stored, and has it as it is read today.
+async fn tagged<C: Command>(
+    panel: &LeftPanel,
+    reading: &dyn AnyReading,
+    event_type: &str,
+    tag: &Tag,
+    positions: Vec<Position>,
+) -> Result<Vec<Position>, CommandError> {
+    let (mut tagged, mut at) = (Vec::new(), Position::START);
+    let last = positions.last().copied().unwrap_or(at);
+    let read = MarkedRead::new(Filter::nothing(), positions);
+    while at < last {
+        let page = read.page(&panel.store, at, last, usize::MAX).await?;
+        for event in page.iter() {
+            // The upcaster that made one of these events of it may be gone.
+            if !reading.knows(event.event_type()) {
+                continue;
+            }
+            let position = event.position();
+            let lacking = reading.lacking(&StoredEvent::of(&event)).map_err(|error| {
+                let (fold, cause) = (type_name::<C::State>(), FoldFailure::Schema(error));
+                CommandError::Fold(FoldError { fold, position, cause })
+            })?;
+            if lacking.iter().any(|(of, lacks)| of.event_type == event_type && lacks == tag) {
+                tagged.push(position);
+            }
+        }
+        at = page.upto();
+    }
+    Ok(tagged)
+}
+
+fn unknown_type(event_type: &str, tag: &Tag) -> SchemaError {
+    let key = tag.key();
+    let problem = format!(
+        "the revision of the stream {tag:?} counts events of the type {event_type}, which got the \
+         tag {key} by retagging more than once, so their tags have to be read, and this program \
+         does not know the type: declare it with `AppBuilder::events`"
+    );
+    SchemaError::Declaration { problem }
 }
 
 /// The lowest position at which the stream of this tag has `revision` events. `marked` are the

@@ -5,7 +5,9 @@
 //!
 //! - `diptych:retagged`: the positions of older events that have a tag today. It is found by a
 //!   reserved tag with a digest of the new tag. It must not carry the new tag itself: a revision
-//!   counts the events with a tag. The digest keeps it short, whatever the limit of the store.
+//!   counts the events with a tag. The digest keeps it short, whatever the limit of the store. A
+//!   mark is only a hint: if the tag is spelt in another way later, the log keeps the marks of both
+//!   spellings. So every reader compares the mark with the event as it is read today.
 //! - `diptych:retag-fenced`: from here on, a program whose version of an event lacks the tag key
 //!   must not write that event.
 //! - `diptych:retag-completed`: every event up to a position has its tag.
@@ -217,6 +219,12 @@ impl RetaggedKeys {
     /// Whether older events of this type have their tags of this key.
     pub(crate) fn has(&self, event_type: &str, key: &str) -> bool {
         self.all || self.of(event_type, key).is_some()
+    }
+
+    /// Whether events of this type were retagged with this key more than once. Then marks of an
+    /// earlier run can be of a tag that the event does not have any more.
+    pub(crate) fn is_repeated(&self, event_type: &str, key: &str) -> bool {
+        self.of(event_type, key).is_some_and(|one| one.rounds > 1)
     }
 
     /// Whether any type was retagged with this key.
@@ -477,12 +485,27 @@ impl Marks {
     /// The positions of the events that have this tag by a mark, in order.
     pub(crate) fn positions(&self, tag: &Tag) -> Vec<Position> {
         let of_tag = self.0.iter().filter(|(marked, _)| marked == tag);
-        let positions = of_tag.flat_map(|(_, one)| one.positions.iter().copied());
-        let mut positions: Vec<_> = positions.map(Position::new).collect();
-        positions.sort_unstable();
-        positions.dedup();
-        positions
+        in_order(of_tag.map(|(_, one)| one))
     }
+
+    /// The types whose events have marks.
+    pub(crate) fn types(&self) -> BTreeSet<&str> {
+        self.0.iter().map(|(_, one)| &*one.event_type).collect()
+    }
+
+    /// The positions of the events of this type that have a mark, in order.
+    pub(crate) fn positions_of(&self, event_type: &str) -> Vec<Position> {
+        let marks = self.0.iter().map(|(_, one)| one);
+        in_order(marks.filter(|one| one.event_type == event_type))
+    }
+}
+
+fn in_order<'m>(marks: impl Iterator<Item = &'m RetagMark>) -> Vec<Position> {
+    let positions = marks.flat_map(|one| one.positions.iter().copied());
+    let mut positions: Vec<_> = positions.map(Position::new).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    positions
 }
 
 impl fmt::Debug for RetagLedger {

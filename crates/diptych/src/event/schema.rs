@@ -32,6 +32,8 @@ pub(crate) struct Schema {
 #[derive(Default)]
 struct Readings {
     by_type: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
+    /// A reading of each event type, by name.
+    by_name: HashMap<&'static str, Arc<dyn AnyReading>, RandomState>,
     /// The event types of all readings by name, each with the Rust type that was read first.
     declared: HashMap<&'static str, (EventType, &'static str), RandomState>,
 }
@@ -194,7 +196,15 @@ impl Schema {
         let mut readings = self.readings.write();
         readings.declare(reading.types(), type_name::<E>())?;
         readings.by_type.insert(TypeId::of::<E>(), reading.clone());
+        for known in reading.types() {
+            readings.by_name.insert(known.name, reading.clone());
+        }
         Ok(reading)
+    }
+
+    /// A reading that has this event type, if the program has read or declared one.
+    pub(crate) fn reading_of(&self, event_type: &str) -> Option<Arc<dyn AnyReading>> {
+        self.readings.read().by_name.get(event_type).cloned()
     }
 
     /// # Errors

@@ -68,6 +68,9 @@ pub enum Correction {
 /// states. A late event costs applying about twice as many events as are after it. A query that
 /// asks for the state [before](OccurrenceOrder::before) an instant costs the same.
 ///
+/// A question about what [occurred before](crate::query::Ask::occurred_before) an instant gets the
+/// view with only the events that did, by their corrected times.
+///
 /// It has no snapshots, because it does not implement `Serialize`.
 ///
 /// ```
@@ -166,6 +169,8 @@ impl<F: OccurrenceFold> Fold for OccurrenceOrder<F> {
 
     const VERSION: Option<u32> = F::VERSION;
 
+    const RETAIN_BEFORE: Option<fn(&mut Self, Timestamp)> = Some(OccurrenceOrder::retain_before);
+
     fn apply(&mut self, event: &Recorded<F::Event>) {
         let number = match self.newest {
             (position, number) if position == event.position => number + 1,
@@ -212,7 +217,7 @@ impl<F: OccurrenceFold> Fold for OccurrenceOrder<F> {
 impl<F: OccurrenceFold> OccurrenceOrder<F> {
     /// The state with the events that occurred before this instant, as far as they are known.
     pub fn before(&self, instant: Timestamp) -> F {
-        let end: OccurrenceKey = (instant, Position::START, 0);
+        let end = first_key(instant);
         let at = self.kept.partition_point(|kept| kept.last < end);
         let begin = at.checked_sub(1).and_then(|at| self.kept.get(at));
         let (mut state, after) = match begin {
@@ -226,6 +231,21 @@ impl<F: OccurrenceFold> OccurrenceOrder<F> {
             state.apply(event);
         }
         state
+    }
+
+    /// Keeps only the events that occurred before this instant, by their corrected times. The state
+    /// becomes that [`before`](OccurrenceOrder::before) the instant.
+    ///
+    /// An event that is applied or moved afterwards is put in its place, whenever that is.
+    pub fn retain_before(&mut self, instant: Timestamp) {
+        let end = first_key(instant);
+        self.now = self.before(instant);
+        drop(self.events.split_off(&end));
+        self.kept.retain(|kept| kept.last < end);
+        self.places.retain(|_, places| {
+            places.retain(|place| *place < end);
+            !places.is_empty()
+        });
     }
 
     /// The events in order of when they occurred, with their corrected times.
@@ -322,6 +342,11 @@ impl<F: OccurrenceFold> OccurrenceOrder<F> {
             }
         }
     }
+}
+
+/// The least key that an event of this instant can have.
+fn first_key(instant: Timestamp) -> OccurrenceKey {
+    (instant, Position::START, 0)
 }
 
 impl<F: OccurrenceFold + fmt::Debug> fmt::Debug for OccurrenceOrder<F> {

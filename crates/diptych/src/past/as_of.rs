@@ -65,7 +65,8 @@ impl<Q: Query> Ask<Q> {
     }
 
     /// The answer from the events that occurred before this instant, as far as they are known now,
-    /// in order of when they occurred.
+    /// in order of when they occurred. A view that knows corrections of these times counts them:
+    /// see [`OccurrenceOrder`](crate::fold::OccurrenceOrder).
     pub fn occurred_before(self, instant: Timestamp) -> Past<Q> {
         self.at(Point::now().occurred_before(instant))
     }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     event::{Event, Recorded},
+    fold::Fold,
     query::{Cost, Query, QueryError, RightPanel},
     request::Request,
 };
@@ -128,6 +129,10 @@ impl<Q: Query> Explain<Q> {
 
     /// Explains the answer from the events that occurred before this instant, in order of when they
     /// occurred.
+    ///
+    /// A view that puts its events in order of when they occurred by itself, such as an
+    /// [`OccurrenceOrder`](crate::fold::OccurrenceOrder), cannot be explained so:
+    /// [`QueryError::OwnOrder`].
     pub fn occurred_before(self, instant: Timestamp) -> Self {
         self.change(|point| point.occurred_before(instant))
     }
@@ -160,6 +165,9 @@ impl<Q: Query> ExplainParts<Q> {
             Some(prefix) => prefix,
             None => Prefix::resolve(&panel, point).await?,
         };
+        if !prefix.is_in_log_order() && Q::View::RETAIN_BEFORE.is_some() {
+            return Err(QueryError::OwnOrder { view: type_name::<Q::View>() });
+        }
         let fold = async move { explained(&selection, prefix, start_after, limit).await };
         start::<Q, _, _>(&panel, || fold)?.await
     }

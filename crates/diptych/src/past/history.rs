@@ -115,6 +115,23 @@ impl<Q: Query<Answer: Clone + PartialEq>> History<Q> {
         }
     }
 
+    /// All answers that follow, if there are at most `limit` of them. Each is kept in memory, so a
+    /// history of unknown length is better taken with [`next`](History::next).
+    ///
+    /// # Errors
+    /// [`QueryError::TooManyAnswers`] if there are more, or as of [`next`](History::next). The
+    /// answers so far are dropped.
+    pub async fn collect(mut self, limit: usize) -> Result<Vec<Answer<Q::Answer>>, QueryError> {
+        let mut answers = Vec::new();
+        while let Some(answer) = self.next().await? {
+            if answers.len() == limit {
+                return Err(QueryError::TooManyAnswers { limit, at: answer.position });
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
     async fn begin(&self) -> Result<HistoryTurn<Q>, QueryError> {
         // The end is checked first, so that a position above the head fails at once.
         Prefix::resolve(&self.panel, Point::at(self.to)).await?;

@@ -1,6 +1,10 @@
 //! Folding a view again, up to a point.
 
-use std::{any::type_name, panic::catch_unwind, sync::Arc};
+use std::{
+    any::type_name,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use diptych_store::{Filter, Position};
 
@@ -41,7 +45,9 @@ impl<V: View> Refold<V> {
     /// The view at this point, folded from the log.
     pub(super) async fn folded(&self, prefix: Prefix) -> Result<RefoldedView<V>, QueryError> {
         let upto = prefix.upto;
-        if let Some(before) = prefix.occurred_before {
+        if let Some(before) = prefix.occurred_before
+            && V::RETAIN_BEFORE.is_none()
+        {
             let (view, events) = self.selection.as_occurred(upto, before, fresh::<V>).await?;
             return Ok(RefoldedView { view, upto, cost: Cost { events, from: Position::START } });
         }
@@ -51,6 +57,9 @@ impl<V: View> Refold<V> {
         };
         let mut folded = RefoldedView { view, upto: from, cost: Cost { events: 0, from } };
         self.fold_on(&mut folded, upto).await?;
+        if let (Some(before), Some(retain_before)) = (prefix.occurred_before, V::RETAIN_BEFORE) {
+            guarded::<V, _>(upto, || retain_before(&mut folded.view, before))?;
+        }
         Ok(folded)
     }
 
@@ -94,8 +103,13 @@ impl<V: View> RefoldedView<V> {
 
 /// A view without any events.
 pub(super) fn fresh<V: View>() -> Result<V, QueryError> {
-    catch_unwind(V::default).map_err(|panic| {
-        let (fold, position) = (type_name::<V>(), Position::START);
+    guarded::<V, _>(Position::START, V::default)
+}
+
+/// Runs code of a view that may panic. The caller drops a view that panicked.
+fn guarded<V: View, T>(position: Position, run: impl FnOnce() -> T) -> Result<T, QueryError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let fold = type_name::<V>();
         let cause = FoldFailure::Panicked(panic_text(&*panic));
         QueryError::Fold(FoldError { fold, position, cause })
     })

@@ -86,6 +86,20 @@ pub enum QueryError {
         /// The limit: `past_events` of the app.
         limit: usize,
     },
+    /// An explanation of what occurred before an instant was asked for, and the view puts its
+    /// events in order of when they occurred by itself. Their stored times do not tell which of
+    /// them made the answer.
+    #[error(
+        "{view} puts its events in order of when they occurred by itself, so their stored times \
+         do not tell which of them made the answer about that time: explain the answer without \
+         `occurred_before` and `occurred_upto`, which lists all events and corrections; for the \
+         state before an instant, ask the query with `occurred_before`, or the view with \
+         `before(instant)`"
+    )]
+    OwnOrder {
+        /// The Rust type of the view.
+        view: &'static str,
+    },
     /// The answer needs more events of the log than its caller allows it to read.
     #[error(
         "the answer needs more than {limit} events of the log, and its caller allows no more: ask \
@@ -94,6 +108,17 @@ pub enum QueryError {
     OverBudget {
         /// The limit: [`read_at_most`](crate::past::Past::read_at_most) of the question.
         limit: u64,
+    },
+    /// A history has more answers than its caller collects.
+    #[error(
+        "the history has more than {limit} answers, and the next one is that of position {at}: ask \
+         for a smaller range, raise the limit, or take the answers one by one with `next`"
+    )]
+    TooManyAnswers {
+        /// The limit: that of [`collect`](crate::past::History::collect).
+        limit: usize,
+        /// The position of the first answer beyond the limit.
+        at: Position,
     },
     /// An explanation cannot begin after this position, because no listed event has it.
     #[error(

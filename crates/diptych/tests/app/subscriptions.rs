@@ -109,6 +109,41 @@ async fn existing_and_future_events_arrive_typed_and_in_order() {
 }
 
 #[tokio::test]
+async fn from_now_leaves_out_older_events_unless_the_worker_has_a_place() {
+    let app = app().await;
+    app.execute(Tell(vec![placed(1), packed(1)])).await.unwrap();
+    let subscribe = || app.subscribe::<Shop>(Filter::everything()).from_now();
+    let built = subscribe();
+    // Nothing happens before the first poll.
+    app.execute(Tell(vec![placed(2)])).await.unwrap();
+    let mut events = built.start().await.unwrap();
+    assert_eq!(events.upto(), Position::new(3));
+    app.execute(Tell(vec![placed(3)])).await.unwrap();
+    assert_eq!(rest(&mut events).await, [(4, placed(3))]);
+    let start = events.checkpoint().await.unwrap();
+    app.execute(Tell(vec![placed(4)])).await.unwrap();
+    // Without an event since then, there is none.
+    assert_eq!(rest(&mut subscribe().start().await.unwrap()).await, []);
+    // A place that is known goes before the end of the log, in any order of the calls.
+    let mut after = subscribe().after(&start).start().await.unwrap();
+    assert_eq!(rest(&mut after).await, [(5, placed(4))]);
+    let after = app.subscribe::<Shop>(Filter::everything()).after_position(Position::new(1));
+    assert_eq!(rest(&mut after.from_now().start().await.unwrap()).await.len(), 4);
+    let whole = subscribe().after_position(Position::START).start().await.unwrap();
+    assert_eq!(whole.upto(), Position::START);
+    // A worker that has reacted to an event continues after it.
+    let tracked = || subscribe().tracked_as("packer");
+    let mut worker = tracked().start().await.unwrap();
+    assert_eq!(worker.upto(), Position::new(5));
+    app.execute(Tell(vec![placed(6)])).await.unwrap();
+    assert!(matches!(worker.next().await.unwrap(), Arrival::Event(_)));
+    app.execute(Tell(vec![packed(6)])).tracking(worker.tracking()).await.unwrap();
+    app.execute(Tell(vec![placed(7)])).await.unwrap();
+    let mut worker = tracked().start().await.unwrap();
+    assert_eq!(rest(&mut worker).await, [(7, packed(6)), (8, placed(7))]);
+}
+
+#[tokio::test]
 async fn a_checkpoint_continues_after_the_last_event_and_names_its_history() {
     let store = Store::new(Memory::new());
     let app = App::over_store(store.clone()).start().await.unwrap();

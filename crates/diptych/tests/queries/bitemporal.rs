@@ -2,7 +2,7 @@
 //! gives the expected answers.
 
 use diptych::{
-    App, Memory, Point, Position, Timestamp,
+    App, Memory, Point, Position, QueryError, Timestamp,
     store::{Limits, TimeSource},
 };
 use fastrand::Rng;
@@ -161,5 +161,11 @@ async fn a_history_has_each_changed_answer() {
         }
         assert_eq!(told, known);
         assert!(history.next().await.unwrap().is_none());
+        let collected = app.history(Lines(account), from, to).collect(known.len()).await.unwrap();
+        let collected = collected.into_iter().map(|answer| (answer.position.get(), answer.value));
+        assert_eq!(collected.collect::<Vec<_>>(), known);
+        let (last, limit) = (known.last().map(|(at, _)| Position::new(*at)), known.len() - 1);
+        let error = app.history(Lines(account), from, to).collect(limit).await.unwrap_err();
+        assert_eq!(Some(error), last.map(|at| QueryError::TooManyAnswers { limit, at }));
     }
 }

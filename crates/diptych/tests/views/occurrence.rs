@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use diptych::{
-    App, Command, DecisionContext, Event, Fold, Memory, Metadata, Position, Query, Recorded,
-    Timestamp, Uuid,
+    App, Command, DecisionContext, Event, Fold, Memory, Metadata, Point, Position, Query,
+    QueryError, Recorded, Store, Timestamp, Uuid,
     fold::{Correction, OccurrenceFold, OccurrenceOrder},
+    store::Append,
     testing::given,
 };
 use proptest::prelude::*;
@@ -241,6 +242,112 @@ async fn a_view_and_a_rule_see_late_and_corrected_events_in_their_place() {
     assert_eq!(*app.query(Entered).as_of(entered.position).await.unwrap(), [1, 3]);
     let wrong = app.execute(Enter(made(9), Some(3))).await.unwrap_err();
     assert!(matches!(wrong, diptych::ExecuteError::Rejected(Newest(Some(1)))));
+}
+
+/// Writes a history as it is.
+async fn write(store: &Store, history: &[Recorded<Entries>]) {
+    let raw = history.iter().map(|event| {
+        let mut raw = event.event.encode().unwrap().id(event.id);
+        raw.metadata = event.metadata.clone();
+        raw
+    });
+    let raw: Vec<_> = raw.collect();
+    if !raw.is_empty() {
+        store.append(Append::events(raw)).await.unwrap().synced().await.unwrap();
+    }
+}
+
+/// What the events of a book make, or all if there is none.
+struct Booked(Option<u8>);
+
+impl Query for Booked {
+    type View = OccurrenceOrder<Amounts>;
+    type Answer = (Vec<u64>, usize);
+
+    fn answer(&self, amounts: &OccurrenceOrder<Amounts>) -> (Vec<u64>, usize) {
+        (amounts.0.clone(), amounts.events().count())
+    }
+
+    fn scope(&self) -> diptych::Filter {
+        match self.0 {
+            Some(book) => diptych::Filter::tag(diptych::Tag::new("book", book)),
+            None => diptych::Filter::everything(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    /// Such a question left out events by their stored time: an event that was moved to an earlier
+    /// time was missing, and a correction that was reported later did not count.
+    #[test]
+    fn a_question_about_what_occurred_counts_corrections(
+        steps in steps(60),
+        before in 0..210i64,
+        known in 0..61usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let history = history(&steps);
+            let store = Store::new(Memory::new());
+            write(&store, &history).await;
+            let app = App::over_store(store).start().await.unwrap();
+            let known = known.min(history.len());
+            let upto = Position::new(known as u64);
+            let expected = oracle(&history[..known], before);
+            let expected = (expected.clone(), expected.len());
+            let instant = Timestamp::from_micros(before);
+            let point = Point::at(upto).occurred_before(instant);
+            for query in [Booked(None), Booked(Some(1))] {
+                let answer = app.query(query).at(point).await.unwrap();
+                prop_assert_eq!(&answer.value, &expected);
+                prop_assert_eq!(answer.position, upto);
+            }
+            let last = Timestamp::from_micros(before - 1);
+            let answer = app.query(Booked(None)).as_of(upto).occurred_upto(last).await.unwrap();
+            prop_assert_eq!(&answer.value, &expected);
+            let diff = app.diff(Booked(None), Position::START, point).await.unwrap();
+            prop_assert_eq!(&diff.after.value, &expected);
+            app.check_scope(&Booked(Some(1)), point).await.unwrap();
+            Ok(())
+        })?;
+    }
+
+    /// The rest of a fold that leaves out the events of a time and later goes on like any other.
+    #[test]
+    fn a_state_that_leaves_out_later_events_goes_on(steps in steps(600), before in 0..210i64) {
+        let history = history(&steps);
+        let (made, corrections): (Vec<_>, Vec<_>) = history
+            .into_iter()
+            .partition(|event| matches!(event.event, Entries::Made { .. }));
+        let instant = Timestamp::from_micros(before);
+        let is_left = |event: &Recorded<Entries>| event.occurred_at() < instant;
+        let mut left: Vec<_> = made.iter().filter(|event| is_left(event)).cloned().collect();
+        let mut order = folded(&made);
+        order.retain_before(instant);
+        prop_assert_eq!(&order.0, &oracle(&left, i64::MAX));
+        corrections.iter().for_each(|event| order.apply(event));
+        left.extend(corrections);
+        prop_assert_eq!(&order.0, &oracle(&left, i64::MAX));
+        prop_assert_eq!(&order.before(instant).0, &oracle(&left, before));
+    }
+}
+
+#[tokio::test]
+async fn an_explanation_of_what_occurred_names_the_question_that_counts_corrections() {
+    let store = Store::new(Memory::new());
+    let made = Entries::Made { book: 1, amount: 3 };
+    write(&store, &[recorded(1, 300, made)]).await;
+    let app = App::over_store(store).start().await.unwrap();
+    let instant = Timestamp::from_micros(400);
+    for point in [Point::now().occurred_before(instant), Point::now().occurred_upto(instant)] {
+        let error = app.explain(Booked(None)).at(point).await.unwrap_err();
+        assert!(matches!(error, QueryError::OwnOrder { .. }), "{error:?}");
+        assert!(error.to_string().contains("`before(instant)`"), "{error}");
+    }
+    let explained = app.explain(Booked(None)).recorded_before(Timestamp::MAX).await.unwrap();
+    assert_eq!(explained.events.len(), 1);
 }
 
 /// A fold that keeps at most three events.
