@@ -329,6 +329,13 @@ impl From<QueryError> for Problem {
                 Problem::bad(Code::TooManyEvents, detail).and("limit", limit)
             }
             QueryError::NotListed { .. } => Problem::bad(Code::Parameter, detail),
+            QueryError::OwnOrder { .. } => {
+                // The error names Rust types and methods.
+                let detail = "the view of this query has its own order of when events occurred, so \
+                              the explanation cannot leave out events by that time: leave out \
+                              `_occurred_before`, and it lists all events and corrections";
+                Problem::bad(Code::Parameter, detail).and("parameter", "_occurred_before")
+            }
             QueryError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             // Do not tell clients how the app is configured.
             QueryError::Busy { .. } => Problem::later(
