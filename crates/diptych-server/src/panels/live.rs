@@ -157,20 +157,22 @@ impl RunningWatch {
     /// goes on.
     async fn round(&mut self) -> Result<bool, Problem> {
         let WatchDemand { clients, position } = *self.asked.borrow_and_update();
-        let mut answers = (self.begin)(Position::START)?;
-        // A view that is behind a client answers the others meanwhile. When it has caught up, that
-        // client gets an answer, also if it is equal to the last one.
-        let mut caught_up = (self.begin)(position)?;
-        let (mut is_behind, mut due) = (position > self.last, Instant::now());
+        // A view that is built again is behind the clients, who never go back. The changed answers
+        // begin where they are. Meanwhile a new client has the present answer.
+        let mut changed = (self.begin)(self.last)?;
+        let (mut present, mut is_new) = ((self.begin)(Position::START)?, true);
+        // A client that was ahead gets an answer once the view is there, also if nothing changed.
+        let (mut caught_up, mut is_behind) = ((self.begin)(position)?, position > self.last);
+        let mut due = None;
         loop {
             let next = tokio::select! {
+                biased;
                 asked = self.asked.changed() => return Ok(asked.is_ok()),
-                next = later(due, &mut answers) => next,
-                next = caught_up.next(), if is_behind => {
-                    is_behind = false;
-                    next
-                }
+                next = later(due, &mut changed) => next,
+                next = present.next(), if is_new => next,
+                next = caught_up.next(), if is_behind => next,
             };
+            is_new = false;
             let news = match next {
                 Some(Ok(answer)) => {
                     self.last = self.last.max(answer.position);
@@ -189,7 +191,7 @@ impl RunningWatch {
                 self.asked.mark_changed();
                 return Ok(self.asked.has_changed().is_ok());
             }
-            due = Instant::now() + self.interval;
+            due = Some(Instant::now() + self.interval);
         }
     }
 
@@ -205,8 +207,13 @@ impl RunningWatch {
 }
 
 /// The next answer, not before this instant.
-async fn later(due: Instant, answers: &mut LiveAnswers) -> Option<Result<LiveAnswer, QueryError>> {
-    sleep_until(due).await;
+async fn later(
+    due: Option<Instant>,
+    answers: &mut LiveAnswers,
+) -> Option<Result<LiveAnswer, QueryError>> {
+    if let Some(due) = due {
+        sleep_until(due).await;
+    }
     answers.next().await
 }
 
