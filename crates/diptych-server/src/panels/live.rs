@@ -247,3 +247,63 @@ impl LiveFeed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use diptych::Memory;
+    use futures_util::stream;
+
+    use super::*;
+
+    /// A view at a position, with the answer that it gives.
+    type View = watch::Sender<(u64, &'static str)>;
+
+    /// Watches the view as the app does: waits for a position, and then for changed answers.
+    fn begin(view: &View) -> BeginWatch {
+        let view = view.clone();
+        Box::new(move |from| {
+            let begun = (view.subscribe(), from.get(), None);
+            let answers = stream::unfold(begun, |(mut view, need, last)| async move {
+                let is_next = |now: &(u64, &'static str)| now.0 >= need && Some(now.1) != last;
+                let (at, json) = *view.wait_for(is_next).await.ok()?;
+                let position = Position::new(at);
+                let answer = LiveAnswer { position, json: json.to_owned(), standstill: None };
+                Some((Ok(answer), (view, at + 1, Some(json))))
+            });
+            Ok(answers.boxed())
+        })
+    }
+
+    async fn next(feed: &mut LiveFeed) -> (u64, String) {
+        let next = timeout(Duration::from_secs(30), feed.next()).await.unwrap().unwrap();
+        let LiveNews::Answer(sent) = next else { panic!("there is no trouble") };
+        (sent.answer.position.get(), sent.answer.json.clone())
+    }
+
+    /// A view that is built again begins at the start, and may jump over the last position. Clients
+    /// do not go back, and must not miss the answer behind that.
+    #[tokio::test]
+    async fn a_client_gets_the_answer_of_a_view_that_was_built_again() {
+        let app = App::over(Memory::new()).start().await.unwrap();
+        let (live, view) = (LiveQueries::default(), View::new((5, "old")));
+        let arguments = Arguments::Form(String::new());
+        let feed = |seen| {
+            let query = ("query", &arguments);
+            live.feed(&app, query, Position::new(seen), Duration::ZERO, begin(&view))
+        };
+        let mut first = feed(0);
+        assert_eq!(next(&mut first).await, (5, "old".to_owned()));
+        view.send_replace((2, "early"));
+        let mut second = feed(0);
+        assert_eq!(next(&mut second).await, (2, "early".to_owned()));
+        view.send_replace((4, "new"));
+        let mut third = feed(0);
+        assert_eq!(next(&mut third).await, (4, "new".to_owned()));
+        view.send_replace((6, "new"));
+        assert_eq!(next(&mut first).await, (6, "new".to_owned()));
+        // A client that was ahead gets an answer that others have already.
+        let mut ahead = feed(8);
+        view.send_replace((9, "new"));
+        assert_eq!(next(&mut ahead).await, (9, "new".to_owned()));
+    }
+}
