@@ -10,7 +10,6 @@ use axum::{
         uri::Authority,
     },
 };
-
 use serde_json::Value;
 
 use crate::door::{code::Code, problem::Problem};

@@ -334,7 +334,7 @@ impl From<QueryError> for Problem {
                 let detail = "the view of this query has its own order of when events occurred, so \
                               the explanation cannot leave out events by that time: leave out \
                               `_occurred_before`, and it lists all events and corrections";
-                Problem::bad(Code::Parameter, detail).and("parameter", "_occurred_before")
+                Problem::bad(Code::Parameter, detail)
             }
             QueryError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             // Do not tell clients how the app is configured.
@@ -350,5 +350,21 @@ impl From<QueryError> for Problem {
             QueryError::AppStopped => Problem::later(Code::Stopping, detail),
             error => mistake_of_query(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_with_an_order_of_its_own_is_no_mistake_and_tells_no_type() {
+        let problem = Problem::from(QueryError::OwnOrder { view: "shop::Ledger" });
+        assert_eq!((problem.status(), problem.word()), (StatusCode::BAD_REQUEST, "parameter"));
+        let text = problem.to_json().to_string();
+        assert!(
+            text.contains("leave out `_occurred_before`") && !text.contains("Ledger"),
+            "{text}"
+        );
     }
 }

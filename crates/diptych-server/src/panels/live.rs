@@ -18,10 +18,7 @@ use tokio::{
 
 use crate::{
     door::problem::Problem,
-    panels::entries::{
-        arguments::Arguments,
-        query::{BeginWatch, LiveAnswer, LiveAnswers},
-    },
+    panels::entries::query::{BeginWatch, LiveAnswer, LiveAnswers},
 };
 
 /// Time before a watch with a problem tries again.
@@ -81,23 +78,22 @@ pub(crate) struct LiveFeed {
 }
 
 impl LiveQueries {
-    /// The answers to this query, from this position on. If no other client watches it with these
-    /// arguments, `begin` begins the watch. Between two changed answers is at least `interval`.
+    /// The answers to the query and arguments with this digest, from this position on. If no other
+    /// client watches them, `begin` begins the watch. Between two changed answers is at least
+    /// `interval`.
     pub(crate) fn feed(
         &self,
         app: &App,
-        (name, arguments): (&str, &Arguments),
+        query: Digest,
         seen: Position,
         interval: Duration,
         begin: BeginWatch,
     ) -> LiveFeed {
-        // The debug form quotes each text, so that no text can run into the next one.
-        let key = Digest::of(format!("{name:?} {:?}", arguments.key()).as_bytes());
         let mut watches = self.0.lock();
-        let shared = watches.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let shared = watches.get(&query).and_then(Weak::upgrade).unwrap_or_else(|| {
             watches.retain(|_, watch| watch.strong_count() > 0);
             let shared = Arc::new(SharedWatch::new(app.clone(), interval, begin));
-            watches.insert(key, Arc::downgrade(&shared));
+            watches.insert(query, Arc::downgrade(&shared));
             shared
         });
         drop(watches);
@@ -286,9 +282,8 @@ mod tests {
     async fn a_client_gets_the_answer_of_a_view_that_was_built_again() {
         let app = App::over(Memory::new()).start().await.unwrap();
         let (live, view) = (LiveQueries::default(), View::new((5, "old")));
-        let arguments = Arguments::Form(String::new());
         let feed = |seen| {
-            let query = ("query", &arguments);
+            let query = Digest::default();
             live.feed(&app, query, Position::new(seen), Duration::ZERO, begin(&view))
         };
         let mut first = feed(0);

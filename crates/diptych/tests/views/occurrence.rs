@@ -257,7 +257,7 @@ async fn write(store: &Store, history: &[Recorded<Entries>]) {
     }
 }
 
-/// What the events of a book make, or all if there is none.
+/// The sum of the events of a book, or of all if there is none.
 struct Booked(Option<u8>);
 
 impl Query for Booked {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::body::Bytes;
+use diptych::store::Digest;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::{
@@ -50,18 +51,21 @@ impl Arguments {
         }
     }
 
-    /// The arguments as a part of the key of a question. The order of the names in an address makes
-    /// no difference.
-    pub(crate) fn key(&self) -> Vec<u8> {
+    /// Equal for equal arguments of this query, and different for others. The order of the names in
+    /// an address makes no difference.
+    pub(crate) fn digest(&self, query: &str) -> Digest {
+        // The debug form quotes the name, so that it cannot run into the arguments.
+        let mut text = format!("{query:?} ").into_bytes();
         match self {
-            Arguments::Json(bytes) => bytes.to_vec(),
-            Arguments::Form(text) => {
-                let mut pairs = pairs(text).unwrap_or_default();
+            Arguments::Json(bytes) => text.extend_from_slice(bytes),
+            Arguments::Form(form) => {
+                let mut pairs = pairs(form).unwrap_or_default();
                 // Values of one name stay in their order, because they are a list.
                 pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
-                format!("{pairs:?}").into_bytes()
+                text.extend_from_slice(format!("{pairs:?}").as_bytes());
             }
         }
+        Digest::of(&text)
     }
 
     /// Decodes the query, if the rule of its route admits the caller.
@@ -76,5 +80,31 @@ impl Arguments {
         }?;
         admit.map(|admit| admit(caller, &query)).transpose()?;
         Ok(query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn digests_differ_by_query_and_arguments_and_not_by_the_order_of_names() {
+        let form = |text: &str| Arguments::Form(text.to_owned());
+        let json = |text: &'static str| Arguments::Json(text.into());
+        assert_eq!(form("a=1&b=2").digest("q"), form("b=2&a=1").digest("q"));
+        let all = [
+            form("a=1&b=2").digest("q"),
+            form("a=1&a=2").digest("q"),
+            form("a=2&a=1").digest("q"),
+            form("").digest("q"),
+            form("").digest("other"),
+            json("{}").digest("q"),
+            json("null").digest("q"),
+            json(r#"{"a":18446744073709551616}"#).digest("q"),
+            json(r#"{"a":18446744073709551617}"#).digest("q"),
+        ];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
     }
 }

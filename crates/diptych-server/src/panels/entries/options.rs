@@ -54,7 +54,7 @@ pub(crate) struct QueryOptions {
     explained_events: usize,
     /// The limit of events that are read for an answer about the past.
     past_reads: u64,
-    /// Whether the address alone says which answer the client wants.
+    /// Whether the address alone says which answer about the past the client wants.
     is_addressed: bool,
 }
 
@@ -100,6 +100,7 @@ impl QueryOptions {
                 return Err(options.wrong("consistency", wrong));
             }
         };
+        let point = point(options)?;
         Ok(QueryOptions {
             caller,
             is_strong,
@@ -109,17 +110,22 @@ impl QueryOptions {
             wait_time: limits.wait_time,
             at_most: milliseconds(options, "at-most")?,
             or_stale: options.flag("or-stale")?,
-            point: point(options)?,
+            point,
             list: ListOptions::read(options)?,
             sources: QuerySources::of(options)?,
             explained_events: limits.explained_events,
             past_reads: limits.past_reads,
-            is_addressed: options.are_in_address(),
+            is_addressed: point.is_some() && options.are_in_address(),
         })
     }
 
     pub(crate) fn is_about_past(&self) -> bool {
         self.point.is_some()
+    }
+
+    /// Whether the request names events that the answer must contain.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.session.is_some() || self.after.is_some()
     }
 
     /// Asks a query about the present or the past, without the answers that others have asked for.
@@ -187,14 +193,13 @@ impl QueryOptions {
     where
         Q: Query<Answer: Serialize>,
     {
-        let has_tokens = self.session.is_some() || self.after.is_some();
-        let is_addressed = self.is_addressed && !has_tokens;
+        let is_addressed = self.is_addressed && !self.has_tokens();
         let past = self.set(app.query(query)).at(point).read_at_most(self.past_reads);
         // The tokens of this caller are compared with the log, also if the answer is there.
         let resolved = past.resolve().await;
         let (past, part) = resolved.map_err(|error| self.sources.problem(error))?;
         let (upto, at) = (part.upto, part.occurred_before);
-        let question = QuestionKey::new(None, name, &arguments.key(), upto, at);
+        let question = QuestionKey::new(None, arguments.digest(name), upto, at);
         let own = app.clone();
         let compute = async move {
             let Answer { value, position, cost, .. } = past.await?;
@@ -287,9 +292,6 @@ impl QueryOptions {
 
     /// Compares the tokens of the request with the log.
     pub(super) async fn check_tokens<Q: Query>(&self, app: &App, query: Q) -> Result<(), Problem> {
-        if self.after.is_none() && self.session.is_none() {
-            return Ok(());
-        }
         let asked = self.set(app.query(query)).at(self.point.unwrap_or_default());
         let resolved = asked.resolve().await;
         resolved.map(drop).map_err(|error| self.sources.problem(error))
@@ -314,7 +316,7 @@ impl QueryOptions {
         let (explain, part) = resolved.map_err(|error| sources.problem(error))?;
         let (upto, at) = (part.upto, part.occurred_before);
         let listed = Some((limit, start_after));
-        let question = QuestionKey::new(listed, name, &arguments.key(), upto, at);
+        let question = QuestionKey::new(listed, arguments.digest(name), upto, at);
         let compute = async move {
             let explanation = explain.await.map_err(|error| sources.problem(error))?;
             let Explanation { events, upto, is_whole, next, cost, .. } = explanation;

@@ -295,13 +295,15 @@ where
 {
     Box::new(move |app, arguments, options, answers| {
         let query = arguments.read::<Q>(&options.caller, admit.as_ref());
-        // The tokens of the caller are compared with the log through a question of their own.
-        let claimed = arguments.read::<Q>(&options.caller, None);
         let (name, mask) = (name.clone(), mask.clone());
         Box::pin(async move {
             let caller = options.caller.clone();
             let query = query?;
-            options.check_tokens(&app, claimed?).await?;
+            if options.has_tokens() {
+                // They are compared with the log through a question of their own.
+                let asked = arguments.read::<Q>(&caller, None)?;
+                options.check_tokens(&app, asked).await?;
+            }
             let explanation = options.explain(&app, (&name, &arguments), query, &answers).await?;
             let mut body = explanation.body.clone();
             if let Some(mask) = mask {

@@ -12,6 +12,7 @@ use crate::door::{
 pub(crate) struct QuerySources {
     after: Option<OptionSource>,
     as_of: Option<OptionSource>,
+    occurred_before: Option<OptionSource>,
     start_after: Option<OptionSource>,
 }
 
@@ -24,6 +25,7 @@ impl QuerySources {
         Ok(QuerySources {
             after: given("after")?,
             as_of: given("as-of")?,
+            occurred_before: given("occurred-before")?,
             start_after: given("start-after")?,
         })
     }
@@ -34,6 +36,7 @@ impl QuerySources {
             // The token of the session was checked before.
             QueryError::Token(_) => &self.after,
             QueryError::AboveHead { .. } => &self.as_of,
+            QueryError::OwnOrder { .. } => &self.occurred_before,
             QueryError::NotListed { .. } => &self.start_after,
             _ => &None,
         };

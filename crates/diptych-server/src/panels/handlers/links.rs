@@ -9,6 +9,7 @@ use crate::door::{
 };
 
 /// The parameters of a request, from which the link to the next part is made.
+#[derive(Default)]
 pub(crate) struct NextLink(Vec<(String, String)>);
 
 impl NextLink {

@@ -276,7 +276,8 @@ impl RequestFeed {
     fn opened(&self, watched: LiveRequest, from: Position) -> LiveFeed {
         let LiveRequest { name, arguments, begin, .. } = watched;
         let interval = self.site.door.limits().live_interval;
-        self.site.live.feed(&self.site.app, (&name, &arguments), from, interval, begin)
+        let query = arguments.digest(&name);
+        self.site.live.feed(&self.site.app, query, from, interval, begin)
     }
 
     fn answer(&self, sent: &SentAnswer) -> StreamEvent {

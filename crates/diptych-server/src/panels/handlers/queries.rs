@@ -63,7 +63,9 @@ pub(crate) async fn read<'s>(
     })?;
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
-    let next = NextLink::of(&options, &form)?;
+    // An answer without pages has no next part.
+    let has_parts = entry.page_items.is_some() || !operations.is_empty();
+    let next = if has_parts { NextLink::of(&options, &form)? } else { NextLink::default() };
     let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
     if options.is_about_past() {
         site.door.admit(Operation::Past(name.to_owned()), &parts).await?;
