@@ -1,7 +1,7 @@
 //! Computes the checksums of mutated files again. So a reader accepts the checksums, and goes on to
 //! the mutated bytes.
 //!
-//! It is written from `docs/format.md` and shares no code with the engine.
+//! It is written from `docs/reference/format.md` and shares no code with the engine.
 
 const SEGMENT_HEADER: usize = 64;
 const FRAME_HEADER: usize = 16;

@@ -1,5 +1,5 @@
 //! Backing up a log while it is written to. A backup is a folder like that of a log, which can be
-//! read, verified and followed, but not written to: see `docs/backup.md`.
+//! read, verified and followed, but not written to: see `docs/guides/back-up.md`.
 //!
 //! The subtle point is the mark, the file that says where a backup ends. The mark alone makes a
 //! folder a backup, not the segments in it. It is replaced in one step, after all that it promises

@@ -34,8 +34,8 @@
 //! together. `archive` moves complete segments to another folder. `read_only` reads a log while
 //! another process may write to it. `backup`, `verify` and `adopt` work on the folder of a log that
 //! this process has not opened. ARCHITECTURE.md walks
-//! through the rooms. The format is in `docs/format.md`, and backups are described in
-//! `docs/backup.md`.
+//! through the rooms. The format is in `docs/reference/format.md`, and backups are described in
+//! `docs/guides/back-up.md`.
 
 mod adopt;
 mod append;

@@ -2,7 +2,7 @@
 //! word, threads, and the clock of limited waits.
 //!
 //! A build with `--cfg diptych_model` has other ones, under which one schedule after another can be
-//! explored (docs/schedules.md). So code that hands over takes them from here.
+//! explored (docs/explain/schedules.md). So code that hands over takes them from here.
 
 #[cfg(not(diptych_model))]
 pub(crate) use std::{sync::atomic, thread, time::Instant};

@@ -10,31 +10,31 @@ pub struct Readme;
 pub struct Contributing;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/streams.md")]
+#[doc = include_str!("../../../docs/explain/streams.md")]
 pub struct Streams;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/evolution.md")]
+#[doc = include_str!("../../../docs/explain/evolution.md")]
 pub struct Evolution;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/commands.md")]
+#[doc = include_str!("../../../docs/explain/commands.md")]
 pub struct Commands;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/projections.md")]
+#[doc = include_str!("../../../docs/guides/projections.md")]
 pub struct Projections;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/time.md")]
+#[doc = include_str!("../../../docs/explain/time.md")]
 pub struct Time;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/views.md")]
+#[doc = include_str!("../../../docs/explain/views.md")]
 pub struct Views;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/http.md")]
+#[doc = include_str!("../../../docs/reference/http.md")]
 pub struct Http;
 
 #[cfg(doctest)]

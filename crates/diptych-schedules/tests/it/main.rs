@@ -1,5 +1,5 @@
 //! Explores schedules of the threads that hand over to each other in a log: callers, the writer,
-//! readers, subscribers, the indexer, clustering. docs/schedules.md lists the properties.
+//! readers, subscribers, the indexer, clustering. docs/explain/schedules.md lists the properties.
 //!
 //! The code is that of `diptych-log`; only its locks, atomics, threads and clock are those of
 //! Shuttle. So these tests exist only in the build with `--cfg diptych_model`.

@@ -12,7 +12,7 @@ fn names(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_rule_of_the_dcb_table_names_existing_cases() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dcb.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/dcb.md");
     let text = fs::read_to_string(path).unwrap();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
         let header = line.contains("proven by");

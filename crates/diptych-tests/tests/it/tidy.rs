@@ -162,7 +162,7 @@ fn the_page_of_metrics_lists_exactly_the_metrics_of_the_code() {
         "crates/diptych-server/src/door/metrics.rs",
     ];
     let code = measured.map(read).concat();
-    assert_none(docs::metrics_out_of_step(&code, &read("docs/observability.md")));
+    assert_none(docs::metrics_out_of_step(&code, &read("docs/reference/metrics.md")));
 }
 
 /// Compares counts with the list of allowed counts. With `DIPTYCH_TIDY_WRITE` set it writes the
