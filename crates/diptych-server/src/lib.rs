@@ -220,6 +220,8 @@
 mod door;
 #[cfg(feature = "extract")]
 pub mod extract;
+#[cfg(feature = "log")]
+mod hinge;
 mod json;
 mod panels;
 mod router;
@@ -234,5 +236,7 @@ pub use door::{
     serve::ServeError,
     stop::StopHandle,
 };
+#[cfg(feature = "log")]
+pub use hinge::LogServer;
 pub use panels::entries::{command::CommandRoute, query::QueryRoute};
 pub use server::Server;

@@ -15,7 +15,7 @@ use crate::{
         entrance::Door,
         limits::ServerLimits,
         metrics::Metrics,
-        serve::{ServeError, serve},
+        serve::{ServeError, Served, serve},
         stop::StopHandle,
     },
     panels::{
@@ -280,8 +280,10 @@ impl Server {
         if is_open {
             return Err(ServeError::NotLoopback { address });
         }
-        let (door, metrics) = (site.door.clone(), site.metrics.clone());
-        serve(router(site), door, metrics, listener, shutdown).await;
+        let (limits, stop) = (*site.door.limits(), site.door.stop().clone());
+        let metrics = site.metrics.clone();
+        let served = Served { router: router(site), limits, stop, metrics, has_http2: false };
+        serve(served, listener, shutdown).await;
         Ok(())
     }
 

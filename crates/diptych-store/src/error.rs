@@ -88,6 +88,13 @@ pub enum InvalidRequest {
 }
 
 impl InvalidRequest {
+    /// The problem of an append with a time, if the store takes the time from its clock.
+    pub const TIME_NOT_TAKEN: &'static str =
+        "recorded_at was given, but this store takes it from its clock: leave it out";
+    /// The problem of an append without a time, if the store takes the time from its caller.
+    pub const TIME_MISSING: &'static str =
+        "recorded_at is missing, and this store takes it from its caller: set it";
+
     /// The error for a part that has more bytes than the limit `name` allows.
     pub fn too_large(
         what: &'static str,
@@ -204,6 +211,12 @@ pub enum Unavailable {
     /// A remote system below the store does not answer.
     #[error("the store's backend does not answer: {0}; try again")]
     Backend(#[source] Arc<dyn StdError + Send + Sync>),
+    /// The server of the log answers, and does not serve this request.
+    #[error("the log's server: {what}")]
+    Server {
+        /// The server's words: what failed, and what to do.
+        what: Arc<str>,
+    },
     /// The storage of this machine failed an operation. A later one may succeed.
     #[error("{what}: {cause}; {advice}")]
     Storage {

@@ -150,12 +150,8 @@ impl TimeSource {
         match (self, given) {
             (TimeSource::Clock, None) => Ok(Timestamp::now().max(last)),
             (TimeSource::Caller, Some(at)) => Ok(at.max(last)),
-            (TimeSource::Clock, Some(_)) => {
-                wrong("recorded_at was given, but this store takes it from its clock: leave it out")
-            }
-            (TimeSource::Caller, None) => {
-                wrong("recorded_at is missing, and this store takes it from its caller: set it")
-            }
+            (TimeSource::Clock, Some(_)) => wrong(InvalidRequest::TIME_NOT_TAKEN),
+            (TimeSource::Caller, None) => wrong(InvalidRequest::TIME_MISSING),
         }
     }
 }

@@ -192,12 +192,12 @@ pub use view::View;
 pub mod store {
     pub use diptych_store::{
         AcceptedCommit, Append, AppendCondition, AppendError, Batch, CommitBatch, CommitRef,
-        CommitSync, Corruption, Delivery, Digest, Epoch, EventChecksum, EventRef, EventStore,
-        Filter, FilterItem, FilterSyntaxError, Head, HistoryChanged, HistoryPoint, InvalidRequest,
-        Key, KeyedCommit, Limits, LogId, LogIdentity, Memory, Metadata, OutOfRange, Position,
-        RawEvent, Read, ReadCommits, ReadError, Refusal, Store, SubscribeError, SubscribeOptions,
-        Subscription, SyncError, SyncedCommit, Tag, TagError, TimeSource, Timestamp,
-        TimestampError, Tracking, Unavailable,
+        CommitSync, Corruption, Delivery, Digest, Direction, Epoch, EventChecksum, EventRef,
+        EventStore, Filter, FilterItem, FilterSyntaxError, Head, HistoryChanged, HistoryPoint,
+        InvalidRequest, Key, KeyedCommit, Limits, LogId, LogIdentity, Memory, Metadata, OutOfRange,
+        Position, RawEvent, Read, ReadCommits, ReadError, Refusal, Store, SubscribeError,
+        SubscribeOptions, Subscription, SyncError, SyncedCommit, Tag, TagError, TimeSource,
+        Timestamp, TimestampError, Tracking, Unavailable,
     };
 }
 

@@ -9,9 +9,13 @@ use axum::{
     http::{Request, header},
 };
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
@@ -23,10 +27,10 @@ use tokio::{
 
 use crate::door::{
     connection::{DrainedBody, TimedStream},
-    entrance::Door,
     limits::ServerLimits,
     metrics::Metrics,
     peers::{ConnectionPlace, PeerConnection, PeerConnections},
+    stop::Stop,
 };
 
 /// Pause after the system could not accept a connection.
@@ -35,6 +39,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Maximum bytes of the head of a request.
 const HEAD_BYTES: usize = 32 << 10;
+/// The begin of a connection with HTTP/2.
+const HTTP2: &[u8; 3] = b"PRI";
+/// Pause between two looks at the begin of a connection.
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
+/// Time between two pings of a quiet connection with HTTP/2, and time for the answer.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// Calls at one time on one connection with HTTP/2.
+const CONNECTION_STREAMS: u32 = 1_024;
+/// Bytes that a client may send before the server has read them: for one call, and for all of one
+/// connection.
+const WINDOW_BYTES: (u32, u32) = (1 << 20, 16 << 20);
 
 /// A server that did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +70,16 @@ pub enum ServeError {
         /// The address of the listener.
         address: SocketAddr,
     },
+    /// Other machines reach the address of a log, and nothing protects it.
+    #[error(
+        "other machines reach the log at {address}, and nothing protects it: bind to a loopback \
+         address such as 127.0.0.1, or call `LogServer::open_to_all` if every machine of the \
+         network may read and append"
+    )]
+    Unprotected {
+        /// The address of the listener.
+        address: SocketAddr,
+    },
     /// Routes without a listener have no host, and none is named.
     #[error(
         "no host is named for the routes: name the hosts under which clients reach them with \
@@ -66,18 +91,27 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
+/// The routes that a listener serves, and how.
+pub(crate) struct Served {
+    pub(crate) router: Router,
+    pub(crate) limits: ServerLimits,
+    pub(crate) stop: Stop,
+    pub(crate) metrics: Option<Metrics>,
+    /// Whether a connection may begin with HTTP/2.
+    pub(crate) has_http2: bool,
+}
+
 /// Serves the router until `shutdown` is ready, then lets connections and commands end within
 /// [`stop_time`](ServerLimits::stop_time).
 pub(crate) async fn serve(
-    router: Router,
-    door: Arc<Door>,
-    metrics: Option<Metrics>,
+    served: Served,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
-    let limits = *door.limits();
+    let Served { router, limits, stop, metrics, has_http2 } = served;
     let peers = PeerConnections::new(limits.peer_connections, limits.connections);
-    let connections = Connections { router, limits, peers, graceful: GracefulShutdown::new() };
+    let graceful = GracefulShutdown::new();
+    let connections = Connections { router, limits, peers, graceful, has_http2 };
     // A connection that was accepted and has no place yet.
     let mut waiting = None;
     let mut upkeep = interval(UPKEEP);
@@ -98,10 +132,10 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    door.stop().begin();
+    stop.begin();
     let end = async {
         connections.graceful.shutdown().await;
-        door.stop().commands_ended().await;
+        stop.commands_ended().await;
     };
     if timeout(limits.stop_time, end).await.is_err() {
         tracing::warn!("some connections or commands did not end in time, and were abandoned");
@@ -113,6 +147,7 @@ struct Connections {
     limits: ServerLimits,
     peers: Arc<PeerConnections>,
     graceful: GracefulShutdown,
+    has_http2: bool,
 }
 
 impl Connections {
@@ -168,13 +203,22 @@ impl Connections {
                 })
             }
         });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(head_time);
-        http.max_buf_size(HEAD_BYTES);
-        let stream = TokioIo::new(TimedStream::new(stream, write_time, sending));
-        let connection = http.serve_connection(stream, service);
-        let connection = self.graceful.watch(connection);
+        let (has_http2, watcher) = (self.has_http2, self.graceful.watcher());
         tokio::spawn(async move {
+            let connection = async {
+                let is_http2 = has_http2 && begins_with_http2(&stream, head_time).await?;
+                let stream = TokioIo::new(TimedStream::new(stream, write_time, sending));
+                match is_http2 {
+                    true => watcher.watch(http2().serve_connection(stream, service)).await,
+                    false => {
+                        let mut http = http1::Builder::new();
+                        http.timer(TokioTimer::new()).header_read_timeout(head_time);
+                        http.max_buf_size(HEAD_BYTES);
+                        watcher.watch(http.serve_connection(stream, service)).await
+                    }
+                }
+                .map_err(io::Error::other)
+            };
             tokio::select! {
                 // A request that has just come is read before the place is given up.
                 biased;
@@ -189,4 +233,37 @@ impl Connections {
             }
         });
     }
+}
+
+/// Connections with HTTP/2, which also notices peers that are gone.
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1)
+        .max_header_list_size(HEAD_BYTES as u32)
+        .max_concurrent_streams(CONNECTION_STREAMS)
+        .initial_stream_window_size(WINDOW_BYTES.0)
+        .initial_connection_window_size(WINDOW_BYTES.1);
+    http
+}
+
+/// Whether the first bytes of a connection are those of HTTP/2. No method of HTTP/1 begins so.
+async fn begins_with_http2(stream: &TcpStream, head_time: Duration) -> io::Result<bool> {
+    let begins = async {
+        let mut first = [0; HTTP2.len()];
+        loop {
+            let read = stream.peek(&mut first).await?;
+            let (seen, begin) = (first.get(..read), HTTP2.get(..read));
+            if read == 0 || seen != begin {
+                return Ok(false);
+            }
+            if read == HTTP2.len() {
+                return Ok(true);
+            }
+            // A peek returns the same bytes at once until there are more.
+            sleep(PEEK_PAUSE).await;
+        }
+    };
+    timeout(head_time, begins).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -1,0 +1,394 @@
+//! A store over the network.
+//!
+//! The store has a thread of its own with a runtime, so its futures can be polled anywhere. Three
+//! kinds of work run there: the watch, which follows the head of the log; the session, through
+//! which all appends go; and a task for each read.
+
+mod address;
+mod link;
+mod pending;
+mod resolve;
+mod session;
+mod watch;
+
+use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+
+use diptych_store::{
+    AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
+    Head, KeyedCommit, Limits, LogIdentity, Position, Read, ReadCommits, ReadError, SyncError, Tag,
+    Tracking, Unavailable,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Semaphore, mpsc, oneshot},
+};
+
+use crate::{
+    client::{
+        address::ServerAddress,
+        link::{Link, LogCaller},
+        pending::{AppendJob, SessionOrder},
+    },
+    wire::{
+        self, MessageError,
+        messages::{
+            ChecksumRequest, CountRequest, FindKeyRequest, FindTrackingRequest, HeadRequest,
+            LastRequest, ReadCommitsRequest, TypesRequest,
+        },
+    },
+};
+
+/// Options of a [`RemoteStore`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemoteOptions {
+    /// The token that the server asks for.
+    pub token: Option<String>,
+    /// The longest time of a call while the server does not answer. An append that was sent and has
+    /// no answer by then has an unknown outcome. 15 seconds by default.
+    pub answer_time: Duration,
+    /// The longest time to establish one connection. 5 seconds by default.
+    pub connect_time: Duration,
+    /// The time between two signs of life of an idle server. The connection counts as lost after
+    /// one and a half times as long without any. 8 seconds by default.
+    pub heartbeat: Duration,
+    /// The greatest number of commits that are sent and not synced. Further appends wait. 4,096 by
+    /// default.
+    pub commits_in_flight: usize,
+}
+
+impl Default for RemoteOptions {
+    fn default() -> RemoteOptions {
+        RemoteOptions {
+            token: None,
+            answer_time: Duration::from_secs(15),
+            connect_time: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(8),
+            commits_in_flight: 4_096,
+        }
+    }
+}
+
+/// A store that could not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none of a log on a server.
+    #[error("{address:?} is no address of a log: {problem}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong, and which form is right.
+        problem: &'static str,
+    },
+    /// The system gave no thread.
+    #[error("the thread of the connection cannot start: {0}")]
+    Thread(#[source] io::Error),
+    /// The server does not answer, or refuses.
+    #[error("the log at {address} cannot be used: {cause}")]
+    Server {
+        /// The address.
+        address: String,
+        /// The answer, or the reason why there is none.
+        #[source]
+        cause: ReadError,
+    },
+}
+
+/// A log that a server offers. Clones share one connection.
+///
+/// Every promise of the store contract holds. A lost connection is made again. Calls wait for it,
+/// at most [`answer_time`](RemoteOptions::answer_time):
+///
+/// - A read is sent again.
+/// - An append that has no answer is sent again in the same session, and the server executes it
+///   once. After a restart of the server the store looks for the commit, by its key or the id of
+///   its first event. Without both, the outcome is unknown.
+/// - If the log has another history after that, every call fails with
+///   [`HistoryChanged`](Unavailable::HistoryChanged) for a pinned handle.
+#[derive(Clone)]
+pub struct RemoteStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    link: Arc<Link>,
+    orders: mpsc::UnboundedSender<SessionOrder>,
+    in_flight: Arc<Semaphore>,
+    /// Taken when the last handle is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.link.end(Unavailable::Closed);
+        // A handle may be dropped in a task, where a runtime cannot wait for its own end.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl RemoteStore {
+    /// Connects to the log at an address such as `diptych://localhost:4500/log`.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the address has another form, or the server does not answer in
+    /// [`answer_time`](RemoteOptions::answer_time).
+    pub async fn connect(
+        address: &str,
+        options: RemoteOptions,
+    ) -> Result<RemoteStore, ConnectError> {
+        let server = ServerAddress::parse(address)?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("diptych-remote")
+            .enable_all()
+            .build()
+            .map_err(ConnectError::Thread)?;
+        let mut starting = Starting(Some(runtime));
+        let linked = starting.run(Link::connect(server, options.clone())).await;
+        let link =
+            linked.map_err(|cause| ConnectError::Server { address: address.to_owned(), cause })?;
+        let (orders, received) = mpsc::unbounded_channel();
+        starting.spawn(watch::follow(link.clone()));
+        starting.spawn(session::run(link.clone(), received));
+        let in_flight = Arc::new(Semaphore::new(options.commits_in_flight.max(1)));
+        Ok(RemoteStore {
+            shared: Arc::new(Shared { link, orders, in_flight, runtime: starting.0.take() }),
+        })
+    }
+
+    /// Runs a read on the thread of the store. `ask` is called again after a lost connection.
+    async fn ask<T, F, Fut>(&self, ask: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: Fn(LogCaller) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, tonic::Status>> + Send,
+    {
+        let link = self.shared.link.clone();
+        if let Some(closed) = link.closed() {
+            return Err(closed.into());
+        }
+        let task = async move { link.ask(ask).await };
+        match &self.shared.runtime {
+            Some(runtime) => match runtime.spawn(task).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Unavailable::Closed.into()),
+            },
+            None => Err(Unavailable::Closed.into()),
+        }
+    }
+
+    /// Shows at least this head before a reply is returned that rests on it.
+    fn advance(&self, head: u64) {
+        self.shared.link.advance(Position::new(head));
+    }
+}
+
+/// A runtime that is shut down without waiting if the connection does not come about.
+struct Starting(Option<Runtime>);
+
+impl Starting {
+    async fn run<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T, ReadError>> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let Some(runtime) = &self.0 else { return Err(Unavailable::Closed.into()) };
+        runtime.spawn(task).await.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn unusable(error: MessageError) -> ReadError {
+    Unavailable::Server { what: error.to_string().into() }.into()
+}
+
+impl EventStore for RemoteStore {
+    fn identity(&self) -> LogIdentity {
+        self.shared.link.identity()
+    }
+
+    fn limits(&self) -> Limits {
+        self.shared.link.limits().clone()
+    }
+
+    fn head(&self) -> Head {
+        self.shared.link.head()
+    }
+
+    fn has_other_writers(&self) -> bool {
+        true
+    }
+
+    async fn fresh_head(&self) -> Result<Position, ReadError> {
+        let reply =
+            self.ask(|mut log: LogCaller| async move { log.head(HeadRequest {}).await }).await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        Ok(Position::new(reply.head))
+    }
+
+    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
+        let link = &self.shared.link;
+        let call = wire::call_of(&append, 0, link.limits())?;
+        let place = self.shared.in_flight.clone().acquire_owned().await;
+        let place = place.map_err(|_| Unavailable::Closed)?;
+        if let Some(closed) = link.closed() {
+            return Err(closed.into());
+        }
+        let (reply, replied) = oneshot::channel();
+        let job = AppendJob::new(append, call, link.head().position(), reply, place);
+        let sent = self.shared.orders.send(SessionOrder::Append(Box::new(job)));
+        sent.map_err(|_| Unavailable::Closed)?;
+        replied.await.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
+    }
+
+    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+        filter.check(self.shared.link.limits())?;
+        let request = wire::read_request(filter, &read, 1);
+        let reply = self
+            .ask(move |mut log: LogCaller| {
+                let request = request.clone();
+                async move { first(log.read(request).await?.into_inner()).await }
+            })
+            .await?;
+        self.advance(reply.head);
+        wire::batch_of(reply).map_err(unusable)
+    }
+
+    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
+        let unlimited = read.limit_events == usize::MAX;
+        let request = ReadCommitsRequest {
+            after: read.after.get(),
+            limit_events: (!unlimited).then_some(read.limit_events as u64),
+            batches: 1,
+            as_messages: false,
+        };
+        let reply = self
+            .ask(move |mut log: LogCaller| async move {
+                first(log.read_commits(request).await?.into_inner()).await
+            })
+            .await?;
+        self.advance(reply.head);
+        wire::commits_of(reply).map_err(unusable)
+    }
+
+    async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
+        let request = ChecksumRequest { position: position.get() };
+        let reply =
+            self.ask(move |mut log: LogCaller| async move { log.checksum(request).await }).await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        Ok(reply.checksum.map(EventChecksum::from_u64))
+    }
+
+    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
+        filter.check(self.shared.link.limits())?;
+        let filter = Some(wire::message_of_filter(filter));
+        let request = LastRequest { filter, upto: bound(upto) };
+        let reply = self
+            .ask(move |mut log: LogCaller| {
+                let request = request.clone();
+                async move { log.last(request).await }
+            })
+            .await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        Ok(reply.position.map(Position::new))
+    }
+
+    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
+        let request = CountRequest { tag: tag.as_str().to_owned(), upto: bound(upto) };
+        let reply = self
+            .ask(move |mut log: LogCaller| {
+                let request = request.clone();
+                async move { log.count(request).await }
+            })
+            .await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        Ok(reply.count)
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
+        let request = FindKeyRequest { key: key.to_owned() };
+        let reply = self
+            .ask(move |mut log: LogCaller| {
+                let request = request.clone();
+                async move { log.find_key(request).await }
+            })
+            .await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        reply.commit.map(wire::keyed_commit_of).transpose().map_err(unusable)
+    }
+
+    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
+        let request = FindTrackingRequest { source: source.to_owned() };
+        let reply = self
+            .ask(move |mut log: LogCaller| {
+                let request = request.clone();
+                async move { log.find_tracking(request).await }
+            })
+            .await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        reply.tracking.map(wire::tracking_of).transpose().map_err(unusable)
+    }
+
+    async fn types(&self) -> Result<Vec<String>, ReadError> {
+        let reply =
+            self.ask(|mut log: LogCaller| async move { log.types(TypesRequest {}).await }).await?;
+        let reply = reply.into_inner();
+        self.advance(reply.head);
+        Ok(reply.types)
+    }
+
+    async fn close(&self) -> Result<(), SyncError> {
+        if !self.shared.link.close() {
+            return Ok(());
+        }
+        let (reply, replied) = oneshot::channel();
+        if self.shared.orders.send(SessionOrder::Close(reply)).is_err() {
+            return Ok(());
+        }
+        let settled = replied.await.unwrap_or(Ok(()));
+        self.shared.link.end(Unavailable::Closed);
+        settled
+    }
+}
+
+/// The first message of a stream.
+async fn first<T>(mut stream: tonic::Streaming<T>) -> Result<T, tonic::Status> {
+    let message = stream.message().await?;
+    message.ok_or_else(|| tonic::Status::data_loss("the server ended a read without an answer"))
+}
+
+/// An upper bound; none for the head.
+fn bound(upto: Position) -> Option<u64> {
+    (upto != Position::MAX).then(|| upto.get())
+}
+
+impl fmt::Debug for RemoteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let link = &self.shared.link;
+        f.debug_struct("RemoteStore")
+            .field("log", &link.identity())
+            .field("head", &link.head())
+            .finish()
+    }
+}

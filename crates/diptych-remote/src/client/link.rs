@@ -1,0 +1,328 @@
+//! The connection to a server, and the history of its log as this handle has seen it.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use diptych_store::{
+    CommitNumber, Head, HeadPublisher, HistoryChanged, Limits, LogIdentity, Pause, Position,
+    ReadError, Unavailable,
+};
+use parking_lot::RwLock;
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    client::{RemoteOptions, address::ServerAddress},
+    wire::{
+        self, HISTORY_HEADER, LOG_HEADER,
+        messages::{DescribeRequest, Description, Failure, failure, log_client::LogClient},
+    },
+};
+
+/// The generated client, which adds the headers of this connection.
+pub(crate) type LogCaller = LogClient<InterceptedService<Channel, Headers>>;
+
+/// The headers of each call.
+#[derive(Clone)]
+pub(crate) struct Headers {
+    token: Option<MetadataValue<Ascii>>,
+    log: MetadataValue<Ascii>,
+    history: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert(LOG_HEADER, self.log.clone());
+        if let Some(token) = &self.token {
+            metadata.insert("authorization", token.clone());
+        }
+        if let Some(history) = &self.history {
+            metadata.insert(HISTORY_HEADER, history.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The largest message that a client takes. A batch of a server with the default limits has 8 MiB.
+const MESSAGE_BYTES: usize = 256 << 20;
+/// The first and the longest pause before a call is sent again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How much a server may send before this side has read it, for each stream and in total. A batch
+/// fits in.
+const WINDOW_BYTES: (u32, u32) = (16 << 20, 64 << 20);
+
+/// The connection, shared by the handles and the tasks.
+pub(crate) struct Link {
+    channel: Channel,
+    token: Option<MetadataValue<Ascii>>,
+    log: MetadataValue<Ascii>,
+    options: RemoteOptions,
+    limits: Limits,
+    history: RwLock<History>,
+    is_closed: AtomicBool,
+}
+
+/// The history that the log has now.
+struct History {
+    identity: LogIdentity,
+    publisher: Arc<HeadPublisher>,
+}
+
+impl Link {
+    /// Connects and asks which log it is.
+    pub(crate) async fn connect(
+        address: ServerAddress,
+        options: RemoteOptions,
+    ) -> Result<Arc<Link>, ReadError> {
+        let server = |what: &str| Unavailable::Server { what: what.into() };
+        let endpoint = Endpoint::from_shared(address.endpoint)
+            .map_err(|_| server("its address is no address of HTTP"))?
+            .connect_timeout(options.connect_time)
+            .tcp_nodelay(true)
+            // Together they notice a connection that swallows everything within two heartbeats.
+            .http2_keep_alive_interval(options.heartbeat)
+            .keep_alive_timeout(options.heartbeat / 2)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES.0)
+            .initial_connection_window_size(WINDOW_BYTES.1);
+        if address.is_encrypted {
+            return Err(server("this version has no encryption: use diptych://").into());
+        }
+        let token = options.token.as_ref().map(|token| format!("Bearer {token}").parse());
+        let token = token.transpose().map_err(|_| server("the token is no text of a header"))?;
+        let log = address.log.parse();
+        let log = log.map_err(|_| server("the name of the log is no text of a header"))?;
+        let nothing = LogIdentity::random();
+        let mut link = Link {
+            channel: endpoint.connect_lazy(),
+            token,
+            log,
+            options,
+            limits: Limits::default(),
+            history: RwLock::new(History {
+                identity: nothing,
+                publisher: Arc::new(HeadPublisher::new(Position::START)),
+            }),
+            is_closed: AtomicBool::new(false),
+        };
+        let described = link.ask_as(None, |mut log: LogCaller| async move {
+            log.describe(DescribeRequest {}).await.map(tonic::Response::into_inner)
+        });
+        let Description { identity, limits, head, .. } = described.await?;
+        let unusable = || server("it did not describe its log: compare the versions");
+        let identity = identity.and_then(|identity| wire::identity_of(identity).ok());
+        let publisher = Arc::new(HeadPublisher::new(Position::new(head)));
+        link.history = RwLock::new(History { identity: identity.ok_or_else(unusable)?, publisher });
+        link.limits = wire::limits_of(&limits.ok_or_else(unusable)?);
+        Ok(Arc::new(link))
+    }
+
+    pub(crate) fn identity(&self) -> LogIdentity {
+        self.history.read().identity
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn options(&self) -> &RemoteOptions {
+        &self.options
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.history.read().publisher.head()
+    }
+
+    /// Publishes events up to this position of the present history.
+    pub(crate) fn advance(&self, head: Position) {
+        let publisher = self.history.read().publisher.clone();
+        publisher.publish(head, CommitNumber(0));
+    }
+
+    /// Whether the log takes commits now.
+    pub(crate) fn paused(&self, why: Option<Unavailable>) {
+        let publisher = self.history.read().publisher.clone();
+        match why {
+            Some(why) => publisher.pause(Pause::Accepting(why)),
+            None if publisher.head().paused().is_some() => publisher.resume(),
+            None => {}
+        }
+    }
+
+    /// Takes the history that the server has now. If it is another one, the old head ends.
+    pub(crate) fn found(&self, is: LogIdentity, head: Position) {
+        let was = self.identity();
+        if is == was {
+            return self.advance(head);
+        }
+        let old = {
+            let mut history = self.history.write();
+            if history.identity == is {
+                return;
+            }
+            let publisher = Arc::new(HeadPublisher::new(head));
+            std::mem::replace(&mut *history, History { identity: is, publisher })
+        };
+        let changed = HistoryChanged { was: old.identity, is };
+        old.publisher.end(Unavailable::HistoryChanged(changed));
+    }
+
+    /// Refuses further calls. Returns whether it is the first call.
+    pub(crate) fn close(&self) -> bool {
+        !self.is_closed.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn closed(&self) -> Option<Unavailable> {
+        self.is_closed.load(Ordering::SeqCst).then_some(Unavailable::Closed)
+    }
+
+    /// Ends the head for all readers.
+    pub(crate) fn end(&self, why: Unavailable) {
+        self.history.read().publisher.end(why);
+    }
+
+    /// A client for one call to the log with the present history.
+    pub(crate) fn caller(&self) -> LogCaller {
+        self.caller_as(Some(self.identity()))
+    }
+
+    /// A client for calls that any history answers.
+    pub(crate) fn any_history(&self) -> LogCaller {
+        self.caller_as(None)
+    }
+
+    fn caller_as(&self, history: Option<LogIdentity>) -> LogCaller {
+        let history = history.and_then(|history| wire::history_header(history).parse().ok());
+        let headers = Headers { token: self.token.clone(), log: self.log.clone(), history };
+        LogClient::with_interceptor(self.channel.clone(), headers)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// Asks until there is an answer, or the time is over.
+    pub(crate) async fn ask<T, F, Fut>(&self, ask: F) -> Result<T, ReadError>
+    where
+        F: Fn(LogCaller) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        self.ask_as(Some(self.identity()), ask).await
+    }
+
+    async fn ask_as<T, F, Fut>(&self, history: Option<LogIdentity>, ask: F) -> Result<T, ReadError>
+    where
+        F: Fn(LogCaller) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        let deadline = Instant::now() + self.options.answer_time;
+        let mut pause = Pauses::new();
+        loop {
+            let answer = timeout_at(deadline, ask(self.caller_as(history)));
+            let status = match answer.await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status,
+                Err(_) => return Err(no_answer(self.options.answer_time).into()),
+            };
+            match self.why(status) {
+                Trouble::Final(error) => return Err(error),
+                Trouble::Connection(status) if Instant::now() + pause.next() >= deadline => {
+                    return Err(Unavailable::Backend(Arc::new(status)).into());
+                }
+                Trouble::Connection(_) => pause.wait().await,
+            }
+        }
+    }
+
+    /// Tells a lost connection from an answer of the server.
+    pub(crate) fn why(&self, status: Status) -> Trouble {
+        let code = status.code();
+        match wire::from_status(status) {
+            Ok(failure) => self.answered(failure),
+            Err(status) => match code {
+                // The transport gives these codes, and a server that starts or stops.
+                Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded => {
+                    Trouble::Connection(status)
+                }
+                _ => Trouble::Final(Unavailable::Server { what: described(&status).into() }.into()),
+            },
+        }
+    }
+
+    fn answered(&self, failure: Failure) -> Trouble {
+        // A server that stops closes its log, and another one opens it again.
+        if let Some(failure::Kind::Unavailable(unavailable)) = &failure.kind
+            && unavailable.closed
+        {
+            return Trouble::Connection(Status::unavailable("the server closed its log"));
+        }
+        let head = Position::new(failure.head);
+        match wire::as_read_error(failure, self.identity()) {
+            Ok(ReadError::Unavailable(Unavailable::HistoryChanged(changed))) => {
+                self.found(changed.is, head);
+                Trouble::Final(Unavailable::HistoryChanged(changed).into())
+            }
+            Ok(error) => {
+                self.advance(head);
+                Trouble::Final(error)
+            }
+            Err(error) => {
+                Trouble::Final(Unavailable::Server { what: error.to_string().into() }.into())
+            }
+        }
+    }
+}
+
+/// Why a call has no answer that can be used.
+pub(crate) enum Trouble {
+    /// The connection was lost, or the server is away.
+    Connection(Status),
+    /// The server answered with this error.
+    Final(ReadError),
+}
+
+fn described(status: &Status) -> String {
+    let what = match status.code() {
+        Code::Unauthenticated => "it does not know the token; give one that it has issued",
+        Code::PermissionDenied => "the token does not allow this",
+        Code::Unimplemented => "it does not know this call; compare the versions",
+        Code::NotFound => "it has no log of this name",
+        _ => "it answered with an error",
+    };
+    format!("{what} ({})", status.message())
+}
+
+fn no_answer(after: Duration) -> Unavailable {
+    let message = format!("no answer within {} ms", after.as_millis());
+    Unavailable::Backend(Arc::new(Status::deadline_exceeded(message)))
+}
+
+/// Pauses that grow, so that a server that comes back is not overrun.
+pub(crate) struct Pauses {
+    next: Duration,
+}
+
+impl Pauses {
+    pub(crate) fn new() -> Pauses {
+        Pauses { next: PAUSES.0 }
+    }
+
+    pub(crate) fn next(&self) -> Duration {
+        self.next
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        sleep(self.next).await;
+        self.next = (self.next * 2).min(PAUSES.1);
+    }
+}

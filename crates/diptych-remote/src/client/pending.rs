@@ -1,0 +1,89 @@
+//! Appends on their way.
+
+use bytes::Bytes;
+use diptych_store::{
+    AcceptedCommit, Append, AppendError, FilterItem, Position, SyncError, Tracking,
+};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
+
+use crate::wire::messages::Call;
+
+/// An order of a handle to the session.
+pub(crate) enum SessionOrder {
+    /// Append this commit.
+    Append(Box<AppendJob>),
+    /// Wait until every accepted commit is synced.
+    Close(oneshot::Sender<Result<(), SyncError>>),
+}
+
+/// An append, until its outcome is known.
+pub(crate) struct AppendJob {
+    pub(crate) call: Call,
+    pub(crate) trace: CommitTrace,
+    /// Empty once the commit is accepted.
+    reply: Option<oneshot::Sender<Result<AcceptedCommit, AppendError>>>,
+    /// Given back when the outcome is known.
+    _place: OwnedSemaphorePermit,
+}
+
+/// How a commit can be found again in the log.
+pub(crate) struct CommitTrace {
+    /// The head when the append was asked for. The commit cannot be at or below it.
+    pub(crate) after: Position,
+    pub(crate) key: Option<diptych_store::Key>,
+    pub(crate) tracking: Option<Tracking>,
+    /// Number of events.
+    pub(crate) events: u64,
+    /// Type and tags of the first event.
+    pub(crate) item: Option<FilterItem>,
+    /// The encoding of the first event.
+    pub(crate) first: Option<Bytes>,
+    /// Whether the first event has an id, so that no other event is equal.
+    pub(crate) has_id: bool,
+}
+
+impl AppendJob {
+    pub(crate) fn new(
+        append: Append,
+        call: Call,
+        after: Position,
+        reply: oneshot::Sender<Result<AcceptedCommit, AppendError>>,
+        place: OwnedSemaphorePermit,
+    ) -> AppendJob {
+        let encoded = call.encoded.as_ref();
+        let size = encoded.and_then(|encoded| encoded.sizes.first()).map(|&size| size as usize);
+        let bytes = size.and_then(|size| {
+            let bytes = &encoded?.bytes;
+            (size <= bytes.len()).then(|| bytes.slice(..size))
+        });
+        let first = append.events.first();
+        let has_id = first.and_then(|event| event.id).is_some_and(|id: Uuid| !id.is_nil());
+        let item = first.map(|event| {
+            let item = FilterItem::everything().or_type(event.event_type.clone());
+            event.tags.iter().cloned().fold(item, FilterItem::and_tag)
+        });
+        let trace = CommitTrace {
+            after,
+            events: append.events.len() as u64,
+            item,
+            first: bytes,
+            has_id,
+            key: append.key,
+            tracking: append.tracking,
+        };
+        AppendJob { call, trace, reply: Some(reply), _place: place }
+    }
+
+    /// Answers the caller. A later answer has no effect.
+    pub(crate) fn answer(&mut self, answer: Result<AcceptedCommit, AppendError>) {
+        if let Some(reply) = self.reply.take() {
+            // A caller that went away asks for nothing.
+            let _ = reply.send(answer);
+        }
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.reply.is_none()
+    }
+}

@@ -1,0 +1,132 @@
+//! Looks for a commit whose answer was lost when its server ended. The new server knows nothing of
+//! the old session, and nothing that the old server had not executed will be executed any more. So
+//! the log tells whether the commit was made.
+
+use diptych_store::{Batch, Filter, Position, Read, ReadError, Timestamp};
+
+use crate::{
+    client::{
+        link::{Link, LogCaller},
+        pending::CommitTrace,
+    },
+    wire::{self, messages::FindKeyRequest},
+};
+
+/// The place of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitPlace {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    pub(crate) recorded_at: Timestamp,
+}
+
+/// What the log tells about a commit.
+pub(crate) enum Finding {
+    /// It was made.
+    Made(CommitPlace),
+    /// It was not made, or the log refuses it if it is sent again.
+    NotMade,
+    /// The commit cannot be told from others.
+    Unknown,
+}
+
+/// Looks for a commit that was not accepted when the connection was lost.
+pub(crate) async fn find(link: &Link, trace: &CommitTrace) -> Result<Finding, ReadError> {
+    if let Some(key) = &trace.key {
+        return find_by_key(link, trace, key).await;
+    }
+    if trace.has_id {
+        return find_by_id(link, trace).await;
+    }
+    // The log refuses a tracking that it has already.
+    Ok(if trace.tracking.is_some() { Finding::NotMade } else { Finding::Unknown })
+}
+
+/// Whether the accepted commit is in the log.
+pub(crate) async fn is_kept(
+    link: &Link,
+    trace: &CommitTrace,
+    place: &CommitPlace,
+) -> Result<bool, ReadError> {
+    let Some(first) = &trace.first else {
+        // A commit without events has a tracking, or nothing that could be lost.
+        let Some(tracking) = &trace.tracking else { return Ok(true) };
+        let source = tracking.source.to_string();
+        let found = link.ask(|mut log: LogCaller| {
+            let request = wire::messages::FindTrackingRequest { source: source.clone() };
+            async move { log.find_tracking(request).await }
+        });
+        let found = found.await?.into_inner().tracking;
+        return Ok(found.is_some_and(|found| found.position >= tracking.position.get()));
+    };
+    let batch = read(link, &Filter::everything(), one(place.first)).await?;
+    let event = batch.get(0).filter(|event| event.position() == place.first);
+    Ok(event.is_some_and(|event| {
+        event.bytes() == &first[..] && event.recorded_at() == place.recorded_at
+    }))
+}
+
+async fn find_by_key(
+    link: &Link,
+    trace: &CommitTrace,
+    key: &diptych_store::Key,
+) -> Result<Finding, ReadError> {
+    let name = key.name.to_string();
+    let found = link.ask(|mut log: LogCaller| {
+        let request = FindKeyRequest { key: name.clone() };
+        async move { log.find_key(request).await }
+    });
+    let Some(commit) = found.await?.into_inner().commit else { return Ok(Finding::NotMade) };
+    let (first, last) = (Position::new(commit.first), Position::new(commit.last));
+    // An older commit under the key is not the one that was sent: the log refuses it.
+    if first <= trace.after || commit.digest != key.digest.0 {
+        return Ok(Finding::NotMade);
+    }
+    let batch = read(link, &Filter::everything(), one(first)).await?;
+    Ok(match batch.get(0) {
+        Some(event) => Finding::Made(CommitPlace { first, last, recorded_at: event.recorded_at() }),
+        None => Finding::NotMade,
+    })
+}
+
+/// Reads the events like the first one since the append was asked for.
+async fn find_by_id(link: &Link, trace: &CommitTrace) -> Result<Finding, ReadError> {
+    let (Some(item), Some(first)) = (&trace.item, &trace.first) else {
+        return Ok(Finding::Unknown);
+    };
+    let filter = Filter::from(item.clone());
+    let mut after = trace.after;
+    loop {
+        let batch = read(link, &filter, Read::after(after)).await?;
+        if let Some(event) = batch.iter().find(|event| event.bytes() == &first[..]) {
+            let first = event.position();
+            let last = first.plus(trace.events.saturating_sub(1));
+            let recorded_at = event.recorded_at();
+            return Ok(Finding::Made(CommitPlace { first, last, recorded_at }));
+        }
+        // Nothing was considered, so this is the head.
+        if batch.upto() <= after {
+            return Ok(Finding::NotMade);
+        }
+        after = batch.upto();
+    }
+}
+
+fn one(position: Position) -> Read {
+    Read::after(position.before()).upto(position).limit(1)
+}
+
+async fn read(link: &Link, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
+    let request = wire::read_request(filter, &read, 1);
+    let reply = link.ask(|mut log: LogCaller| {
+        let request = request.clone();
+        async move {
+            let message = log.read(request).await?.into_inner().message().await?;
+            message.ok_or_else(|| tonic::Status::unavailable("a read ended without an answer"))
+        }
+    });
+    let unusable = |error: wire::MessageError| diptych_store::Unavailable::Server {
+        what: error.to_string().into(),
+    };
+    Ok(wire::batch_of(reply.await?).map_err(unusable)?)
+}

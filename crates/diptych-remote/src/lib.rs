@@ -1,0 +1,24 @@
+//! A log on another machine: a [store](RemoteStore) over the network, and the messages of its
+//! protocol.
+//!
+//! `diptych serve` offers the log of a folder, and `diptych_server::LogServer` the log of any
+//! store. A [`RemoteStore`] connects to it and keeps every promise of the store contract.
+//!
+//! The module [`wire`] has the messages, generated from `proto/diptych/v1/log.proto`, and turns
+//! them into the words of `diptych_store` and back. [The log on the wire][page] explains the
+//! protocol for authors of other clients.
+//!
+//! # Features
+//!
+//! | feature | default | has |
+//! |---|---|---|
+//! | `client` | yes | [`RemoteStore`]; without it the crate has the messages only |
+//!
+//! [page]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/wire.md
+
+#[cfg(feature = "client")]
+mod client;
+pub mod wire;
+
+#[cfg(feature = "client")]
+pub use client::{ConnectError, RemoteOptions, RemoteStore};

@@ -1,0 +1,254 @@
+//! The stream of a session: calls come in, outcomes go out.
+//!
+//! The calls of a stream are given to the store in their order. Many can be under way. When a
+//! stream ends, however it ends, the calls that the store has are awaited, and their outcomes are
+//! kept in the session.
+
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use diptych::store::{AcceptedCommit, AppendError, CommitSync, Store, SyncError};
+use diptych_remote::wire::{
+    self, FailureCause,
+    messages::{AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply},
+};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::timeout};
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    door::stop::{RunningCommand, Stop},
+    hinge::sessions::{CallOutcome, OpenSession, Sessions},
+};
+
+/// Time for the first message of a stream.
+const OPEN_TIME: Duration = Duration::from_secs(10);
+/// Calls of one stream without a final outcome. No further calls are read above it.
+const STREAM_CALLS: usize = 16_384;
+
+type Replies = mpsc::Sender<Result<AppendReply, Status>>;
+type Accepting = Pin<Box<dyn Future<Output = (u64, Result<AcceptedCommit, AppendError>)> + Send>>;
+type Syncing = Pin<Box<dyn Future<Output = Result<(), SyncError>> + Send>>;
+
+/// What a stream of appends needs.
+pub(crate) struct AppendStream {
+    pub(crate) store: Store,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) instance: Uuid,
+    pub(crate) stop: Stop,
+}
+
+impl AppendStream {
+    /// Serves the stream until it ends.
+    pub(crate) async fn run(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
+        let session = match self.open(&mut requests).await {
+            Ok(session) => session,
+            Err(status) => return drop(replies.send(Err(status)).await),
+        };
+        let opened = SessionOpened {
+            resumed: session.is_resumed,
+            instance: self.instance.as_bytes().to_vec(),
+        };
+        let head = self.store.head().position().get();
+        let first = AppendReply { opened: Some(opened), replies: Vec::new(), head };
+        let is_open = replies.send(Ok(first)).await.is_ok();
+        let mut calls = RunningCalls {
+            store: self.store,
+            session,
+            accepting: FuturesUnordered::new(),
+            syncing: VecDeque::new(),
+            front: None,
+            outbox: Vec::new(),
+            _running: self.stop.command(),
+        };
+        if is_open {
+            calls.exchange(&mut requests, &replies, &self.stop).await;
+        }
+        calls.complete().await;
+    }
+
+    async fn open(&self, requests: &mut Streaming<AppendRequest>) -> Result<OpenSession, Status> {
+        let missing = || Status::invalid_argument("the first message of a stream opens a session");
+        let first = timeout(OPEN_TIME, requests.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no message came in time"))??;
+        let open = first.and_then(|first| first.open).ok_or_else(missing)?;
+        if let Some(Ok(was)) = open.identity.map(wire::identity_of) {
+            let is = self.store.identity();
+            if is != was {
+                let changed = diptych::store::HistoryChanged { was, is };
+                let changed = diptych::store::Unavailable::HistoryChanged(changed);
+                return Err(wire::status(&failure(&self.store, &changed)));
+            }
+        }
+        let id = Uuid::from_slice(&open.session)
+            .map_err(|_| Status::invalid_argument("the id of a session has 16 bytes"))?;
+        // The older stream ends by itself once it has its outcomes, however slow its client is.
+        Ok(self.sessions.open(id).await)
+    }
+}
+
+fn failure(store: &Store, cause: &impl FailureCause) -> Failure {
+    wire::failure_of(cause, store.head().position())
+}
+
+/// The calls of one stream.
+struct RunningCalls {
+    store: Store,
+    session: OpenSession,
+    /// Calls that the store has not accepted yet.
+    accepting: FuturesUnordered<Accepting>,
+    /// Accepted commits that are not synced, in the order in which they were accepted.
+    syncing: VecDeque<(u64, CommitSync)>,
+    /// Waits for the first of them.
+    front: Option<Syncing>,
+    /// Replies that wait for the connection.
+    outbox: Vec<CallReply>,
+    _running: RunningCommand,
+}
+
+impl RunningCalls {
+    /// Takes calls and sends outcomes until the client, the server, or a newer stream ends it.
+    async fn exchange(
+        &mut self,
+        requests: &mut Streaming<AppendRequest>,
+        replies: &Replies,
+        stop: &Stop,
+    ) {
+        let mut superseded = std::pin::pin!(self.session.superseded());
+        let mut stopping = std::pin::pin!(stop.begun());
+        let mut is_reading = true;
+        loop {
+            self.collect();
+            let waiting = self.accepting.len() + self.syncing.len();
+            if !is_reading && waiting == 0 && self.outbox.is_empty() {
+                return;
+            }
+            let has_room = waiting + self.outbox.len() < STREAM_CALLS;
+            tokio::select! {
+                request = requests.message(), if is_reading && has_room => match request {
+                    Ok(Some(request)) => self.take(request),
+                    Ok(None) => is_reading = false,
+                    Err(_) => return,
+                },
+                Some((number, accepted)) = self.accepting.next(), if !self.accepting.is_empty() => {
+                    self.accepted(number, accepted);
+                }
+                synced = async {
+                    match &mut self.front {
+                        Some(front) => front.await,
+                        None => std::future::pending().await,
+                    }
+                }, if self.front.is_some() => self.front_synced(synced),
+                place = replies.reserve(), if !self.outbox.is_empty() => {
+                    let Ok(place) = place else { return };
+                    let replies = std::mem::take(&mut self.outbox);
+                    // The head is read after the outcomes, so it covers them.
+                    let head = self.store.head().position().get();
+                    place.send(Ok(AppendReply { opened: None, replies, head }));
+                }
+                () = replies.closed() => return,
+                () = &mut superseded => return,
+                () = &mut stopping, if is_reading => is_reading = false,
+            }
+        }
+    }
+
+    /// Collects everything that is ready now, so that it goes into one message.
+    fn collect(&mut self) {
+        while let Some(Some((number, accepted))) = self.accepting.next().now_or_never() {
+            self.accepted(number, accepted);
+        }
+        while self.syncing.front().is_some_and(|(_, sync)| sync.is_done()) {
+            self.front_synced(Ok(()));
+        }
+    }
+
+    fn take(&mut self, request: AppendRequest) {
+        self.session.calls.settle(request.settled);
+        let limits = self.store.limits();
+        for call in request.calls {
+            let number = call.number;
+            if self.session.calls.is_settled(number) || self.answer_again(number) {
+                continue;
+            }
+            match wire::append_of(call, &limits) {
+                Ok(append) => {
+                    let store = self.store.clone();
+                    let accepted = async move { (number, store.append(append).await) };
+                    self.accepting.push(Box::pin(accepted));
+                }
+                Err(error) => self.failed(number, failure(&self.store, &error)),
+            }
+        }
+    }
+
+    /// Sends the outcome of a call that was executed before. Returns whether it was.
+    fn answer_again(&mut self, number: u64) -> bool {
+        let outcome = match self.session.calls.outcomes.get(&number) {
+            Some(CallOutcome::Failed(failure)) => call_reply::Outcome::Failure(failure.clone()),
+            Some(outcome @ CallOutcome::Accepted { sync, .. }) => {
+                let Some(accepted) = outcome.accepted() else { return false };
+                if !accepted.synced {
+                    self.syncing.push_back((number, sync.clone()));
+                    self.wait_for_front();
+                }
+                call_reply::Outcome::Accepted(accepted)
+            }
+            None => return false,
+        };
+        self.outbox.push(CallReply { number, outcome: Some(outcome) });
+        true
+    }
+
+    fn accepted(&mut self, number: u64, accepted: Result<AcceptedCommit, AppendError>) {
+        match accepted {
+            Ok(AcceptedCommit { first, last, recorded_at, sync }) => {
+                let outcome = CallOutcome::Accepted { first, last, recorded_at, sync };
+                self.session.calls.outcomes.insert(number, outcome);
+                self.answer_again(number);
+            }
+            Err(error) => self.failed(number, failure(&self.store, &error)),
+        }
+    }
+
+    fn failed(&mut self, number: u64, failure: Failure) {
+        self.session.calls.outcomes.insert(number, CallOutcome::Failed(failure));
+        self.answer_again(number);
+    }
+
+    fn wait_for_front(&mut self) {
+        if self.front.is_none() {
+            let front = self.syncing.front().map(|(_, sync)| sync.clone());
+            self.front = front.map(|sync| Box::pin(sync.wait()) as Syncing);
+        }
+    }
+
+    fn front_synced(&mut self, synced: Result<(), SyncError>) {
+        self.front = None;
+        if let Some((number, _)) = self.syncing.pop_front() {
+            let outcome = match synced {
+                Ok(()) => call_reply::Outcome::Synced(Synced {}),
+                Err(error) => {
+                    let failure = failure(&self.store, &error);
+                    let kept = CallOutcome::Failed(failure.clone());
+                    self.session.calls.outcomes.insert(number, kept);
+                    call_reply::Outcome::Failure(failure)
+                }
+            };
+            self.outbox.push(CallReply { number, outcome: Some(outcome) });
+        }
+        self.wait_for_front();
+    }
+
+    /// Waits until the store has answered every call. The session keeps the outcomes.
+    async fn complete(mut self) {
+        while let Some((number, accepted)) = self.accepting.next().await {
+            self.outbox.clear();
+            self.accepted(number, accepted);
+        }
+        // The server does not stop before they are durable.
+        while let Some((_, sync)) = self.syncing.pop_front() {
+            let _ = sync.wait().await;
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Streams of events and heads to clients.
+
+use std::time::Duration;
+
+use diptych::store::{
+    Batch, CommitBatch, Delivery, Direction, Filter, Position, Read, ReadCommits, ReadError, Store,
+    SubscribeError, Subscription,
+};
+use diptych_remote::wire::{
+    self,
+    messages::{
+        CaughtUp, FellBehind, HeadReply, Heartbeat, ReadCommitsReply, ReadCommitsRequest,
+        ReadReply, ReadRequest, SubscribeReply, subscribe_reply::Delivery as DeliveryMessage,
+    },
+};
+use futures_util::{Stream, stream};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tonic::Status;
+
+use crate::door::stop::Stop;
+
+/// Pause before a head that ended is asked for again.
+const ENDED_PAUSE: Duration = Duration::from_millis(100);
+
+/// The messages of a channel.
+pub(crate) fn received<T: Send>(
+    waiting: mpsc::Receiver<Result<T, Status>>,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    stream::unfold(waiting, async |mut waiting| {
+        let message = waiting.recv().await?;
+        Some((message, waiting))
+    })
+}
+
+/// The head of a log as a message.
+pub(crate) fn head_reply(store: &Store) -> HeadReply {
+    let head = store.head();
+    HeadReply {
+        identity: Some(wire::identity_message(store.identity())),
+        head: head.position().get(),
+        paused: head.paused().as_ref().map(wire::unavailable_message),
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the server stops: connect again, and go on after the last position")
+}
+
+/// Follows the head of a log.
+pub(crate) struct HeadWatch {
+    store: Store,
+    heartbeat: Duration,
+    stop: Stop,
+    /// The head that was sent last.
+    sent: Option<HeadReply>,
+}
+
+impl HeadWatch {
+    pub(crate) fn new(store: Store, heartbeat: Duration, stop: Stop) -> HeadWatch {
+        HeadWatch { store, heartbeat, stop, sent: None }
+    }
+
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<HeadReply, Status>> + Send {
+        stream::unfold(Some(self), async |watch| {
+            let mut watch = watch?;
+            match watch.next().await {
+                Some(reply) => Some((Ok(reply), Some(watch))),
+                None => Some((Err(stopping()), None)),
+            }
+        })
+    }
+
+    /// The next head, at the latest with the heartbeat. `None` if the server stops.
+    async fn next(&mut self) -> Option<HeadReply> {
+        if let Some(sent) = &self.sent {
+            let head = self.store.head();
+            let moved = async {
+                if head.after(Position::new(sent.head)).await.is_err() {
+                    // The log ended, or has another history. A new head may follow.
+                    sleep(ENDED_PAUSE).await;
+                }
+            };
+            tokio::select! {
+                _ = timeout(self.heartbeat, moved) => {}
+                () = self.stop.begun() => return None,
+            }
+        }
+        let reply = head_reply(&self.store);
+        self.sent = Some(reply.clone());
+        Some(reply)
+    }
+}
+
+/// A read of several batches, up to the head at its begin.
+pub(crate) struct LogRead {
+    store: Store,
+    filter: Filter,
+    read: Read,
+    /// The number of batches to come; `None` without a limit.
+    batches: Option<u32>,
+    as_messages: bool,
+}
+
+impl LogRead {
+    pub(crate) fn new(store: Store, filter: Filter, request: &ReadRequest) -> LogRead {
+        let mut read = wire::read_of(request);
+        // A single batch is read as the store reads it, which may be beyond the head of now.
+        if request.batches != 1 {
+            read.upto = read.upto.min(store.head().position()).max(read.after);
+        }
+        let batches = (request.batches > 0).then_some(request.batches);
+        LogRead { store, filter, read, batches, as_messages: request.as_messages }
+    }
+
+    /// The next batch, and the rest of the read if there is one.
+    pub(crate) async fn next(mut self) -> Result<(ReadReply, Option<LogRead>), ReadError> {
+        let batch = self.store.read(&self.filter, self.read.clone()).await?;
+        let head = self.store.head().position();
+        let reply = wire::read_reply(&batch, head, self.as_messages);
+        let rest = self.is_continued(&batch, head).then_some(self);
+        Ok((reply, rest))
+    }
+
+    /// Moves behind the batch. Returns whether there is more to read.
+    fn is_continued(&mut self, batch: &Batch, head: Position) -> bool {
+        if let Some(batches) = &mut self.batches {
+            *batches -= 1;
+            if *batches == 0 {
+                return false;
+            }
+        }
+        let Read { after, upto, direction, limit } = &mut self.read;
+        *limit = limit.saturating_sub(batch.len());
+        match direction {
+            Direction::Forwards => *after = batch.upto(),
+            Direction::Backwards => *upto = batch.upto().before(),
+        }
+        *limit > 0 && *after < (*upto).min(head)
+    }
+}
+
+/// This batch and those after it.
+pub(crate) fn batches(
+    first: ReadReply,
+    rest: Option<LogRead>,
+) -> impl Stream<Item = Result<ReadReply, Status>> + Send {
+    let store = rest.as_ref().map(|rest| rest.store.clone());
+    stream::unfold((Some(first), rest), move |(first, rest)| {
+        let store = store.clone();
+        async move {
+            if let Some(first) = first {
+                return Some((Ok(first), (None, rest)));
+            }
+            let read_failed = |error: ReadError| failed(store.as_ref(), &error);
+            match rest?.next().await {
+                Ok((reply, rest)) => Some((Ok(reply), (None, rest))),
+                Err(error) => Some((Err(read_failed(error)), (None, None))),
+            }
+        }
+    })
+}
+
+fn failed(store: Option<&Store>, error: &ReadError) -> Status {
+    let head = store.map_or(Position::START, |store| store.head().position());
+    wire::status(&wire::failure_of(error, head))
+}
+
+/// These commits and those after them, up to the head.
+pub(crate) fn commit_batches(
+    store: Store,
+    first: CommitBatch,
+    read: ReadCommits,
+    request: &ReadCommitsRequest,
+) -> impl Stream<Item = Result<ReadCommitsReply, Status>> + Send + use<> {
+    let (most, as_messages) = (request.batches, request.as_messages);
+    let bound = store.head().position();
+    stream::unfold(Some((Some(first), read, 0_u32)), move |state| {
+        let store = store.clone();
+        async move {
+            let (first, mut read, sent) = state?;
+            let batch = match first {
+                Some(first) => Ok(first),
+                None => store.commits(read.clone()).await,
+            };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return Some((Err(failed(Some(&store), &error)), None)),
+            };
+            let reply = wire::read_commits_reply(&batch, store.head().position(), as_messages);
+            let events = batch.iter().map(|commit| commit.events().len()).sum();
+            read.limit_events = read.limit_events.saturating_sub(events);
+            read.after = batch.upto();
+            let sent = sent.saturating_add(1);
+            let is_continued = read.after < bound && read.limit_events > 0 && sent != most;
+            Some((Ok(reply), is_continued.then_some((None, read, sent))))
+        }
+    })
+}
+
+/// The deliveries of a subscription, with signs of life in between.
+pub(crate) fn deliveries(
+    store: Store,
+    subscription: Subscription,
+    heartbeat: Duration,
+    as_messages: bool,
+    stop: Stop,
+) -> impl Stream<Item = Result<SubscribeReply, Status>> + Send {
+    stream::unfold(Some(subscription), move |subscription| {
+        let (store, stop) = (store.clone(), stop.clone());
+        async move {
+            let mut subscription = subscription?;
+            let next = async {
+                match timeout(heartbeat, next_with_events(&mut subscription)).await {
+                    Ok(delivery) => delivery.map(Some),
+                    Err(_) => Ok(None),
+                }
+            };
+            let delivery = tokio::select! {
+                delivery = next => delivery,
+                () = stop.begun() => return Some((Err(stopping()), None)),
+            };
+            let head = store.head().position();
+            let message = match delivery {
+                Ok(Some(Delivery::Batch(batch))) => {
+                    DeliveryMessage::Batch(wire::read_reply(&batch, head, as_messages))
+                }
+                Ok(Some(Delivery::CaughtUp { upto })) => {
+                    DeliveryMessage::CaughtUp(CaughtUp { upto: upto.get() })
+                }
+                Ok(Some(Delivery::FellBehind { by })) => {
+                    DeliveryMessage::FellBehind(FellBehind { by })
+                }
+                Ok(_) => DeliveryMessage::Heartbeat(Heartbeat { upto: subscription.upto().get() }),
+                Err(SubscribeError::Read { cause, .. }) => {
+                    return Some((Err(failed(Some(&store), &cause)), None));
+                }
+                Err(SubscribeError::Ended { cause, .. }) => {
+                    let failure = wire::failure_of(&cause, head);
+                    return Some((Err(wire::status(&failure)), None));
+                }
+                Err(other) => return Some((Err(Status::unavailable(other.to_string())), None)),
+            };
+            Some((Ok(SubscribeReply { delivery: Some(message) }), Some(subscription)))
+        }
+    })
+}
+
+/// The next delivery that tells something. A batch without events only moves the position, which
+/// the next heartbeat tells.
+async fn next_with_events(subscription: &mut Subscription) -> Result<Delivery, SubscribeError> {
+    loop {
+        match subscription.next().await? {
+            Delivery::Batch(batch) if batch.is_empty() => {}
+            delivery => return Ok(delivery),
+        }
+    }
+}

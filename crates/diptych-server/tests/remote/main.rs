@@ -1,0 +1,5 @@
+//! The store over the network, against a server in the same process or in another one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod conformance;
+mod served_log;
