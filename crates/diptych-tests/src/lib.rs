@@ -80,3 +80,47 @@ pub struct EvolvingEventsGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../crates/diptych/src/event/derive.md")]
 pub struct Derive;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/cqrs.md")]
+pub struct Cqrs;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/event-sourcing.md")]
+pub struct EventSourcing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/eventual-consistency.md")]
+pub struct EventualConsistency;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/eager-derivation.md")]
+pub struct EagerDerivation;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/memory-image.md")]
+pub struct MemoryImage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/event-poster.md")]
+pub struct EventPoster;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/reporting-database.md")]
+pub struct ReportingDatabase;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/domain-driven-design.md")]
+pub struct DomainDrivenDesign;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from/cqrs-es.md")]
+pub struct ComingFromCqrsEs;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from/axon.md")]
+pub struct ComingFromAxon;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from/marten.md")]
+pub struct ComingFromMarten;
