@@ -52,6 +52,8 @@ pub struct RemoteOptions {
     /// The time between two signs of life of an idle server. The connection counts as lost after
     /// one and a half times as long without any. 8 seconds by default.
     pub heartbeat: Duration,
+    /// When an append answers: once its commit is synced, by default.
+    pub append_answer: AppendAnswer,
     /// The greatest number of commits that are sent and not synced. Further appends wait. 4,096 by
     /// default.
     pub commits_in_flight: usize,
@@ -64,9 +66,23 @@ impl Default for RemoteOptions {
             answer_time: Duration::from_secs(15),
             connect_time: Duration::from_secs(5),
             heartbeat: Duration::from_secs(8),
+            append_answer: AppendAnswer::default(),
             commits_in_flight: 4_096,
         }
     }
+}
+
+/// When an append to a [`RemoteStore`] answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppendAnswer {
+    /// Once the commit is synced. A server that crashes loses nothing that this process has seen,
+    /// so the store goes on when the server is back.
+    #[default]
+    Synced,
+    /// Once the commit is accepted, so that the next decision can rest on it before it is synced.
+    /// That is faster where many commands have one boundary. If the server crashes and loses such a
+    /// commit, the store ends, as a log does after a failed write: connect again.
+    Accepted,
 }
 
 /// A store that could not connect.
@@ -104,6 +120,8 @@ pub enum ConnectError {
 /// - An append that has no answer is sent again in the same session, and the server executes it
 ///   once. After a restart of the server the store looks for the commit, by its key or the id of
 ///   its first event. Without both, the outcome is unknown.
+/// - An append answers once its commit is synced, or once it is accepted
+///   ([`append_answer`](RemoteOptions::append_answer)).
 /// - If the log has another history after that, every call fails with
 ///   [`HistoryChanged`](Unavailable::HistoryChanged) for a pinned handle.
 #[derive(Clone)]
@@ -359,7 +377,7 @@ impl EventStore for RemoteStore {
     }
 
     async fn close(&self) -> Result<(), SyncError> {
-        if !self.shared.link.close() {
+        if !self.shared.link.close(Unavailable::Closed) {
             return Ok(());
         }
         let (reply, replied) = oneshot::channel();

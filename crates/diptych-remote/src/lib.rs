@@ -21,4 +21,4 @@ mod client;
 pub mod wire;
 
 #[cfg(feature = "client")]
-pub use client::{ConnectError, RemoteOptions, RemoteStore};
+pub use client::{AppendAnswer, ConnectError, RemoteOptions, RemoteStore};

@@ -13,7 +13,7 @@ use diptych_store::{
     CommitNumber, Head, HeadPublisher, HistoryChanged, Limits, LogIdentity, Pause, Position,
     ReadError, Unavailable,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
     Code, Request, Status,
@@ -71,6 +71,8 @@ pub(crate) struct Link {
     options: RemoteOptions,
     limits: Limits,
     history: RwLock<History>,
+    /// Why no further calls are made.
+    closed: Mutex<Option<Unavailable>>,
     is_closed: AtomicBool,
 }
 
@@ -115,6 +117,7 @@ impl Link {
                 identity: nothing,
                 publisher: Arc::new(HeadPublisher::new(Position::START)),
             }),
+            closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),
         };
         let described = link.ask_as(None, |mut log: LogCaller| async move {
@@ -179,18 +182,35 @@ impl Link {
         old.publisher.end(Unavailable::HistoryChanged(changed));
     }
 
-    /// Refuses further calls. Returns whether it is the first call.
-    pub(crate) fn close(&self) -> bool {
+    /// Refuses further calls. Returns whether this is the first reason.
+    pub(crate) fn close(&self, why: Unavailable) -> bool {
+        self.closed.lock().get_or_insert(why);
         !self.is_closed.swap(true, Ordering::SeqCst)
     }
 
+    /// Why no further calls are made, or `None` if they are.
     pub(crate) fn closed(&self) -> Option<Unavailable> {
-        self.is_closed.load(Ordering::SeqCst).then_some(Unavailable::Closed)
+        match self.is_closed.load(Ordering::SeqCst) {
+            true => self.closed.lock().clone(),
+            false => None,
+        }
+    }
+
+    /// Why the store ended by itself.
+    pub(crate) fn failed(&self) -> Option<Unavailable> {
+        self.closed().filter(|why| !matches!(why, Unavailable::Closed))
     }
 
     /// Ends the head for all readers.
     pub(crate) fn end(&self, why: Unavailable) {
         self.history.read().publisher.end(why);
+    }
+
+    /// Refuses further calls, and ends the head: commits that this process has seen were lost.
+    pub(crate) fn fail(&self, why: Unavailable) {
+        if self.close(why.clone()) {
+            self.end(why);
+        }
     }
 
     /// A client for one call to the log with the present history.

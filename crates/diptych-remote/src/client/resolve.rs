@@ -9,7 +9,10 @@ use crate::{
         link::{Link, LogCaller},
         pending::CommitTrace,
     },
-    wire::{self, messages::FindKeyRequest},
+    wire::{
+        self,
+        messages::{FindKeyRequest, HeadRequest},
+    },
 };
 
 /// The place of a commit.
@@ -59,6 +62,10 @@ pub(crate) async fn is_kept(
         let found = found.await?.into_inner().tracking;
         return Ok(found.is_some_and(|found| found.position >= tracking.position.get()));
     };
+    let head = link.ask(|mut log: LogCaller| async move { log.head(HeadRequest {}).await });
+    if place.last.get() > head.await?.into_inner().head {
+        return Ok(false);
+    }
     let batch = read(link, &Filter::everything(), one(place.first)).await?;
     let event = batch.get(0).filter(|event| event.position() == place.first);
     Ok(event.is_some_and(|event| {

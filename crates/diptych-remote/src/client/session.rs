@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{
+        AppendAnswer,
         link::{Link, Pauses, Trouble},
         pending::{AppendJob, SessionOrder},
         resolve::{self, CommitPlace, Finding},
@@ -97,6 +98,14 @@ struct SentCall {
     place: Option<CommitPlace>,
 }
 
+impl SentCall {
+    /// Whether the caller knows the place of a commit that is not synced. What it does then can
+    /// rest on the commit.
+    fn is_known(&self) -> bool {
+        self.job.is_answered() && self.place.is_some()
+    }
+}
+
 /// The open stream of a session.
 struct OpenStream {
     requests: mpsc::Sender<AppendRequest>,
@@ -110,7 +119,10 @@ impl Session {
 
     fn take(&mut self, order: SessionOrder) {
         match order {
-            SessionOrder::Append(job) => self.queued.push_back(*job),
+            SessionOrder::Append(mut job) => match self.link.failed() {
+                Some(why) => job.answer(Err(why.into())),
+                None => self.queued.push_back(*job),
+            },
             SessionOrder::Close(reply) => self.closing.push(reply),
         }
     }
@@ -184,11 +196,10 @@ impl Session {
             let Some(mut sent) = self.sent.remove(&number) else { continue };
             let found = match sent.place {
                 Some(place) => {
-                    resolve::is_kept(&self.link, &sent.job.trace, &place).await.map(|is_kept| {
-                        match is_kept {
-                            true => Finding::Made(place),
-                            false => Finding::Unknown,
-                        }
+                    let is_kept = resolve::is_kept(&self.link, &sent.job.trace, &place).await;
+                    is_kept.map(|is_kept| match is_kept {
+                        true => Finding::Made(place),
+                        false => Finding::NotMade,
                     })
                 }
                 None => resolve::find(&self.link, &sent.job.trace).await,
@@ -197,9 +208,14 @@ impl Session {
                 Ok(Finding::Made(place)) => {
                     self.link.advance(place.last);
                     self.accept(number, &mut sent, place);
-                    self.syncs.synced(number);
+                    self.synced(number, &mut sent);
                 }
-                Ok(Finding::NotMade) => drop(self.sent.insert(number, sent)),
+                // Decisions can rest on the lost commit, and its positions will have other events.
+                Ok(Finding::NotMade) if sent.is_known() => self.unknown(&mut sent, lost()),
+                Ok(Finding::NotMade) => {
+                    sent.place = None;
+                    self.sent.insert(number, sent);
+                }
                 Ok(Finding::Unknown) => self.unknown(&mut sent, server_ended()),
                 Err(error) => {
                     self.sent.insert(number, sent);
@@ -214,9 +230,10 @@ impl Session {
     /// The outcome of this call stays unknown.
     fn unknown(&mut self, sent: &mut SentCall, cause: Unavailable) {
         let error = SyncError { cause: cause.clone() };
-        if sent.job.is_answered() {
+        if sent.is_known() {
             self.lost.get_or_insert_with(|| error.clone());
-            self.syncs.fail(cause);
+            self.syncs.fail(cause.clone());
+            self.link.fail(cause);
         }
         sent.job.answer(Err(error.into()));
     }
@@ -241,6 +258,10 @@ impl Session {
     ) -> Ended {
         let mut again: VecDeque<u64> = self.sent.keys().copied().collect();
         loop {
+            if let Some(why) = self.link.failed() {
+                self.fail(why);
+                return Ended::Connection;
+            }
             self.close_if_settled();
             let has_calls = !again.is_empty() || !self.queued.is_empty();
             tokio::select! {
@@ -308,11 +329,11 @@ impl Session {
                     };
                     self.accept(number, &mut sent, place);
                     match accepted.synced {
-                        true => self.syncs.synced(number),
+                        true => self.synced(number, &mut sent),
                         false => drop(self.sent.insert(number, sent)),
                     }
                 }
-                call_reply::Outcome::Synced(_) => self.syncs.synced(number),
+                call_reply::Outcome::Synced(_) => self.synced(number, &mut sent),
                 call_reply::Outcome::Failure(failure) => {
                     let error = wire::as_append_error(failure, self.link.identity());
                     let error = error.unwrap_or_else(|error| {
@@ -324,15 +345,27 @@ impl Session {
         }
     }
 
-    /// Answers the caller of an accepted commit, if it has no answer yet.
+    /// Notes the place of an accepted commit, and answers a caller that waits only for that.
     fn accept(&mut self, number: u64, sent: &mut SentCall, place: CommitPlace) {
         if sent.place.is_some() {
             return;
         }
         sent.place = Some(place);
-        let CommitPlace { first, last, recorded_at } = place;
-        let sync = self.syncs.enter(number);
-        sent.job.answer(Ok(AcceptedCommit { first, last, recorded_at, sync }));
+        if self.link.options().append_answer == AppendAnswer::Accepted {
+            let sync = self.syncs.enter(number);
+            sent.job.answer(Ok(accepted(place, sync)));
+        }
+    }
+
+    /// Publishes a synced commit, and answers a caller that waits for that.
+    fn synced(&mut self, number: u64, sent: &mut SentCall) {
+        if let (Some(place), false) = (sent.place, sent.job.is_answered()) {
+            let sync = self.syncs.enter(number);
+            self.syncs.synced(number);
+            sent.job.answer(Ok(accepted(place, sync)));
+        } else {
+            self.syncs.synced(number);
+        }
     }
 
     fn failed(&mut self, sent: &mut SentCall, error: AppendError) {
@@ -344,11 +377,22 @@ impl Session {
     }
 }
 
+fn accepted(place: CommitPlace, sync: CommitSync) -> AcceptedCommit {
+    let CommitPlace { first, last, recorded_at } = place;
+    AcceptedCommit { first, last, recorded_at, sync }
+}
+
 fn unavailable(error: ReadError) -> Unavailable {
     match error {
         ReadError::Unavailable(unavailable) => unavailable,
         other => Unavailable::Server { what: other.to_string().into() },
     }
+}
+
+/// Why a store ends whose server lost commits.
+fn lost() -> Unavailable {
+    let reason = "its server ended, and lost commits that it had accepted and not synced";
+    Unavailable::Failed { reason: reason.into() }
 }
 
 fn server_ended() -> Unavailable {

@@ -1,5 +1,9 @@
 //! The store over the network, against a server in the same process or in another one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
 
+mod child;
 mod conformance;
+mod histories;
+mod kills;
 mod served_log;

@@ -1,10 +1,10 @@
 //! A log on a server, on a thread of its own.
 
-use std::{net::SocketAddr, sync::mpsc, thread};
+use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use diptych::store::Store;
-use diptych_remote::{RemoteOptions, RemoteStore};
-use diptych_server::LogServer;
+use diptych_remote::{AppendAnswer, RemoteOptions, RemoteStore};
+use diptych_server::{LogServer, ServerLimits};
 use tokio::{net::TcpListener, runtime::Builder, sync::oneshot};
 
 /// A running server. It stops when this value is dropped.
@@ -29,22 +29,22 @@ impl ServedLog {
                 let listener = TcpListener::bind(address).await.unwrap();
                 bound.send(listener.local_addr().unwrap()).unwrap();
                 let stopped = async { drop(stopped.await) };
-                LogServer::new(store).serve(listener, stopped).await.unwrap();
+                let mut limits = ServerLimits::default();
+                limits.stop_time = Duration::from_millis(500);
+                LogServer::new(store).limits(limits).serve(listener, stopped).await.unwrap();
             });
         });
         let address = address_of.recv().unwrap();
         ServedLog { address, stop: Some(stop), thread: Some(thread) }
     }
-
-    /// A connection to the log.
-    pub(crate) fn connect(&self) -> RemoteStore {
-        connect(self.address)
-    }
 }
 
-pub(crate) fn connect(address: SocketAddr) -> RemoteStore {
+/// A connection to the log at this address.
+pub(crate) fn connect(address: SocketAddr, append_answer: AppendAnswer) -> RemoteStore {
     let address = format!("diptych://{address}");
-    pollster::block_on(RemoteStore::connect(&address, RemoteOptions::default())).unwrap()
+    let mut options = RemoteOptions::default();
+    options.append_answer = append_answer;
+    pollster::block_on(RemoteStore::connect(&address, options)).unwrap()
 }
 
 impl Drop for ServedLog {
