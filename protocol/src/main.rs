@@ -15,6 +15,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     tonic_prost_build::configure()
         .out_dir(&out)
         .client_mod_attribute("diptych.v1", "#[cfg(feature = \"client\")]")
+        .codec_path("crate::wire::CheckedCodec")
         .build_transport(false)
         .disable_comments(["."])
         .compile_fds_with_config(definition, config)?;

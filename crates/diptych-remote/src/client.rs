@@ -253,8 +253,11 @@ impl EventStore for RemoteStore {
     }
 
     async fn fresh_head(&self) -> Result<Position, ReadError> {
-        let reply =
-            self.ask(|mut log: LogCaller| async move { log.head(HeadRequest {}).await }).await?;
+        let reply = self
+            .ask(|mut log: LogCaller| async move {
+                log.head(HeadRequest { ..HeadRequest::default() }).await
+            })
+            .await?;
         let reply = reply.into_inner();
         self.advance(reply.head);
         Ok(Position::new(reply.head))
@@ -295,6 +298,7 @@ impl EventStore for RemoteStore {
             limit_events: (!unlimited).then_some(read.limit_events as u64),
             batches: 1,
             as_messages: false,
+            ..ReadCommitsRequest::default()
         };
         let reply = self
             .ask(move |mut log: LogCaller| async move {
@@ -306,7 +310,7 @@ impl EventStore for RemoteStore {
     }
 
     async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
-        let request = ChecksumRequest { position: position.get() };
+        let request = ChecksumRequest { position: position.get(), ..ChecksumRequest::default() };
         let reply =
             self.ask(move |mut log: LogCaller| async move { log.checksum(request).await }).await?;
         let reply = reply.into_inner();
@@ -317,7 +321,7 @@ impl EventStore for RemoteStore {
     async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
         filter.check(self.shared.link.limits())?;
         let filter = Some(wire::message_of_filter(filter));
-        let request = LastRequest { filter, upto: bound(upto) };
+        let request = LastRequest { filter, upto: bound(upto), ..LastRequest::default() };
         let reply = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
@@ -330,7 +334,11 @@ impl EventStore for RemoteStore {
     }
 
     async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        let request = CountRequest { tag: tag.as_str().to_owned(), upto: bound(upto) };
+        let request = CountRequest {
+            tag: tag.as_str().to_owned(),
+            upto: bound(upto),
+            ..CountRequest::default()
+        };
         let reply = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
@@ -343,7 +351,7 @@ impl EventStore for RemoteStore {
     }
 
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        let request = FindKeyRequest { key: key.to_owned() };
+        let request = FindKeyRequest { key: key.to_owned(), ..FindKeyRequest::default() };
         let reply = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
@@ -356,7 +364,8 @@ impl EventStore for RemoteStore {
     }
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        let request = FindTrackingRequest { source: source.to_owned() };
+        let request =
+            FindTrackingRequest { source: source.to_owned(), ..FindTrackingRequest::default() };
         let reply = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
@@ -369,8 +378,11 @@ impl EventStore for RemoteStore {
     }
 
     async fn types(&self) -> Result<Vec<String>, ReadError> {
-        let reply =
-            self.ask(|mut log: LogCaller| async move { log.types(TypesRequest {}).await }).await?;
+        let reply = self
+            .ask(|mut log: LogCaller| async move {
+                log.types(TypesRequest { ..TypesRequest::default() }).await
+            })
+            .await?;
         let reply = reply.into_inner();
         self.advance(reply.head);
         Ok(reply.types)

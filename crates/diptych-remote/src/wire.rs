@@ -3,10 +3,12 @@
 //! A translation into a message cannot fail. A translation from a message checks everything,
 //! because the peer may have another version, or lie.
 
+mod codec;
 mod failure;
 mod request;
 mod stored;
 
+pub use codec::{Checked, CheckedCodec, CheckedDecoder, CheckedEncoder};
 use diptych_store::{Epoch, LogId, LogIdentity};
 pub use failure::{
     FailureCause, as_append_error, as_read_error, failure_of, from_status, status,

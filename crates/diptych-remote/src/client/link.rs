@@ -121,7 +121,9 @@ impl Link {
             is_closed: AtomicBool::new(false),
         };
         let described = link.ask_as(None, |mut log: LogCaller| async move {
-            log.describe(DescribeRequest {}).await.map(tonic::Response::into_inner)
+            log.describe(DescribeRequest { ..DescribeRequest::default() })
+                .await
+                .map(tonic::Response::into_inner)
         });
         let Description { identity, limits, head, .. } = described.await?;
         let unusable = || server("it did not describe its log: compare the versions");
@@ -288,6 +290,12 @@ impl Link {
         }
         let head = Position::new(failure.head);
         match wire::as_read_error(failure, self.identity()) {
+            // The name of the history was damaged on its way.
+            Ok(ReadError::Unavailable(Unavailable::HistoryChanged(changed)))
+                if changed.is == self.identity() =>
+            {
+                Trouble::Connection(Status::data_loss("a request was changed on its way"))
+            }
             Ok(ReadError::Unavailable(Unavailable::HistoryChanged(changed))) => {
                 self.found(changed.is, head);
                 Trouble::Final(Unavailable::HistoryChanged(changed).into())

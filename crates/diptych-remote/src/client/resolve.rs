@@ -56,13 +56,18 @@ pub(crate) async fn is_kept(
         let Some(tracking) = &trace.tracking else { return Ok(true) };
         let source = tracking.source.to_string();
         let found = link.ask(|mut log: LogCaller| {
-            let request = wire::messages::FindTrackingRequest { source: source.clone() };
+            let request = wire::messages::FindTrackingRequest {
+                source: source.clone(),
+                ..wire::messages::FindTrackingRequest::default()
+            };
             async move { log.find_tracking(request).await }
         });
         let found = found.await?.into_inner().tracking;
         return Ok(found.is_some_and(|found| found.position >= tracking.position.get()));
     };
-    let head = link.ask(|mut log: LogCaller| async move { log.head(HeadRequest {}).await });
+    let head = link.ask(|mut log: LogCaller| async move {
+        log.head(HeadRequest { ..HeadRequest::default() }).await
+    });
     if place.last.get() > head.await?.into_inner().head {
         return Ok(false);
     }
@@ -80,7 +85,7 @@ async fn find_by_key(
 ) -> Result<Finding, ReadError> {
     let name = key.name.to_string();
     let found = link.ask(|mut log: LogCaller| {
-        let request = FindKeyRequest { key: name.clone() };
+        let request = FindKeyRequest { key: name.clone(), ..FindKeyRequest::default() };
         async move { log.find_key(request).await }
     });
     let Some(commit) = found.await?.into_inner().commit else { return Ok(Finding::NotMade) };

@@ -53,6 +53,7 @@ pub(crate) async fn run(link: Arc<Link>, mut orders: mpsc::UnboundedReceiver<Ses
         syncs: SyncLine::new(),
         closing: Vec::new(),
         lost: None,
+        instance: Vec::new(),
     };
     loop {
         session.close_if_settled();
@@ -89,6 +90,8 @@ struct Session {
     closing: Vec<oneshot::Sender<Result<(), SyncError>>>,
     /// The failure of an accepted commit.
     lost: Option<SyncError>,
+    /// The server that has the session.
+    instance: Vec<u8>,
 }
 
 /// A call that was sent.
@@ -138,8 +141,14 @@ impl Session {
     /// Connects, and serves until the connection is lost.
     async fn serve(&mut self, orders: &mut mpsc::UnboundedReceiver<SessionOrder>) -> Ended {
         let Some((stream, opened)) = self.connect().await else { return Ended::Connection };
-        if !opened.resumed && !self.sent.is_empty() && !self.resolve().await {
-            return Ended::Connection;
+        let is_same_server = self.instance == opened.instance;
+        self.instance = opened.instance;
+        if !opened.resumed && !self.sent.is_empty() {
+            // A server that runs and has forgotten the session may still execute its calls.
+            let is_settled = if is_same_server { self.forgotten() } else { self.resolve().await };
+            if !is_settled {
+                return Ended::Connection;
+            }
         }
         self.exchange(stream, orders).await
     }
@@ -223,6 +232,15 @@ impl Session {
                     return false;
                 }
             }
+        }
+        true
+    }
+
+    /// The server has forgotten the session, and nothing tells what becomes of its calls.
+    fn forgotten(&mut self) -> bool {
+        for (_, mut sent) in std::mem::take(&mut self.sent) {
+            let status = Status::aborted("the server has forgotten the session");
+            self.unknown(&mut sent, Unavailable::Backend(Arc::new(status)));
         }
         true
     }

@@ -30,7 +30,7 @@ async fn follow_once(link: &Link) -> bool {
     let heartbeat_ms = u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX);
     // The history is not named here: the answer tells which one the server has.
     let mut log = link.any_history();
-    let opened = log.watch(WatchRequest { heartbeat_ms });
+    let opened = log.watch(WatchRequest { heartbeat_ms, ..WatchRequest::default() });
     let mut stream = match timeout(heartbeat, opened).await {
         Ok(Ok(stream)) => stream.into_inner(),
         Ok(Err(status)) => {
@@ -51,7 +51,7 @@ async fn follow_once(link: &Link) -> bool {
 }
 
 fn show(link: &Link, reply: HeadReply) {
-    let HeadReply { identity, head, paused } = reply;
+    let HeadReply { identity, head, paused, .. } = reply;
     let Some(Ok(identity)) = identity.map(wire::identity_of) else { return };
     link.found(identity, Position::new(head));
     let paused = paused.and_then(|paused| wire::unavailable_of(paused, identity).ok());

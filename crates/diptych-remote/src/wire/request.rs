@@ -98,6 +98,7 @@ pub fn call_of(append: &Append, number: u64, limits: &Limits) -> Result<Call, In
         key: append.key.as_ref().map(key_message),
         tracking: append.tracking.as_ref().map(tracking_message),
         recorded_at: append.recorded_at.map(Timestamp::as_micros),
+        ..Call::default()
     })
 }
 
@@ -146,6 +147,7 @@ pub fn read_request(filter: &Filter, read: &Read, batches: u32) -> ReadRequest {
         limit: (!unlimited).then_some(read.limit as u64),
         batches,
         as_messages: false,
+        ..ReadRequest::default()
     }
 }
 

@@ -174,6 +174,7 @@ pub fn read_reply(batch: &Batch, head: Position, as_messages: bool) -> ReadReply
         upto: batch.upto().get(),
         commit_end: batch.commit_end().get(),
         head: head.get(),
+        ..ReadReply::default()
     }
 }
 
@@ -326,6 +327,7 @@ pub fn read_commits_reply(
         commits: batch.iter().map(facts).collect(),
         upto: batch.upto().get(),
         head: head.get(),
+        ..ReadCommitsReply::default()
     }
 }
 

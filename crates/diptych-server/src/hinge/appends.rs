@@ -50,7 +50,12 @@ impl AppendStream {
             instance: self.instance.as_bytes().to_vec(),
         };
         let head = self.store.head().position().get();
-        let first = AppendReply { opened: Some(opened), replies: Vec::new(), head };
+        let first = AppendReply {
+            opened: Some(opened),
+            replies: Vec::new(),
+            head,
+            ..AppendReply::default()
+        };
         let is_open = replies.send(Ok(first)).await.is_ok();
         let mut calls = RunningCalls {
             store: self.store,
@@ -144,7 +149,7 @@ impl RunningCalls {
                     let replies = std::mem::take(&mut self.outbox);
                     // The head is read after the outcomes, so it covers them.
                     let head = self.store.head().position().get();
-                    place.send(Ok(AppendReply { opened: None, replies, head }));
+                    place.send(Ok(AppendReply { opened: None, replies, head, ..AppendReply::default() }));
                 }
                 () = replies.closed() => return,
                 () = &mut superseded => return,

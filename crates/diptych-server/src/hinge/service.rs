@@ -130,6 +130,7 @@ impl log_server::Log for LogService {
             head: self.head(),
             instance: self.instance.as_bytes().to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Description::default()
         }))
     }
 
@@ -143,7 +144,7 @@ impl log_server::Log for LogService {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let WatchRequest { heartbeat_ms } = self.enter(request)?;
+        let WatchRequest { heartbeat_ms, .. } = self.enter(request)?;
         let watch = HeadWatch::new(self.store.clone(), heartbeat(heartbeat_ms), self.stop.clone());
         Ok(Response::new(Box::pin(watch.into_stream())))
     }
@@ -185,6 +186,7 @@ impl log_server::Log for LogService {
             last: commit.last.get(),
             recorded_at: recorded_at.as_micros(),
             head: self.head(),
+            ..Committed::default()
         }))
     }
 
@@ -233,55 +235,59 @@ impl log_server::Log for LogService {
     }
 
     async fn last(&self, request: Request<LastRequest>) -> Result<Response<LastReply>, Status> {
-        let LastRequest { filter, upto: bound } = self.enter(request)?;
+        let LastRequest { filter, upto: bound, .. } = self.enter(request)?;
         let filter = self.filter(filter)?;
         let found = self.store.last(&filter, upto(bound)).await;
         let position = found.map_err(|error| self.read_failed(error))?.map(Position::get);
-        Ok(Response::new(LastReply { position, head: self.head() }))
+        Ok(Response::new(LastReply { position, head: self.head(), ..LastReply::default() }))
     }
 
     async fn count(&self, request: Request<CountRequest>) -> Result<Response<CountReply>, Status> {
-        let CountRequest { tag, upto: bound } = self.enter(request)?;
+        let CountRequest { tag, upto: bound, .. } = self.enter(request)?;
         let tag = Tag::parse(&tag).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let count = self.store.count(&tag, upto(bound)).await;
         let count = count.map_err(|error| self.read_failed(error))?;
-        Ok(Response::new(CountReply { count, head: self.head() }))
+        Ok(Response::new(CountReply { count, head: self.head(), ..CountReply::default() }))
     }
 
     async fn find_key(
         &self,
         request: Request<FindKeyRequest>,
     ) -> Result<Response<FindKeyReply>, Status> {
-        let FindKeyRequest { key } = self.enter(request)?;
+        let FindKeyRequest { key, .. } = self.enter(request)?;
         let found = self.store.keyed(&key).await.map_err(|error| self.read_failed(error))?;
         let commit = found.map(wire::keyed_commit_message);
-        Ok(Response::new(FindKeyReply { commit, head: self.head() }))
+        Ok(Response::new(FindKeyReply { commit, head: self.head(), ..FindKeyReply::default() }))
     }
 
     async fn find_tracking(
         &self,
         request: Request<FindTrackingRequest>,
     ) -> Result<Response<FindTrackingReply>, Status> {
-        let FindTrackingRequest { source } = self.enter(request)?;
+        let FindTrackingRequest { source, .. } = self.enter(request)?;
         let found = self.store.tracked(&source).await.map_err(|error| self.read_failed(error))?;
         let tracking = found.as_ref().map(wire::tracking_message);
-        Ok(Response::new(FindTrackingReply { tracking, head: self.head() }))
+        Ok(Response::new(FindTrackingReply {
+            tracking,
+            head: self.head(),
+            ..FindTrackingReply::default()
+        }))
     }
 
     async fn checksum(
         &self,
         request: Request<ChecksumRequest>,
     ) -> Result<Response<ChecksumReply>, Status> {
-        let ChecksumRequest { position } = self.enter(request)?;
+        let ChecksumRequest { position, .. } = self.enter(request)?;
         let found = self.store.checksum(position.into()).await;
         let found = found.map_err(|error| self.read_failed(error))?;
         let checksum = found.map(EventChecksum::to_u64);
-        Ok(Response::new(ChecksumReply { checksum, head: self.head() }))
+        Ok(Response::new(ChecksumReply { checksum, head: self.head(), ..ChecksumReply::default() }))
     }
 
     async fn types(&self, request: Request<TypesRequest>) -> Result<Response<TypesReply>, Status> {
         self.enter(request)?;
         let types = self.store.types().await.map_err(|error| self.read_failed(error))?;
-        Ok(Response::new(TypesReply { types, head: self.head() }))
+        Ok(Response::new(TypesReply { types, head: self.head(), ..TypesReply::default() }))
     }
 }

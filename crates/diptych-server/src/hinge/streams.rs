@@ -42,6 +42,7 @@ pub(crate) fn head_reply(store: &Store) -> HeadReply {
         identity: Some(wire::identity_message(store.identity())),
         head: head.position().get(),
         paused: head.paused().as_ref().map(wire::unavailable_message),
+        ..HeadReply::default()
     }
 }
 
@@ -243,7 +244,10 @@ pub(crate) fn deliveries(
                 }
                 Err(other) => return Some((Err(Status::unavailable(other.to_string())), None)),
             };
-            Some((Ok(SubscribeReply { delivery: Some(message) }), Some(subscription)))
+            Some((
+                Ok(SubscribeReply { delivery: Some(message), ..SubscribeReply::default() }),
+                Some(subscription),
+            ))
         }
     })
 }

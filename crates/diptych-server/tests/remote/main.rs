@@ -6,4 +6,5 @@ mod child;
 mod conformance;
 mod histories;
 mod kills;
+mod proxy;
 mod served_log;

@@ -1,0 +1,226 @@
+//! A proxy between client and server that delays, cuts off, swallows, or changes bytes.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych_remote::{AppendAnswer, RemoteOptions, RemoteStore};
+use diptych_store::{
+    Append, AppendError, EventStore, Filter, Memory, Position, RawEvent, Read, Store,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    runtime::{Builder, Runtime},
+};
+use uuid::Uuid;
+
+use crate::served_log::ServedLog;
+
+/// What the proxy does to the bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Mode {
+    /// Passes them on.
+    Passes,
+    /// Passes nothing on, and answers nothing: the peer is there, and says nothing.
+    Swallows,
+    /// Changes one bit in some pieces.
+    Flips,
+    /// Passes a part of a piece on, and closes the connection.
+    Truncates,
+    /// Holds each piece back for some time.
+    Delays,
+}
+
+const MODES: [Mode; 5] = [Mode::Passes, Mode::Swallows, Mode::Flips, Mode::Truncates, Mode::Delays];
+
+struct Proxy {
+    address: SocketAddr,
+    mode: Arc<AtomicU8>,
+    _runtime: Runtime,
+}
+
+impl Proxy {
+    fn start(to: SocketAddr) -> Proxy {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mode = Arc::new(AtomicU8::new(Mode::Passes as u8));
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (of_connection, pieces) = (mode.clone(), Arc::new(AtomicU64::new(0)));
+        runtime.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(to).await else { continue };
+                let ((from_client, to_client), (from_server, to_server)) =
+                    (client.into_split(), server.into_split());
+                for (from, to) in [(from_client, to_server), (from_server, to_client)] {
+                    tokio::spawn(pass(from, to, of_connection.clone(), pieces.clone()));
+                }
+            }
+        });
+        Proxy { address, mode, _runtime: runtime }
+    }
+
+    fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    fn connect(&self, answer_time: Duration) -> RemoteStore {
+        let mut options = RemoteOptions::default();
+        options.heartbeat = Duration::from_millis(400);
+        options.answer_time = answer_time;
+        options.append_answer = AppendAnswer::Synced;
+        let address = format!("diptych://{}", self.address);
+        pollster::block_on(RemoteStore::connect(&address, options)).unwrap()
+    }
+}
+
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mode: Arc<AtomicU8>,
+    pieces: Arc<AtomicU64>,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let number = pieces.fetch_add(1, Ordering::SeqCst);
+        let mut piece = &mut buffer[..read];
+        // The same places in every run.
+        let place = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as usize;
+        match MODES[usize::from(mode.load(Ordering::SeqCst))] {
+            Mode::Passes => {}
+            Mode::Swallows => continue,
+            Mode::Flips if number.is_multiple_of(7) => piece[place % read] ^= 1 << (place % 8),
+            Mode::Flips => {}
+            Mode::Truncates if number.is_multiple_of(11) => {
+                piece = &mut piece[..place % read];
+                let _ = to.write_all(piece).await;
+                return;
+            }
+            Mode::Truncates => {}
+            Mode::Delays => tokio::time::sleep(Duration::from_millis(place as u64 % 20)).await,
+        }
+        if to.write_all(piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Appends this number of events through the proxy. Returns the ids of those with an unknown
+/// outcome. Every other append was acknowledged at the given position.
+fn append(store: &RemoteStore, events: u64) -> (Vec<(Uuid, Position)>, Vec<Uuid>) {
+    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+    for number in 0..events {
+        let id = Uuid::new_v4();
+        let event = RawEvent::new("counted", format!("the number {number}")).id(id);
+        match pollster::block_on(store.append(Append::event(event))) {
+            Ok(accepted) => acknowledged.push((id, accepted.first)),
+            Err(AppendError::OutcomeUnknown(_)) => unknown.push(id),
+            Err(AppendError::Unavailable(_)) => {}
+            Err(error) => panic!("append {number}: {error}"),
+        }
+    }
+    (acknowledged, unknown)
+}
+
+/// Each event is in the log once, where it was acknowledged, with the bytes that were sent.
+fn check(memory: &Store, acknowledged: &[(Uuid, Position)]) {
+    let batch = pollster::block_on(memory.read(&Filter::everything(), Read::all())).unwrap();
+    let mut ids: Vec<Uuid> = batch.iter().map(|event| event.id().unwrap()).collect();
+    for (id, position) in acknowledged {
+        assert_eq!(ids.get(position.get() as usize - 1), Some(id));
+    }
+    for event in batch.iter() {
+        let text = std::str::from_utf8(event.payload()).unwrap();
+        assert!(text.strip_prefix("the number ").unwrap().parse::<u64>().is_ok(), "{text}");
+    }
+    ids.sort_unstable();
+    let all = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "an event is there twice");
+}
+
+fn run(mode: Mode, events: u64) {
+    let memory = Store::new(Memory::new());
+    let served = ServedLog::start(memory.clone());
+    let proxy = Proxy::start(served.address);
+    let store = proxy.connect(Duration::from_secs(20));
+    proxy.set(mode);
+    let (acknowledged, _) = append(&store, events);
+    proxy.set(Mode::Passes);
+    assert!(!acknowledged.is_empty(), "nothing came through");
+    check(&memory, &acknowledged);
+    // The connection is well again, and reads what was written.
+    let batch = pollster::block_on(store.read(&Filter::everything(), Read::all())).unwrap();
+    assert!(batch.len() >= acknowledged.len());
+}
+
+#[test]
+fn a_connection_with_delays_loses_and_doubles_nothing() {
+    run(Mode::Delays, 40);
+}
+
+#[test]
+fn a_connection_that_is_cut_off_again_and_again_loses_and_doubles_nothing() {
+    run(Mode::Truncates, 60);
+}
+
+#[test]
+fn a_connection_that_changes_bytes_writes_nothing_wrong() {
+    run(Mode::Flips, 60);
+}
+
+/// Once such a connection hung for ever, because the peer does not close it.
+#[test]
+fn a_connection_that_swallows_everything_is_noticed_and_made_again() {
+    let memory = Store::new(Memory::new());
+    let served = ServedLog::start(memory.clone());
+    let proxy = Proxy::start(served.address);
+    let store = proxy.connect(Duration::from_secs(20));
+    proxy.set(Mode::Swallows);
+    let passes = {
+        let mode = proxy.mode.clone();
+        thread::spawn(move || {
+            // Longer than two heartbeats: the connection is given up meanwhile.
+            thread::sleep(Duration::from_secs(2));
+            mode.store(Mode::Passes as u8, Ordering::SeqCst);
+        })
+    };
+    let (acknowledged, unknown) = append(&store, 3);
+    passes.join().unwrap();
+    assert_eq!((acknowledged.len(), unknown.len()), (3, 0));
+    check(&memory, &acknowledged);
+}
+
+#[test]
+fn a_call_on_a_dead_connection_ends_with_its_time() {
+    let memory = Store::new(Memory::new());
+    let served = ServedLog::start(memory.clone());
+    let proxy = Proxy::start(served.address);
+    let store = proxy.connect(Duration::from_secs(1));
+    proxy.set(Mode::Swallows);
+    let began = Instant::now();
+    let error = pollster::block_on(store.fresh_head()).unwrap_err();
+    assert!(began.elapsed() >= Duration::from_millis(900), "{error}");
+    let event = Append::event(RawEvent::new("a", ""));
+    let error = pollster::block_on(store.append(event)).unwrap_err();
+    // The append may have been sent, and nothing tells more.
+    let is_right = matches!(error, AppendError::OutcomeUnknown(_) | AppendError::Unavailable(_));
+    assert!(is_right, "{error}");
+}
+
+/// With the defaults a dead connection is noticed within 15 seconds.
+#[test]
+fn the_default_heartbeat_notices_a_dead_connection_in_time() {
+    let heartbeat = RemoteOptions::default().heartbeat;
+    assert!(heartbeat + heartbeat / 2 <= Duration::from_secs(15));
+}
