@@ -41,8 +41,8 @@ pub(crate) struct AppendStream {
 impl AppendStream {
     /// Serves the stream until it ends.
     pub(crate) async fn run(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
-        let session = match self.open(&mut requests).await {
-            Ok(session) => session,
+        let (session, first_calls) = match self.open(&mut requests).await {
+            Ok(opened) => opened,
             Err(status) => return drop(replies.send(Err(status)).await),
         };
         let opened = SessionOpened {
@@ -67,16 +67,22 @@ impl AppendStream {
             _running: self.stop.command(),
         };
         if is_open {
+            calls.take(first_calls);
             calls.exchange(&mut requests, &replies, &self.stop).await;
         }
         calls.complete().await;
     }
 
-    async fn open(&self, requests: &mut Streaming<AppendRequest>) -> Result<OpenSession, Status> {
+    /// Opens the session that the first message names, and returns that message with its calls.
+    async fn open(
+        &self,
+        requests: &mut Streaming<AppendRequest>,
+    ) -> Result<(OpenSession, AppendRequest), Status> {
         let missing = || Status::invalid_argument("the first message of a stream opens a session");
         let first = timeout(OPEN_TIME, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no message came in time"))??;
-        let open = first.and_then(|first| first.open).ok_or_else(missing)?;
+        let mut first = first.ok_or_else(missing)?;
+        let open = first.open.take().ok_or_else(missing)?;
         if let Some(Ok(was)) = open.identity.map(wire::identity_of) {
             let is = self.store.identity();
             if is != was {
@@ -88,7 +94,7 @@ impl AppendStream {
         let id = Uuid::from_slice(&open.session)
             .map_err(|_| Status::invalid_argument("the id of a session has 16 bytes"))?;
         // The older stream ends by itself once it has its outcomes, however slow its client is.
-        Ok(self.sessions.open(id).await)
+        Ok((self.sessions.open(id).await, first))
     }
 }
 

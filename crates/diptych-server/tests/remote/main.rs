@@ -6,5 +6,6 @@ mod child;
 mod conformance;
 mod histories;
 mod kills;
+mod protocol;
 mod proxy;
 mod served_log;
