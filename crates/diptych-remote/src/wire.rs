@@ -7,6 +7,8 @@ mod codec;
 mod failure;
 mod request;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 pub use codec::{Checked, CheckedCodec, CheckedDecoder, CheckedEncoder};
 use diptych_store::{Epoch, LogId, LogIdentity};

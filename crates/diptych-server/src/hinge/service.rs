@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use diptych::store::{
     Append, CommitBatch, EventChecksum, Filter, HistoryChanged, LogIdentity, Position, ReadCommits,
-    ReadError, Store, SubscribeOptions, Tag, Unavailable,
+    ReadError, Store, Tag, Unavailable,
 };
 use diptych_remote::wire::{
     self, FailureCause,
@@ -25,8 +25,9 @@ use crate::{
     door::stop::Stop,
     hinge::{
         appends::AppendStream,
+        pages::LivePages,
         sessions::Sessions,
-        streams::{self, HeadWatch},
+        streams::{self, Follower, HeadWatch},
     },
 };
 
@@ -45,13 +46,14 @@ pub(crate) struct LogService {
     /// The running server. It tells clients that their sessions are gone.
     instance: Uuid,
     sessions: Arc<Sessions>,
+    pages: Arc<LivePages>,
     stop: Stop,
 }
 
 impl LogService {
     pub(crate) fn new(store: Store, name: String, stop: Stop) -> LogService {
         let (instance, sessions) = (Uuid::new_v4(), Arc::new(Sessions::default()));
-        LogService { store, name, instance, sessions, stop }
+        LogService { store, name, instance, sessions, pages: Arc::default(), stop }
     }
 
     /// The request, if it is for this log and its present history.
@@ -222,16 +224,17 @@ impl log_server::Log for LogService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = self.enter(request)?;
         let filter = self.filter(request.filter)?;
-        let options = SubscribeOptions::default();
-        let subscription = self.store.subscribe(filter, request.after.into(), options);
-        let stream = streams::deliveries(
-            self.store.clone(),
-            subscription,
-            heartbeat(request.heartbeat_ms),
-            request.as_messages,
-            self.stop.clone(),
-        );
-        Ok(Response::new(Box::pin(stream)))
+        let follower = Follower {
+            store: self.store.clone(),
+            pages: self.pages.clone(),
+            filter,
+            after: request.after.into(),
+            heartbeat: heartbeat(request.heartbeat_ms),
+            as_messages: request.as_messages,
+            stop: self.stop.clone(),
+            is_live: false,
+        };
+        Ok(Response::new(Box::pin(follower.into_stream())))
     }
 
     async fn last(&self, request: Request<LastRequest>) -> Result<Response<LastReply>, Status> {

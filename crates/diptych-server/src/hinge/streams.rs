@@ -1,10 +1,10 @@
 //! Streams of events and heads to clients.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use diptych::store::{
-    Batch, CommitBatch, Delivery, Direction, Filter, Position, Read, ReadCommits, ReadError, Store,
-    SubscribeError, Subscription,
+    Batch, CommitBatch, Direction, Filter, InvalidRequest, Position, Read, ReadCommits, ReadError,
+    Store,
 };
 use diptych_remote::wire::{
     self,
@@ -20,7 +20,10 @@ use tokio::{
 };
 use tonic::Status;
 
-use crate::door::stop::Stop;
+use crate::{
+    door::stop::Stop,
+    hinge::pages::{self, LivePages},
+};
 
 /// Pause before a head that ended is asked for again.
 const ENDED_PAUSE: Duration = Duration::from_millis(100);
@@ -201,64 +204,110 @@ pub(crate) fn commit_batches(
     })
 }
 
-/// The deliveries of a subscription, with signs of life in between.
-pub(crate) fn deliveries(
-    store: Store,
-    subscription: Subscription,
-    heartbeat: Duration,
-    as_messages: bool,
-    stop: Stop,
-) -> impl Stream<Item = Result<SubscribeReply, Status>> + Send {
-    stream::unfold(Some(subscription), move |subscription| {
-        let (store, stop) = (store.clone(), stop.clone());
-        async move {
-            let mut subscription = subscription?;
-            let next = async {
-                match timeout(heartbeat, next_with_events(&mut subscription)).await {
-                    Ok(delivery) => delivery.map(Some),
-                    Err(_) => Ok(None),
-                }
-            };
-            let delivery = tokio::select! {
-                delivery = next => delivery,
-                () = stop.begun() => return Some((Err(stopping()), None)),
-            };
-            let head = store.head().position();
-            let message = match delivery {
-                Ok(Some(Delivery::Batch(batch))) => {
-                    DeliveryMessage::Batch(wire::read_reply(&batch, head, as_messages))
-                }
-                Ok(Some(Delivery::CaughtUp { upto })) => {
-                    DeliveryMessage::CaughtUp(CaughtUp { upto: upto.get() })
-                }
-                Ok(Some(Delivery::FellBehind { by })) => {
-                    DeliveryMessage::FellBehind(FellBehind { by })
-                }
-                Ok(_) => DeliveryMessage::Heartbeat(Heartbeat { upto: subscription.upto().get() }),
-                Err(SubscribeError::Read { cause, .. }) => {
-                    return Some((Err(failed(Some(&store), &cause)), None));
-                }
-                Err(SubscribeError::Ended { cause, .. }) => {
-                    let failure = wire::failure_of(&cause, head);
-                    return Some((Err(wire::status(&failure)), None));
-                }
-                Err(other) => return Some((Err(Status::unavailable(other.to_string())), None)),
-            };
-            Some((
-                Ok(SubscribeReply { delivery: Some(message), ..SubscribeReply::default() }),
-                Some(subscription),
-            ))
-        }
-    })
+/// Follows the events that match a filter, without end.
+pub(crate) struct Follower {
+    pub(crate) store: Store,
+    pub(crate) pages: Arc<LivePages>,
+    pub(crate) filter: Filter,
+    /// The position up to which every matching event was sent.
+    pub(crate) after: Position,
+    pub(crate) heartbeat: Duration,
+    pub(crate) as_messages: bool,
+    pub(crate) stop: Stop,
+    /// Whether the client was told that it caught up.
+    pub(crate) is_live: bool,
 }
 
-/// The next delivery that tells something. A batch without events only moves the position, which
-/// the next heartbeat tells.
-async fn next_with_events(subscription: &mut Subscription) -> Result<Delivery, SubscribeError> {
-    loop {
-        match subscription.next().await? {
-            Delivery::Batch(batch) if batch.is_empty() => {}
-            delivery => return Ok(delivery),
+/// A live client that is more than this number of positions behind is told that it fell behind.
+const BEHIND_EVENTS: u64 = 65_536;
+
+impl Follower {
+    pub(crate) fn into_stream(
+        self,
+    ) -> impl Stream<Item = Result<SubscribeReply, Status>> + Send + use<> {
+        stream::unfold(Some(self), async |follower| {
+            let mut follower = follower?;
+            match follower.next().await {
+                Ok(delivery) => {
+                    let reply =
+                        SubscribeReply { delivery: Some(delivery), ..SubscribeReply::default() };
+                    Some((Ok(reply), Some(follower)))
+                }
+                Err(status) => Some((Err(status), None)),
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<DeliveryMessage, Status> {
+        let (heartbeat, stop) = (self.heartbeat, self.stop.clone());
+        tokio::select! {
+            delivery = timeout(heartbeat, self.delivery()) => if let Ok(delivery) = delivery {
+                return delivery;
+            },
+            () = stop.begun() => return Err(stopping()),
         }
+        Ok(DeliveryMessage::Heartbeat(Heartbeat { upto: self.after.get() }))
+    }
+
+    /// Waits for the next delivery. Dropping the future loses no event.
+    async fn delivery(&mut self) -> Result<DeliveryMessage, Status> {
+        loop {
+            let head = self.store.head();
+            let mut position = head.position();
+            if self.after > position {
+                // Another process may have written up to there.
+                let fresh = self.store.fresh_head().await;
+                position = fresh.map_err(|error| failed(Some(&self.store), &error))?;
+                if self.after > position {
+                    let (position, head) = (self.after, position);
+                    let error = InvalidRequest::AboveHead { position, head }.into();
+                    return Err(failed(Some(&self.store), &error));
+                }
+            }
+            let behind = position.get() - self.after.get();
+            if self.is_live && behind > BEHIND_EVENTS {
+                self.is_live = false;
+                return Ok(DeliveryMessage::FellBehind(FellBehind { by: behind }));
+            }
+            if behind > 0 {
+                // A page without events only moves the position, which a heartbeat tells.
+                if let Some(batch) = self.page().await? {
+                    return Ok(DeliveryMessage::Batch(batch));
+                }
+                continue;
+            }
+            if !self.is_live {
+                self.is_live = true;
+                return Ok(DeliveryMessage::CaughtUp(CaughtUp { upto: self.after.get() }));
+            }
+            if let Err(cause) = head.after(self.after).await {
+                let failure = wire::failure_of(&cause, position);
+                return Err(wire::status(&failure));
+            }
+        }
+    }
+
+    /// The next page as a message, or `None` if no event of it matches.
+    async fn page(&mut self) -> Result<Option<ReadReply>, Status> {
+        let page = match self.is_live {
+            true => self.pages.shared(&self.store, &self.filter, self.after).await,
+            false => pages::read(&self.store, &self.filter, self.after).await,
+        };
+        let page = page.map_err(|error| failed(Some(&self.store), &error))?;
+        self.after = page.batch.upto();
+        if page.batch.is_empty() {
+            return Ok(None);
+        }
+        let head = self.store.head().position();
+        Ok(Some(match self.as_messages {
+            true => wire::read_reply(&page.batch, head, true),
+            false => ReadReply {
+                encoded: Some(page.encoded()),
+                upto: page.batch.upto().get(),
+                commit_end: page.batch.commit_end().get(),
+                head: head.get(),
+                ..ReadReply::default()
+            },
+        }))
     }
 }
