@@ -37,29 +37,6 @@ pub enum Refused {
     NotLent,
 }
 
-/// Adds a tool to the shed.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct AddTool {
-    pub tool: String,
-}
-
-impl Command for AddTool {
-    type State = Tool;
-    type Event = Shed;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> Filter {
-        Filter::tag(Tag::new("tool", &self.tool))
-    }
-
-    fn decide(&self, tool: &Tool, _: &DecisionContext) -> Result<Vec<Shed>, Refused> {
-        if tool.in_shed {
-            return Err(Refused::AlreadyThere);
-        }
-        Ok(vec![Shed::Added { tool: self.tool.clone() }])
-    }
-}
-
 /// Lends a tool to a member.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct LendTool {
@@ -84,6 +61,29 @@ impl Command for LendTool {
             return Err(Refused::LentOut { borrower: borrower.clone() });
         }
         Ok(vec![Shed::Lent { tool: self.tool.clone(), member: self.member.clone() }])
+    }
+}
+
+/// Adds a tool to the shed.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct AddTool {
+    pub tool: String,
+}
+
+impl Command for AddTool {
+    type State = Tool;
+    type Event = Shed;
+    type Rejection = Refused;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("tool", &self.tool))
+    }
+
+    fn decide(&self, tool: &Tool, _: &DecisionContext) -> Result<Vec<Shed>, Refused> {
+        if tool.in_shed {
+            return Err(Refused::AlreadyThere);
+        }
+        Ok(vec![Shed::Added { tool: self.tool.clone() }])
     }
 }
 

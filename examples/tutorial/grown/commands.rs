@@ -62,29 +62,6 @@ pub enum Refused {
     TooMany { tools: usize },
 }
 
-/// Adds a tool to the shed.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct AddTool {
-    pub tool: String,
-}
-
-impl Command for AddTool {
-    type State = Tool;
-    type Event = Shed;
-    type Rejection = Refused;
-
-    fn boundary(&self) -> Filter {
-        Filter::tag(Tag::new("tool", &self.tool))
-    }
-
-    fn decide(&self, tool: &Tool, _: &DecisionContext) -> Result<Vec<Shed>, Refused> {
-        if tool.in_shed {
-            return Err(Refused::AlreadyThere);
-        }
-        Ok(vec![Shed::Added { tool: self.tool.clone() }])
-    }
-}
-
 /// Lends a tool to a member.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct LendTool {
@@ -126,6 +103,29 @@ impl Command for LendTool {
         }
         let (tool, member) = (self.tool.clone(), self.member.clone());
         Ok(vec![Shed::Lent { tool, member, days: self.days }])
+    }
+}
+
+/// Adds a tool to the shed.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct AddTool {
+    pub tool: String,
+}
+
+impl Command for AddTool {
+    type State = Tool;
+    type Event = Shed;
+    type Rejection = Refused;
+
+    fn boundary(&self) -> Filter {
+        Filter::tag(Tag::new("tool", &self.tool))
+    }
+
+    fn decide(&self, tool: &Tool, _: &DecisionContext) -> Result<Vec<Shed>, Refused> {
+        if tool.in_shed {
+            return Err(Refused::AlreadyThere);
+        }
+        Ok(vec![Shed::Added { tool: self.tool.clone() }])
     }
 }
 

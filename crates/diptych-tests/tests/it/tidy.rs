@@ -196,8 +196,8 @@ fn every_link_leads_to_a_file_and_a_heading() {
         if path.ends_with(".md") && is_page(path) {
             found.extend(site.broken(path, text));
         }
-        // The tests of the rule name pages that do not exist.
-        if path != "crates/diptych-tests/tests/it/tidy/links.rs" {
+        // The tests of these rules name pages that do not exist.
+        if !path.starts_with("crates/diptych-tests/tests/") {
             problems.extend(found.into_iter().map(|problem| format!("{path}: {problem}")));
         }
     }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_sqlite::rusqlite::{Connection, types::Value};
+use diptych_sqlite::rusqlite::{self, Connection, OpenFlags, types::Value};
 
 use crate::{
     page::{Step, agrees, steps},
@@ -83,12 +83,18 @@ fn run(page: &str, program: &str, folder: &Path) -> usize {
     compared
 }
 
-/// The rows of `sqlite3 FILE "QUERY"`, in the form of that program.
+/// The rows of `sqlite3 FILE "QUERY"`, in the form of that program, or the reason why there are
+/// none. At first there is no table, because a service starts before its projections are done.
 fn sql(folder: &Path, command: &str) -> String {
     let (before, query) = command.split_once('"').expect("a query in quotes");
     let file = before.split(' ').nth(1).expect("a file");
-    let database = Connection::open(folder.join(file)).unwrap();
-    let mut statement = database.prepare(query.trim_end_matches('"')).unwrap();
+    let rows = rows(&folder.join(file), query.trim_end_matches('"'));
+    rows.unwrap_or_else(|error| error.to_string())
+}
+
+fn rows(file: &Path, query: &str) -> rusqlite::Result<String> {
+    let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut statement = database.prepare(query)?;
     let columns = statement.column_count();
     let text = |value: Value| match value {
         Value::Integer(number) => number.to_string(),
@@ -99,7 +105,7 @@ fn sql(folder: &Path, command: &str) -> String {
         let cells: Result<Vec<_>, _> = (0..columns).map(|at| row.get(at).map(text)).collect();
         Ok(format!("{}\n", cells?.join("|")))
     });
-    rows.unwrap().map(Result::unwrap).collect()
+    rows?.collect()
 }
 
 /// Asks until the answer is as it should be, because views and reports are a little behind the log.

@@ -43,7 +43,7 @@ pub(crate) fn hidden_lines(text: &str) -> Vec<String> {
         let is_rust = language.is_some_and(|language| language.starts_with("rust"));
         if is_rust && (line == "#" || line.starts_with("# ")) {
             problems.push(format!(
-                "line {}: a hidden line, which a page shows: write it without `# `, or leave it out",
+                "line {}: a hidden line, which a page shows: write it out, or leave it out",
                 at + 1
             ));
         }
@@ -63,7 +63,8 @@ pub(crate) fn unnamed_features(text: &str) -> Vec<String> {
     let rust = rust.collect::<Vec<_>>().join("\n");
     let used = [("testing", "testing::"), ("extract", "QueryParameters")];
     let used = used.into_iter().filter(|(_, word)| rust.contains(word));
-    let missing = used.filter(|(feature, _)| !text.contains(&format!("feature `{feature}`")));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let missing = used.filter(|(feature, _)| !words.contains(&format!("feature `{feature}`")));
     missing.map(|(feature, _)| format!("an example uses the feature `{feature}`: say so")).collect()
 }
 
