@@ -1,5 +1,6 @@
 //! Tests of the whole workspace. The examples in pages are compiled and run here as documentation
-//! tests. The tidy test (in `tests/it/`) checks that every page with examples is listed here.
+//! tests. The tidy test (in `tests/it/`) checks that every page with examples is listed here. The
+//! pages in `docs/start` show the files of `examples/tutorial`, which are compiled and run there.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
@@ -36,6 +37,18 @@ pub struct Views;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/reference/http.md")]
 pub struct Http;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/test-a-rule.md")]
+pub struct TestARuleGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/read-your-writes.md")]
+pub struct ReadYourWritesGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/production.md")]
+pub struct ProductionGuide;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/crud.md")]

@@ -193,6 +193,12 @@ pub fn status(failure: &Failure) -> Status {
 
 /// The failure in words, for people and for clients without the message.
 fn words(failure: &Failure) -> String {
+    // The server does not know the history that the client had. The text names it.
+    if let Some(failure::Kind::Unavailable(unavailable)) = &failure.kind
+        && unavailable.changed_to.is_some()
+    {
+        return unavailable.text.clone();
+    }
     let was = LogIdentity { id: LogId::from_bytes([0; 16]), epoch: Epoch::from_u64(0) };
     match as_append_error(failure.clone(), was) {
         Ok(error) => error.to_string(),

@@ -151,7 +151,7 @@ proptest! {
         number in any::<u32>(),
         step in any::<i64>(),
     ) {
-        let memory = filled(vec![append]);
+        let memory = filled(vec![Append::events(append.events)]);
         let batch = now(memory.read(&Filter::everything(), Read::all())).unwrap();
         let reply = read_reply(&batch, Position::new(9), false);
         let mut encoded = reply.encoded.clone().unwrap();

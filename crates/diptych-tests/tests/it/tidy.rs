@@ -8,8 +8,10 @@ use std::{
     process::Command,
 };
 
+mod chapters;
 mod docs;
 mod lengths;
+mod links;
 mod manifests;
 mod packages;
 mod prose;
@@ -20,6 +22,11 @@ const OFFENDERS: &str = "crates/diptych-tests/tidy-offenders.txt";
 const ROOMS: &str = "crates/diptych-tests/tidy-rooms.txt";
 const PROSE: &str = "crates/diptych-tests/tidy-prose.txt";
 const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
+/// The chapters of the tutorial in their order, each with the folder of its program.
+const CHAPTERS: [(&str, &str); 2] = [
+    ("docs/start/first-service.md", "examples/tutorial/first/"),
+    ("docs/start/growing-it.md", "examples/tutorial/grown/"),
+];
 
 #[test]
 fn lines_have_at_most_100_columns() {
@@ -82,6 +89,11 @@ fn comments_and_pages_are_in_plain_words() {
         }
     }
     hold(&found, PROSE);
+}
+
+#[test]
+fn sentences_of_pages_are_short() {
+    assert_none(each(&[".md"], |_, text| prose::long_sentences(text)));
 }
 
 #[test]
@@ -149,8 +161,88 @@ fn cargo_deny_checks_licences_sources_and_advisories() {
 
 #[test]
 fn the_examples_of_every_page_are_compiled() {
-    let compiled = read(DOC_TESTS);
+    // The files that a chapter shows are programs of their own.
+    let chapters = CHAPTERS.map(|(page, _)| format!("/{page}\")"));
+    let compiled = read(DOC_TESTS) + &chapters.concat();
     assert_none(each(&[".md"], |path, text| docs::not_compiled(path, text, &compiled)));
+}
+
+/// Rustdoc hides these lines, and a page shows them.
+#[test]
+fn examples_of_pages_are_copied_as_they_are_shown() {
+    assert_none(each(&[".md"], |path, text| match is_page(path) {
+        true => docs::hidden_lines(text),
+        false => Vec::new(),
+    }));
+}
+
+#[test]
+fn examples_of_pages_name_the_features_that_they_need() {
+    assert_none(each(&[".md"], |path, text| match is_page(path) {
+        true => docs::unnamed_features(text),
+        false => Vec::new(),
+    }));
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let files = files(&[""]);
+    let mut site = links::Site::new(files.iter().map(|(path, text)| (&**path, &**text)));
+    let pictures: Vec<String> = paths().into_iter().filter(|path| is_picture(path)).collect();
+    pictures.iter().for_each(|path| site.add(path));
+    let mut problems = Vec::new();
+    for (path, text) in &files {
+        let mut found = site.unknown_paths(text);
+        if path.ends_with(".md") && is_page(path) {
+            found.extend(site.broken(path, text));
+        }
+        // The tests of these rules name pages that do not exist.
+        if !path.starts_with("crates/diptych-tests/tests/") {
+            problems.extend(found.into_iter().map(|problem| format!("{path}: {problem}")));
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn the_index_and_the_readme_have_every_page() {
+    let files = files(&[".md"]);
+    let site = links::Site::new(files.iter().map(|(path, text)| (&**path, &**text)));
+    let pages = ["docs/README.md", "README.md"].map(|path| (path, read(path)));
+    let found = pages.iter().flat_map(|(path, text)| site.unlinked("docs/", path, text));
+    assert_none(found.collect());
+}
+
+#[test]
+fn the_chapters_of_the_tutorial_show_its_files() {
+    let sources = files(&[".rs"]);
+    let mut before = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (page, folder) in CHAPTERS {
+        let inside = sources.iter().filter_map(|(path, text)| {
+            let name = path.strip_prefix(folder)?;
+            Some((name.to_owned(), text.clone()))
+        });
+        let inside: BTreeMap<String, String> = inside.collect();
+        assert!(inside.contains_key("main.rs"), "{folder} has no program");
+        let found = chapters::differences(&read(page), &inside, &before);
+        problems.extend(found.into_iter().map(|problem| format!("{page}: {problem}")));
+        before = inside;
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn the_readme_begins_with_a_short_program_and_measured_figures() {
+    let readme = read("README.md");
+    let program = chapters::first_block(&readme).expect("README.md has a block of Rust");
+    let lines = program.lines().filter(|line| !line.is_empty()).count();
+    assert!(lines <= 42, "{lines} lines in the first program");
+    assert!(program == read("examples/tutorial/seats.rs"), "the first program is not seats.rs");
+    for command in ["\ncargo run --release -- demo\n", "\ncargo xtask test\n"] {
+        assert!(readme.contains(command), "README.md lacks the command {command}");
+    }
+    assert_none(docs::other_figures(&readme, &read("docs/reference/measured.md")));
 }
 
 #[test]
@@ -194,13 +286,26 @@ fn crates(files: &[(String, String)]) -> Vec<(String, String)> {
     roots.into_iter().collect()
 }
 
-/// The area of a file: its crate, its folder, or `pages` for a file at the top.
+/// Whether a page is read as it is. The others are parts of a crate's documentation.
+fn is_page(path: &str) -> bool {
+    !path.contains("/src/")
+}
+
+fn is_picture(path: &str) -> bool {
+    [".png", ".svg"].iter().any(|ending| path.ends_with(ending))
+}
+
+/// The area of a file. Comments belong to their crate. Pages are areas of their own: those of one
+/// kind in `docs/`, the readmes of crates and examples, and each page at the top.
 fn area(path: &str) -> String {
     let folders: Vec<&str> = path.split('/').collect();
     match folders.as_slice() {
+        ["docs", kind, _, ..] => format!("docs/{kind}"),
+        [_, .., "README.md"] if !path.starts_with("docs/") => "readmes".to_owned(),
         ["crates" | "examples", name, ..] => format!("{}/{name}", folders[0]),
         [folder, _, ..] => (*folder).to_owned(),
-        _ => "pages".to_owned(),
+        [file, ..] => (*file).to_owned(),
+        [] => String::new(),
     }
 }
 
@@ -220,19 +325,24 @@ fn assert_none(problems: Vec<String>) {
 /// The text files of the repository with one of these endings, tracked or new, without the files
 /// that git ignores.
 fn files(endings: &[&str]) -> Vec<(String, String)> {
+    let files: Vec<_> = paths()
+        .into_iter()
+        .filter(|path| endings.iter().any(|ending| path.ends_with(ending)))
+        // The list also has removed files and files without text, which are skipped.
+        .filter_map(|path| fs::read_to_string(root().join(&path)).ok().map(|text| (path, text)))
+        .collect();
+    assert!(!files.is_empty(), "no files end in {endings:?}: the list is wrong");
+    files
+}
+
+/// The paths of all files of the repository, tracked or new, without those that git ignores.
+fn paths() -> Vec<String> {
     let list = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
     let output = Command::new("git").args(list).current_dir(root()).output();
     let output = output.expect("git lists the files of the repository: install it");
     assert!(output.status.success(), "git: {}", String::from_utf8_lossy(&output.stderr));
     let paths = String::from_utf8(output.stdout).expect("paths are UTF-8");
-    let files: Vec<_> = paths
-        .split_terminator('\0')
-        .filter(|path| endings.iter().any(|ending| path.ends_with(ending)))
-        // The list also has removed files and files without text, which are skipped.
-        .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
-        .collect();
-    assert!(!files.is_empty(), "no files end in {endings:?}: the list is wrong");
-    files
+    paths.split_terminator('\0').map(str::to_owned).collect()
 }
 
 fn read(path: &str) -> String {

@@ -29,6 +29,54 @@ pub(crate) fn not_compiled(path: &str, text: &str, compiled: &str) -> Vec<String
     problems
 }
 
+/// Lines that rustdoc hides and a page shows: a reader who copies the example copies them too.
+pub(crate) fn hidden_lines(text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut language = None;
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        language = match (line.strip_prefix("```"), language) {
+            (Some(opened), None) => Some(opened),
+            (Some(_), Some(_)) => None,
+            (None, language) => language,
+        };
+        let is_rust = language.is_some_and(|language| language.starts_with("rust"));
+        if is_rust && (line == "#" || line.starts_with("# ")) {
+            problems.push(format!(
+                "line {}: a hidden line, which a page shows: write it out, or leave it out",
+                at + 1
+            ));
+        }
+    }
+    problems
+}
+
+/// Features of this project's crates that an example uses and its page does not name.
+pub(crate) fn unnamed_features(text: &str) -> Vec<String> {
+    let mut is_rust = false;
+    let rust = text.lines().filter(|line| {
+        if line.starts_with("```") {
+            is_rust = !is_rust && line.starts_with("```rust");
+        }
+        is_rust
+    });
+    let rust = rust.collect::<Vec<_>>().join("\n");
+    let used = [("testing", "testing::"), ("extract", "QueryParameters")];
+    let used = used.into_iter().filter(|(_, word)| rust.contains(word));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let missing = used.filter(|(feature, _)| !words.contains(&format!("feature `{feature}`")));
+    missing.map(|(feature, _)| format!("an example uses the feature `{feature}`: say so")).collect()
+}
+
+/// Numbers in a table of one page that the rows of another page do not have, side by side.
+pub(crate) fn other_figures(page: &str, measured: &str) -> Vec<String> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix('|'));
+    let figures = rows.filter_map(|row| Some(row.split_once('|')?.1.trim()));
+    let figures = figures.filter(|figures| figures.starts_with(|char: char| char.is_ascii_digit()));
+    let missing = figures.filter(|figures| !measured.contains(&format!("| {figures}")));
+    missing.map(|figures| format!("the page of figures has no row with | {figures}")).collect()
+}
+
 /// Metrics that only the code or only the page has.
 pub(crate) fn metrics_out_of_step(code: &str, page: &str) -> Vec<String> {
     let (code, page) = (metrics(code, '"'), metrics(page, '`'));
@@ -52,6 +100,34 @@ mod tests {
         assert!(metrics_out_of_step(code, page).is_empty());
         assert_eq!(metrics_out_of_step(code, "`other`").len(), 1);
         assert_eq!(metrics_out_of_step("", page).len(), 1);
+    }
+
+    #[test]
+    fn a_hidden_line_in_a_block_of_rust_is_found() {
+        for (block, found) in [
+            ("```rust\n# fn f() {}\n```\n", 1),
+            ("```rust,no_run\n#\n```\n", 1),
+            ("```rust\n#[test]\nfn f() {}\n```\n# Heading\n", 0),
+            ("```sh\n# a comment\n```\n", 0),
+        ] {
+            assert_eq!(hidden_lines(block).len(), found, "{block}");
+        }
+    }
+
+    #[test]
+    fn a_feature_that_a_page_does_not_name_is_found() {
+        let block = "```rust\nuse diptych::testing::given;\n```\n";
+        assert_eq!(unnamed_features(block).len(), 1);
+        assert_eq!(unnamed_features(&format!("With the feature `testing`:\n\n{block}")), [""; 0]);
+        assert_eq!(unnamed_features("`testing::given`\n\n```sh\ntesting::\n```\n"), [""; 0]);
+    }
+
+    #[test]
+    fn figures_that_the_other_page_does_not_have_are_found() {
+        let measured = "| 64 threads | 412,000 | 150,000 | 56,700 |\n";
+        let page = "| | Diptych | tephra |\n|---|--:|--:|\n| 64 threads | 150,000 | 56,700 |\n";
+        assert_eq!(other_figures(page, measured), [""; 0]);
+        assert_eq!(other_figures(&page.replace("56,7", "56,8"), measured).len(), 1);
     }
 
     const COMPILED: &str = "#[doc = include_str!(\"../../../README.md\")]";

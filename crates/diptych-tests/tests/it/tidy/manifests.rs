@@ -26,6 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-https", &["diptych", "diptych-server"]),
     ("example-members", &["diptych"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
+    // The service of the tutorial has both panels over HTTP and a report.
+    ("example-tutorial", &["diptych", "diptych-server", "diptych-sqlite"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-schedules", "diptych-tests", "xtask"];
 
@@ -38,6 +40,7 @@ const NETWORKED: &[&str] = &[
     "diptych-fuzz",
     "diptych-tests",
     "example-https",
+    "example-tutorial",
     "xtask",
 ];
 const NETWORK: &[&str] = &[

@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+/// The largest number of words in a sentence of a page.
+const SENTENCE_WORDS: usize = 35;
+
 /// A name, the limit per 10,000 words, and a check whether a sentence has the habit.
 type Habit = (&'static str, f64, fn(&str) -> bool);
 
@@ -55,6 +58,17 @@ impl Prose {
     pub(crate) fn sentences_of(&self, habit: &str) -> &[String] {
         self.found.get(habit).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The sentences of a page that are too long.
+pub(crate) fn long_sentences(page_text: &str) -> Vec<String> {
+    let sentences = page(page_text).into_iter().flat_map(|paragraph| sentences(&paragraph));
+    let counted = sentences.map(|sentence| (sentence.split_whitespace().count(), sentence));
+    let long = counted.filter(|(count, _)| *count > SENTENCE_WORDS);
+    long.map(|(count, sentence)| {
+        format!("{count} words, more than {SENTENCE_WORDS}: split the sentence: {sentence}")
+    })
+    .collect()
 }
 
 /// Paragraphs in the comments of a Rust file, without code.
@@ -286,6 +300,13 @@ mod tests {
         ] {
             assert_eq!(habits("a.md", plain), [], "{plain}");
         }
+    }
+
+    #[test]
+    fn a_sentence_of_a_page_has_at_most_35_words() {
+        let of = |words: usize| format!("One.\n\n- {}end.\n", "word\n  ".repeat(words - 1));
+        assert_eq!(long_sentences(&of(35)), [""; 0]);
+        assert_eq!(long_sentences(&of(36)).len(), 1);
     }
 
     #[test]
