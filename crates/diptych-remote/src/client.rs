@@ -94,7 +94,7 @@ pub enum ConnectError {
     Address {
         /// The address.
         address: String,
-        /// What is wrong, and which form is right.
+        /// The mistake, and the right form.
         problem: &'static str,
     },
     /// The system gave no thread.
@@ -126,10 +126,10 @@ pub enum ConnectError {
 ///   [`HistoryChanged`](Unavailable::HistoryChanged) for a pinned handle.
 #[derive(Clone)]
 pub struct RemoteStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreParts>,
 }
 
-struct Shared {
+struct StoreParts {
     link: Arc<Link>,
     orders: mpsc::UnboundedSender<SessionOrder>,
     in_flight: Arc<Semaphore>,
@@ -137,7 +137,7 @@ struct Shared {
     runtime: Option<Runtime>,
 }
 
-impl Drop for Shared {
+impl Drop for StoreParts {
     fn drop(&mut self) {
         self.link.end(Unavailable::Closed);
         // A handle may be dropped in a task, where a runtime cannot wait for its own end.
@@ -173,7 +173,7 @@ impl RemoteStore {
         starting.spawn(session::run(link.clone(), received));
         let in_flight = Arc::new(Semaphore::new(options.commits_in_flight.max(1)));
         Ok(RemoteStore {
-            shared: Arc::new(Shared { link, orders, in_flight, runtime: starting.0.take() }),
+            shared: Arc::new(StoreParts { link, orders, in_flight, runtime: starting.0.take() }),
         })
     }
 

@@ -10,7 +10,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{Checked, CheckedCodec, CheckedDecoder, CheckedEncoder};
+pub use codec::{CheckedCodec, CheckedDecoder, CheckedEncoder, WireMessage};
 use diptych_store::{Epoch, LogId, LogIdentity};
 pub use failure::{
     FailureCause, as_append_error, as_read_error, failure_of, from_status, status,

@@ -23,7 +23,7 @@ pub(crate) struct CommitPlace {
     pub(crate) recorded_at: Timestamp,
 }
 
-/// What the log tells about a commit.
+/// The fate of a commit, as far as the log tells it.
 pub(crate) enum Finding {
     /// It was made.
     Made(CommitPlace),
@@ -90,7 +90,7 @@ async fn find_by_key(
     });
     let Some(commit) = found.await?.into_inner().commit else { return Ok(Finding::NotMade) };
     let (first, last) = (Position::new(commit.first), Position::new(commit.last));
-    // An older commit under the key is not the one that was sent: the log refuses it.
+    // There is an older commit under the key: the log refuses the new one.
     if first <= trace.after || commit.digest != key.digest.0 {
         return Ok(Finding::NotMade);
     }

@@ -65,14 +65,14 @@ pub(crate) async fn run(link: Arc<Link>, mut orders: mpsc::UnboundedReceiver<Ses
             continue;
         }
         match session.serve(&mut orders).await {
-            Ended::HandlesAreGone => return,
-            Ended::Connection => {}
+            StreamEnd::HandlesAreGone => return,
+            StreamEnd::Connection => {}
         }
     }
 }
 
 /// Why a connection is no longer used.
-enum Ended {
+enum StreamEnd {
     HandlesAreGone,
     Connection,
 }
@@ -102,7 +102,7 @@ struct SentCall {
 }
 
 impl SentCall {
-    /// Whether the caller knows the place of a commit that is not synced. What it does then can
+    /// Whether the caller knows the place of a commit that is not synced. Its next decisions can
     /// rest on the commit.
     fn is_known(&self) -> bool {
         self.job.is_answered() && self.place.is_some()
@@ -139,15 +139,15 @@ impl Session {
     }
 
     /// Connects, and serves until the connection is lost.
-    async fn serve(&mut self, orders: &mut mpsc::UnboundedReceiver<SessionOrder>) -> Ended {
-        let Some((stream, opened)) = self.connect().await else { return Ended::Connection };
+    async fn serve(&mut self, orders: &mut mpsc::UnboundedReceiver<SessionOrder>) -> StreamEnd {
+        let Some((stream, opened)) = self.connect().await else { return StreamEnd::Connection };
         let is_same_server = self.instance == opened.instance;
         self.instance = opened.instance;
         if !opened.resumed && !self.sent.is_empty() {
             // A server that runs and has forgotten the session may still execute its calls.
             let is_settled = if is_same_server { self.forgotten() } else { self.resolve().await };
             if !is_settled {
-                return Ended::Connection;
+                return StreamEnd::Connection;
             }
         }
         self.exchange(stream, orders).await
@@ -264,7 +264,7 @@ impl Session {
         for (_, mut sent) in std::mem::take(&mut self.sent) {
             self.unknown(&mut sent, cause.clone());
         }
-        // The server may still have calls of this session, whose outcomes nobody asks for.
+        // The server may still have calls of the old session. Their callers have an answer.
         self.id = Uuid::new_v4();
     }
 
@@ -273,31 +273,31 @@ impl Session {
         &mut self,
         mut stream: OpenStream,
         orders: &mut mpsc::UnboundedReceiver<SessionOrder>,
-    ) -> Ended {
+    ) -> StreamEnd {
         let mut again: VecDeque<u64> = self.sent.keys().copied().collect();
         loop {
             if let Some(why) = self.link.failed() {
                 self.fail(why);
-                return Ended::Connection;
+                return StreamEnd::Connection;
             }
             self.close_if_settled();
             let has_calls = !again.is_empty() || !self.queued.is_empty();
             tokio::select! {
                 reply = stream.replies.message() => match reply {
                     Ok(Some(reply)) => self.replied(reply),
-                    Ok(None) => return Ended::Connection,
+                    Ok(None) => return StreamEnd::Connection,
                     Err(status) => {
                         // A final answer is found again when the next stream is opened.
                         let _ = self.link.why(status);
-                        return Ended::Connection;
+                        return StreamEnd::Connection;
                     }
                 },
                 order = orders.recv() => match order {
                     Some(order) => self.take(order),
-                    None => return Ended::HandlesAreGone,
+                    None => return StreamEnd::HandlesAreGone,
                 },
                 place = stream.requests.reserve(), if has_calls => {
-                    let Ok(place) = place else { return Ended::Connection };
+                    let Ok(place) = place else { return StreamEnd::Connection };
                     while let Ok(order) = orders.try_recv() {
                         self.take(order);
                     }

@@ -23,14 +23,14 @@ const FIELD_BYTES: usize = 6;
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// A message that can carry a checksum.
-pub trait Checked: Message + Default {
+pub trait WireMessage: Message + Default {
     /// The checksum in the message.
     fn carried_checksum(&self) -> Option<u32>;
 }
 
 macro_rules! checked {
     ($($message:ident)*) => {$(
-        impl Checked for messages::$message {
+        impl WireMessage for messages::$message {
             fn carried_checksum(&self) -> Option<u32> {
                 self.message_crc32c
             }
@@ -57,8 +57,8 @@ impl<T, U> Default for CheckedCodec<T, U> {
 
 impl<T, U> Codec for CheckedCodec<T, U>
 where
-    T: Checked + Send + 'static,
-    U: Checked + Send + 'static,
+    T: WireMessage + Send + 'static,
+    U: WireMessage + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -78,7 +78,7 @@ where
 #[derive(Debug)]
 pub struct CheckedEncoder<T>(PhantomData<T>);
 
-impl<T: Checked> Encoder for CheckedEncoder<T> {
+impl<T: WireMessage> Encoder for CheckedEncoder<T> {
     type Item = T;
     type Error = Status;
 
@@ -97,7 +97,7 @@ impl<T: Checked> Encoder for CheckedEncoder<T> {
 #[derive(Debug)]
 pub struct CheckedDecoder<U>(PhantomData<U>);
 
-impl<U: Checked> Decoder for CheckedDecoder<U> {
+impl<U: WireMessage> Decoder for CheckedDecoder<U> {
     type Item = U;
     type Error = Status;
 
@@ -111,7 +111,7 @@ impl<U: Checked> Decoder for CheckedDecoder<U> {
     }
 }
 
-fn with_checksum(message: &impl Checked) -> Vec<u8> {
+fn with_checksum(message: &impl WireMessage) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.encoded_len() + FIELD_BYTES);
     // A `Vec` grows, so the encoding cannot fail.
     let _ = message.encode(&mut bytes);
@@ -121,7 +121,7 @@ fn with_checksum(message: &impl Checked) -> Vec<u8> {
     bytes
 }
 
-fn checked<U: Checked>(bytes: Bytes) -> Result<U, Status> {
+fn checked<U: WireMessage>(bytes: Bytes) -> Result<U, Status> {
     let damaged = || Status::data_loss("a message was changed on its way: send it again");
     let message = U::decode(bytes.clone()).map_err(|_| damaged())?;
     let Some(carried) = message.carried_checksum() else { return Ok(message) };

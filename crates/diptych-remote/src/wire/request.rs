@@ -122,7 +122,7 @@ pub fn append_of(call: Call, limits: &Limits) -> Result<Append, RequestError> {
         return Err(InvalidRequest::too_many(what, conditions, allowed, "commit_conditions").into());
     }
     let condition = |condition: messages::Condition| {
-        // Without a filter the condition would refuse everything, which nobody means.
+        // A condition without a filter would refuse every commit. That is a mistake of the client.
         let fail_if = condition.fail_if.ok_or(MessageError::new("a condition has no filter"))?;
         let fail_if = filter_of(Some(fail_if), limits)?;
         Ok::<_, RequestError>(AppendCondition { fail_if, after: condition.after.into() })

@@ -187,7 +187,7 @@ pub fn batch_of(reply: ReadReply) -> Result<Batch, MessageError> {
     let mut builder = BatchBuilder::with_capacity(encoded.sizes.len());
     let chunk = builder.chunk(encoded.bytes.clone());
     for located in located(&encoded)? {
-        let Located { position, recorded_at, start, end } = located?;
+        let EventPlace { position, recorded_at, start, end } = located?;
         let pushed = builder.push(position, recorded_at, chunk, start, end);
         pushed.map_err(|_| NOT_AN_EVENT)?;
     }
@@ -197,7 +197,7 @@ pub fn batch_of(reply: ReadReply) -> Result<Batch, MessageError> {
 pub(crate) const NOT_AN_EVENT: MessageError = MessageError { what: "bytes are not an event" };
 
 /// The place of one event in a message.
-struct Located {
+struct EventPlace {
     position: Position,
     recorded_at: Timestamp,
     start: u32,
@@ -207,7 +207,7 @@ struct Located {
 /// The place of each event. All lists of the message have to be of one length.
 fn located(
     encoded: &EncodedEvents,
-) -> Result<impl Iterator<Item = Result<Located, MessageError>>, MessageError> {
+) -> Result<impl Iterator<Item = Result<EventPlace, MessageError>>, MessageError> {
     let EncodedEvents { bytes, sizes, position_steps, time_steps, base } = encoded;
     if sizes.len() != position_steps.len() || sizes.len() != time_steps.len() {
         return Err(MessageError::new("the lists of events have different lengths"));
@@ -222,7 +222,7 @@ fn located(
         time = time.wrapping_add(later);
         end = start.checked_add(size).filter(|&end| end <= total).ok_or(NOT_AN_EVENT)?;
         let (position, recorded_at) = (Position::new(position), Timestamp::from_micros(time));
-        Ok(Located { position, recorded_at, start, end })
+        Ok(EventPlace { position, recorded_at, start, end })
     }))
 }
 
@@ -343,7 +343,8 @@ pub fn commits_of(reply: ReadCommitsReply) -> Result<CommitBatch, MessageError> 
     for commit in reply.commits {
         for _ in 0..commit.events {
             let missing = MessageError::new("a commit has more events than the message");
-            let Located { position, recorded_at, start, end } = events.next().ok_or(missing)??;
+            let EventPlace { position, recorded_at, start, end } =
+                events.next().ok_or(missing)??;
             let pushed = builder.push(position, recorded_at, chunk, start, end);
             pushed.map_err(|_| NOT_AN_EVENT)?;
         }

@@ -92,7 +92,7 @@ pub enum ServeError {
 }
 
 /// The routes that a listener serves, and how.
-pub(crate) struct Served {
+pub(crate) struct ServedRoutes {
     pub(crate) router: Router,
     pub(crate) limits: ServerLimits,
     pub(crate) stop: Stop,
@@ -104,11 +104,11 @@ pub(crate) struct Served {
 /// Serves the router until `shutdown` is ready, then lets connections and commands end within
 /// [`stop_time`](ServerLimits::stop_time).
 pub(crate) async fn serve(
-    served: Served,
+    served: ServedRoutes,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
-    let Served { router, limits, stop, metrics, has_http2 } = served;
+    let ServedRoutes { router, limits, stop, metrics, has_http2 } = served;
     let peers = PeerConnections::new(limits.peer_connections, limits.connections);
     let graceful = GracefulShutdown::new();
     let connections = Connections { router, limits, peers, graceful, has_http2 };

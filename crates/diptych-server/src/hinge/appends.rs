@@ -30,7 +30,7 @@ type Replies = mpsc::Sender<Result<AppendReply, Status>>;
 type Accepting = Pin<Box<dyn Future<Output = (u64, Result<AcceptedCommit, AppendError>)> + Send>>;
 type Syncing = Pin<Box<dyn Future<Output = Result<(), SyncError>> + Send>>;
 
-/// What a stream of appends needs.
+/// The parts of the server that a stream of appends uses.
 pub(crate) struct AppendStream {
     pub(crate) store: Store,
     pub(crate) sessions: Arc<Sessions>,
@@ -155,7 +155,8 @@ impl RunningCalls {
                     let replies = std::mem::take(&mut self.outbox);
                     // The head is read after the outcomes, so it covers them.
                     let head = self.store.head().position().get();
-                    place.send(Ok(AppendReply { opened: None, replies, head, ..AppendReply::default() }));
+                    let reply = AppendReply { replies, head, ..AppendReply::default() };
+                    place.send(Ok(reply));
                 }
                 () = replies.closed() => return,
                 () = &mut superseded => return,

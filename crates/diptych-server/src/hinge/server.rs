@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::{
     door::{
         limits::ServerLimits,
-        serve::{ServeError, Served, serve},
+        serve::{ServeError, ServedRoutes, serve},
         stop::{Stop, StopHandle},
     },
     hinge::service::LogService,
@@ -92,7 +92,7 @@ impl LogServer {
         let stop = Stop::default();
         let limits = self.limits;
         let router = self.routes(stop.clone());
-        let served = Served { router, limits, stop, metrics: None, has_http2: true };
+        let served = ServedRoutes { router, limits, stop, metrics: None, has_http2: true };
         serve(served, listener, shutdown).await;
         Ok(())
     }

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as StreamLock, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
-/// Sessions that are kept. The one that was opened longest ago is forgotten first. Its client then
-/// learns its outcomes from the log, as after a restart.
+/// Sessions that are kept. If there are more, the session that was opened longest ago is forgotten.
+/// The outcomes of its calls then stay unknown.
 const SESSIONS: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
 /// The sessions of a server.
@@ -55,7 +55,7 @@ pub(crate) struct SessionCalls {
     is_known: bool,
 }
 
-/// What became of a call.
+/// The outcome of a call, as far as it is known.
 pub(crate) enum CallOutcome {
     /// It has its positions, and is synced once `sync` says so.
     Accepted { first: Position, last: Position, recorded_at: Timestamp, sync: CommitSync },
