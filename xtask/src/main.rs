@@ -24,7 +24,7 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   check         formatting, clippy and rustdoc with warnings denied, then the suites of tests
-  check --long  the same, clippy of benches and fuzz, release, randomised suites with ten times
+  check --long  the same, clippy of benches, fuzz and protocol, release, randomised suites with ten times
                 the counts
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
@@ -57,6 +57,9 @@ const BENCHES: [&str; 2] = ["--manifest-path", "benches/Cargo.toml"];
 /// in the main workspace.
 const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
 
+/// The program that generates the messages of the wire. Only a change of them needs it.
+const PROTOCOL: [&str; 2] = ["--manifest-path", "protocol/Cargo.toml"];
+
 /// Which lints see the code when the tests are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lints {
@@ -88,6 +91,7 @@ fn gates() -> bool {
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
         && gate("formatting of benches", cargo().arg("fmt").args(BENCHES).arg("--check"))
         && gate("formatting of fuzz", cargo().arg("fmt").args(FUZZ).arg("--check"))
+        && gate("formatting of protocol", cargo().arg("fmt").args(PROTOCOL).arg("--check"))
         && gate("Cargo.lock of benches", &mut unchanged_lock(BENCHES))
         && gate("Cargo.lock of fuzz", &mut unchanged_lock(FUZZ))
         && gate("clippy", Lints::Clippy.cargo().args(compile))
@@ -111,8 +115,12 @@ fn long_gates() -> bool {
         clippy.arg("clippy").args(workspace).args(["--all-targets", "--", "-D", "warnings"]);
         clippy
     };
+    let mut generated = cargo();
+    generated.args(["run", "--quiet", "--locked"]).args(PROTOCOL).args(["--", "--check"]);
     gate("clippy of benches", &mut of(BENCHES))
         && gate("clippy of fuzz", &mut of(FUZZ))
+        && gate("clippy of protocol", &mut of(PROTOCOL))
+        && gate("the generated messages", &mut generated)
         && release()
 }
 
