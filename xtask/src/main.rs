@@ -24,8 +24,8 @@ const USAGE: &str = "\
 usage: cargo xtask <chore>
 
   check         formatting, clippy and rustdoc with warnings denied, then the suites of tests
-  check --long  the same, clippy of benches, fuzz and protocol, release, randomised suites with ten times
-                the counts
+  check --long  the same, clippy of benches, fuzz and protocol, release, randomised suites with
+                ten times the counts
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
   deny          licences, advisories and sources of the dependencies (needs cargo-deny)

@@ -6,6 +6,8 @@
 mod codec;
 mod failure;
 mod request;
+#[cfg(test)]
+mod samples;
 mod stored;
 #[cfg(test)]
 mod tests;

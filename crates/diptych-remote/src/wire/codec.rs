@@ -111,7 +111,7 @@ impl<U: WireMessage> Decoder for CheckedDecoder<U> {
     }
 }
 
-fn with_checksum(message: &impl WireMessage) -> Vec<u8> {
+pub(crate) fn with_checksum(message: &impl WireMessage) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.encoded_len() + FIELD_BYTES);
     // A `Vec` grows, so the encoding cannot fail.
     let _ = message.encode(&mut bytes);
