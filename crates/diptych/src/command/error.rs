@@ -5,7 +5,7 @@ use diptych_store::{
     Unavailable,
 };
 
-use super::Invalid;
+use super::{Invalid, OrdinalError};
 use crate::{
     event::{BoundaryError, OutdatedEvent, Recorded, RetagFailure, SchemaError},
     fold::FoldError,
@@ -74,6 +74,9 @@ pub enum CommandError {
     /// committed for this or a later position of the source, or the source has another history.
     #[error("{0}")]
     Tracking(Refusal),
+    /// The command is out of the order of its client's commands.
+    #[error(transparent)]
+    Ordinal(#[from] OrdinalError),
     /// The app was stopped before this command was decided.
     #[error("the app was stopped: start it again and send the command again")]
     Stopped,

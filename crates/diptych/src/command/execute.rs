@@ -26,6 +26,7 @@ use super::{
     lane_order::LaneOrder,
     metrics::OneCommandMetrics,
     note::{check_key, note_key},
+    ordinals::{Ordinal, OrdinalPlace},
     panel::LeftPanel,
 };
 use crate::{
@@ -55,6 +56,8 @@ struct CommandParts<C> {
     session: Option<Session>,
     /// The tokens that its sender passes.
     claims: Claims,
+    /// Its place among the commands of its client.
+    ordinal: Option<Ordinal>,
     /// The error of an invalid option.
     failed: Option<CommandError>,
 }
@@ -64,8 +67,9 @@ impl<C: Command> Execute<C> {
         let metadata = Metadata { occurred_at: command.occurred_at(), ..Metadata::default() };
         let (key, expected, tracking) = (None, None, None);
         let request = CommandRequest { command, key, metadata, expected, tracking };
-        let (session, claims, failed) = (None, Claims::default(), None);
-        Execute(Request::Building(CommandParts { panel, lane, request, session, claims, failed }))
+        let (session, ordinal, claims, failed) = (None, None, Claims::default(), None);
+        let parts = CommandParts { panel, lane, request, session, claims, ordinal, failed };
+        Execute(Request::Building(parts))
     }
 
     fn with(self, change: impl FnOnce(&mut CommandParts<C>)) -> Execute<C> {
@@ -106,6 +110,29 @@ impl<C: Command> Execute<C> {
                 Err(invalid) => Err(invalid),
             };
             parts.under(made);
+        })
+    }
+
+    /// Decides the command after all commands of its client with lower numbers (*monotonic
+    /// writes*), whatever connections they come over, and once.
+    ///
+    /// A command that comes too early waits for those before it, at most [`Ordinal::WAIT`]. A
+    /// command that was decided before gets its receipt again. If it was rejected, or had nothing
+    /// to do, the answer is [`OrdinalError::Passed`](super::OrdinalError::Passed): the rule is not
+    /// asked again, because later commands may have been decided since. A command that failed
+    /// otherwise, as by a conflict, keeps its place, and can be sent again.
+    ///
+    /// The order also holds across a restart. One app at a time takes the commands of a client: two
+    /// apps on one log execute each number once, and do not know the order of the other. The
+    /// command needs no [`key`](Execute::key), and cannot have one.
+    pub fn ordinal(self, ordinal: Ordinal) -> Execute<C>
+    where
+        C: Serialize,
+    {
+        self.with(|parts| {
+            let key = ordinal.key(&parts.request.command);
+            parts.ordinal = Some(ordinal);
+            parts.under(key);
         })
     }
 
@@ -265,6 +292,10 @@ impl<C: Command> Execute<C> {
 impl<C: Command> CommandParts<C> {
     fn under(&mut self, key: Result<Key, Invalid>) {
         match key {
+            Ok(_) if self.request.key.is_some() && self.ordinal.is_some() => {
+                let problem = "a command with an ordinal has its key from that: leave the key out";
+                self.failed = Some(CommandError::Invalid(Invalid::new("key", problem)));
+            }
             Ok(key) => self.request.key = Some(key),
             Err(invalid) => self.failed = Some(CommandError::Invalid(invalid)),
         }
@@ -289,7 +320,7 @@ impl<C: Command> CommandParts<C> {
     }
 
     async fn decide(self, panel: &LeftPanel) -> Answerable<C::Rejection> {
-        let CommandParts { lane, request, claims, failed, .. } = self;
+        let CommandParts { lane, request, claims, ordinal, failed, .. } = self;
         let failed = match failed {
             None if !claims.are_settled() => {
                 claims.settle(&panel.lineage).await.err().map(Into::into)
@@ -298,11 +329,42 @@ impl<C: Command> CommandParts<C> {
         };
         let decided = match (failed, &lane) {
             (Some(failure), _) => Err(failure),
+            (None, _) if ordinal.is_some() => in_order(panel, &request, lane, ordinal).await,
             (None, None) => decide(panel, &request).await,
             (None, Some(lane)) => lane.decide(panel, &request).await,
         };
         Answerable { decided, key: request.key }
     }
+}
+
+/// Decides a command in the order of its client's commands.
+async fn in_order<C: Command>(
+    panel: &LeftPanel,
+    request: &CommandRequest<C>,
+    lane: Option<LaneOrder>,
+    ordinal: Option<Ordinal>,
+) -> Result<Decision<C::Rejection>, CommandError> {
+    let Some((ordinal, key)) = ordinal.zip(request.key.as_ref()) else {
+        return decide(panel, request).await;
+    };
+    let turn = match panel.ordinals.enter(panel, &ordinal).await? {
+        OrdinalPlace::Turn(turn) => turn,
+        OrdinalPlace::Past => {
+            // The log shows the key once the commit is published.
+            panel.published_upto(panel.last_accepted()).await?;
+            let receipt = panel.committed_under(key).await?;
+            return receipt.map(Decision::Duplicate).ok_or_else(|| ordinal.passed().into());
+        }
+    };
+    let decision = match &lane {
+        Some(lane) => lane.decide(panel, request).await?,
+        None => decide(panel, request).await?,
+    };
+    // A failure is no decision: the command keeps its turn.
+    if !matches!(&decision, Decision::Settled { outcome: SettledOutcome::Failed(_), .. }) {
+        turn.decided();
+    }
+    Ok(decision)
 }
 
 // No field is pinned.

@@ -26,6 +26,7 @@ use super::{
     gates::Gates,
     metrics::CommandMetrics,
     note::{check_key, note_key},
+    ordinals::Ordinals,
     retries::Retries,
     state::SnapshotToSave,
 };
@@ -56,6 +57,7 @@ pub(crate) struct LeftPanel {
     pub(crate) policies: SnapshotPolicies,
     pub(crate) cache: Cache,
     pub(crate) gates: Gates,
+    pub(crate) ordinals: Ordinals,
     pub(crate) accepted_window: AcceptedWindow,
     pub(crate) retries: Retries,
     /// The clock of rules.
@@ -109,6 +111,7 @@ impl LeftPanel {
             policies,
             cache: Cache::new(cache_bytes),
             gates: Gates::default(),
+            ordinals: Ordinals::default(),
             accepted_window: AcceptedWindow::default(),
             retries,
             clock,

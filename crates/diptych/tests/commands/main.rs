@@ -13,5 +13,6 @@ mod idempotency;
 mod keyed_sets;
 mod lane;
 mod metadata;
+mod ordinals;
 #[path = "../support/mod.rs"]
 mod support;
