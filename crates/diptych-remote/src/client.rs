@@ -9,6 +9,7 @@ mod link;
 mod pending;
 mod resolve;
 mod session;
+mod sync_line;
 mod watch;
 
 use std::{fmt, future::Future, io, sync::Arc, time::Duration};
@@ -21,12 +22,13 @@ use diptych_store::{
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Semaphore, mpsc, oneshot},
+    time::Instant,
 };
 
 use crate::{
     client::{
         address::ServerAddress,
-        link::{Link, LogCaller},
+        link::{History, Link, LogCaller},
         pending::{AppendJob, SessionOrder},
     },
     wire::{
@@ -71,6 +73,22 @@ impl Default for RemoteOptions {
         }
     }
 }
+
+impl RemoteOptions {
+    /// The options, without values that clocks and counters cannot take.
+    fn within_bounds(mut self) -> RemoteOptions {
+        let times = [&mut self.answer_time, &mut self.connect_time, &mut self.heartbeat];
+        for time in times {
+            *time = (*time).clamp(SHORTEST_TIME, LONGEST_TIME);
+        }
+        self.commits_in_flight = self.commits_in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+}
+
+/// The bounds of all times.
+const SHORTEST_TIME: Duration = Duration::from_millis(1);
+const LONGEST_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// When an append to a [`RemoteStore`] answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +176,7 @@ impl RemoteStore {
         options: RemoteOptions,
     ) -> Result<RemoteStore, ConnectError> {
         let server = ServerAddress::parse(address)?;
+        let options = options.within_bounds();
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("diptych-remote")
@@ -171,14 +190,15 @@ impl RemoteStore {
         let (orders, received) = mpsc::unbounded_channel();
         starting.spawn(watch::follow(link.clone()));
         starting.spawn(session::run(link.clone(), received));
-        let in_flight = Arc::new(Semaphore::new(options.commits_in_flight.max(1)));
+        let in_flight = Arc::new(Semaphore::new(options.commits_in_flight));
         Ok(RemoteStore {
             shared: Arc::new(StoreParts { link, orders, in_flight, runtime: starting.0.take() }),
         })
     }
 
     /// Runs a read on the thread of the store. `ask` is called again after a lost connection.
-    async fn ask<T, F, Fut>(&self, ask: F) -> Result<T, ReadError>
+    /// The reply comes with the history that it is about.
+    async fn ask<T, F, Fut>(&self, ask: F) -> Result<(T, History), ReadError>
     where
         T: Send + 'static,
         F: Fn(LogCaller) -> Fut + Send + 'static,
@@ -188,7 +208,11 @@ impl RemoteStore {
         if let Some(closed) = link.closed() {
             return Err(closed.into());
         }
-        let task = async move { link.ask(ask).await };
+        let task = async move {
+            let history = link.history();
+            let answer = link.ask_as(Some(history.identity), ask).await?;
+            Ok((answer, history))
+        };
         match &self.shared.runtime {
             Some(runtime) => match runtime.spawn(task).await {
                 Ok(answer) => answer,
@@ -196,11 +220,6 @@ impl RemoteStore {
             },
             None => Err(Unavailable::Closed.into()),
         }
-    }
-
-    /// Shows at least this head before a reply is returned that rests on it.
-    fn advance(&self, head: u64) {
-        self.shared.link.advance(Position::new(head));
     }
 }
 
@@ -253,13 +272,13 @@ impl EventStore for RemoteStore {
     }
 
     async fn fresh_head(&self) -> Result<Position, ReadError> {
-        let reply = self
+        let (reply, history) = self
             .ask(|mut log: LogCaller| async move {
                 log.head(HeadRequest { ..HeadRequest::default() }).await
             })
             .await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         Ok(Position::new(reply.head))
     }
 
@@ -272,22 +291,25 @@ impl EventStore for RemoteStore {
             return Err(closed.into());
         }
         let (reply, replied) = oneshot::channel();
-        let job = AppendJob::new(append, call, link.head().position(), reply, place);
+        let deadline = Instant::now() + link.options().answer_time;
+        let job = AppendJob::new(append, call, &link.history(), deadline, reply, place);
         let sent = self.shared.orders.send(SessionOrder::Append(Box::new(job)));
         sent.map_err(|_| Unavailable::Closed)?;
-        replied.await.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
+        // The session ended. It may have sent the append.
+        let ended = || Err(SyncError { cause: Unavailable::Closed }.into());
+        replied.await.unwrap_or_else(|_| ended())
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         filter.check(self.shared.link.limits())?;
         let request = wire::read_request(filter, &read, 1);
-        let reply = self
+        let (reply, history) = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
                 async move { first(log.read(request).await?.into_inner()).await }
             })
             .await?;
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         wire::batch_of(reply).map_err(unusable)
     }
 
@@ -300,21 +322,21 @@ impl EventStore for RemoteStore {
             as_messages: false,
             ..ReadCommitsRequest::default()
         };
-        let reply = self
+        let (reply, history) = self
             .ask(move |mut log: LogCaller| async move {
                 first(log.read_commits(request).await?.into_inner()).await
             })
             .await?;
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         wire::commits_of(reply).map_err(unusable)
     }
 
     async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
         let request = ChecksumRequest { position: position.get(), ..ChecksumRequest::default() };
-        let reply =
+        let (reply, history) =
             self.ask(move |mut log: LogCaller| async move { log.checksum(request).await }).await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         Ok(reply.checksum.map(EventChecksum::from_u64))
     }
 
@@ -322,14 +344,14 @@ impl EventStore for RemoteStore {
         filter.check(self.shared.link.limits())?;
         let filter = Some(wire::message_of_filter(filter));
         let request = LastRequest { filter, upto: bound(upto), ..LastRequest::default() };
-        let reply = self
+        let (reply, history) = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
                 async move { log.last(request).await }
             })
             .await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         Ok(reply.position.map(Position::new))
     }
 
@@ -339,59 +361,57 @@ impl EventStore for RemoteStore {
             upto: bound(upto),
             ..CountRequest::default()
         };
-        let reply = self
+        let (reply, history) = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
                 async move { log.count(request).await }
             })
             .await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         Ok(reply.count)
     }
 
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
         let request = FindKeyRequest { key: key.to_owned(), ..FindKeyRequest::default() };
-        let reply = self
+        let (reply, history) = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
                 async move { log.find_key(request).await }
             })
             .await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         reply.commit.map(wire::keyed_commit_of).transpose().map_err(unusable)
     }
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
         let request =
             FindTrackingRequest { source: source.to_owned(), ..FindTrackingRequest::default() };
-        let reply = self
+        let (reply, history) = self
             .ask(move |mut log: LogCaller| {
                 let request = request.clone();
                 async move { log.find_tracking(request).await }
             })
             .await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         reply.tracking.map(wire::tracking_of).transpose().map_err(unusable)
     }
 
     async fn types(&self) -> Result<Vec<String>, ReadError> {
-        let reply = self
+        let (reply, history) = self
             .ask(|mut log: LogCaller| async move {
                 log.types(TypesRequest { ..TypesRequest::default() }).await
             })
             .await?;
         let reply = reply.into_inner();
-        self.advance(reply.head);
+        history.advance(Position::new(reply.head));
         Ok(reply.types)
     }
 
     async fn close(&self) -> Result<(), SyncError> {
-        if !self.shared.link.close(Unavailable::Closed) {
-            return Ok(());
-        }
+        self.shared.link.close(Unavailable::Closed);
         let (reply, replied) = oneshot::channel();
         if self.shared.orders.send(SessionOrder::Close(reply)).is_err() {
             return Ok(());

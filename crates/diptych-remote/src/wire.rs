@@ -62,7 +62,8 @@ pub struct MessageError {
 }
 
 impl MessageError {
-    pub(crate) fn new(what: &'static str) -> MessageError {
+    /// The error for a message with this mistake.
+    pub fn new(what: &'static str) -> MessageError {
         MessageError { what }
     }
 }

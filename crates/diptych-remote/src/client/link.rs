@@ -76,10 +76,22 @@ pub(crate) struct Link {
     is_closed: AtomicBool,
 }
 
-/// The history that the log has now.
-struct History {
-    identity: LogIdentity,
+/// A history of the log, with its head as this handle has seen it.
+#[derive(Clone)]
+pub(crate) struct History {
+    pub(crate) identity: LogIdentity,
     publisher: Arc<HeadPublisher>,
+}
+
+impl History {
+    /// Publishes events up to this position.
+    pub(crate) fn advance(&self, head: Position) {
+        self.publisher.publish(head, CommitNumber(0));
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.publisher.head()
+    }
 }
 
 impl Link {
@@ -147,13 +159,13 @@ impl Link {
     }
 
     pub(crate) fn head(&self) -> Head {
-        self.history.read().publisher.head()
+        self.history.read().head()
     }
 
-    /// Publishes events up to this position of the present history.
-    pub(crate) fn advance(&self, head: Position) {
-        let publisher = self.history.read().publisher.clone();
-        publisher.publish(head, CommitNumber(0));
+    /// The history that the log has now. A call keeps it until its reply, because the position of a
+    /// reply means nothing in another history.
+    pub(crate) fn history(&self) -> History {
+        self.history.read().clone()
     }
 
     /// Whether the log takes commits now.
@@ -168,9 +180,9 @@ impl Link {
 
     /// Takes the history that the server has now. If it is another one, the old head ends.
     pub(crate) fn found(&self, is: LogIdentity, head: Position) {
-        let was = self.identity();
-        if is == was {
-            return self.advance(head);
+        let history = self.history();
+        if is == history.identity {
+            return history.advance(head);
         }
         let old = {
             let mut history = self.history.write();
@@ -215,17 +227,13 @@ impl Link {
         }
     }
 
-    /// A client for one call to the log with the present history.
-    pub(crate) fn caller(&self) -> LogCaller {
-        self.caller_as(Some(self.identity()))
-    }
-
     /// A client for calls that any history answers.
     pub(crate) fn any_history(&self) -> LogCaller {
         self.caller_as(None)
     }
 
-    fn caller_as(&self, history: Option<LogIdentity>) -> LogCaller {
+    /// A client for one call to the log with this history.
+    pub(crate) fn caller_as(&self, history: Option<LogIdentity>) -> LogCaller {
         let history = history.and_then(|history| wire::history_header(history).parse().ok());
         let headers = Headers { token: self.token.clone(), log: self.log.clone(), history };
         LogClient::with_interceptor(self.channel.clone(), headers)
@@ -242,7 +250,11 @@ impl Link {
         self.ask_as(Some(self.identity()), ask).await
     }
 
-    async fn ask_as<T, F, Fut>(&self, history: Option<LogIdentity>, ask: F) -> Result<T, ReadError>
+    pub(crate) async fn ask_as<T, F, Fut>(
+        &self,
+        history: Option<LogIdentity>,
+        ask: F,
+    ) -> Result<T, ReadError>
     where
         F: Fn(LogCaller) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
@@ -301,7 +313,7 @@ impl Link {
                 Trouble::Final(Unavailable::HistoryChanged(changed).into())
             }
             Ok(error) => {
-                self.advance(head);
+                self.history().advance(head);
                 Trouble::Final(error)
             }
             Err(error) => {

@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, FilterItem, Position, SyncError, Tracking,
+    AcceptedCommit, Append, AppendError, FilterItem, LogIdentity, Position, SyncError, Tracking,
 };
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
 use uuid::Uuid;
 
-use crate::wire::messages::Call;
+use crate::{client::link::History, wire::messages::Call};
 
 /// An order of a handle to the session.
 pub(crate) enum SessionOrder {
@@ -21,6 +24,10 @@ pub(crate) enum SessionOrder {
 pub(crate) struct AppendJob {
     pub(crate) call: Call,
     pub(crate) trace: CommitTrace,
+    /// The history that the caller knew. Its conditions mean nothing in another.
+    pub(crate) history: LogIdentity,
+    /// When the caller stops waiting for an answer.
+    pub(crate) deadline: Instant,
     /// Empty once the commit is accepted.
     reply: Option<oneshot::Sender<Result<AcceptedCommit, AppendError>>>,
     /// Given back when the outcome is known.
@@ -35,7 +42,7 @@ pub(crate) struct CommitTrace {
     pub(crate) tracking: Option<Tracking>,
     /// Number of events.
     pub(crate) events: u64,
-    /// Type and tags of the first event.
+    /// Type and first tag of the first event.
     pub(crate) item: Option<FilterItem>,
     /// The encoding of the first event.
     pub(crate) first: Option<Bytes>,
@@ -47,7 +54,8 @@ impl AppendJob {
     pub(crate) fn new(
         append: Append,
         call: Call,
-        after: Position,
+        history: &History,
+        deadline: Instant,
         reply: oneshot::Sender<Result<AcceptedCommit, AppendError>>,
         place: OwnedSemaphorePermit,
     ) -> AppendJob {
@@ -61,10 +69,11 @@ impl AppendJob {
         let has_id = first.and_then(|event| event.id).is_some_and(|id: Uuid| !id.is_nil());
         let item = first.map(|event| {
             let item = FilterItem::everything().or_type(event.event_type.clone());
-            event.tags.iter().cloned().fold(item, FilterItem::and_tag)
+            // The bytes decide. One tag narrows the search within the limits of any store.
+            event.tags.iter().take(1).cloned().fold(item, FilterItem::and_tag)
         });
         let trace = CommitTrace {
-            after,
+            after: history.head().position(),
             events: append.events.len() as u64,
             item,
             first: bytes,
@@ -72,7 +81,8 @@ impl AppendJob {
             key: append.key,
             tracking: append.tracking,
         };
-        AppendJob { call, trace, reply: Some(reply), _place: place }
+        let history = history.identity;
+        AppendJob { call, trace, history, deadline, reply: Some(reply), _place: place }
     }
 
     /// Answers the caller. A later answer has no effect.

@@ -2,16 +2,18 @@
 //! the old session, and nothing that the old server had not executed will be executed any more. So
 //! the log tells whether the commit was made.
 
-use diptych_store::{Batch, Filter, Position, Read, ReadError, Timestamp};
+use diptych_store::{
+    Batch, Filter, Key, Position, Read, ReadError, Timestamp, Tracking, Unavailable,
+};
 
 use crate::{
     client::{
         link::{Link, LogCaller},
-        pending::CommitTrace,
+        pending::{AppendJob, CommitTrace},
     },
     wire::{
         self,
-        messages::{FindKeyRequest, HeadRequest},
+        messages::{FindKeyRequest, FindTrackingRequest, HeadRequest},
     },
 };
 
@@ -34,15 +36,36 @@ pub(crate) enum Finding {
 }
 
 /// Looks for a commit that was not accepted when the connection was lost.
-pub(crate) async fn find(link: &Link, trace: &CommitTrace) -> Result<Finding, ReadError> {
+pub(crate) async fn find(link: &Link, job: &AppendJob) -> Result<Finding, ReadError> {
+    let trace = &job.trace;
     if let Some(key) = &trace.key {
-        return find_by_key(link, trace, key).await;
+        return find_by_key(link, job, key).await;
     }
     if trace.has_id {
         return find_by_id(link, trace).await;
     }
-    // The log refuses a tracking that it has already.
-    Ok(if trace.tracking.is_some() { Finding::NotMade } else { Finding::Unknown })
+    let Some(tracking) = &trace.tracking else { return Ok(Finding::Unknown) };
+    let found = tracked(link, tracking).await?;
+    // The log refuses a place of a source that it has already. Another process may have stored it.
+    Ok(match found.is_some_and(|found| found.position >= tracking.position) {
+        true => Finding::Unknown,
+        false => Finding::NotMade,
+    })
+}
+
+/// The tracking of the source of this one.
+async fn tracked(link: &Link, tracking: &Tracking) -> Result<Option<Tracking>, ReadError> {
+    let source = tracking.source.to_string();
+    let found = link.ask(|mut log: LogCaller| {
+        let request = FindTrackingRequest { source: source.clone(), ..Default::default() };
+        async move { log.find_tracking(request).await }
+    });
+    let found = found.await?.into_inner().tracking;
+    found.map(wire::tracking_of).transpose().map_err(|error| unusable(error).into())
+}
+
+fn unusable(error: wire::MessageError) -> Unavailable {
+    Unavailable::Server { what: error.to_string().into() }
 }
 
 /// Whether the accepted commit is in the log.
@@ -54,16 +77,8 @@ pub(crate) async fn is_kept(
     let Some(first) = &trace.first else {
         // A commit without events has a tracking, or nothing that could be lost.
         let Some(tracking) = &trace.tracking else { return Ok(true) };
-        let source = tracking.source.to_string();
-        let found = link.ask(|mut log: LogCaller| {
-            let request = wire::messages::FindTrackingRequest {
-                source: source.clone(),
-                ..wire::messages::FindTrackingRequest::default()
-            };
-            async move { log.find_tracking(request).await }
-        });
-        let found = found.await?.into_inner().tracking;
-        return Ok(found.is_some_and(|found| found.position >= tracking.position.get()));
+        let found = tracked(link, tracking).await?;
+        return Ok(found.is_some_and(|found| found.position >= tracking.position));
     };
     let head = link.ask(|mut log: LogCaller| async move {
         log.head(HeadRequest { ..HeadRequest::default() }).await
@@ -78,11 +93,7 @@ pub(crate) async fn is_kept(
     }))
 }
 
-async fn find_by_key(
-    link: &Link,
-    trace: &CommitTrace,
-    key: &diptych_store::Key,
-) -> Result<Finding, ReadError> {
+async fn find_by_key(link: &Link, job: &AppendJob, key: &Key) -> Result<Finding, ReadError> {
     let name = key.name.to_string();
     let found = link.ask(|mut log: LogCaller| {
         let request = FindKeyRequest { key: name.clone(), ..FindKeyRequest::default() };
@@ -90,15 +101,38 @@ async fn find_by_key(
     });
     let Some(commit) = found.await?.into_inner().commit else { return Ok(Finding::NotMade) };
     let (first, last) = (Position::new(commit.first), Position::new(commit.last));
-    // There is an older commit under the key: the log refuses the new one.
-    if first <= trace.after || commit.digest != key.digest.0 {
+    // Another commit is under the key, an older one or one of another process. The log refuses the
+    // new one, and tells where the other is.
+    if first <= job.trace.after || last.get() - first.before().get() != job.trace.events {
         return Ok(Finding::NotMade);
     }
-    let batch = read(link, &Filter::everything(), one(first)).await?;
-    Ok(match batch.get(0) {
-        Some(event) => Finding::Made(CommitPlace { first, last, recorded_at: event.recorded_at() }),
+    Ok(match recorded_at(link, job, first, last).await? {
+        Some(recorded_at) => Finding::Made(CommitPlace { first, last, recorded_at }),
         None => Finding::NotMade,
     })
+}
+
+/// When the events at these positions were recorded, if they are those of the append.
+async fn recorded_at(
+    link: &Link,
+    job: &AppendJob,
+    first: Position,
+    last: Position,
+) -> Result<Option<Timestamp>, ReadError> {
+    let mut sent = job.call.encoded.as_ref().map_or(&[][..], |encoded| &encoded.bytes);
+    let (mut after, mut time) = (first.before(), None);
+    while after < last {
+        let batch = read(link, &Filter::everything(), Read::after(after).upto(last)).await?;
+        for event in batch.iter() {
+            let Some(rest) = sent.strip_prefix(event.bytes()) else { return Ok(None) };
+            (sent, time) = (rest, Some(event.recorded_at()));
+        }
+        if batch.upto() <= after {
+            return Ok(None);
+        }
+        after = batch.upto();
+    }
+    Ok(time.filter(|_| sent.is_empty()))
 }
 
 /// Reads the events like the first one since the append was asked for.
@@ -137,8 +171,5 @@ async fn read(link: &Link, filter: &Filter, read: Read) -> Result<Batch, ReadErr
             message.ok_or_else(|| tonic::Status::unavailable("a read ended without an answer"))
         }
     });
-    let unusable = |error: wire::MessageError| diptych_store::Unavailable::Server {
-        what: error.to_string().into(),
-    };
     Ok(wire::batch_of(reply.await?).map_err(unusable)?)
 }

@@ -11,13 +11,14 @@ use std::{
 };
 
 use diptych_store::{
-    AcceptedCommit, AppendError, CommitNumber, CommitSync, Head, HeadPublisher, Position,
-    ReadError, SyncError, Timestamp, Unavailable,
+    AcceptedCommit, AppendError, CommitSync, HistoryChanged, LogIdentity, Position, ReadError,
+    SyncError, Timestamp, Unavailable,
 };
 use futures_util::stream;
+use prost::Message;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -25,9 +26,10 @@ use uuid::Uuid;
 use crate::{
     client::{
         AppendAnswer,
-        link::{Link, Pauses, Trouble},
+        link::{History, Link, Pauses, Trouble},
         pending::{AppendJob, SessionOrder},
         resolve::{self, CommitPlace, Finding},
+        sync_line::SyncLine,
     },
     wire::{
         self,
@@ -50,10 +52,13 @@ pub(crate) async fn run(link: Arc<Link>, mut orders: mpsc::UnboundedReceiver<Ses
         last_number: 0,
         queued: VecDeque::new(),
         sent: BTreeMap::new(),
+        deadlines: VecDeque::new(),
         syncs: SyncLine::new(),
         closing: Vec::new(),
         lost: None,
         instance: Vec::new(),
+        entry: Vec::new(),
+        pauses: Pauses::new(),
     };
     loop {
         session.close_if_settled();
@@ -66,7 +71,8 @@ pub(crate) async fn run(link: Arc<Link>, mut orders: mpsc::UnboundedReceiver<Ses
         }
         match session.serve(&mut orders).await {
             StreamEnd::HandlesAreGone => return,
-            StreamEnd::Connection => {}
+            // A server that takes calls and answers none is not asked in a loop.
+            StreamEnd::Connection => session.pauses.wait().await,
         }
     }
 }
@@ -86,12 +92,18 @@ struct Session {
     queued: VecDeque<AppendJob>,
     /// Calls without an outcome, by number.
     sent: BTreeMap<u64, SentCall>,
+    /// When the callers of sent calls stop waiting, in the order of the numbers.
+    deadlines: VecDeque<(Instant, u64)>,
     syncs: SyncLine,
     closing: Vec<oneshot::Sender<Result<(), SyncError>>>,
     /// The failure of an accepted commit.
     lost: Option<SyncError>,
-    /// The server that has the session.
+    /// The server of the last stream.
     instance: Vec<u8>,
+    /// The memory that this server had of the session.
+    entry: Vec<u8>,
+    /// Grows until the server gives an outcome.
+    pauses: Pauses,
 }
 
 /// A call that was sent.
@@ -111,6 +123,9 @@ impl SentCall {
 
 /// The open stream of a session.
 struct OpenStream {
+    /// The history that the server agreed to.
+    history: History,
+    opened: SessionOpened,
     requests: mpsc::Sender<AppendRequest>,
     replies: Streaming<AppendReply>,
 }
@@ -122,7 +137,7 @@ impl Session {
 
     fn take(&mut self, order: SessionOrder) {
         match order {
-            SessionOrder::Append(mut job) => match self.link.failed() {
+            SessionOrder::Append(mut job) => match self.link.closed() {
                 Some(why) => job.answer(Err(why.into())),
                 None => self.queued.push_back(*job),
             },
@@ -140,48 +155,59 @@ impl Session {
 
     /// Connects, and serves until the connection is lost.
     async fn serve(&mut self, orders: &mut mpsc::UnboundedReceiver<SessionOrder>) -> StreamEnd {
-        let Some((stream, opened)) = self.connect().await else { return StreamEnd::Connection };
-        let is_same_server = self.instance == opened.instance;
-        self.instance = opened.instance;
-        if !opened.resumed && !self.sent.is_empty() {
+        let Some(stream) = self.connect().await else { return StreamEnd::Connection };
+        self.leave_other_histories(stream.history.identity);
+        let SessionOpened { resumed, instance, entry, .. } = &stream.opened;
+        // Another entry knows nothing of the calls, also if an earlier stream opened it.
+        let is_resumed = *resumed && !entry.is_empty() && *entry == self.entry;
+        let is_same_server = *instance == self.instance;
+        (self.instance, self.entry) = (instance.clone(), entry.clone());
+        if !is_resumed && !self.sent.is_empty() {
             // A server that runs and has forgotten the session may still execute its calls.
-            let is_settled = if is_same_server { self.forgotten() } else { self.resolve().await };
-            if !is_settled {
-                return StreamEnd::Connection;
+            match is_same_server {
+                true => self.forgotten(),
+                false if self.resolve(&stream.history).await => {}
+                false => return StreamEnd::Connection,
             }
         }
         self.exchange(stream, orders).await
     }
 
-    /// Opens a stream. Once the time is over, everything that waits gets an error.
-    async fn connect(&mut self) -> Option<(OpenStream, SessionOpened)> {
-        let deadline = Instant::now() + self.link.options().answer_time;
+    /// Opens a stream. Calls whose time is over get an error meanwhile.
+    async fn connect(&mut self) -> Option<OpenStream> {
         let mut pauses = Pauses::new();
         loop {
-            let trouble = match timeout_at(deadline, self.open()).await {
-                Ok(Ok(opened)) => return Some(opened),
+            let next = self.next_deadline();
+            let patience = Instant::now() + self.link.options().connect_time;
+            let trouble = match timeout_at(next.unwrap_or(patience), self.open()).await {
+                Ok(Ok(stream)) => return Some(stream),
                 Ok(Err(status)) => self.link.why(status),
                 Err(_) => Trouble::Connection(Status::deadline_exceeded("no answer in time")),
             };
             match trouble {
-                Trouble::Final(error) => {
-                    self.fail(unavailable(error));
-                    return None;
+                // Calls of the former history have no place in this one.
+                Trouble::Final(ReadError::Unavailable(Unavailable::HistoryChanged(_))) => {
+                    self.leave_other_histories(self.link.identity());
                 }
-                Trouble::Connection(status) if Instant::now() + pauses.next() >= deadline => {
-                    self.fail(Unavailable::Backend(Arc::new(status)));
-                    return None;
+                Trouble::Final(error) => self.give_up(&unavailable(error), None),
+                Trouble::Connection(status) => {
+                    let why = Unavailable::Backend(Arc::new(status));
+                    self.give_up(&why, Some(Instant::now() + pauses.next()));
                 }
-                Trouble::Connection(_) => pauses.wait().await,
             }
+            if self.is_settled() {
+                return None;
+            }
+            pauses.wait().await;
         }
     }
 
-    async fn open(&self) -> Result<(OpenStream, SessionOpened), Status> {
+    async fn open(&self) -> Result<OpenStream, Status> {
+        let history = self.link.history();
         let (requests, waiting) = mpsc::channel::<AppendRequest>(WAITING_MESSAGES);
         let open = OpenSession {
             session: self.id.as_bytes().to_vec(),
-            identity: Some(wire::identity_message(self.link.identity())),
+            identity: Some(wire::identity_message(history.identity)),
         };
         let first = AppendRequest { open: Some(open), ..AppendRequest::default() };
         let closed = |_| Status::unavailable("the stream ended before it was used");
@@ -190,16 +216,39 @@ impl Session {
             let message = waiting.recv().await?;
             Some((message, waiting))
         });
-        let mut replies = self.link.caller().append(messages).await?.into_inner();
+        let mut log = self.link.caller_as(Some(history.identity));
+        let mut replies = log.append(messages).await?.into_inner();
         let reply = replies.message().await?;
         let opened = reply.and_then(|reply| reply.opened);
         let opened = opened.ok_or_else(|| Status::unavailable("the stream was not opened"))?;
-        Ok((OpenStream { requests, replies }, opened))
+        Ok(OpenStream { history, opened, requests, replies })
+    }
+
+    /// Ends the calls that were made for another history. Their conditions mean nothing here.
+    fn leave_other_histories(&mut self, is: LogIdentity) {
+        let changed = |was| Unavailable::HistoryChanged(HistoryChanged { was, is });
+        for mut job in std::mem::take(&mut self.queued) {
+            match job.history == is {
+                true => self.queued.push_back(job),
+                false => job.answer(Err(changed(job.history).into())),
+            }
+        }
+        for (number, mut sent) in std::mem::take(&mut self.sent) {
+            match sent.job.history == is {
+                true => drop(self.sent.insert(number, sent)),
+                false => {
+                    // The head of that history has ended, so no decision rests on the commit.
+                    let cause = changed(sent.job.history);
+                    self.syncs.fail(cause.clone());
+                    sent.job.answer(Err(SyncError { cause }.into()));
+                }
+            }
+        }
     }
 
     /// Finds out what became of each call that was sent to a server that has ended. Returns whether
     /// all are found out.
-    async fn resolve(&mut self) -> bool {
+    async fn resolve(&mut self, history: &History) -> bool {
         let numbers: Vec<u64> = self.sent.keys().copied().collect();
         for number in numbers {
             let Some(mut sent) = self.sent.remove(&number) else { continue };
@@ -211,11 +260,11 @@ impl Session {
                         false => Finding::NotMade,
                     })
                 }
-                None => resolve::find(&self.link, &sent.job.trace).await,
+                None => resolve::find(&self.link, &sent.job).await,
             };
             match found {
                 Ok(Finding::Made(place)) => {
-                    self.link.advance(place.last);
+                    history.advance(place.last);
                     self.accept(number, &mut sent, place);
                     self.synced(number, &mut sent);
                 }
@@ -227,8 +276,11 @@ impl Session {
                 }
                 Ok(Finding::Unknown) => self.unknown(&mut sent, server_ended()),
                 Err(error) => {
+                    // The calls that were found out are settled. The others are looked for again.
+                    tracing::warn!(%error, "a commit could not be looked for");
                     self.sent.insert(number, sent);
-                    self.fail(unavailable(error));
+                    self.instance.clear();
+                    self.entry.clear();
                     return false;
                 }
             }
@@ -237,35 +289,65 @@ impl Session {
     }
 
     /// The server has forgotten the session, and nothing tells what becomes of its calls.
-    fn forgotten(&mut self) -> bool {
+    fn forgotten(&mut self) {
         for (_, mut sent) in std::mem::take(&mut self.sent) {
             let status = Status::aborted("the server has forgotten the session");
             self.unknown(&mut sent, Unavailable::Backend(Arc::new(status)));
         }
-        true
     }
 
     /// The outcome of this call stays unknown.
     fn unknown(&mut self, sent: &mut SentCall, cause: Unavailable) {
-        let error = SyncError { cause: cause.clone() };
         if sent.is_known() {
-            self.lost.get_or_insert_with(|| error.clone());
+            let reason = match &cause {
+                Unavailable::Failed { reason } => reason.clone(),
+                other => other.to_string().into(),
+            };
+            let cause = Unavailable::Failed { reason };
+            self.lost.get_or_insert_with(|| SyncError { cause: cause.clone() });
             self.syncs.fail(cause.clone());
             self.link.fail(cause);
         }
-        sent.job.answer(Err(error.into()));
+        sent.job.answer(Err(SyncError { cause }.into()));
     }
 
-    /// Nothing can be sent for now: whatever waits gets an error.
-    fn fail(&mut self, cause: Unavailable) {
-        for mut job in std::mem::take(&mut self.queued) {
-            job.answer(Err(cause.clone().into()));
+    /// Answers the callers whose time is over by then, or all of them. A commit whose place its
+    /// caller knows is kept, because the log tells what became of it.
+    fn give_up(&mut self, why: &Unavailable, by: Option<Instant>) {
+        let is_over = |job: &AppendJob| by.is_none_or(|by| job.deadline <= by);
+        while self.queued.front().is_some_and(is_over) {
+            if let Some(mut job) = self.queued.pop_front() {
+                job.answer(Err(why.clone().into()));
+            }
         }
-        for (_, mut sent) in std::mem::take(&mut self.sent) {
-            self.unknown(&mut sent, cause.clone());
+        let over = |sent: &SentCall| !sent.is_known() && is_over(&sent.job);
+        let numbers: Vec<u64> = match by {
+            None => self.sent.keys().copied().collect(),
+            Some(by) => {
+                let before = self.deadlines.partition_point(|(deadline, _)| *deadline <= by);
+                self.deadlines.drain(..before).map(|(_, number)| number).collect()
+            }
+        };
+        for number in numbers {
+            if self.sent.get(&number).is_some_and(over)
+                && let Some(mut sent) = self.sent.remove(&number)
+            {
+                sent.job.answer(Err(SyncError { cause: why.clone() }.into()));
+            }
         }
-        // The server may still have calls of the old session. Their callers have an answer.
-        self.id = Uuid::new_v4();
+    }
+
+    /// When the next caller stops waiting.
+    fn next_deadline(&mut self) -> Option<Instant> {
+        // Calls with an outcome, and those whose callers have an answer, wait for nothing.
+        while let Some((_, number)) = self.deadlines.front()
+            && self.sent.get(number).is_none_or(|sent| sent.job.is_answered())
+        {
+            self.deadlines.pop_front();
+        }
+        let sent = self.deadlines.front().map(|(deadline, _)| *deadline);
+        let queued = self.queued.front().map(|job| job.deadline);
+        sent.into_iter().chain(queued).min()
     }
 
     /// Sends calls and takes replies until the connection is lost.
@@ -277,18 +359,24 @@ impl Session {
         let mut again: VecDeque<u64> = self.sent.keys().copied().collect();
         loop {
             if let Some(why) = self.link.failed() {
-                self.fail(why);
+                self.give_up(&why, None);
+                self.sent.clear();
+                return StreamEnd::Connection;
+            }
+            if self.link.identity() != stream.history.identity {
                 return StreamEnd::Connection;
             }
             self.close_if_settled();
+            let deadline = self.next_deadline();
             let has_calls = !again.is_empty() || !self.queued.is_empty();
             tokio::select! {
                 reply = stream.replies.message() => match reply {
-                    Ok(Some(reply)) => self.replied(reply),
+                    Ok(Some(reply)) => self.replied(&stream.history, reply),
                     Ok(None) => return StreamEnd::Connection,
                     Err(status) => {
-                        // A final answer is found again when the next stream is opened.
-                        let _ = self.link.why(status);
+                        if let Trouble::Final(error) = self.link.why(status) {
+                            self.give_up(&unavailable(error), None);
+                        }
                         return StreamEnd::Connection;
                     }
                 },
@@ -301,7 +389,16 @@ impl Session {
                     while let Ok(order) = orders.try_recv() {
                         self.take(order);
                     }
+                    // A handle that sees another history makes its calls for that.
+                    let is_same = |job: &AppendJob| job.history == stream.history.identity;
+                    if !self.queued.iter().all(is_same) {
+                        return StreamEnd::Connection;
+                    }
                     place.send(self.next_message(&mut again));
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    let status = Status::deadline_exceeded("the server gave no outcome in time");
+                    self.give_up(&Unavailable::Backend(Arc::new(status)), Some(Instant::now()));
                 }
             }
         }
@@ -321,23 +418,25 @@ impl Session {
                 job.call.number = self.last_number;
                 // The bytes of the events are shared, not copied.
                 let call = job.call.clone();
+                self.deadlines.push_back((job.deadline, self.last_number));
                 self.sent.insert(self.last_number, SentCall { job, place: None });
                 call
             } else {
                 break;
             };
-            bytes += call.encoded.as_ref().map_or(0, |encoded| encoded.bytes.len());
+            bytes += call.encoded_len();
             message.calls.push(call);
         }
         message
     }
 
-    fn replied(&mut self, reply: AppendReply) {
+    fn replied(&mut self, history: &History, reply: AppendReply) {
         // The head is shown first, so that a caller reads its own write.
-        self.link.advance(Position::new(reply.head));
+        history.advance(Position::new(reply.head));
         for CallReply { number, outcome } in reply.replies {
             let Some(outcome) = outcome else { continue };
             let Some(mut sent) = self.sent.remove(&number) else { continue };
+            self.pauses = Pauses::new();
             match outcome {
                 call_reply::Outcome::Accepted(accepted) => {
                     let place = CommitPlace {
@@ -353,7 +452,7 @@ impl Session {
                 }
                 call_reply::Outcome::Synced(_) => self.synced(number, &mut sent),
                 call_reply::Outcome::Failure(failure) => {
-                    let error = wire::as_append_error(failure, self.link.identity());
+                    let error = wire::as_append_error(failure, history.identity);
                     let error = error.unwrap_or_else(|error| {
                         Unavailable::Server { what: error.to_string().into() }.into()
                     });
@@ -365,6 +464,9 @@ impl Session {
 
     /// Notes the place of an accepted commit, and answers a caller that waits only for that.
     fn accept(&mut self, number: u64, sent: &mut SentCall, place: CommitPlace) {
+        if sent.place.is_some_and(|known| known != place) && sent.is_known() {
+            return self.unknown(sent, lost());
+        }
         if sent.place.is_some() {
             return;
         }
@@ -416,44 +518,4 @@ fn lost() -> Unavailable {
 fn server_ended() -> Unavailable {
     let status = Status::aborted("the server ended before it answered");
     Unavailable::Backend(Arc::new(status))
-}
-
-/// The accepted commits, in the order in which they were accepted. A caller waits for the sync of
-/// its commit by a number of this line.
-struct SyncLine {
-    publisher: HeadPublisher,
-    last: u64,
-    /// The commits that are not published: the number of the call, and whether it is synced.
-    waiting: VecDeque<(u64, bool)>,
-}
-
-impl SyncLine {
-    fn new() -> SyncLine {
-        let publisher = HeadPublisher::new(Position::START);
-        SyncLine { publisher, last: 0, waiting: VecDeque::new() }
-    }
-
-    fn enter(&mut self, number: u64) -> CommitSync {
-        self.last += 1;
-        self.waiting.push_back((number, false));
-        let head: Head = self.publisher.head();
-        CommitSync::new(CommitNumber(self.last), head)
-    }
-
-    fn synced(&mut self, number: u64) {
-        if let Some(place) = self.waiting.iter_mut().find(|place| place.0 == number) {
-            place.1 = true;
-        }
-        while self.waiting.front().is_some_and(|place| place.1) {
-            self.waiting.pop_front();
-        }
-        let published = self.last - self.waiting.len() as u64;
-        self.publisher.publish(Position::START, CommitNumber(published));
-    }
-
-    /// Fails all waits for commits of the line. Later commits are in a new one.
-    fn fail(&mut self, cause: Unavailable) {
-        let failed = std::mem::replace(self, SyncLine::new());
-        failed.publisher.end(cause);
-    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use diptych_store::{Position, Unavailable};
 use tokio::time::timeout;
+use tonic::Status;
 
 use crate::{
     client::link::{Link, Pauses, Trouble},
@@ -20,6 +21,8 @@ pub(crate) async fn follow(link: Arc<Link>) {
         if follow_once(&link).await {
             pauses = Pauses::new();
         }
+        let away = Status::unavailable("the connection to the server of the log was lost");
+        link.paused(Some(Unavailable::Backend(Arc::new(away))));
         pauses.wait().await;
     }
 }

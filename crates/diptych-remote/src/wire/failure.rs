@@ -140,7 +140,7 @@ fn refusal_message(refusal: &Refusal) -> messages::Refusal {
 
 /// A failure with no other facts than this text.
 fn text(text: String) -> messages::Unavailable {
-    messages::Unavailable { text, failed: false, closed: false, changed_to: None }
+    messages::Unavailable { text, ..messages::Unavailable::default() }
 }
 
 /// Why a store does not serve, as a message.
@@ -155,7 +155,10 @@ pub fn unavailable_message(unavailable: &Unavailable) -> messages::Unavailable {
             ..text(unavailable.to_string())
         },
         Unavailable::Server { what } => text(what.to_string()),
-        other => text(with_causes(other)),
+        Unavailable::Backend(error) => {
+            messages::Unavailable { temporary: true, ..text(with_causes(&**error)) }
+        }
+        other => messages::Unavailable { temporary: true, ..text(with_causes(other)) },
     }
 }
 
@@ -326,6 +329,11 @@ const LIMIT_NAMES: &[&str] = &[
     "batch_bytes",
 ];
 
+/// A trouble of the server that can pass.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ServerTrouble(String);
+
 fn refusal_of(message: messages::Refusal) -> Result<Refusal, MessageError> {
     Ok(match message.kind.ok_or(MessageError::new("a refusal has no kind"))? {
         refusal::Kind::AlreadyTracked(messages::AlreadyTracked { source, tracked, at }) => {
@@ -364,11 +372,12 @@ pub fn unavailable_of(
     message: messages::Unavailable,
     was: LogIdentity,
 ) -> Result<Unavailable, MessageError> {
-    let messages::Unavailable { text, failed, closed, changed_to } = message;
+    let messages::Unavailable { text, failed, closed, changed_to, temporary } = message;
     Ok(match (changed_to, failed, closed) {
         (Some(is), ..) => Unavailable::HistoryChanged(HistoryChanged { was, is: identity_of(is)? }),
         (None, true, _) => Unavailable::Failed { reason: text.into() },
         (None, false, true) => Unavailable::Closed,
+        (None, false, false) if temporary => Unavailable::Backend(Arc::new(ServerTrouble(text))),
         (None, false, false) => Unavailable::Server { what: Arc::from(text) },
     })
 }

@@ -55,6 +55,13 @@ pub fn filter_of(
         let what = "items in filters";
         return Err(InvalidRequest::too_many(what, items, allowed, "filter_items").into());
     }
+    // So is the number of terms.
+    let terms = message.items.iter().map(|item| item.types.len() + item.tags.len()).sum();
+    let allowed = limits.filter_terms;
+    if terms > allowed {
+        let what = "terms in filters";
+        return Err(InvalidRequest::too_many(what, terms, allowed, "filter_terms").into());
+    }
     let items = message.items.into_iter().map(item_of).collect::<Result<Vec<_>, _>>()?;
     let filter: Filter = items.into_iter().collect();
     filter.check(limits)?;

@@ -65,7 +65,8 @@ fn tracking() -> Option<Tracking> {
 }
 
 fn unavailable() -> Unavailable {
-    Unavailable { text: "no".into(), failed: true, closed: true, changed_to: identity() }
+    let (text, changed_to) = ("no".into(), identity());
+    Unavailable { text, failed: true, closed: true, changed_to, temporary: true }
 }
 
 fn call() -> Call {
@@ -94,7 +95,7 @@ fn append_reply() -> AppendReply {
     let reply = |number, outcome| CallReply { number, outcome: Some(outcome) };
     let accepted = Accepted { first: 9, last: 10, recorded_at: -7, synced: true };
     AppendReply {
-        opened: Some(SessionOpened { resumed: true, instance: vec![5; 16] }),
+        opened: Some(SessionOpened { resumed: true, instance: vec![5; 16], entry: vec![8; 16] }),
         replies: vec![
             reply(1, call_reply::Outcome::Accepted(accepted)),
             reply(2, call_reply::Outcome::Synced(Synced {})),

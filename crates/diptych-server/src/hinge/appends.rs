@@ -4,15 +4,24 @@
 //! stream ends, however it ends, the calls that the store has are awaited, and their outcomes are
 //! kept in the session.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use diptych::store::{AcceptedCommit, AppendError, CommitSync, Store, SyncError};
+use diptych::store::{AcceptedCommit, AppendError, CommitSync, Store, SyncError, Unavailable};
 use diptych_remote::wire::{
     self, FailureCause,
     messages::{AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply},
 };
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
@@ -25,6 +34,10 @@ use crate::{
 const OPEN_TIME: Duration = Duration::from_secs(10);
 /// Calls of one stream without a final outcome. No further calls are read above it.
 const STREAM_CALLS: usize = 16_384;
+/// Outcomes of one session that its client has not settled. A stream with more ends.
+const STREAM_OUTCOMES: usize = 4 * STREAM_CALLS;
+/// Pause before a commit is asked again that the store keeps and cannot write for now.
+const WRITE_PAUSE: Duration = Duration::from_millis(200);
 
 type Replies = mpsc::Sender<Result<AppendReply, Status>>;
 type Accepting = Pin<Box<dyn Future<Output = (u64, Result<AcceptedCommit, AppendError>)> + Send>>;
@@ -48,6 +61,7 @@ impl AppendStream {
         let opened = SessionOpened {
             resumed: session.is_resumed,
             instance: self.instance.as_bytes().to_vec(),
+            entry: session.entry.as_bytes().to_vec(),
         };
         let head = self.store.head().position().get();
         let first = AppendReply {
@@ -61,6 +75,7 @@ impl AppendStream {
             store: self.store,
             session,
             accepting: FuturesUnordered::new(),
+            under_way: HashSet::new(),
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
@@ -83,7 +98,8 @@ impl AppendStream {
         let first = first.map_err(|_| Status::deadline_exceeded("no message came in time"))??;
         let mut first = first.ok_or_else(missing)?;
         let open = first.open.take().ok_or_else(missing)?;
-        if let Some(Ok(was)) = open.identity.map(wire::identity_of) {
+        let was = open.identity.map(wire::identity_of).transpose();
+        if let Some(was) = was.map_err(|error| Status::invalid_argument(error.to_string()))? {
             let is = self.store.identity();
             if is != was {
                 let changed = diptych::store::HistoryChanged { was, is };
@@ -94,8 +110,16 @@ impl AppendStream {
         let id = Uuid::from_slice(&open.session)
             .map_err(|_| Status::invalid_argument("the id of a session has 16 bytes"))?;
         // The older stream ends by itself once it has its outcomes, however slow its client is.
-        Ok((self.sessions.open(id).await, first))
+        let session = self.sessions.open(id).await;
+        let full = || Status::resource_exhausted("the server has too many sessions with streams");
+        Ok((session.ok_or_else(full)?, first))
     }
+}
+
+/// The reply to a call whose number cannot be used.
+fn refused(store: &Store, number: u64, problem: &'static str) -> CallReply {
+    let failure = failure(store, &wire::MessageError::new(problem));
+    CallReply { number, outcome: Some(call_reply::Outcome::Failure(failure)) }
 }
 
 fn failure(store: &Store, cause: &impl FailureCause) -> Failure {
@@ -108,6 +132,8 @@ struct RunningCalls {
     session: OpenSession,
     /// Calls that the store has not accepted yet.
     accepting: FuturesUnordered<Accepting>,
+    /// Their numbers.
+    under_way: HashSet<u64>,
     /// Accepted commits that are not synced, in the order in which they were accepted.
     syncing: VecDeque<(u64, CommitSync)>,
     /// Waits for the first of them.
@@ -135,11 +161,15 @@ impl RunningCalls {
                 return;
             }
             let has_room = waiting + self.outbox.len() < STREAM_CALLS;
+            if self.session.calls.outcomes.len() >= STREAM_OUTCOMES {
+                let unsettled = "the client does not tell which outcomes it has (`settled`)";
+                return drop(replies.try_send(Err(Status::resource_exhausted(unsettled))));
+            }
             tokio::select! {
                 request = requests.message(), if is_reading && has_room => match request {
                     Ok(Some(request)) => self.take(request),
                     Ok(None) => is_reading = false,
-                    Err(_) => return,
+                    Err(status) => return drop(replies.try_send(Err(status))),
                 },
                 Some((number, accepted)) = self.accepting.next(), if !self.accepting.is_empty() => {
                     self.accepted(number, accepted);
@@ -180,11 +210,17 @@ impl RunningCalls {
         let limits = self.store.limits();
         for call in request.calls {
             let number = call.number;
-            if self.session.calls.is_settled(number) || self.answer_again(number) {
+            if self.answer_again(number) || self.under_way.contains(&number) {
+                continue;
+            }
+            if self.session.calls.is_settled(number) {
+                let problem = "its number is not above those that the client has settled";
+                self.outbox.push(refused(&self.store, number, problem));
                 continue;
             }
             match wire::append_of(call, &limits) {
                 Ok(append) => {
+                    self.under_way.insert(number);
                     let store = self.store.clone();
                     let accepted = async move { (number, store.append(append).await) };
                     self.accepting.push(Box::pin(accepted));
@@ -213,6 +249,7 @@ impl RunningCalls {
     }
 
     fn accepted(&mut self, number: u64, accepted: Result<AcceptedCommit, AppendError>) {
+        self.under_way.remove(&number);
         match accepted {
             Ok(AcceptedCommit { first, last, recorded_at, sync }) => {
                 let outcome = CallOutcome::Accepted { first, last, recorded_at, sync };
@@ -237,6 +274,17 @@ impl RunningCalls {
 
     fn front_synced(&mut self, synced: Result<(), SyncError>) {
         self.front = None;
+        // The store keeps the commit, and writes it when there is room again.
+        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some((_, sync))) =
+            (&synced, self.syncing.front())
+        {
+            let sync = sync.clone();
+            self.front = Some(Box::pin(async move {
+                sleep(WRITE_PAUSE).await;
+                sync.wait().await
+            }));
+            return;
+        }
         if let Some((number, _)) = self.syncing.pop_front() {
             let outcome = match synced {
                 Ok(()) => call_reply::Outcome::Synced(Synced {}),
@@ -262,5 +310,6 @@ impl RunningCalls {
         while let Some((_, sync)) = self.syncing.pop_front() {
             let _ = sync.wait().await;
         }
+        self.session.calls.complete();
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use diptych::store::{Batch, Filter, Position, Read, ReadError, Store};
+use diptych::store::{Batch, Filter, LogIdentity, Position, Read, ReadError, Store};
 use diptych_remote::wire::{self, messages::EncodedEvents};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ pub(crate) struct LivePages {
 /// The events after a position that match a filter.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct PageKey {
+    log: LogIdentity,
     filter: Filter,
     after: Position,
 }
@@ -68,7 +69,7 @@ impl LivePages {
         filter: &Filter,
         after: Position,
     ) -> Result<Arc<LivePage>, ReadError> {
-        let key = PageKey { filter: filter.clone(), after };
+        let key = PageKey { log: store.identity(), filter: filter.clone(), after };
         let cell = self.pages.lock().get_or_insert(key.clone(), Arc::default).clone();
         let page = cell.get_or_try_init(async || read(store, filter, after).await).await?.clone();
         // A page that goes nowhere would stop its subscribers.

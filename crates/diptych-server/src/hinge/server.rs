@@ -2,7 +2,13 @@
 
 use std::{fmt, future::Future};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    http::{StatusCode, Version, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+};
 use diptych::store::Store;
 use diptych_remote::wire::messages::log_server::LogServer as GrpcLog;
 use tokio::net::TcpListener;
@@ -110,7 +116,22 @@ impl LogServer {
         let grpc = GrpcLog::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
-        Router::new().route_service("/diptych.v1.Log/{*call}", grpc)
+        Router::new().route_service("/diptych.v1.Log/{*call}", grpc).layer(from_fn(only_grpc))
+    }
+}
+
+/// Refuses everything but gRPC. A page in a browser can send HTTP/1.1 and plain bodies to any
+/// address of its machine, but no gRPC.
+async fn only_grpc(request: Request, next: Next) -> Response {
+    let content = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc =
+        content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
+    match is_grpc && request.version() == Version::HTTP_2 {
+        true => next.run(request).await,
+        false => {
+            let problem = "the log speaks gRPC: connect with HTTP/2 and application/grpc\n";
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, problem).into_response()
+        }
     }
 }
 

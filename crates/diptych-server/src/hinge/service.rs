@@ -158,7 +158,8 @@ impl log_server::Log for LogService {
         let requests = self.enter(request)?;
         let (replies, waiting) = mpsc::channel(WAITING_MESSAGES);
         let stream = AppendStream {
-            store: self.store.clone(),
+            // A stream does not go on in another history.
+            store: self.store.pinned(),
             sessions: self.sessions.clone(),
             instance: self.instance,
             stop: self.stop.clone(),
@@ -225,7 +226,7 @@ impl log_server::Log for LogService {
         let request = self.enter(request)?;
         let filter = self.filter(request.filter)?;
         let follower = Follower {
-            store: self.store.clone(),
+            store: self.store.pinned(),
             pages: self.pages.clone(),
             filter,
             after: request.after.into(),

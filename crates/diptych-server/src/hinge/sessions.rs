@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as StreamLock, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
-/// Sessions that are kept. If there are more, the session that was opened longest ago is forgotten.
-/// The outcomes of its calls then stay unknown.
+/// Sessions that are kept. If there are more, the one without a stream that was opened longest ago
+/// is forgotten. Outcomes that its client lacks then stay unknown.
 const SESSIONS: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
 /// The sessions of a server.
@@ -46,13 +46,14 @@ struct Session {
 }
 
 /// The calls of a session without an outcome that the client is known to have.
-#[derive(Default)]
 pub(crate) struct SessionCalls {
     pub(crate) outcomes: BTreeMap<u64, CallOutcome>,
     /// The client has the outcomes of all calls up to this number.
     settled: u64,
-    /// Whether a stream has served the session before.
-    is_known: bool,
+    /// Names this memory of the session. It changes if the memory may lack an outcome.
+    entry: Option<Uuid>,
+    /// Whether the last stream has awaited all of its calls.
+    is_complete: bool,
 }
 
 /// The outcome of a call, as far as it is known.
@@ -68,19 +69,46 @@ pub(crate) struct OpenSession {
     pub(crate) calls: OwnedMutexGuard<SessionCalls>,
     /// Whether another stream has served the session before.
     pub(crate) is_resumed: bool,
+    /// Names the memory of the session.
+    pub(crate) entry: Uuid,
     session: Arc<Session>,
     stream: u64,
 }
 
 impl Sessions {
     /// Opens the session for a stream. An older stream of the session ends first.
-    pub(crate) async fn open(&self, id: Uuid) -> OpenSession {
-        let session = self.by_id.lock().get_or_insert(id, || Arc::new(Session::new())).clone();
+    ///
+    /// Returns `None` if there is no place for a further session.
+    pub(crate) async fn open(&self, id: Uuid) -> Option<OpenSession> {
+        let session = self.session(id)?;
         let stream = session.streams.fetch_add(1, Ordering::SeqCst) + 1;
         session.superseded.notify_waiters();
         let mut calls = session.calls.clone().lock_owned().await;
-        let is_resumed = std::mem::replace(&mut calls.is_known, true);
-        OpenSession { calls, is_resumed, session, stream }
+        // A stream that did not come to its end, as by a panic, may have lost an outcome.
+        if !calls.is_complete {
+            calls.entry = None;
+            calls.outcomes.clear();
+        }
+        calls.is_complete = false;
+        let is_resumed = calls.entry.is_some();
+        let entry = *calls.entry.get_or_insert_with(Uuid::new_v4);
+        Some(OpenSession { calls, is_resumed, entry, session, stream })
+    }
+
+    /// The session with this id, a new one if there is none.
+    fn session(&self, id: Uuid) -> Option<Arc<Session>> {
+        let mut by_id = self.by_id.lock();
+        if let Some(session) = by_id.get(&id) {
+            return Some(session.clone());
+        }
+        if by_id.len() >= SESSIONS.get() {
+            let idle = by_id.iter().rev().find(|(_, session)| Arc::strong_count(session) == 1);
+            let idle = idle.map(|(id, _)| *id)?;
+            by_id.pop(&idle);
+        }
+        let session = Arc::new(Session::new());
+        by_id.put(id, session.clone());
+        Some(session)
     }
 }
 
@@ -107,13 +135,25 @@ impl OpenSession {
     }
 }
 
+impl Default for SessionCalls {
+    fn default() -> SessionCalls {
+        let outcomes = BTreeMap::new();
+        SessionCalls { outcomes, settled: 0, entry: None, is_complete: true }
+    }
+}
+
 impl SessionCalls {
     /// Forgets the outcomes that the client has.
     pub(crate) fn settle(&mut self, upto: u64) {
         if upto > self.settled {
             self.settled = upto;
-            self.outcomes = self.outcomes.split_off(&(upto + 1));
+            self.outcomes = self.outcomes.split_off(&upto.saturating_add(1));
         }
+    }
+
+    /// Notes that the stream has awaited all of its calls.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
     }
 
     /// Whether the client has said that it knows the outcome of the call.

@@ -8,4 +8,5 @@ mod histories;
 mod kills;
 mod protocol;
 mod proxy;
+mod restarts;
 mod served_log;

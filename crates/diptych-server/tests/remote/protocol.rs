@@ -306,3 +306,52 @@ fn a_session_executes_each_number_once_and_another_session_executes_it_again() {
     assert_eq!(raw.store.head().position().get(), 8);
     drop(raw.served);
 }
+
+#[test]
+fn a_number_that_cannot_be_used_is_an_invalid_call() {
+    let raw = Raw::new(Memory::new());
+    raw.run(async |mut log| {
+        append(&mut log, 1, 1..=3, 0).await;
+        let (requests, waiting) = mpsc::channel(4);
+        let open = OpenSession { session: vec![1; 16], identity: None };
+        let calls = [0, 2, 4, 4].map(|number| Call { number, ..opened() }).to_vec();
+        let first =
+            AppendRequest { open: Some(open), calls, settled: 3, ..AppendRequest::default() };
+        requests.send(first).await.unwrap();
+        let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
+            let message: AppendRequest = waiting.recv().await?;
+            Some((message, waiting))
+        });
+        let mut replies = log.append(messages).await.unwrap().into_inner();
+        let (mut refused, mut accepted) = (Vec::new(), Vec::new());
+        while refused.len() < 2 || accepted.is_empty() {
+            for reply in in_time(replies.message()).await.unwrap().unwrap().replies {
+                match reply.outcome.unwrap() {
+                    call_reply::Outcome::Accepted(_) => accepted.push(reply.number),
+                    call_reply::Outcome::Failure(_) => refused.push(reply.number),
+                    call_reply::Outcome::Synced(_) => {}
+                }
+            }
+        }
+        assert_eq!((refused, accepted), (vec![0, 2], vec![4]));
+    });
+    assert_eq!(raw.store.head().position().get(), 4, "a number under way was executed twice");
+}
+
+/// A page in a browser can send such a request to any address of its machine.
+#[test]
+fn a_request_without_http_2_or_with_another_content_is_refused() {
+    let raw = Raw::new(Memory::new());
+    let answer = raw.runtime.block_on(async {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(raw.served.address).await.unwrap();
+        let head = "POST /diptych.v1.Log/Commit HTTP/1.1\r\nhost: localhost\r\n\
+                    content-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+    assert!(answer.contains("connect with HTTP/2"), "{answer}");
+}

@@ -21,6 +21,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     runtime::{Builder, Runtime},
+    sync::watch,
 };
 use uuid::Uuid;
 
@@ -29,7 +30,7 @@ use crate::served_log::ServedLog;
 /// What the proxy does to the bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Mode {
+pub(crate) enum Mode {
     /// Passes them on.
     Passes,
     /// Passes nothing on, and answers nothing: the peer is there, and says nothing.
@@ -40,43 +41,68 @@ enum Mode {
     Truncates,
     /// Holds each piece back for some time.
     Delays,
+    /// Passes on what the client says, and nothing of what the server says.
+    LosesReplies,
 }
 
-const MODES: [Mode; 5] = [Mode::Passes, Mode::Swallows, Mode::Flips, Mode::Truncates, Mode::Delays];
+const MODES: [Mode; 6] =
+    [Mode::Passes, Mode::Swallows, Mode::Flips, Mode::Truncates, Mode::Delays, Mode::LosesReplies];
 
-struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     mode: Arc<AtomicU8>,
+    /// Changes when all connections are to be closed.
+    cut: watch::Sender<u64>,
     _runtime: Runtime,
 }
 
 impl Proxy {
-    fn start(to: SocketAddr) -> Proxy {
+    pub(crate) fn start(to: SocketAddr) -> Proxy {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mode = Arc::new(AtomicU8::new(Mode::Passes as u8));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (of_connection, pieces) = (mode.clone(), Arc::new(AtomicU64::new(0)));
+        let (cut, cuts) = watch::channel(0);
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(to).await else { continue };
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
-                for (from, to) in [(from_client, to_server), (from_server, to_client)] {
-                    tokio::spawn(pass(from, to, of_connection.clone(), pieces.clone()));
+                for (from, to, from_server) in
+                    [(from_client, to_server, false), (from_server, to_client, true)]
+                {
+                    let (mode, pieces) = (of_connection.clone(), pieces.clone());
+                    let mut cuts = cuts.clone();
+                    cuts.mark_unchanged();
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = pass(from, to, from_server, mode, pieces) => {}
+                            _ = cuts.changed() => {}
+                        }
+                    });
                 }
             }
         });
-        Proxy { address, mode, _runtime: runtime }
+        Proxy { address, mode, cut, _runtime: runtime }
     }
 
-    fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::SeqCst);
     }
 
+    /// Closes all connections.
+    pub(crate) fn cut(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
     fn connect(&self, answer_time: Duration) -> RemoteStore {
+        self.connect_with(answer_time, Duration::from_millis(400))
+    }
+
+    pub(crate) fn connect_with(&self, answer_time: Duration, heartbeat: Duration) -> RemoteStore {
         let mut options = RemoteOptions::default();
-        options.heartbeat = Duration::from_millis(400);
+        options.heartbeat = heartbeat;
         options.answer_time = answer_time;
         options.append_answer = AppendAnswer::Synced;
         let address = format!("diptych://{}", self.address);
@@ -87,6 +113,7 @@ impl Proxy {
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    from_server: bool,
     mode: Arc<AtomicU8>,
     pieces: Arc<AtomicU64>,
 ) {
@@ -99,6 +126,8 @@ async fn pass(
         match MODES[usize::from(mode.load(Ordering::SeqCst))] {
             Mode::Passes => {}
             Mode::Swallows => continue,
+            Mode::LosesReplies if from_server => continue,
+            Mode::LosesReplies => {}
             Mode::Flips if number.is_multiple_of(7) => piece[place % read] ^= 1 << (place % 8),
             Mode::Flips => {}
             Mode::Truncates if number.is_multiple_of(11) => {
