@@ -38,6 +38,10 @@ pub struct Views;
 pub struct Http;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/reference/sqlite.md")]
+pub struct Sqlite;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/crud.md")]
 pub struct CrudGuide;
 

@@ -13,6 +13,8 @@ mod lengths;
 mod manifests;
 mod packages;
 mod prose;
+mod reference;
+mod reference_pages;
 mod rooms;
 mod text;
 
@@ -20,6 +22,11 @@ const OFFENDERS: &str = "crates/diptych-tests/tidy-offenders.txt";
 const ROOMS: &str = "crates/diptych-tests/tidy-rooms.txt";
 const PROSE: &str = "crates/diptych-tests/tidy-prose.txt";
 const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
+/// Pages of the reference that rustdoc shows too, each with its copy in a package.
+const PACKAGED_PAGES: &[(&str, &str)] = &[
+    ("docs/reference/http.md", "crates/diptych-server/src/http.md"),
+    ("docs/reference/sqlite.md", "crates/diptych-sqlite/src/sqlite.md"),
+];
 
 #[test]
 fn lines_have_at_most_100_columns() {
@@ -163,6 +170,60 @@ fn the_page_of_metrics_lists_exactly_the_metrics_of_the_code() {
     ];
     let code = measured.map(read).concat();
     assert_none(docs::metrics_out_of_step(&code, &read("docs/reference/metrics.md")));
+}
+
+#[test]
+fn the_page_of_errors_has_a_row_for_each_public_error() {
+    let page = read("docs/reference/errors.md");
+    assert_none(reference::errors_out_of_step(&library_sources(), &page));
+}
+
+#[test]
+fn the_page_of_limits_has_the_name_and_default_of_each_option() {
+    let page = read("docs/reference/limits.md");
+    assert_none(reference::limits_out_of_step(&library_sources(), &page));
+}
+
+#[test]
+fn examples_of_the_reference_show_every_line() {
+    assert_none(each(&[".md"], |path, text| match path.starts_with("docs/reference/") {
+        true => reference_pages::hidden_lines(text),
+        false => Vec::new(),
+    }));
+}
+
+#[test]
+fn every_figure_names_the_command_that_measures_it() {
+    assert_none(reference_pages::without_command(&read("docs/reference/measured.md")));
+}
+
+/// Packages have only their own files, so a page that rustdoc shows too has a copy in its package.
+/// The page is written once: with `DIPTYCH_TIDY_WRITE` set, this test writes the copies.
+#[test]
+fn pages_in_packages_equal_those_of_the_reference() {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let repository = manifest["workspace"]["package"]["repository"].as_str().unwrap();
+    for (page, copy) in PACKAGED_PAGES {
+        let (folder, _) = page.rsplit_once('/').unwrap();
+        let expected = reference_pages::packaged(&read(page), folder, repository);
+        if env::var_os("DIPTYCH_TIDY_WRITE").is_some() {
+            fs::write(root().join(copy), expected).unwrap();
+        } else {
+            assert!(read(copy) == expected, "{copy} differs: run with DIPTYCH_TIDY_WRITE=1");
+        }
+    }
+}
+
+/// The sources of the libraries that programs use, without their support for tests of stores.
+fn library_sources() -> Vec<(String, String)> {
+    let libraries = ["diptych", "diptych-store", "diptych-log", "diptych-server", "diptych-sqlite"];
+    let folders = libraries.map(|library| format!("crates/{library}/src/"));
+    let mut files = files(&[".rs"]);
+    files.retain(|(path, _)| {
+        folders.iter().any(|folder| path.starts_with(folder.as_str()))
+            && !path.starts_with("crates/diptych-store/src/testing/")
+    });
+    files
 }
 
 /// Compares counts with the list of allowed counts. With `DIPTYCH_TIDY_WRITE` set it writes the
