@@ -103,7 +103,7 @@
 //!
 //! | page | contents |
 //! |---|---|
-//! | [Getting started][start] | a first service, step by step |
+//! | [The front page][start] | what exists, the demo, every page |
 //! | [Guides][guides] | one page for each job, each with a complete program |
 //! | [Commands][commands], [views][views], [time][time] | how the parts work, and why |
 //! | [Limits][limits], [errors][errors], [metrics][metrics] | every default, and what to do |
@@ -159,7 +159,7 @@
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!
-//! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
+//! [start]: https://github.com/diptych-rs/diptych/blob/main/README.md
 //! [guides]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/README.md
 //! [commands]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/commands.md
 //! [views]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/views.md

@@ -157,7 +157,11 @@ fn cargo_deny_checks_licences_sources_and_advisories() {
 #[test]
 fn the_examples_of_every_page_are_compiled() {
     let compiled = read(DOC_TESTS);
-    assert_none(each(&[".md"], |path, text| docs::not_compiled(path, text, &compiled)));
+    let is_copy = |path: &str| PACKAGED_PAGES.iter().any(|(_, copy)| *copy == path);
+    assert_none(each(&[".md"], |path, text| match is_copy(path) {
+        true => Vec::new(),
+        false => docs::not_compiled(path, text, &compiled),
+    }));
 }
 
 #[test]
@@ -201,17 +205,35 @@ fn every_figure_names_the_command_that_measures_it() {
 /// The page is written once: with `DIPTYCH_TIDY_WRITE` set, this test writes the copies.
 #[test]
 fn pages_in_packages_equal_those_of_the_reference() {
-    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
-    let repository = manifest["workspace"]["package"]["repository"].as_str().unwrap();
     for (page, copy) in PACKAGED_PAGES {
         let (folder, _) = page.rsplit_once('/').unwrap();
-        let expected = reference_pages::packaged(&read(page), folder, repository);
+        let expected = reference_pages::packaged(&read(page), folder, &repository());
         if env::var_os("DIPTYCH_TIDY_WRITE").is_some() {
             fs::write(root().join(copy), expected).unwrap();
         } else {
             assert!(read(copy) == expected, "{copy} differs: run with DIPTYCH_TIDY_WRITE=1");
         }
     }
+}
+
+#[test]
+fn the_page_of_each_crate_leads_to_its_guide_and_to_pages_that_exist() {
+    let (files, repository) = (files(&[".rs", ".md"]), repository());
+    let in_packages = files.iter().filter(|(path, _)| path.starts_with("crates/"));
+    let is_file = |path: &str| root().join(path).is_file();
+    let mut problems = Vec::new();
+    for (path, text) in in_packages.filter(|(path, _)| !path.contains("/tests/")) {
+        let dead = reference_pages::dead_links(text, &repository, is_file);
+        problems.extend(dead.into_iter().map(|problem| format!("{path}: {problem}")));
+    }
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    for package in packages::published(&metadata).unwrap() {
+        let library = read_if_any(&format!("crates/{}/src/lib.rs", package.name));
+        if library.is_some_and(|text| !reference_pages::leads_to_a_guide(&text, &repository)) {
+            problems.push(format!("{}: link to a guide in src/lib.rs", package.name));
+        }
+    }
+    assert_none(problems);
 }
 
 /// The sources of the libraries that programs use, without their support for tests of stores.
@@ -298,6 +320,16 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn read_if_any(path: &str) -> Option<String> {
+    fs::read_to_string(root().join(path)).ok()
+}
+
+/// The address of the repository.
+fn repository() -> String {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    manifest["workspace"]["package"]["repository"].as_str().unwrap().to_owned()
 }
 
 fn cargo(args: &[&str]) -> String {

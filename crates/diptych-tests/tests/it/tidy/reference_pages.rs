@@ -31,6 +31,27 @@ pub(crate) fn without_command(page: &str) -> Vec<String> {
     problems
 }
 
+/// Links into the repository, as packages have them, that lead to no file.
+pub(crate) fn dead_links(
+    text: &str,
+    repository: &str,
+    exists: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let start = format!("{repository}/blob/main/");
+    let links = text.split(&start).skip(1).map(|link| {
+        let ends = |char: char| char.is_whitespace() || [')', '#', '`', '"'].contains(&char);
+        link.split(ends).next().unwrap_or("")
+    });
+    let dead = links.filter(|path| !exists(path));
+    dead.map(|path| format!("{path} is no file of the repository")).collect()
+}
+
+/// Whether the documentation of a crate has a link to a guide.
+pub(crate) fn leads_to_a_guide(library: &str, repository: &str) -> bool {
+    let header = library.lines().filter(|line| line.starts_with("//!"));
+    header.into_iter().any(|line| line.contains(&format!("{repository}/blob/main/docs/guides/")))
+}
+
 /// A page as its package has it. Links to other pages are those of the repository, because a
 /// package has only its own files.
 pub(crate) fn packaged(page: &str, folder: &str, repository: &str) -> String {
@@ -80,6 +101,16 @@ mod tests {
         assert_eq!(without_command(page), [""; 0]);
         let lacks = page.replace("cargo run x", "").replace("([one](#one))", "");
         assert_eq!(without_command(&lacks).len(), 2);
+    }
+
+    #[test]
+    fn links_to_files_that_are_gone_and_crates_without_a_guide_are_found() {
+        let library = "//! [a]: https://h/blob/main/docs/guides/a.md#b\nmod c;\n";
+        assert_eq!(dead_links(library, "https://h", |path| path == "docs/guides/a.md"), [""; 0]);
+        let gone = dead_links(library, "https://h", |_| false);
+        assert_eq!(gone, ["docs/guides/a.md is no file of the repository"]);
+        assert!(leads_to_a_guide(library, "https://h"));
+        assert!(!leads_to_a_guide("//! Words.\n", "https://h"));
     }
 
     #[test]
