@@ -27,7 +27,7 @@
 //! |---|---|
 //! | [`Log`], [`ReadOnlyLog`], [`Follower`] | to append to, to read beside its writer, to follow |
 //! | [`LogOptions`], [`Durability`] | how a log is opened, and when a commit counts as synced |
-//! | [Back up and restore][back-up] | the guide: [`backup`], [`restore`], [`verify`] |
+//! | [Back up and restore][back-up] | the guide: [`backup()`], [`restore`], [`verify()`] |
 //! | [Archive][archive] | the guide: [`Log::archive`], for logs that outgrow their disk |
 //! | [Platforms][platforms] | what the log asks of a system and a file system |
 //! | [The format on disk][format] | every byte |

@@ -83,7 +83,7 @@
 //!
 //! | page | contents |
 //! |---|---|
-//! | [`reference`] | routes, headers, parameters, problems, permissions, clients |
+//! | [`reference`](mod@reference) | routes, headers, parameters, problems, permissions, clients |
 //! | [`Server`], [`CommandRoute`], [`QueryRoute`] | what a server has, and what a route allows |
 //! | [`ServerLimits`] | the bounds of every resource |
 //! | [Plain axum][axum] | the guide: handlers of your own beside the routes |

@@ -57,7 +57,7 @@
 //! | page | contents |
 //! |---|---|
 //! | [`Projection`], [`Sqlite`] | the two types of the crate |
-//! | [`reference`] | reading a report, the tables, failures, refused statements |
+//! | [`reference`](mod@reference) | reading a report, the tables, failures, refused statements |
 //! | [Projections into SQLite][guide] | the guide: a report from its first table to a new version |
 //! | [Errors][errors], [limits][limits] | what to do about each error; the times and sizes |
 //!
