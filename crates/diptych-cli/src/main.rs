@@ -18,6 +18,8 @@ mod lines;
 mod ndjson;
 mod progress;
 mod read;
+#[cfg(test)]
+mod reference;
 mod restore;
 mod sample;
 mod stats;

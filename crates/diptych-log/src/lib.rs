@@ -21,21 +21,36 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The modules are rooms, and each uses only rooms below it. From the bytes up:
+//! # Where to go next
 //!
-//! - `sync`: locks and other ways in which threads wait for each other
-//! - `format`: frames, segment headers, recovery
-//! - `folder`: the lock of a folder, and the small files in it
-//! - `index`: finding events in the bytes of an index
-//! - `catalog`: segments, index parts and segment filters of an open log
-//! - `shared`: the state that the owners of an open log share
+//! | page | contents |
+//! |---|---|
+//! | [`Log`], [`ReadOnlyLog`], [`Follower`] | to append to, to read beside its writer, to follow |
+//! | [`LogOptions`], [`Durability`] | how a log is opened, and when a commit counts as synced |
+//! | [Back up and restore][back-up] | the guide: [`backup()`], [`restore`], [`verify()`] |
+//! | [Archive][archive] | the guide: [`Log::archive`], for logs that outgrow their disk |
+//! | [Platforms][platforms] | what the log asks of a system and a file system |
+//! | [The format on disk][format] | every byte |
+//! | [Measured][measured] | the log beside others, losses first |
+//! | [Limits][limits], [errors][errors] | each with its default, or what to do |
+//! | [Architecture][architecture] | the modules of this crate, for contributors |
 //!
-//! Above these are `append`, `maintain`, `read` and `open`. Above them, `engine` puts their owners
-//! together. `archive` moves complete segments to another folder. `read_only` reads a log while
-//! another process may write to it. `backup`, `verify` and `adopt` work on the folder of a log that
-//! this process has not opened. ARCHITECTURE.md walks
-//! through the rooms. The format is in `docs/reference/format.md`, and backups are described in
-//! `docs/guides/back-up.md`.
+//! Applications use the crate [`diptych`](https://docs.rs/diptych), which opens the log for them.
+//!
+//! # Features
+//!
+//! | feature | default | contents |
+//! |---|---|---|
+//! | `testing` | no | the simulated disk, for tests of this crate and of those who build on it |
+//!
+//! [back-up]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/back-up.md
+//! [archive]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/archive.md
+//! [platforms]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/platforms.md
+//! [format]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/format.md
+//! [measured]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/measured.md
+//! [limits]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/limits.md#diptych-log
+//! [errors]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/errors.md#diptych-log
+//! [architecture]: https://github.com/diptych-rs/diptych/blob/main/ARCHITECTURE.md
 
 mod adopt;
 mod append;

@@ -1,4 +1,24 @@
-//! The derive macro `Event` of the crate `diptych`, which re-exports it.
+//! The derive macros `Event` and `Tags` of the crate [`diptych`](https://docs.rs/diptych), which
+//! exports them with its default feature `derive`.
+//!
+//! ```text
+//! use diptych::Event;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Event, Serialize, Deserialize)]
+//! #[event("payment-made", version = 2)]
+//! struct Paid {
+//!     #[tag]
+//!     account: u64,
+//!     cents: u64,
+//! }
+//! ```
+//!
+//! The attributes are described at [`diptych::Event`][event], and the guide to their use over time
+//! is [Evolving events][guide]. The crate has no features.
+//!
+//! [event]: https://docs.rs/diptych/latest/diptych/derive.Event.html
+//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/evolving-events.md
 
 mod attributes;
 mod declaration;

@@ -1,9 +1,9 @@
-//! Projections into SQLite: tables shaped for questions, kept in step with the log.
+//! Projections of Diptych into SQLite: tables shaped for questions, kept in step with the log.
 //!
 //! A [`Projection`] is given a transaction and an event. Its rows and its checkpoint (the log, and
 //! the position in it) are committed together. So the rows always equal a fold of the log up to the
 //! checkpoint: after a crash, a failed batch, a loss of power, and when two programs run one
-//! projection.
+//! projection. SQLite is compiled in.
 //!
 //! ```
 //! use diptych::{Event, Recorded, projection::Target};
@@ -50,89 +50,29 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # Reading
+//! An app runs it: [`AppBuilder::projection`](diptych::AppBuilder::projection).
 //!
-//! The file is a plain SQLite database: any program may read it, at any time, and sees whole
-//! batches. The table `diptych_checkpoint` tells readers how fresh the rows are.
+//! # Where to go next
 //!
-//! ```
-//! use diptych_sqlite::rusqlite::{Connection, OpenFlags};
-//!
-//! # use diptych::{Event, Recorded, projection::Target};
-//! # use diptych_sqlite::{Projection, Sqlite, Transaction};
-//! # #[derive(Event, serde::Serialize, serde::Deserialize)]
-//! # #[event("sold")]
-//! # struct Sold {}
-//! # struct Sales;
-//! # impl Projection for Sales {
-//! #     type Event = Sold;
-//! #     fn name(&self) -> &str { "sales" }
-//! #     fn create(&self, tx: &Transaction<'_>) -> diptych_sqlite::Result {
-//! #         Ok(tx.execute_batch("CREATE TABLE sales (shop, amount)")?)
-//! #     }
-//! #     fn apply(&self, _: &Transaction<'_>, _: &Recorded<Sold>) -> diptych_sqlite::Result {
-//! #         Ok(())
-//! #     }
-//! # }
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let folder = tempfile::tempdir()?;
-//! # let file = folder.path().join("reports.db");
-//! # let mut sales = Sqlite::at(&file).projection(Sales);
-//! # sales.checkpoint()?;
-//! let report = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-//! let total: Option<i64> =
-//!     report.query_row("SELECT sum(amount) FROM sales", (), |row| row.get(0))?;
-//! let (upto, of): (Option<i64>, Option<String>) = report.query_row(
-//!     "SELECT position, recorded_at FROM diptych_checkpoint WHERE name = 'sales'",
-//!     (),
-//!     |row| Ok((row.get(0)?, row.get(1)?)),
-//! )?;
-//! # assert_eq!((total, upto, of), (None, None, None));
-//! # Ok(()) }
-//! ```
-//!
-//! | column | meaning |
+//! | page | contents |
 //! |---|---|
-//! | `name`, `version` | which projection, and the version of it that made the tables |
-//! | `log`, `epoch` | the log that the rows were made from; null before the first batch |
-//! | `position` | the rows contain all events up to this position |
-//! | `recorded_at` | when the last event in the rows was recorded |
-//! | `updated_at` | when the checkpoint was last moved, by the clock of its writer |
-//! | `event` | the position and the event's checksum, to detect another history |
+//! | [`Projection`], [`Sqlite`] | the two types of the crate |
+//! | [`reference`](mod@reference) | reading a report, the tables, failures, refused statements |
+//! | [Projections into SQLite][guide] | the guide: a report from its first table to a new version |
+//! | [Errors][errors], [limits][limits] | what to do about each error; the times and sizes |
 //!
-//! `diptych_schema` and `diptych_file` are for this crate. They record the objects that each
-//! projection made, and the stamps that bind the file to its `-wal`.
+//! The crate has no features.
 //!
-//! # What survives what
-//!
-//! The database runs in WAL mode, so that readers and the projection do not wait for each other. It
-//! is synced when the WAL is moved into the file, and not at each commit (`synchronous=NORMAL`). A
-//! crash of the process loses nothing. After a loss of power the last batches may be gone, rows and
-//! checkpoint alike, and are applied again from the log. On a file system that has no WAL mode, a
-//! rollback journal is used and every commit is synced.
-//!
-//! Several projections may share one file. Each has its own connection, its own row in
-//! `diptych_checkpoint`, and tables that it alone writes to. Only one can write at a time, so busy
-//! projections are faster in separate files.
-//!
-//! # What a projection may do
-//!
-//! It gets a plain [`rusqlite::Transaction`]. Some statements would separate the rows from their
-//! checkpoint, or make a rebuild give other rows. They are refused when they are prepared: a
-//! projection must not commit or roll back (savepoints are fine), attach other databases, write to
-//! tables that it did not make in [`create`](Projection::create), or leave anything in the
-//! connection, such as a temporary table or a setting by `PRAGMA`. A transaction can also end in
-//! other ways (a statement with `OR ROLLBACK` that fails, a trigger with `RAISE(ROLLBACK)`, a full
-//! disk). Then none of its changes can be committed, and if the projection ignored the error, the
-//! event is refused.
-//!
-//! The rows do not depend on where a batch ends. A savepoint that an event leaves open ends with
-//! the event. If a table of the projection, or one that refers to it, has a deferred foreign key,
-//! each event gets its own transaction, so that the key is checked for each.
+//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/projections.md
+//! [errors]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/errors.md
+//! [limits]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/limits.md
 
 mod bond;
 mod connection;
 mod guard;
+#[cfg(all(doc, not(doctest)))]
+#[doc = include_str!("sqlite.md")]
+pub mod reference {}
 mod schema;
 mod stored;
 mod target;

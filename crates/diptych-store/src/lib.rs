@@ -4,9 +4,9 @@
 //! The author of a store implements [`EventStore`] and tests it with the conformance suite (feature
 //! `testing`). All other code holds a [`Store`], a plain handle that is cheap to clone.
 //!
-//! The contract follows the specification of dynamic consistency boundaries (DCB): a [`Filter`]
-//! selects events by type (any of them) and by tag (all of them), and an [`AppendCondition`]
-//! refuses a commit if the log has a matching event after the position that the decision knew.
+//! The contract follows the specification of dynamic consistency boundaries (DCB). A [`Filter`]
+//! selects events by type (any of them) and by tag (all of them). An [`AppendCondition`] refuses a
+//! commit if the log has a matching event after the position that the decision knew.
 //!
 //! ```
 //! use diptych_store::{Append, AppendCondition, Filter, Memory, RawEvent, Read, Store, Tag};
@@ -29,6 +29,31 @@
 //! assert_eq!(batch.upto(), committed.last);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
+//!
+//! # Where to go next
+//!
+//! | page | contents |
+//! |---|---|
+//! | [`EventStore`] | the promises of a store, method by method |
+//! | `testing` (feature `testing`) | the conformance suite, for authors of stores |
+//! | [Dynamic boundaries by example][guide] | the guide: what conditions can express |
+//! | [The DCB specification][dcb] | each rule with the test cases that prove it |
+//! | [Limits][limits], [errors][errors] | each with its default, or what to do |
+//!
+//! Applications use the crate [`diptych`](https://docs.rs/diptych), which exports these types.
+//!
+//! # Features
+//!
+//! | feature | default | contents |
+//! |---|---|---|
+//! | `testing` | no | the conformance suite and the wrong stores that prove it |
+//! | `serde` | no | [`Timestamp`] in what serde reads and writes |
+//! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
+//!
+//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/dcb-examples.md
+//! [dcb]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/dcb.md
+//! [limits]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/limits.md#diptych-store
+//! [errors]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/errors.md#diptych-store
 
 mod append;
 mod batch;

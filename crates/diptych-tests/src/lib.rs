@@ -51,6 +51,10 @@ pub struct ReadYourWritesGuide;
 pub struct ProductionGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/reference/sqlite.md")]
+pub struct Sqlite;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/crud.md")]
 pub struct CrudGuide;
 

@@ -5,23 +5,6 @@
 //! answered from them. The hinge is the log of events between them: in a folder with
 //! [`App::open`], or in any [`EventStore`] with [`App::over`].
 //!
-//! # The words
-//!
-//! - An [`Event`] records that something happened: a struct for one kind of event, or an enum for
-//!   several. It carries [tags](Tag), which name the things that it is about.
-//! - A [`Fold`] is state made by applying events one after another.
-//! - A [`Command`] is a request: it says what its rule depends on (the *boundary*, a [`Filter`]
-//!   for each fold), and [decides](Command::decide) over the folded state.
-//! - [`App::execute`] carries out a command and answers with a [`Receipt`], or with an
-//!   [`ExecuteError`] that distinguishes a rejection from a conflict, and both from other failures.
-//! - A [`View`] is a fold that is kept up to date in memory; a [`Derived`](derived::Derived) view
-//!   holds another fold and the data derived from it.
-//! - A [`Query`] is a question to one view. [`App::query`] asks it of the present, with a freshness
-//!   that the caller chooses, or [of the past](query::Ask::as_of), and answers with an [`Answer`]
-//!   or a [`QueryError`].
-//! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` keeps them in
-//!   SQLite.
-//!
 //! ```
 //! use std::collections::BTreeMap;
 //!
@@ -116,6 +99,34 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Where to go next
+//!
+//! | page | contents |
+//! |---|---|
+//! | [The front page][start] | what exists, the demo, every page |
+//! | [Guides][guides] | one page for each job, each with a complete program |
+//! | [Commands][commands], [views][views], [time][time] | how the parts work, and why |
+//! | [Limits][limits], [errors][errors], [metrics][metrics] | every default, and what to do |
+//! | [`diptych-sqlite`], [`diptych-server`] | reports in SQLite, HTTP |
+//! | [`diptych-cli`] | the command line, with a demo |
+//!
+//! # The words
+//!
+//! - An [`Event`] records that something happened: a struct for one kind of event, or an enum for
+//!   several. It carries [tags](Tag), which name the things that it is about.
+//! - A [`Fold`] is state made by applying events one after another.
+//! - A [`Command`] is a request: it says what its rule depends on (the *boundary*, a [`Filter`]
+//!   for each fold), and [decides](Command::decide) over the folded state.
+//! - [`App::execute`] carries out a command and answers with a [`Receipt`], or with an
+//!   [`ExecuteError`] that distinguishes a rejection from a conflict, and both from other failures.
+//! - A [`View`] is a fold that is kept up to date in memory; a [`Derived`](derived::Derived) view
+//!   holds another fold and the data derived from it.
+//! - A [`Query`] is a question to one view. [`App::query`] asks it of the present, with a freshness
+//!   that the caller chooses, or [of the past](query::Ask::as_of), and answers with an [`Answer`]
+//!   or a [`QueryError`].
+//! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` keeps them in
+//!   SQLite.
+//!
 //! # Guarantees
 //!
 //! - When [`App::execute`] answers with a receipt, the events are durable as the store promises. A
@@ -141,10 +152,24 @@
 //!
 //! # Features
 //!
-//! - `log` (default): the embedded log, [`App::open`].
-//! - `derive` (default): `#[derive(Event)]`.
-//! - `testing`: given / when / then, the schema lock, the checks of determinism and of digests. For
-//!   tests.
+//! | feature | default | contents |
+//! |---|---|---|
+//! | `log` | yes | the embedded log, `App::open` |
+//! | `derive` | yes | `#[derive(Event)]` |
+//! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
+//! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
+//!
+//! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
+//! [guides]: https://github.com/diptych-rs/diptych/blob/main/docs/README.md
+//! [commands]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/commands.md
+//! [views]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/views.md
+//! [time]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/time.md
+//! [limits]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/limits.md#diptych
+//! [errors]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/errors.md#diptych
+//! [metrics]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/metrics.md
+//! [`diptych-sqlite`]: https://docs.rs/diptych-sqlite
+//! [`diptych-server`]: https://docs.rs/diptych-server
+//! [`diptych-cli`]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/command-line.md
 
 // `#[derive(Event)]` names this crate as users do, so this crate needs that name too.
 extern crate self as diptych;

@@ -311,8 +311,8 @@ impl Session {
         sent.job.answer(Err(SyncError { cause }.into()));
     }
 
-    /// Answers the callers whose time is over by then, or all of them. A commit whose place its
-    /// caller knows is kept, because the log tells what became of it.
+    /// Answers all callers, or those whose time is over by then. A commit whose place its caller
+    /// knows is kept, because the log tells its fate.
     fn give_up(&mut self, why: &Unavailable, by: Option<Instant>) {
         let is_over = |job: &AppendJob| by.is_none_or(|by| job.deadline <= by);
         while self.queued.front().is_some_and(is_over) {

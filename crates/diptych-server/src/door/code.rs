@@ -1,6 +1,7 @@
 //! The codes of problems: one word each, for programs.
 
-/// Defines the codes with their words. Each has a line in the table of the crate's documentation.
+/// Defines the codes with their words. Each has a row in the table of problems of
+/// `http.md`.
 macro_rules! codes {
     ($($name:ident = $word:literal,)*) => {
         /// The last part of the type of a problem, `urn:diptych:<word>`.
@@ -61,12 +62,11 @@ mod tests {
 
     #[test]
     fn the_table_of_the_documentation_has_exactly_the_codes() {
-        let page = include_str!("../lib.rs");
-        let (_, table) = page.split_once("//! | status | words | more |\n").unwrap();
-        let (table, _) = table.split_once("//!\n").unwrap();
-        let words = table.lines().filter_map(|row| row.split('|').nth(2));
-        let in_table: BTreeSet<&str> =
-            words.flat_map(|words| words.split('`').skip(1).step_by(2)).collect();
+        let page = include_str!("../http.md");
+        let (_, table) = page.split_once("| word | status | meaning |").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        let rows = table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+        let in_table: BTreeSet<&str> = rows.collect();
         let in_code: BTreeSet<&str> = Code::ALL.iter().map(|code| code.word()).collect();
         assert_eq!(in_table, in_code);
     }

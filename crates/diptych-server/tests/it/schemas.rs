@@ -224,3 +224,26 @@ async fn every_path_of_the_document_is_answered() {
         }
     }
 }
+
+/// The page of reference is the only list of routes, parameters and headers for people.
+#[tokio::test]
+async fn the_page_of_reference_has_every_route_parameter_and_header() {
+    let page = include_str!("../../src/http.md");
+    let openapi = document("/openapi.json").await;
+    let shared = |kind: &str| openapi["components"][kind].as_object().unwrap().clone();
+    let parameters = shared("parameters");
+    let names = parameters.values().map(|parameter| parameter["name"].as_str().unwrap().to_owned());
+    let mut needed: BTreeSet<String> =
+        names.chain(shared("headers").into_iter().map(|(name, _)| name)).collect();
+    for path in openapi["paths"].as_object().unwrap().keys() {
+        let parts: Vec<&str> = path.split('/').collect();
+        needed.insert(match parts.as_slice() {
+            [_, room @ ("commands" | "queries"), _] => format!("/{room}/{{name}}"),
+            [_, "queries", _, last] => format!("/queries/{{name}}/{last}"),
+            _ => path.clone(),
+        });
+    }
+    assert!(needed.len() > 30, "{needed:?}");
+    let missing = needed.iter().filter(|name| !page.contains(&format!("`{name}`")));
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
+}

@@ -15,6 +15,8 @@ mod links;
 mod manifests;
 mod packages;
 mod prose;
+mod reference;
+mod reference_pages;
 mod rooms;
 mod text;
 
@@ -26,6 +28,11 @@ const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
 const CHAPTERS: [(&str, &str); 2] = [
     ("docs/start/first-service.md", "examples/tutorial/first/"),
     ("docs/start/growing-it.md", "examples/tutorial/grown/"),
+];
+/// Pages of the reference that rustdoc shows too, each with its copy in a package.
+const PACKAGED_PAGES: &[(&str, &str)] = &[
+    ("docs/reference/http.md", "crates/diptych-server/src/http.md"),
+    ("docs/reference/sqlite.md", "crates/diptych-sqlite/src/sqlite.md"),
 ];
 
 #[test]
@@ -164,7 +171,11 @@ fn the_examples_of_every_page_are_compiled() {
     // The files that a chapter shows are programs of their own.
     let chapters = CHAPTERS.map(|(page, _)| format!("/{page}\")"));
     let compiled = read(DOC_TESTS) + &chapters.concat();
-    assert_none(each(&[".md"], |path, text| docs::not_compiled(path, text, &compiled)));
+    let is_copy = |path: &str| PACKAGED_PAGES.iter().any(|(_, copy)| *copy == path);
+    assert_none(each(&[".md"], |path, text| match is_copy(path) {
+        true => Vec::new(),
+        false => docs::not_compiled(path, text, &compiled),
+    }));
 }
 
 /// Rustdoc hides these lines, and a page shows them.
@@ -257,6 +268,81 @@ fn the_page_of_metrics_lists_exactly_the_metrics_of_the_code() {
     assert_none(docs::metrics_out_of_step(&code, &read("docs/reference/metrics.md")));
 }
 
+#[test]
+fn the_page_of_errors_has_a_row_for_each_public_error() {
+    let page = read("docs/reference/errors.md");
+    assert_none(reference::errors_out_of_step(&library_sources(), &page));
+}
+
+#[test]
+fn the_page_of_limits_has_the_name_and_default_of_each_option() {
+    let page = read("docs/reference/limits.md");
+    let mut sources = library_sources();
+    let all = files(&[".rs"]).into_iter();
+    sources.extend(all.filter(|(path, _)| path.starts_with("crates/diptych-cli/src/")));
+    assert_none(reference::limits_out_of_step(&sources, &page));
+}
+
+#[test]
+fn examples_of_the_reference_show_every_line() {
+    assert_none(each(&[".md"], |path, text| match path.starts_with("docs/reference/") {
+        true => reference_pages::hidden_lines(text),
+        false => Vec::new(),
+    }));
+}
+
+#[test]
+fn every_figure_names_the_command_that_measures_it() {
+    assert_none(reference_pages::without_command(&read("docs/reference/measured.md")));
+}
+
+/// Packages have only their own files, so a page that rustdoc shows too has a copy in its package.
+/// The page is written once: with `DIPTYCH_TIDY_WRITE` set, this test writes the copies.
+#[test]
+fn pages_in_packages_equal_those_of_the_reference() {
+    for (page, copy) in PACKAGED_PAGES {
+        let (folder, _) = page.rsplit_once('/').unwrap();
+        let expected = reference_pages::packaged(&read(page), folder, &repository());
+        if env::var_os("DIPTYCH_TIDY_WRITE").is_some() {
+            fs::write(root().join(copy), expected).unwrap();
+        } else {
+            assert!(read(copy) == expected, "{copy} differs: run with DIPTYCH_TIDY_WRITE=1");
+        }
+    }
+}
+
+#[test]
+fn the_page_of_each_crate_leads_to_its_guide_and_to_pages_that_exist() {
+    let (files, repository) = (files(&[".rs", ".md"]), repository());
+    let in_packages = files.iter().filter(|(path, _)| path.starts_with("crates/"));
+    let is_file = |path: &str| root().join(path).is_file();
+    let mut problems = Vec::new();
+    for (path, text) in in_packages.filter(|(path, _)| !path.contains("/tests/")) {
+        let dead = reference_pages::dead_links(text, &repository, is_file);
+        problems.extend(dead.into_iter().map(|problem| format!("{path}: {problem}")));
+    }
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    for package in packages::published(&metadata).unwrap() {
+        let library = read_if_any(&format!("crates/{}/src/lib.rs", package.name));
+        if library.is_some_and(|text| !reference_pages::leads_to_a_guide(&text, &repository)) {
+            problems.push(format!("{}: link to a guide in src/lib.rs", package.name));
+        }
+    }
+    assert_none(problems);
+}
+
+/// The sources of the libraries that programs use, without their support for tests of stores.
+fn library_sources() -> Vec<(String, String)> {
+    let libraries = ["diptych", "diptych-store", "diptych-log", "diptych-server", "diptych-sqlite"];
+    let folders = libraries.map(|library| format!("crates/{library}/src/"));
+    let mut files = files(&[".rs"]);
+    files.retain(|(path, _)| {
+        folders.iter().any(|folder| path.starts_with(folder.as_str()))
+            && !path.starts_with("crates/diptych-store/src/testing/")
+    });
+    files
+}
+
 /// Compares counts with the list of allowed counts. With `DIPTYCH_TIDY_WRITE` set it writes the
 /// list anew, for counts that became smaller.
 fn hold(found: &BTreeMap<String, usize>, list: &str) {
@@ -347,6 +433,16 @@ fn paths() -> Vec<String> {
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn read_if_any(path: &str) -> Option<String> {
+    fs::read_to_string(root().join(path)).ok()
+}
+
+/// The address of the repository.
+fn repository() -> String {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    manifest["workspace"]["package"]["repository"].as_str().unwrap().to_owned()
 }
 
 fn cargo(args: &[&str]) -> String {

@@ -347,7 +347,8 @@ async fn in_order<C: Command>(
     let Some((ordinal, key)) = ordinal.zip(request.key.as_ref()) else {
         return decide(panel, request).await;
     };
-    let turn = match panel.ordinals.enter(panel, &ordinal).await? {
+    let is_committed = async |key: String| panel.is_committed(&key).await;
+    let turn = match panel.ordinals.enter(&ordinal, is_committed).await? {
         OrdinalPlace::Turn(turn) => turn,
         OrdinalPlace::Past => {
             // The log shows the key once the commit is published.

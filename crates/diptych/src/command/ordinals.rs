@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{OnceCell, watch};
 
-use super::{Invalid, error::CommandError, panel::LeftPanel};
+use super::Invalid;
 use crate::{digest::request_digest, event::RESERVED, wait};
 
 /// Clients whose numbers are kept in memory. Those of others are learned from the log again.
@@ -122,10 +122,10 @@ impl Default for Ordinals {
 }
 
 /// The order of one client's commands.
-struct ClientOrder(watch::Sender<Place>);
+struct ClientOrder(watch::Sender<NextNumber>);
 
 #[derive(Clone, Copy)]
-struct Place {
+struct NextNumber {
     /// The lowest number that is not decided.
     next: u64,
     /// Whether the command with this number is being decided.
@@ -148,15 +148,16 @@ pub(crate) enum OrdinalPlace {
 }
 
 impl Ordinals {
-    /// Waits until the commands before this one are decided.
-    pub(super) async fn enter(
+    /// Waits until the commands before this one are decided. `is_committed` says whether the log
+    /// has a commit under a key.
+    pub(super) async fn enter<E: From<OrdinalError>>(
         &self,
-        panel: &LeftPanel,
         ordinal: &Ordinal,
-    ) -> Result<OrdinalPlace, CommandError> {
+        is_committed: impl AsyncFn(String) -> Result<bool, E>,
+    ) -> Result<OrdinalPlace, E> {
         let Ordinal { client: name, number, settled } = ordinal;
         let client = self.clients.lock().get_or_insert(name.clone(), Arc::default).clone();
-        let order = client.get_or_try_init(async || learn(panel, ordinal).await).await?;
+        let order = client.get_or_try_init(async || learn(ordinal, &is_committed).await).await?;
         let mut places = order.0.subscribe();
         let turn = async {
             loop {
@@ -189,7 +190,7 @@ impl Ordinals {
             Some(false) => Ok(OrdinalPlace::Past),
             None => {
                 let missing = order.0.borrow().next;
-                Err(CommandError::Ordinal(OrdinalError::Missing { number: *number, missing }))
+                Err(OrdinalError::Missing { number: *number, missing }.into())
             }
         }
     }
@@ -197,19 +198,18 @@ impl Ordinals {
 
 /// Learns from the log which commands of the client were decided. They were decided in order, so
 /// all before the last committed one were.
-async fn learn(panel: &LeftPanel, ordinal: &Ordinal) -> Result<ClientOrder, CommandError> {
-    panel.published_upto(panel.last_accepted()).await?;
-    if panel.store.has_other_writers() {
-        panel.store.fresh_head().await?;
-    }
+async fn learn<E>(
+    ordinal: &Ordinal,
+    is_committed: impl AsyncFn(String) -> Result<bool, E>,
+) -> Result<ClientOrder, E> {
     let mut next = ordinal.settled.saturating_add(1);
     for number in (next..next.saturating_add(Ordinal::WINDOW)).rev() {
-        if panel.store.keyed(&key_name(&ordinal.client, number)).await?.is_some() {
+        if is_committed(key_name(&ordinal.client, number)).await? {
             next = number.saturating_add(1);
             break;
         }
     }
-    Ok(ClientOrder(watch::Sender::new(Place { next, is_busy: false })))
+    Ok(ClientOrder(watch::Sender::new(NextNumber { next, is_busy: false })))
 }
 
 impl OrdinalTurn {

@@ -271,6 +271,12 @@ impl LeftPanel {
         self.committed_under(&key).await
     }
 
+    /// Whether the log has a commit under this key, also one that was accepted just now.
+    pub(crate) async fn is_committed(&self, key: &str) -> Result<bool, CommandError> {
+        self.published_upto(self.last_accepted()).await?;
+        Ok(self.keyed(key).await?.is_some())
+    }
+
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, CommandError> {
         let found = self.store.keyed(key).await?;
         if found.is_some() || !self.store.has_other_writers() {
