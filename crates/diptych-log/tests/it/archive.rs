@@ -9,7 +9,8 @@ use std::{
 
 use diptych_log::{
     Adoption, ArchiveError, ArchiveLimit, ArchiveReport, Background, BackupOptions, Clustering,
-    Follower, Log, LogOptions, OpenError, ReadOnlyLog, SealedSegments, VerifyError, adopt, backup, relocate_archive, restore, verify, verify_without_archive,
+    Follower, Log, LogOptions, OpenError, ReadOnlyLog, SealedSegments, VerifyError, adopt, backup,
+    bring_back_archive, relocate_archive, restore, verify, verify_without_archive,
 };
 use diptych_store::{
     Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, Unavailable,
@@ -381,6 +382,66 @@ fn a_copy_reads_in_the_archive_and_never_writes_there() {
     assert_eq!(place.segments("archive"), files);
     log.close().unwrap();
     verify(place.at("log"), &options(), |_, _| {}).unwrap();
+}
+
+#[test]
+fn archived_segments_come_back_and_the_archive_is_free_again() {
+    let place = Place::new();
+    let all = place.write_archived();
+    let archived = place.segments("archive");
+    let report = bring_back_archive(place.at("log"), &options(), |_, _| {}).unwrap();
+    assert_eq!((report.moved, report.archived), (archived.len() as u64, 0));
+    assert_eq!(place.segments("archive"), [""; 0]);
+    let log = place.open();
+    assert_eq!(payloads(&log), all);
+    assert_eq!(log.blocking().stats().unwrap().archive, None);
+    append(&log, 3);
+    // The same folder can be the archive again.
+    assert!(archive(&log, &place.at("archive"), ArchiveLimit::All).unwrap().moved > 10);
+    log.close().unwrap();
+    verify(place.at("log"), &options(), |_, _| {}).unwrap();
+}
+
+/// A copy has its own segments then, and its original keeps the archive.
+#[test]
+fn a_copy_brings_segments_back_and_leaves_the_archive_of_its_original() {
+    let place = Place::new();
+    let all = place.write_archived();
+    let archived = place.segments("archive");
+    copy_folder(&place.at("log"), &place.at("copy"));
+    adopt(place.at("copy"), Adoption::Copy, &options()).unwrap();
+    let report = bring_back_archive(place.at("copy"), &options(), |_, _| {}).unwrap();
+    assert_eq!(report.moved, archived.len() as u64);
+    assert_eq!(place.segments("archive"), archived);
+    assert_eq!(payloads(&place.open()), all);
+    let copy = Log::open(place.at("copy"), options()).unwrap();
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    assert_eq!(payloads(&copy), all);
+    assert!(archive(&copy, &place.at("another"), ArchiveLimit::All).unwrap().moved > 10);
+    copy.close().unwrap();
+}
+
+/// Nothing changes, neither in the folder nor in the archive.
+#[test]
+fn a_segment_that_is_damaged_in_the_archive_does_not_come_back() {
+    let place = Place::new();
+    place.write_archived();
+    let names = place.segments("archive");
+    let newest = place.at("archive").join("segments").join(names.last().unwrap());
+    let original = fs::read(&newest).unwrap();
+    let mut damaged = original.clone();
+    let at = damaged.len() - 30;
+    damaged[at] ^= 1;
+    fs::write(&newest, &damaged).unwrap();
+    let back = || bring_back_archive(place.at("log"), &options(), |_, _| {});
+    assert!(matches!(back(), Err(ArchiveError::Damaged(_))), "{:?}", back());
+    assert_eq!(place.segments("archive"), names);
+    fs::write(&newest, &original).unwrap();
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    let missing = back().unwrap_err().to_string();
+    assert!(missing.contains("is not there"), "{missing}");
+    fs::rename(place.at("gone"), place.at("archive")).unwrap();
+    back().unwrap();
 }
 
 #[test]
