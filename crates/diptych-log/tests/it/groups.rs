@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use diptych_log::{
-    Background, Log, LogOptions, Tuning,
+    Background, Log, LogOptions, Tuning, VerifyError,
     disk::{
         Disk,
         simulated::{Operation, SimulatedDisk},
@@ -148,6 +148,27 @@ fn a_look_up_of_a_missing_name_does_not_search_every_segment() {
     let absent = Filter::tag(Tag::new("no", 1));
     assert_eq!(log.blocking().last(&absent, Position::MAX).unwrap(), None);
     assert_eq!(disk.operations(), before, "the second look-up uses the disk again");
+}
+
+/// The sets at the end of a file say which segments are searched, so without them events would be
+/// missing.
+#[test]
+fn a_damaged_page_of_a_group_hides_no_event() {
+    let disk = filled();
+    let groups = names(&disk, ".group");
+    assert!(groups.len() > 2, "{groups:?}");
+    for path in groups {
+        let damaged = disk.process_kill();
+        let file = damaged.open(&path, 0).unwrap();
+        let size = file.size().unwrap();
+        file.write_at(size - 200, &[0; 200]).unwrap();
+        let error = verify(FOLDER, &options(&damaged), |_, _| {}).unwrap_err();
+        let VerifyError::Damaged(found) = error else { panic!("{error:?}") };
+        assert!(found.iter().any(|damage| damage.file == path), "{found:?}");
+        let log = Log::open(FOLDER, options(&damaged)).unwrap();
+        compare(&log);
+        log.close().unwrap();
+    }
 }
 
 /// Once, merging eight groups of eight segments took memory for the names of 64 segments, however
