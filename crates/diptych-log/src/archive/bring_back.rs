@@ -71,10 +71,7 @@ pub fn bring_back_archive(
     let segments = listing::segments(disk, &folders)?;
     let archived = segments.iter().zip(segments.iter().skip(1));
     let archived: Vec<_> = archived.filter(|(of, _)| of.sequence <= place.upto).collect();
-    let sizes = archived.iter().map(|(segment, _)| {
-        let file = disk.open_read(&segment.path, 0).and_then(|file| file.size());
-        file.map_err(io_error("look at", &segment.path))
-    });
+    let sizes = archived.iter().map(|(segment, _)| size(disk, segment));
     let sizes = sizes.collect::<Result<Vec<u64>, _>>()?;
     let (all, mut done) = (sizes.iter().sum(), 0);
     let note = |archive| {
@@ -112,7 +109,13 @@ pub fn bring_back_archive(
     Ok(ArchiveReport { moved, bytes: done, ..report(identity, &place, &segments) })
 }
 
-/// The stub has the length and the running checksum that the next segment records.
+fn size(disk: &dyn Disk, segment: &SegmentFile) -> Result<u64, ArchiveError> {
+    let size = disk.open_read(&segment.path, 0).and_then(|file| file.size());
+    Ok(size.map_err(io_error("look at", &segment.path))?)
+}
+
+/// Checks that a segment is the one that was archived. Its stub has the length and the running
+/// checksum that the next segment records.
 fn must_be_as_archived(
     disk: &dyn Disk,
     segment: &SegmentFile,

@@ -37,7 +37,7 @@ pub(crate) const MANY: u32 = FEW * FEW;
 /// The files that [`UnusableFiles`] counts.
 const GROUP_FILE: &str = "a group file";
 
-/// What becomes of an unusable group file.
+/// The consequence, in the warning about an unusable group file.
 const NOT_USED: &str = "it is not used";
 
 /// `first-last.group`, by the sequences of its segments.

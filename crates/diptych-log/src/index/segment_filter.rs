@@ -349,8 +349,8 @@ impl SegmentFilter {
         (0..self.names).filter_map(|at| Some((self.u32_in(self.hashes, at)?, self.set(at)?)))
     }
 
-    /// The segments that may have a name with this hash: bit n stands for `first` + n. All, if a
-    /// page is damaged.
+    /// The segments that may have a name with this hash: bit n stands for `first` + n. If a page
+    /// is damaged, these are all segments.
     fn find(&self, hash: u32) -> u64 {
         let whole = |start, end| self.pages.are_whole(&self.bytes, start, end);
         let bucket = (u64::from(hash) >> (32 - self.bits)) as usize;

@@ -37,8 +37,8 @@ use crate::{
 
 /// Reads a log that another process may be writing, as far as it is published.
 ///
-/// It needs nothing but the segments, and has events only. For whole commits, with key, tracking and
-/// recorded time, see [`EventStore::commits`](diptych_store::EventStore::commits) of a
+/// It needs nothing but the segments, and has events only. For whole commits, with key, tracking
+/// and recorded time, see [`EventStore::commits`](diptych_store::EventStore::commits) of a
 /// [`ReadOnlyLog`](crate::ReadOnlyLog).
 #[derive(Debug)]
 pub struct Follower {

@@ -299,10 +299,11 @@ fn a_segment_leaves_only_after_its_copy_its_stub_and_the_manifest_are_durable() 
         );
     }
     // A file is removed once, so nothing removes it before these steps.
-    for name in &moved {
-        let removed = format!("Remove {LOG}/segments/{name}.seg");
-        assert_eq!(steps.iter().filter(|step| **step == removed).count(), 1);
-    }
+    let is_removed_once = |steps: &[String], path: String| {
+        let removed = format!("Remove {path}.seg");
+        assert_eq!(steps.iter().filter(|step| **step == removed).count(), 1, "{path}");
+    };
+    moved.iter().for_each(|name| is_removed_once(&steps, format!("{LOG}/segments/{name}")));
 
     let steps = steps_of(&scene.disk, |disk| {
         bring_back_archive(LOG, &options(disk, scene.seed), |_, _| {}).unwrap();
@@ -321,6 +322,7 @@ fn a_segment_leaves_only_after_its_copy_its_stub_and_the_manifest_are_durable() 
                 format!("Remove {ARCHIVE}/segments/{name}.seg"),
             ],
         );
+        is_removed_once(&steps, format!("{ARCHIVE}/segments/{name}"));
     }
 }
 

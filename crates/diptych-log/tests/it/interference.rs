@@ -9,7 +9,8 @@
 //! | the lock file is removed or replaced | `lock` |
 //! | the folder is moved, replaced, emptied, or another log is restored there | `folder` |
 //! | the published head is removed while programs follow | `head` |
-//! | a folder is copied, and both go on; files get from one log or time to another | `places`, `copies`, `older_copies` |
+//! | a folder is copied, and both go on | `places` |
+//! | files get from one log or time to another | `copies`, `older_copies`, `places` |
 //! | the archive is exchanged, or files in it | `archives` |
 //! | an operation fails once: open files, memory, the disk | `errors` |
 //! | a place that cannot be written to | `unwritable` |

@@ -1,5 +1,5 @@
-//! The archive of a log: another folder in its place, and files in it that are missing, exchanged or
-//! damaged.
+//! The archive of a log: another folder in its place, and files in it that are missing, exchanged
+//! or damaged.
 
 use std::fs;
 

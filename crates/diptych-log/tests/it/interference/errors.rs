@@ -280,7 +280,7 @@ fn failing_once(disk: &SimulatedDisk, passing: &'static Passing, at: usize) -> (
     (hooked, fired)
 }
 
-/// What a life of a log acknowledged, and the errors that its callers got.
+/// The commits that were acknowledged in the life of a log, and the errors that its callers got.
 #[derive(Default)]
 struct Life {
     acknowledged: Vec<u64>,
