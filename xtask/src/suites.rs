@@ -62,8 +62,20 @@ const SUITES: &[Suite] = &[
     suite(
         "integration",
         INTEGRATION,
-        &["--skip", "tidy::", "--skip", "browser::", "--skip", "clients::", "--skip", "fuzz::"],
+        &[
+            "--skip",
+            "tidy::",
+            "--skip",
+            "browser::",
+            "--skip",
+            "clients::",
+            "--skip",
+            "fuzz::",
+            "--skip",
+            "interference::",
+        ],
     ),
+    suite("outside interference", INTEGRATION, &["interference::"]),
     suite("fuzz, short", INTEGRATION, &["fuzz::"]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],

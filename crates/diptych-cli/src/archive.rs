@@ -1,10 +1,11 @@
 //! `diptych archive`: moves complete segments of a log to another folder, from which they are read
-//! as before.
+//! as before, and brings them back.
 
 use std::io::{self, Write};
 
 use diptych_log::{
-    Access, ArchiveError, ArchiveReport, Background, Clustering, Log, LogOptions, relocate_archive,
+    Access, ArchiveError, ArchiveReport, Background, Clustering, Log, LogOptions,
+    bring_back_archive, relocate_archive,
 };
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -28,6 +29,17 @@ pub(crate) fn run(args: &ArchiveArgs) -> Result<(), Failure> {
     };
     folder::must_exist(&args.folder)?;
     let done = match &args.relocated {
+        None if args.back => {
+            let back = || {
+                let progress = Progress::new(Some(0));
+                let done = bring_back_archive(dir, &options, |done, total| {
+                    progress.bytes(done, Some(total));
+                });
+                drop(progress);
+                done
+            };
+            folder::when_free(wait.duration(), back).map_err(failure)?
+        }
         Some(to) => folder::when_free(wait.duration(), || relocate_archive(dir, to, &options))
             .map_err(failure)?,
         None => {
@@ -45,7 +57,8 @@ pub(crate) fn run(args: &ArchiveArgs) -> Result<(), Failure> {
     if args.json {
         return Ok(write_json(&ArchiveOutput::from(&done), &mut out)?);
     }
-    Ok(writeln!(out, "{}", as_line(&done))?)
+    let line = if args.back { back_as_line(&done) } else { as_line(&done) };
+    Ok(writeln!(out, "{line}")?)
 }
 
 fn archive(log: &Log, args: &ArchiveArgs) -> Result<ArchiveReport, Failure> {
@@ -64,6 +77,16 @@ fn as_line(done: &ArchiveReport) -> String {
         BinaryBytes(*bytes),
         counted(*archived, "segment"),
         count(upto.get()),
+        folder.display()
+    )
+}
+
+fn back_as_line(done: &ArchiveReport) -> String {
+    let ArchiveReport { folder, moved, bytes, .. } = done;
+    format!(
+        "{} brought back ({}) from {}; the log has no archive now",
+        counted(*moved, "segment"),
+        BinaryBytes(*bytes),
         folder.display()
     )
 }

@@ -384,6 +384,7 @@ impl AdoptArgs {
 /// Examples:
 ///   diptych archive --data bank --to /mnt/large/bank --keep-segments 16
 ///   diptych archive --data bank --relocated /mnt/larger/bank
+///   diptych archive --data bank --back
 #[derive(Debug, Args)]
 #[command(about = "Move complete segments to another folder", verbatim_doc_comment)]
 pub(crate) struct ArchiveArgs {
@@ -395,7 +396,7 @@ pub(crate) struct ArchiveArgs {
         value_name = "ADDRESS",
         value_hint = ValueHint::DirPath,
         value_parser = address::folder(),
-        required_unless_present = "relocated"
+        required_unless_present_any = ["relocated", "back"]
     )]
     pub(crate) to: Option<PathBuf>,
     /// Only segments without an event after this position.
@@ -413,6 +414,9 @@ pub(crate) struct ArchiveArgs {
         conflicts_with = "to"
     )]
     pub(crate) relocated: Option<PathBuf>,
+    /// Bring all archived segments back into the folder of the log. Afterwards it has no archive.
+    #[arg(long, conflicts_with_all = ["to", "relocated"])]
+    pub(crate) back: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

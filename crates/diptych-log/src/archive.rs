@@ -10,25 +10,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diptych_store::{LogIdentity, Position, ReadError, Unavailable};
+use diptych_store::{Epoch, LogIdentity, Position, ReadError, Unavailable};
 
 use crate::{
     archive::{segment_move::SegmentMove, target::Target},
     disk::Disk,
     engine::Engine,
-    error::{ArchiveError, OpenError, io_error},
+    error::{ArchiveError, OpenError, corruption, io_error},
     folder::{
         Folders, archive as stubs,
         hold::{self, HeldFolder},
         listing::{self, SegmentFile},
         manifest,
     },
-    format::manifest::{ArchivePlace, Manifest},
+    format::{
+        manifest::{ArchivePlace, Manifest},
+        segment::{Header, foreign, may_precede},
+    },
     options::LogOptions,
+    verify::Verifying,
 };
 
+mod bring_back;
 mod segment_move;
 mod target;
+
+pub use bring_back::bring_back_archive;
 
 /// Which complete segments are archived. The last complete one always stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,6 +214,31 @@ fn report(identity: LogIdentity, place: &ArchivePlace, segments: &[SegmentFile])
         archived: u64::from(place.upto),
         upto: next.map_or(Position::START, |next| next.base.before()),
     }
+}
+
+/// Checks every checksum in a segment of the log `log`; `next` is the first position of the segment
+/// after it. Answers the header.
+fn verified(
+    disk: &dyn Disk,
+    log: LogIdentity,
+    (segment, content): (&SegmentFile, &[u8]),
+    next: Position,
+) -> Result<Header, ArchiveError> {
+    let mut verifying = Verifying::nothing(disk);
+    // The segment must be of this log.
+    verifying.identity = Some(LogIdentity { epoch: Epoch::from_u64(0), ..log });
+    verifying.begin_at(segment);
+    verifying.content(segment, content, Some(next))?;
+    verifying.must_be_whole().map_err(ArchiveError::Damaged)?;
+    let header = Header::parse(content).map_err(|_| damaged(segment, "its header is damaged"))?;
+    match may_precede(header.identity, log) {
+        true => Ok(header),
+        false => Err(damaged(segment, &foreign(header.identity, log))),
+    }
+}
+
+fn damaged(segment: &SegmentFile, what: &str) -> ArchiveError {
+    OpenError::from(corruption(&segment.path, 0, what)).into()
 }
 
 fn of_log(error: ReadError) -> ArchiveError {

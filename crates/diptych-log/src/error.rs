@@ -255,6 +255,15 @@ pub(crate) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Ope
     move |cause| OpenError::Io { what, cause }
 }
 
+/// The error of a read for which the files of a log were looked at as in an open.
+pub(crate) fn as_read_error(error: OpenError) -> ReadError {
+    match error {
+        OpenError::Corrupt(corruption) => corruption.into(),
+        OpenError::Io { what, cause } => storage_error(&what, cause).into(),
+        other => Unavailable::Backend(Arc::new(other)).into(),
+    }
+}
+
 /// The error of a read that the operating system could not do.
 pub(crate) fn read_failed(path: &Path, cause: io::Error) -> ReadError {
     if cause.kind() == ErrorKind::InvalidData {

@@ -6,6 +6,7 @@ pub(crate) mod archive;
 pub(crate) mod archived_disk;
 pub(crate) mod derived;
 pub(crate) mod durable_file;
+pub(crate) mod found_end;
 pub(crate) mod head_file;
 pub(crate) mod hold;
 pub(crate) mod listing;

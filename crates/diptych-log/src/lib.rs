@@ -78,7 +78,7 @@ mod sync;
 mod verify;
 
 pub use adopt::{AdoptReport, Adoption, adopt};
-pub use archive::{ArchiveLimit, ArchiveReport, relocate_archive};
+pub use archive::{ArchiveLimit, ArchiveReport, bring_back_archive, relocate_archive};
 pub use backup::{
     BackupOptions, BackupReport, SealedSegments, backup,
     restore::{RestoreReport, restore},

@@ -198,6 +198,7 @@ impl<'a> Verifying<'a> {
                 let bytes = bytes.unwrap_or_default();
                 let (is_older, group) =
                     (segment_filter::is_older(&bytes), SegmentFilter::parse(bytes));
+                let group = group.filter(SegmentFilter::is_whole);
                 groups.push(SegmentFilterCheck { first, last, path, group, is_older });
             }
         }

@@ -65,4 +65,14 @@ fn archived_segments_are_read_moved_and_missed() {
     done.ended(0, "");
     assert!(done.stdout.starts_with("1 segment moved"), "{}", done.stdout);
     program.run(&["verify"], "").ended(0, "");
+
+    program.run(&["archive", "--back", "--to", now], "").ended(1, "cannot be used with");
+    let whole = program.run(&["read"], "").stdout;
+    let done = program.run(&["archive", "--back"], "");
+    done.ended(0, "");
+    assert!(done.stdout.contains("the log has no archive now"), "{}", done.stdout);
+    std::fs::remove_dir_all(&elsewhere).unwrap();
+    assert_eq!(program.run(&["read"], "").stdout, whole);
+    program.run(&["verify"], "").ended(0, "");
+    program.run(&["archive", "--back"], "").ended(1, "has no archive");
 }

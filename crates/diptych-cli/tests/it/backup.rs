@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use diptych_log::{Log, LogOptions};
+use diptych_store::{Append, RawEvent, Tag};
 use serde_json::json;
 
 use crate::program::{Program, Ran, events, finish, run};
@@ -119,6 +121,33 @@ fn each_report_is_one_line() {
     assert_eq!(ran.stderr, "");
     assert!(ran.stdout.starts_with("restored up to position 1,200 as "), "{}", ran.stdout);
     assert_eq!(ran.stdout.lines().count(), 1);
+}
+
+/// Once, the first open after a restore warned once for each segment, because a backup has no index
+/// files.
+#[test]
+fn the_first_commands_after_a_restore_warn_once_at_most() {
+    let program = Program::new();
+    let options = LogOptions { segment_bytes: 2048, ..LogOptions::default() };
+    let log = Log::open(program.data(), options).unwrap();
+    for number in 0..300 {
+        let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("n", number));
+        log.blocking().commit(Append::event(event)).unwrap();
+    }
+    log.close().unwrap();
+    let copy = program.dir.path().join("copy");
+    on("backup", &[("--data", &program.data()), ("--to", &copy)]).ended(0, "");
+    fs::remove_dir_all(program.data()).unwrap();
+    on("restore", &[("--from", &copy), ("--data", &program.data())]).ended(0, "");
+    for command in ["read", "append", "read"] {
+        let input = if command == "append" { events("more", 1) } else { String::new() };
+        let args = [command, "--filter", "tag=n:77"];
+        let args = if command == "append" { &args[..1] } else { &args[..] };
+        let ran = program.run(args, input);
+        ran.ended(0, "");
+        let warnings = ran.stderr.matches("is missing, damaged").count();
+        assert!(warnings <= 1, "{warnings} warnings of {command}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -311,6 +311,51 @@ fn tail_reads_a_folder_that_another_process_holds() {
     holder.close().unwrap();
 }
 
+/// Once, `tail` and a backup from outside failed if the file `head` was removed while a program had
+/// the log open, and a running `tail` stood still.
+#[test]
+fn tail_and_backup_go_on_when_the_published_head_is_removed() {
+    let program = Program::new();
+    program.load(events("a", 3));
+    let holder = Log::open(program.data(), LogOptions::default()).unwrap();
+    let commit = || holder.blocking().commit(Append::event(RawEvent::new("b", *b"1"))).unwrap();
+    commit();
+    let mut tail = program.start(&["tail", "--last", "1"]);
+    let mut printed = BufReader::new(tail.stdout.take().unwrap()).lines();
+    for position in 4..10 {
+        assert!(printed.next().unwrap().unwrap().contains(&format!("\"position\":{position},")));
+        // The program makes the file again now and then.
+        let _ = fs::remove_file(program.data().join("head"));
+        let once = program.run(&["tail", "--until-head", "--last", "1"], "");
+        once.ended(0, "");
+        assert_eq!(once.positions(), [position]);
+        let copy = program.dir.path().join("copy");
+        let copied = program.run(&["backup", "--json", "--to", copy.to_str().unwrap()], "");
+        copied.ended(0, "");
+        assert_eq!(copied.lines()[0]["upto"], position);
+        commit();
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    holder.close().unwrap();
+}
+
+/// Once, reading on a full disk printed that the log stops taking commits. Here no file may grow.
+#[cfg(unix)]
+#[test]
+fn a_log_is_read_without_a_word_where_nothing_can_be_written() {
+    let program = Program::new();
+    program.load(events("a", 50));
+    for command in ["read", "tail --until-head", "stats"] {
+        let script = format!("ulimit -f 0; exec \"$0\" {command} --data \"$1\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_diptych")]).arg(program.data());
+        let output = shell.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{command}");
+    }
+}
+
 #[test]
 fn the_sample_is_loaded_once() {
     let program = Program::new();

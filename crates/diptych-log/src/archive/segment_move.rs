@@ -2,25 +2,19 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use diptych_store::{Epoch, LogIdentity, Position};
+use diptych_store::Position;
 
 use crate::{
-    archive::{of_log, target::refused},
+    archive::{damaged, of_log, target::refused, verified},
     catalog::segment::Segment,
     disk::Disk,
     engine::Engine,
-    error::{ArchiveError, OpenError, corruption, io_error, read_failed},
+    error::{ArchiveError, io_error, read_failed},
     folder::{
         archive, durable_file,
         listing::{self, SegmentFile},
     },
-    format::{
-        archive::SegmentStub,
-        chain,
-        manifest::ArchivePlace,
-        segment::{Head, Header, foreign, may_precede},
-    },
-    verify::Verifying,
+    format::{archive::SegmentStub, chain, manifest::ArchivePlace, segment::Head},
 };
 
 /// Moves segments of an open log into its archive, one after another.
@@ -81,26 +75,14 @@ impl SegmentMove<'_> {
     ) -> Result<(), ArchiveError> {
         let shared = self.engine.shared();
         let (disk, log) = (shared.disk(), shared.identity());
-        let mut verifying = Verifying::nothing(disk);
-        // The segment must be of this log.
-        verifying.identity = Some(LogIdentity { epoch: Epoch::from_u64(0), ..log });
-        verifying.begin_at(segment);
-        verifying.content(segment, content, Some(next))?;
-        verifying.must_be_whole().map_err(ArchiveError::Damaged)?;
-        let damaged = |what: &str| -> ArchiveError {
-            OpenError::from(corruption(&segment.path, 0, what)).into()
-        };
-        let header = Header::parse(content).map_err(|_| damaged("its header is damaged"))?;
-        if !may_precede(header.identity, log) {
-            return Err(damaged(&foreign(header.identity, log)));
-        }
+        let header = verified(disk, log, (segment, content), next)?;
         let SegmentFile { sequence, base, path } = segment.clone();
         let opened = Segment::sealed(shared.maps(), path, sequence, (base, next), log);
         let link = opened.link(disk).map_err(|error| of_read(&segment.path, error))?;
         let Some(link) = link else { return Ok(()) };
         let events = next.get().saturating_sub(base.get());
         let ends = chain::ends_as(content, &Head::of(&header), &link, events);
-        ends.map_err(|defect| damaged(defect.what))
+        ends.map_err(|defect| damaged(segment, defect.what))
     }
 
     /// Puts a segment into the archive, durably and verified.

@@ -57,7 +57,8 @@ impl Target {
         match self.known(disk)? {
             Some(place) if place.only_reads => Err(self.refused(
                 "is the archive of the log that this one is a copy of, and takes segments of that \
-                 one only: a backup of this log that is restored has no archive, and can get one",
+                 one only: bring the segments back first (`diptych archive --back`), and take \
+                 another folder then",
             )),
             Some(place) => Ok(place),
             None => self.free_place(disk),

@@ -7,7 +7,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use diptych_store::ReadError;
@@ -21,7 +24,10 @@ use crate::{
     disk::{Disk, prefetch},
     error::{OpenError, io_error, read_failed},
     folder::{Folders, derived},
-    index::{NameQuery, Seed, segment_filter::SegmentFilter},
+    index::{
+        NameQuery, Seed,
+        segment_filter::{self, SegmentFilter},
+    },
 };
 
 /// Segments in a group of the first kind, and groups of the first kind in one of the second.
@@ -30,6 +36,9 @@ pub(crate) const MANY: u32 = FEW * FEW;
 
 /// The files that [`UnusableFiles`] counts.
 const GROUP_FILE: &str = "a group file";
+
+/// The consequence, in the warning about an unusable group file.
+const NOT_USED: &str = "it is not used";
 
 /// `first-last.group`, by the sequences of its segments.
 pub(crate) fn file_name(first: u32, last: u32) -> String {
@@ -54,6 +63,8 @@ pub(crate) struct SegmentFilterFile {
     /// Set when the file is read for the first time; `None` if it is unusable: then all its
     /// segments are searched.
     facts: OnceLock<Option<FilterFacts>>,
+    /// Set when a page is found to be damaged: then the file is not used any more.
+    is_damaged: AtomicBool,
     filter: CacheEntry<SegmentFilter>,
 }
 
@@ -88,8 +99,15 @@ impl SegmentFilterFile {
         unusable: &Arc<UnusableFiles>,
     ) -> SegmentFilterFile {
         let path = folders.index.join(file_name(first, last));
-        let (facts, filter) = (OnceLock::new(), CacheEntry::unloaded(maps));
-        SegmentFilterFile { path, first, last, unusable: unusable.clone(), facts, filter }
+        SegmentFilterFile {
+            path,
+            first,
+            last,
+            unusable: unusable.clone(),
+            facts: OnceLock::new(),
+            is_damaged: AtomicBool::new(false),
+            filter: CacheEntry::unloaded(maps),
+        }
     }
 
     /// A filter whose file was just written.
@@ -115,7 +133,7 @@ impl SegmentFilterFile {
 
     /// Whether its file was found to be unusable.
     pub(crate) fn is_unusable(&self) -> bool {
-        matches!(self.facts.get(), Some(None))
+        matches!(self.facts.get(), Some(None)) || self.is_damaged.load(Ordering::Relaxed)
     }
 
     /// The segments that may have what is wanted: bit n stands for segment `first` + n. `parts` are
@@ -134,13 +152,16 @@ impl SegmentFilterFile {
         Ok(set.map_or(u64::MAX, |set| set | always))
     }
 
-    /// The filter, loaded if need be; `None` if its file is unusable.
+    /// The filter, of which every page was checked; `None` if its file is unusable.
     pub(crate) fn load(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
     ) -> Result<Option<SegmentFilter>, ReadError> {
-        self.ask(disk, parts, SegmentFilter::clone)
+        self.ask(disk, parts, |filter| {
+            filter.is_whole();
+            filter.clone()
+        })
     }
 
     /// Facts about the file, which is read if it was not yet; `None` if it is unusable.
@@ -152,7 +173,8 @@ impl SegmentFilterFile {
         if self.facts.get().is_none() {
             self.ask(disk, parts, |_| ())?;
         }
-        Ok(self.facts.get().copied().flatten())
+        let is_usable = !self.is_unusable();
+        Ok(self.facts.get().copied().flatten().filter(|_| is_usable))
     }
 
     fn ask<R>(
@@ -162,24 +184,33 @@ impl SegmentFilterFile {
         question: impl FnOnce(&SegmentFilter) -> R,
     ) -> Result<Option<R>, ReadError> {
         // An error is not cached: the next look-up tries again.
-        match self.filter.ask(|| self.read(disk, parts), question) {
-            Ok(answer) => Ok(Some(answer)),
+        let asked = |filter: &SegmentFilter| (question(filter), filter.is_damaged());
+        match self.filter.ask(|| self.read(disk, parts), asked) {
+            Ok((answer, false)) => Ok(Some(answer)),
+            Ok((_, true)) => {
+                if !self.is_damaged.swap(true, Ordering::Relaxed) {
+                    self.unusable.note(&self.path, NOT_USED);
+                }
+                Ok(None)
+            }
             Err(NoFilter::Unusable) => Ok(None),
             Err(NoFilter::Failed(error)) => Err(error),
         }
     }
 
     fn read(&self, disk: &dyn Disk, parts: &[Arc<IndexPart>]) -> Result<SegmentFilter, NoFilter> {
-        let before = match self.facts.get() {
-            Some(None) => return Err(NoFilter::Unusable),
-            Some(Some(facts)) => Some(facts.checksum),
-            None => None,
-        };
+        if self.is_unusable() {
+            return Err(NoFilter::Unusable);
+        }
+        let before = self.facts.get().copied().flatten().map(|facts| facts.checksum);
         let failed = |error| NoFilter::Failed(read_failed(&self.path, error));
         let found = derived::if_there(self.filter.maps().map(disk, &self.path)).map_err(failed)?;
         let found = found.and_then(|bytes| match before {
             Some(checksum) => SegmentFilter::parse_again(bytes, checksum),
-            None => SegmentFilter::parse(prefetch::ask_for_file(bytes)),
+            None if segment_filter::is_read_whole(&bytes) => {
+                SegmentFilter::parse(prefetch::ask_for_file(bytes))
+            }
+            None => SegmentFilter::parse(bytes),
         });
         let found =
             found.filter(|filter| (filter.first, filter.segments) == (self.first, self.segments()));
@@ -194,7 +225,7 @@ impl SegmentFilterFile {
                 return Ok(filter);
             }
         }
-        self.unusable.note(&self.path, "it is not used");
+        self.unusable.note(&self.path, NOT_USED);
         self.facts.get_or_init(|| None);
         Err(NoFilter::Unusable)
     }

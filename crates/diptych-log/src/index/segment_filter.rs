@@ -4,35 +4,49 @@
 //!
 //! ```text
 //!  0  magic     8 bytes "DIPTYGRP"
-//!  8  format    u16     3
+//!  8  format    u16     4
 //! 10  width     u16     bytes of a set of segments: 1 or 8
 //! 12  first     u32     sequence of the first segment
 //! 16  segments  u32     number of segments, at most 8 times the width
 //! 20  names     u32     number of names
 //! 24  bits      u32     number of the top bits of a hash that select its bucket
-//! 28  checksum  u32     CRC-32C of the rest of the file
+//! 28  checksum  u32     CRC-32C of the header, the marks and the sums
 //! 32  seed      16 bytes, the key of the hash of names
 //! 48  marks     for each segment u64: the running checksum of all its frames, from the record that
 //!               begins the next segment; 0 if the segment has no event, or if an older
 //!               version wrote the next segment
+//!     sums      for each page of 4,096 bytes of all that follows u32: its CRC-32C
 //!     buckets   2^bits + 1 x u32: where each begins in the hashes, and where the last ends
 //!     hashes    names x u32, ascending
 //!     sets      for each hash `width` bytes: bit n stands for segment first + n
 //! ```
 //!
+//! A look-up reads and checks only the pages that it needs, so a large file need not be read as a
+//! whole. In a damaged page every segment may have every name. A file of format 3 has no sums, and
+//! its checksum is of all other bytes.
+//!
 //! Names are tags, types and keys, stored by a hash of 32 bits: see the module `hash`. Two names
 //! with the same hash share a set, so a look-up may search a segment without a match. A look-up
 //! never leaves out a segment that has a match.
 
-use std::iter::Peekable;
+use std::{
+    iter::Peekable,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use diptych_store::{Filter, FilterItem};
 
 use super::hash::{Name, Seed};
 
+mod pages;
+
+use pages::{PAGE, Pages};
+
 const MAGIC: &[u8; 8] = b"DIPTYGRP";
-const FORMAT: u16 = 3;
+const FORMAT: u16 = 4;
+/// The oldest format that is read, and the last one without sums of pages.
+const WITHOUT_SUMS: u16 = 3;
 const HEADER: usize = 48;
 /// Offset of the seed in the header, behind the checksum.
 const SEED: usize = 32;
@@ -130,8 +144,10 @@ pub(crate) fn encode(
     let width: u16 = if marks.len() <= 8 { 1 } else { 8 };
     let names = entries.clone().count();
     let bits = (names / BUCKET).max(1).ilog2();
-    let around = HEADER + marks.len() * 8 + ((1 << bits) + 1) * 4;
-    let mut out = Vec::with_capacity(around + names * (4 + usize::from(width)));
+    let sums = HEADER + marks.len() * 8;
+    let content = ((1 << bits) + 1) * 4 + names * (4 + usize::from(width));
+    let from = sums + content.div_ceil(PAGE) * 4;
+    let mut out = Vec::with_capacity(from + content);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&width.to_le_bytes());
@@ -141,6 +157,7 @@ pub(crate) fn encode(
     }
     out.extend_from_slice(&seed.to_bytes());
     marks.iter().for_each(|mark| out.extend_from_slice(&mark.to_le_bytes()));
+    out.resize(from, 0);
     let (mut at, mut hashes) = (0, entries.clone().map(|(hash, _)| hash).peekable());
     for bucket in 0..=1_u64 << bits {
         while hashes.next_if(|hash| u64::from(*hash) >> (32 - bits) < bucket).is_some() {
@@ -152,29 +169,65 @@ pub(crate) fn encode(
     for (_, set) in entries {
         out.extend_from_slice(set.to_le_bytes().get(..usize::from(width)).unwrap_or(&[]));
     }
-    let checksum = checksum(&out);
+    if let Some((front, content)) = out.split_at_mut_checked(from) {
+        let places = front.get_mut(sums..).unwrap_or(&mut []).chunks_exact_mut(4);
+        for (place, page) in places.zip(content.chunks(PAGE)) {
+            place.copy_from_slice(&crc32c::crc32c(page).to_le_bytes());
+        }
+    }
+    let checksum = checksum(out.get(..from).unwrap_or(&[]));
     if let Some(place) = out.get_mut(28..SEED) {
         place.copy_from_slice(&checksum.to_le_bytes());
     }
     out
 }
 
+/// The checksum of these first bytes, apart from its own place.
 fn checksum(bytes: &[u8]) -> u32 {
     let header = crc32c::crc32c(bytes.get(..28).unwrap_or(&[]));
     crc32c::crc32c_append(header, bytes.get(SEED..).unwrap_or(&[]))
 }
 
+/// Whether all bytes of a group file have to be read before it is used.
+pub(crate) fn is_read_whole(bytes: &[u8]) -> bool {
+    bytes.get(8..10) == Some(&WITHOUT_SUMS.to_le_bytes())
+}
+
 /// Whether these bytes are a whole group file of an older format, which cannot be used any more.
 pub(crate) fn is_older(bytes: &[u8]) -> bool {
     let field = |at: usize, size: usize| bytes.get(at..at + size).unwrap_or(&[]);
-    let older = (1..FORMAT).any(|format| field(8, 2) == format.to_le_bytes());
+    let older = (1..WITHOUT_SUMS).any(|format| field(8, 2) == format.to_le_bytes());
     bytes.starts_with(MAGIC) && older && field(28, 4) == checksum(bytes).to_le_bytes()
 }
 
-/// A group file whose checksum is correct.
+/// The parts of a group file, by their offsets.
+struct Parts {
+    first: u32,
+    segments: u32,
+    names: usize,
+    bits: u32,
+    width: usize,
+    seed: Seed,
+    sums: usize,
+    /// Number of pages; `None` in a file without sums.
+    pages: Option<usize>,
+    /// Where the buckets begin. In a file with sums, the checksum covers what is before them.
+    buckets: usize,
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// A group file whose checksum is correct. Its pages are checked when they are read.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFilter {
     bytes: Bytes,
+    pages: Arc<Pages>,
     pub(crate) checksum: u32,
     /// Sequence of its first segment.
     pub(crate) first: u32,
@@ -189,30 +242,31 @@ pub(crate) struct SegmentFilter {
 }
 
 impl SegmentFilter {
-    /// Checks the bytes of a group file; `None` if the file is not whole or has another format.
+    /// Checks the front of a group file; `None` if it is not whole or has another format. A file
+    /// without sums of pages is checked as a whole.
     pub(crate) fn parse(bytes: Bytes) -> Option<SegmentFilter> {
-        let found = checksum(&bytes);
+        let front = match is_read_whole(&bytes) {
+            true => bytes.len(),
+            false => SegmentFilter::parts_of(&bytes)?.buckets,
+        };
+        let found = checksum(bytes.get(..front)?);
         SegmentFilter::parse_again(bytes, found)
     }
 
     /// The group file in these bytes; `None` if it is not the file with the checksum `before`. That
     /// file was checked earlier, so its checksum is not computed again.
     pub(crate) fn parse_again(bytes: Bytes, before: u32) -> Option<SegmentFilter> {
-        let u16_at = |at| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        let u32_at = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        if !bytes.starts_with(MAGIC) || u16_at(8)? != FORMAT || before != u32_at(28)? {
+        let parts = SegmentFilter::parts_of(&bytes)?;
+        let Parts { first, segments, names, bits, width, seed, sums, pages, buckets } = parts;
+        if before != u32_at(&bytes, 28)? {
             return None;
         }
-        let (first, segments, names, bits) = (u32_at(12)?, u32_at(16)?, u32_at(20)?, u32_at(24)?);
-        let (width, names) = (usize::from(u16_at(10)?), names as usize);
-        let buckets = HEADER.checked_add((segments as usize).checked_mul(8)?)?;
-        let hashes = buckets.checked_add((1_usize.checked_shl(bits)? + 1).checked_mul(4)?)?;
-        let sets = hashes.checked_add(names.checked_mul(4)?)?;
-        let seed = Seed::from_bytes(*bytes.get(SEED..)?.first_chunk()?);
-        let whole = sets.checked_add(names.checked_mul(width)?)? == bytes.len();
-        let fits = bits < 32 && segments as usize <= width * 8 && [1, 8].contains(&width);
-        (whole && fits).then_some(SegmentFilter {
+        let hashes = buckets + ((1 << bits) + 1) * 4;
+        let sets = hashes + names * 4;
+        let pages = Arc::new(Pages::new(sums, pages));
+        Some(SegmentFilter {
             bytes,
+            pages,
             checksum: before,
             first,
             segments,
@@ -224,6 +278,47 @@ impl SegmentFilter {
             hashes,
             sets,
         })
+    }
+
+    /// The parts of a group file, if these bytes have its form.
+    fn parts_of(bytes: &[u8]) -> Option<Parts> {
+        let format = u16_at(bytes, 8)?;
+        if !bytes.starts_with(MAGIC) || !(WITHOUT_SUMS..=FORMAT).contains(&format) {
+            return None;
+        }
+        let number = |at| u32_at(bytes, at);
+        let (first, segments, names, bits) = (number(12)?, number(16)?, number(20)?, number(24)?);
+        let (width, names) = (usize::from(u16_at(bytes, 10)?), names as usize);
+        let sums = HEADER.checked_add((segments as usize).checked_mul(8)?)?;
+        let content = (1_usize.checked_shl(bits)?.checked_add(1)?).checked_mul(4)?;
+        let content = content.checked_add(names.checked_mul(4)?)?;
+        let content = content.checked_add(names.checked_mul(width)?)?;
+        let pages = (format > WITHOUT_SUMS).then(|| content.div_ceil(PAGE));
+        let buckets = sums.checked_add(pages.unwrap_or(0).checked_mul(4)?)?;
+        let seed = Seed::from_bytes(*bytes.get(SEED..)?.first_chunk()?);
+        let whole = buckets.checked_add(content)? == bytes.len();
+        let fits = bits < 32 && segments as usize <= width * 8 && [1, 8].contains(&width);
+        (whole && fits).then_some(Parts {
+            first,
+            segments,
+            names,
+            bits,
+            width,
+            seed,
+            sums,
+            pages,
+            buckets,
+        })
+    }
+
+    /// Whether every page is whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.pages.are_whole(&self.bytes, self.pages.from, self.bytes.len())
+    }
+
+    /// Whether a page that was read is damaged.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.pages.is_damaged.load(Ordering::Relaxed)
     }
 
     fn u32_in(&self, start: usize, index: usize) -> Option<u32> {
@@ -254,14 +349,28 @@ impl SegmentFilter {
         (0..self.names).filter_map(|at| Some((self.u32_in(self.hashes, at)?, self.set(at)?)))
     }
 
-    /// The segments that may have a name with this hash: bit n stands for `first` + n.
+    /// The segments that may have a name with this hash: bit n stands for `first` + n. If a page
+    /// is damaged, these are all segments.
     fn find(&self, hash: u32) -> u64 {
+        let whole = |start, end| self.pages.are_whole(&self.bytes, start, end);
         let bucket = (u64::from(hash) >> (32 - self.bits)) as usize;
+        let at = self.buckets + bucket * 4;
+        if !whole(at, at + 8) {
+            return u64::MAX;
+        }
         let start = self.u32_in(self.buckets, bucket).unwrap_or(0) as usize;
         let end = self.u32_in(self.buckets, bucket + 1).unwrap_or(0) as usize;
-        for at in start..end.min(self.names) {
+        let end = end.min(self.names);
+        if !whole(self.hashes + start * 4, self.hashes + end * 4) {
+            return u64::MAX;
+        }
+        for at in start..end {
             match self.u32_in(self.hashes, at) {
-                Some(found) if found == hash => return self.set(at).unwrap_or(u64::MAX),
+                Some(found) if found == hash => {
+                    let set = self.sets + at * self.width;
+                    let is_whole = whole(set, set + self.width);
+                    return self.set(at).filter(|_| is_whole).unwrap_or(u64::MAX);
+                }
                 Some(found) if found < hash => {}
                 _ => break,
             }
@@ -297,104 +406,4 @@ impl SegmentFilter {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn seed() -> Seed {
-        Seed::from_bytes(*b"0123456789abcdef")
-    }
-
-    fn group(first: u32, segments: &[Vec<u32>]) -> SegmentFilter {
-        let hash = |name: &u32| Name::Tag(&format!("k:{name}")).hash(seed());
-        let hashes = segments.iter().map(|names| names.iter().map(hash).collect());
-        let hashes: Vec<_> = hashes.map(SegmentHashes::new).collect();
-        let marks: Vec<u64> = (0..segments.len() as u64).map(|segment| segment + 100).collect();
-        SegmentFilter::parse(encode(first, &marks, of_segments(&hashes), seed()).into()).unwrap()
-    }
-
-    proptest! {
-        #[test]
-        fn no_segment_that_has_a_name_is_left_out(
-            segments in proptest::collection::vec(proptest::collection::vec(0u32..300, 0..200), 16),
-        ) {
-            let eights: Vec<SegmentFilter> =
-                [0, 8].map(|from| group(41 + from as u32, &segments[from..from + 8])).into();
-            let marks = [7; 16];
-            let bytes = encode(41, &marks, merge(&eights), seed());
-            let both = SegmentFilter::parse(bytes.into()).unwrap();
-            for name in 0..310 {
-                let expected = (0..).zip(&segments).filter(|(_, names)| names.contains(&name));
-                let expected = expected.fold(0_u64, |set, (segment, _)| set | 1 << segment);
-                let hash = Name::Tag(&format!("k:{name}")).hash(seed());
-                prop_assert_eq!(both.find(hash), expected);
-                prop_assert_eq!(eights[0].find(hash) | eights[1].find(hash) << 8, expected);
-            }
-        }
-
-        #[test]
-        fn malformed_groups_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let mut bytes = [&MAGIC[..], &[3, 0], &bytes].concat();
-            if bytes.len() > HEADER {
-                let checksum = checksum(&bytes);
-                bytes[28..SEED].copy_from_slice(&checksum.to_le_bytes());
-            }
-            if let Some(group) = SegmentFilter::parse(bytes.into()) {
-                let _ = (group.find(7), group.entries().take(1000).count(), group.mark(3));
-            }
-        }
-    }
-
-    #[test]
-    fn a_tag_a_type_and_a_key_with_one_text_are_different_names() {
-        let entries = [Name::Tag("a:1"), Name::Type("paid"), Name::Key("k")];
-        let hashes = entries.map(|name| SegmentHashes::new(vec![name.hash(seed())]));
-        let bytes = encode(1, &[1, 2, 3], of_segments(&hashes), seed());
-        let group = SegmentFilter::parse(bytes.into()).unwrap();
-        let set = |name| group.having(NameQuery::One(name));
-        assert_eq!(
-            [set(Name::Tag("a:1")), set(Name::Type("paid")), set(Name::Key("k"))],
-            [1, 2, 4]
-        );
-        assert_eq!([set(Name::Tag("paid")), set(Name::Type("k")), set(Name::Key("a:1"))], [0; 3]);
-        let tag = || Filter::tag(diptych_store::Tag::new("a", 1));
-        assert_eq!(group.having(NameQuery::Filter(&tag())), 1);
-        assert_eq!(group.having(NameQuery::Filter(&Filter::types(["paid", "none"]))), 2);
-        assert_eq!(group.having(NameQuery::Filter(&Filter::everything())), u64::MAX);
-    }
-
-    #[test]
-    fn a_file_that_is_not_whole_is_no_group() {
-        let bytes = encode(1, &[9; 8], (0..40).map(|at| (at * 99, 5)), seed());
-        assert!(SegmentFilter::parse(bytes.clone().into()).is_some());
-        for length in 0..bytes.len() {
-            assert!(
-                SegmentFilter::parse(bytes[..length].to_vec().into()).is_none(),
-                "cut at {length}"
-            );
-        }
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(SegmentFilter::parse(flipped.into()).is_none(), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn golden_bytes() {
-        let bytes = encode(9, &[5, 0], [(0x1000_0000, 1), (0x9000_0000, 3)].into_iter(), seed());
-        let expected: &[u8] = &[
-            3, 0, 1, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, // header
-        ];
-        assert_eq!((&bytes[..8], &bytes[8..28]), (&MAGIC[..], expected));
-        let body: &[u8] = &[
-            5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // marks
-            0, 0, 0, 0, 2, 0, 0, 0, // buckets
-            0, 0, 0, 0x10, 0, 0, 0, 0x90, // hashes
-            1, 3, // sets
-        ];
-        assert_eq!(&bytes[SEED..HEADER], b"0123456789abcdef");
-        assert_eq!(&bytes[HEADER..], body);
-    }
-}
+mod tests;

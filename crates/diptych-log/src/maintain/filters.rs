@@ -150,7 +150,8 @@ fn place_filter(shared: &SharedState, first: u32, last: u32, bytes: &[u8], alway
     let path = shared.folders().index.join(filter_file::file_name(first, last));
     let written = derived::write(shared.disk(), &path, bytes);
     let mapped = written.and_then(|()| shared.maps().map(shared.disk(), &path));
-    let filter = match mapped.map(SegmentFilter::parse) {
+    let parsed = |bytes| SegmentFilter::parse(bytes).filter(SegmentFilter::is_whole);
+    let filter = match mapped.map(parsed) {
         Ok(Some(filter)) => filter,
         Ok(None) => return no_filter(&path, "the file does not have the bytes just written"),
         Err(error) => return no_filter(&path, &error.to_string()),

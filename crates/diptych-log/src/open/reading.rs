@@ -20,9 +20,7 @@ use crate::{
     disk::Disk,
     error::OpenError,
     folder::{
-        Folders,
-        head_file::{self, HEAD_FILE},
-        hold,
+        Folders, found_end, hold,
         mark::{self, FolderKind},
     },
     format::head::PublishedHead,
@@ -76,7 +74,7 @@ fn open_once(
     Ok(OpenForReading { log, kind })
 }
 
-/// The published head, if another process has the log open.
+/// The published head, or the end that is found in its place, if another process has the log open.
 fn published_by_writer(
     disk: &dyn Disk,
     folders: &Folders,
@@ -85,9 +83,7 @@ fn published_by_writer(
         // Released at once: a process that opens the log now must not be held up.
         Ok(_released) => Ok(None),
         Err(OpenError::Held { .. }) => {
-            let Some(file) = head_file::open_for_reading(disk, folders)? else { return Ok(None) };
-            let path = folders.root.join(HEAD_FILE);
-            head_file::read_head(&*file).map(Some).map_err(crate::error::io_error("read", &path))
+            Ok(found_end::visible_end(disk, folders)?.map(|end| end.head))
         }
         Err(other) => Err(other),
     }

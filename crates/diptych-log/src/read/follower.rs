@@ -17,9 +17,10 @@ use diptych_store::{
 
 use crate::{
     disk::{Disk, DiskFile},
-    error::{OpenError, corruption, io_error, read_failed},
+    error::{OpenError, as_read_error, corruption, read_failed},
     folder::{
         Folders,
+        found_end::{self, VisibleEnd},
         head_file::{self, HEAD_FILE},
         hold,
         mark::{self, BACKUP, FolderKind},
@@ -35,6 +36,10 @@ use crate::{
 };
 
 /// Reads a log that another process may be writing, as far as it is published.
+///
+/// It needs nothing but the segments, and has events only. For whole commits, with key, tracking
+/// and recorded time, see [`EventStore::commits`](diptych_store::EventStore::commits) of a
+/// [`ReadOnlyLog`](crate::ReadOnlyLog).
 #[derive(Debug)]
 pub struct Follower {
     folders: Folders,
@@ -43,7 +48,11 @@ pub struct Follower {
     /// The file that says where the log ends. It is opened each time, because a backup replaces it,
     /// and a log creates it if it is missing.
     head_file: &'static str,
+    /// Up to where the log is read.
     head: PublishedHead,
+    /// The head in that file as it was read last. It differs from `head` while that one was found
+    /// without the file.
+    published: Option<PublishedHead>,
     after: Position,
     at: Option<ReadPlace>,
     /// The segment that was read to its end, and the link that the next one must hold.
@@ -71,7 +80,7 @@ impl Follower {
     /// Follows the log in a folder, beginning behind position `after`. Takes no lock.
     ///
     /// # Errors
-    /// [`OpenError`] if there is no log, or this version never opened it.
+    /// [`OpenError`] if there is no log.
     pub fn open(
         dir: impl AsRef<Path>,
         after: Position,
@@ -79,16 +88,18 @@ impl Follower {
     ) -> Result<Follower, OpenError> {
         let folders = Folders::new(dir.as_ref());
         let disk = hold::pin(&*options.disk, &folders.root)?;
-        let (head_file, head) = match mark::kind(&*disk, &folders.root)? {
-            FolderKind::Backup(end) => (BACKUP, end),
+        let (head_file, end) = match mark::kind(&*disk, &folders.root)? {
+            FolderKind::Backup(head) => (BACKUP, VisibleEnd { head, is_published: true }),
             FolderKind::Log => {
-                let path = folders.root.join(HEAD_FILE);
-                let file = disk.open_read(&path, 0).map_err(io_error("open", &path))?;
-                (HEAD_FILE, head_file::read_head(&*file).map_err(io_error("read", &path))?)
+                let end = found_end::visible_end(&*disk, &folders)?;
+                (HEAD_FILE, end.ok_or_else(|| hold::no_log(&folders.root))?)
             }
         };
+        let VisibleEnd { head, is_published } = end;
+        let published = Some(head).filter(|_| is_published);
         let options = LogOptions { disk, ..options };
-        Ok(Follower { folders, options, head_file, head, after, at: None, exhausted: None })
+        let (at, exhausted) = (None, None);
+        Ok(Follower { folders, options, head_file, head, published, after, at, exhausted })
     }
 
     /// The id and the epoch of the log.
@@ -160,24 +171,51 @@ impl Follower {
         disk.check_place(&self.folders.segments).map_err(moved)?;
         let path = self.folders.root.join(self.head_file);
         let head = match disk.open_read(&path, 0).and_then(|file| head_file::read_head(&*file)) {
-            // It was removed. The log makes it again with one of its next commits.
-            Err(error) if error.kind() == ErrorKind::NotFound => self.head,
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.look_without_file(),
             head => head.map_err(|error| read_failed(&path, error))?,
         };
         if self.head_file == BACKUP && head != self.head {
             // A newer backup replaces the last segment by a longer one, and does not append to it.
             (self.at, self.exhausted) = (None, None);
         }
-        if head.identity != self.head.identity {
-            let (was, is) = (self.head.identity, head.identity);
-            return Err(Unavailable::HistoryChanged(HistoryChanged { was, is }).into());
-        }
-        let position = self.after.max(self.head.position);
+        self.must_be_same(head)?;
+        let is_found = self.published != Some(self.head);
+        let position = match is_found {
+            true => self.published.map_or(Position::START, |published| published.position),
+            false => self.after.max(self.head.position),
+        };
         if position > head.position {
             return Err(InvalidRequest::AboveHead { position, head: head.position }.into());
         }
-        self.head = head;
+        self.published = Some(head);
+        // An end that was found may be ahead of the file for the time of a batch.
+        if head.position >= self.head.position {
+            self.head = head;
+        }
         Ok(())
+    }
+
+    /// Finds the end of a log whose published head was removed. The process that has it open makes
+    /// it again with one of its next commits.
+    fn look_without_file(&mut self) -> Result<(), ReadError> {
+        if self.head_file == HEAD_FILE {
+            let (disk, known) = (&*self.options.disk, Some(self.head));
+            let found = found_end::find(disk, &self.folders, known).map_err(as_read_error)?;
+            let head = found.unwrap_or(self.head);
+            self.must_be_same(head)?;
+            if head.position >= self.head.position {
+                self.head = head;
+            }
+        }
+        Ok(())
+    }
+
+    fn must_be_same(&self, head: PublishedHead) -> Result<(), ReadError> {
+        let (was, is) = (self.head.identity, head.identity);
+        match was == is {
+            true => Ok(()),
+            false => Err(Unavailable::HistoryChanged(HistoryChanged { was, is }).into()),
+        }
     }
 
     /// Reads frames up to the next matching event; answers the bytes of that event, or 0.

@@ -16,8 +16,9 @@ use diptych_store::{CommitNumber, HistoryChanged, LogIdentity, Position, ReadErr
 use crate::{
     catalog::{part::IndexPart, rebuild::Rebuilt, segment::Segment},
     disk::DiskFile,
-    error::{OpenError, corruption, read_failed, storage_error},
+    error::{as_read_error, corruption, read_failed},
     folder::{
+        found_end::{self, VisibleEnd},
         head_file::{self, HEAD_FILE},
         mark::{self, BACKUP, FolderKind},
     },
@@ -64,7 +65,7 @@ struct TailPlace {
 pub(super) struct TailReader {
     kind: FolderKind,
     identity: LogIdentity,
-    /// The file with the published head; `None` until there is one.
+    /// The file with the published head; `None` while there is none.
     head_file: Option<Arc<dyn DiskFile>>,
     checked: Option<Instant>,
     /// The published head that was read last.
@@ -196,8 +197,13 @@ impl TailReader {
 
     /// Reads the published head, and publishes events up to there.
     fn advance(&mut self, shared: &SharedState) -> Result<(), ReadError> {
-        let Some(head) = self.read_head(shared)? else { return Ok(()) };
-        if self.seen == Some(head) {
+        let Some(end) = self.read_end(shared)? else { return Ok(()) };
+        let head = end.head;
+        let is_known = match end.is_published {
+            true => self.seen == Some(head),
+            false => self.end == head,
+        };
+        if is_known {
             return self.list_if_due(shared);
         }
         if head.identity != self.identity {
@@ -216,7 +222,7 @@ impl TailReader {
                 );
                 return Err(ended(shared, Unavailable::Failed { reason: reason.into() }));
             }
-            self.seen = Some(head);
+            self.see(end);
             return Ok(());
         }
         let goes_on = matches!(self.kind, FolderKind::Log) && head.segment == self.end.segment;
@@ -224,19 +230,34 @@ impl TailReader {
             true => self.read_on(shared, head)?,
             false => self.open_end(shared, head)?,
         }
-        self.seen = Some(head);
+        self.see(end);
         self.list_if_due(shared)
     }
 
-    fn read_head(&self, shared: &SharedState) -> Result<Option<PublishedHead>, ReadError> {
-        let (disk, root) = (shared.disk(), &shared.folders().root);
-        match self.kind {
-            FolderKind::Backup(_) => mark::read(disk, root, BACKUP).map_err(as_read_error),
-            FolderKind::Log => {
-                let head = self.head_file.as_ref().map(|file| head_file::read_head(&**file));
-                head.transpose().map_err(|error| read_failed(&root.join(HEAD_FILE), error))
-            }
+    /// Remembers a published head. The next one may be behind an end that was found without it.
+    fn see(&mut self, end: VisibleEnd) {
+        if end.is_published {
+            self.seen = Some(end.head);
         }
+    }
+
+    /// The published head; if its file was removed, the end of the log as it is found.
+    fn read_end(&self, shared: &SharedState) -> Result<Option<VisibleEnd>, ReadError> {
+        let (disk, root) = (shared.disk(), &shared.folders().root);
+        let (head, is_published) = match (self.kind, &self.head_file) {
+            (FolderKind::Backup(_), _) => {
+                (mark::read(disk, root, BACKUP).map_err(as_read_error)?, true)
+            }
+            (FolderKind::Log, None) => {
+                let found = found_end::find(disk, shared.folders(), Some(self.end));
+                (found.map_err(as_read_error)?, false)
+            }
+            (FolderKind::Log, Some(file)) => {
+                let head = head_file::read_head(&**file);
+                (Some(head.map_err(|error| read_failed(&root.join(HEAD_FILE), error))?), true)
+            }
+        };
+        Ok(head.map(|head| VisibleEnd { head, is_published }))
     }
 
     /// Reads the frames up to `head`, which is in the same segment.
@@ -314,12 +335,4 @@ impl TailReader {
 fn ended(shared: &SharedState, why: Unavailable) -> ReadError {
     shared.end_head(why.clone());
     why.into()
-}
-
-fn as_read_error(error: OpenError) -> ReadError {
-    match error {
-        OpenError::Corrupt(corruption) => corruption.into(),
-        OpenError::Io { what, cause } => storage_error(&what, cause).into(),
-        other => Unavailable::Backend(Arc::new(other)).into(),
-    }
 }

@@ -18,7 +18,7 @@ use crate::{
     disk::Disk,
     error::{OpenError, VerifyError, io_error, is_unreachable_archive},
     folder::{
-        Folders, derived, head_file, hold,
+        Folders, derived, found_end, hold,
         listing::{self, SegmentFile},
         mark::{self, FolderKind},
     },
@@ -76,11 +76,8 @@ fn published_end(disk: &dyn Disk, folders: &Folders) -> Result<PublishedHead, Op
     if let FolderKind::Backup(end) = mark::kind(disk, &folders.root)? {
         return Ok(end);
     }
-    let path = folders.root.join(head_file::HEAD_FILE);
-    let Some(file) = head_file::open_for_reading(disk, folders)? else {
-        return Err(hold::no_log(&folders.root));
-    };
-    head_file::read_head(&*file).map_err(io_error("read", &path))
+    let end = found_end::visible_end(disk, folders)?;
+    end.map(|end| end.head).ok_or_else(|| hold::no_log(&folders.root))
 }
 
 /// The rate at which a scrub reads.

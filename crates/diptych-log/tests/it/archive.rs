@@ -10,7 +10,7 @@ use std::{
 use diptych_log::{
     Adoption, ArchiveError, ArchiveLimit, ArchiveReport, Background, BackupOptions, Clustering,
     Follower, Log, LogOptions, OpenError, ReadOnlyLog, SealedSegments, VerifyError, adopt, backup,
-    relocate_archive, restore, verify, verify_without_archive,
+    bring_back_archive, relocate_archive, restore, verify, verify_without_archive,
 };
 use diptych_store::{
     Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, Unavailable,
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::backup::{append, payloads};
 
-fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     LogOptions {
         segment_bytes: 2048,
         index_bytes: 700,
@@ -28,18 +28,18 @@ fn options() -> LogOptions {
     }
 }
 
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub(crate) fn new() -> Place {
         Place(TempDir::new().unwrap())
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn open(&self) -> Log {
+    pub(crate) fn open(&self) -> Log {
         Log::open(self.at("log"), options()).unwrap()
     }
 
@@ -57,7 +57,7 @@ impl Place {
     }
 
     /// As `write`, with everything archived that can be.
-    fn write_archived(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn write_archived(&self) -> Vec<Vec<u8>> {
         let log = self.open();
         if log.head().position() == Position::START {
             append(&log, 300);
@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// The names of the files in the folder with the segments of a log or of an archive.
-    fn segments(&self, of: &str) -> Vec<String> {
+    pub(crate) fn segments(&self, of: &str) -> Vec<String> {
         let entries = fs::read_dir(self.at(of).join("segments")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.filter(|name| name.ends_with(".seg")).collect();
@@ -79,7 +79,11 @@ impl Place {
     }
 }
 
-fn archive(log: &Log, to: &Path, limit: ArchiveLimit) -> Result<ArchiveReport, ArchiveError> {
+pub(crate) fn archive(
+    log: &Log,
+    to: &Path,
+    limit: ArchiveLimit,
+) -> Result<ArchiveReport, ArchiveError> {
     log.archive(to, limit, |done, all| assert!(done <= all))
 }
 
@@ -118,7 +122,7 @@ fn answers(store: &impl EventStore) -> Vec<String> {
     })
 }
 
-fn followed(dir: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn followed(dir: &Path) -> Vec<Vec<u8>> {
     let mut follower = Follower::open(dir, Position::START, options()).unwrap();
     let mut found = Vec::new();
     while follower.upto() < follower.head() {
@@ -291,117 +295,6 @@ fn a_folder_that_is_not_the_archive_of_this_log_is_refused_with_words() {
     log.close().unwrap();
 }
 
-/// An empty mount point, the archive of another log, and another segment are three errors.
-#[test]
-fn another_folder_in_the_place_of_the_archive_is_no_damage_and_not_read() {
-    let (place, other) = (Place::new(), Place::new());
-    place.write_archived();
-    other.write_archived();
-    let (log, archived) = (place.open(), place.at("archive"));
-    let read = || log.blocking().read(&Filter::everything(), Read::all()).map(|_| ());
-    let said = |why: &str| {
-        let error = place.open_error();
-        assert!(error.contains(why), "{why:?} is not in: {error}");
-    };
-    read().unwrap();
-    log.close().unwrap();
-    fs::rename(&archived, place.at("kept")).unwrap();
-    fs::create_dir(&archived).unwrap();
-    said("is its file system mounted?");
-    fs::remove_dir(&archived).unwrap();
-    fs::rename(other.at("archive"), &archived).unwrap();
-    said("is another archive");
-    fs::remove_dir_all(&archived).unwrap();
-    fs::rename(place.at("kept"), &archived).unwrap();
-    fs::write(archived.join("archive"), "x").unwrap();
-    said("has a damaged mark");
-}
-
-impl Place {
-    /// The error of reading an archived event, which is not damage.
-    fn open_error(&self) -> String {
-        let log = self.open();
-        let error = log.blocking().read(&Filter::everything(), Read::all()).unwrap_err();
-        assert!(matches!(error, ReadError::Unavailable(_)), "{error}");
-        let failed = verify(self.at("log"), &options(), |_, _| {});
-        assert!(matches!(failed, Err(VerifyError::Open(OpenError::Held { .. }))));
-        log.close().unwrap();
-        let failed = verify(self.at("log"), &options(), |_, _| {}).unwrap_err();
-        assert!(matches!(failed, VerifyError::Open(OpenError::Io { .. })), "{failed:?}");
-        error.to_string()
-    }
-
-    fn damage(&self) -> String {
-        let VerifyError::Damaged(damage) =
-            verify(self.at("log"), &options(), |_, _| {}).unwrap_err()
-        else {
-            panic!("no damage")
-        };
-        damage
-            .iter()
-            .map(|damage| format!("{}: {}\n", damage.file.display(), damage.what))
-            .collect()
-    }
-}
-
-#[test]
-fn archived_segments_that_are_missing_exchanged_or_damaged_are_noticed() {
-    let place = Place::new();
-    let all = place.write_archived();
-    let names = place.segments("archive");
-    let (third, fourth) = (&names[2], &names[3]);
-    let path = |name: &str| place.at("archive").join("segments").join(name);
-    let original = fs::read(path(third)).unwrap();
-    let check = |why: &str| {
-        let log = place.open();
-        let mut after = Position::START;
-        let error = loop {
-            match log.blocking().read(&Filter::everything(), Read::after(after)) {
-                Ok(batch) => after = batch.upto(),
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(error, ReadError::Corrupt(_)), "{error}");
-        assert!(error.to_string().contains(why), "{error}");
-        log.close().unwrap();
-        assert!(place.damage().contains(third.as_str()), "{}", place.damage());
-    };
-    fs::remove_file(path(third)).unwrap();
-    check("is missing there");
-    fs::copy(path(fourth), path(third)).unwrap();
-    check("not the one that was archived");
-    let mut damaged = original.clone();
-    let at = damaged.len() - 30;
-    damaged[at] ^= 1;
-    fs::write(path(third), &damaged).unwrap();
-    assert!(place.damage().contains(third.as_str()), "{}", place.damage());
-    fs::write(path(third), &original[..original.len() - 1]).unwrap();
-    check("not the one that was archived");
-    fs::write(path(third), &original).unwrap();
-    assert_eq!(payloads(&place.open()), all);
-}
-
-/// The archive has everything that is in a stub.
-#[test]
-fn stubs_that_are_lost_or_damaged_come_back() {
-    let place = Place::new();
-    let all = place.write_archived();
-    let stub = |name: &str| place.at("log").join("segments").join(name.replace(".seg", ".arc"));
-    let names = place.segments("archive");
-    let whole = fs::read(stub(&names[1])).unwrap();
-    fs::write(stub(&names[1]), "x").unwrap();
-    assert!(place.damage().contains("stub"), "{}", place.damage());
-    fs::remove_file(stub(&names[0])).unwrap();
-    assert_eq!(followed(&place.at("log")), all);
-    let log = place.open();
-    assert_eq!(payloads(&log), all);
-    archive(&log, &place.at("archive"), ArchiveLimit::All).unwrap();
-    assert_eq!(fs::read(stub(&names[1])).unwrap(), whole);
-    assert!(stub(&names[0]).exists());
-    log.close().unwrap();
-    verify(place.at("log"), &options(), |_, _| {}).unwrap();
-}
-
 #[test]
 fn a_backup_is_whole_and_goes_on_and_a_restored_log_has_no_archive() {
     let place = Place::new();
@@ -489,6 +382,66 @@ fn a_copy_reads_in_the_archive_and_never_writes_there() {
     assert_eq!(place.segments("archive"), files);
     log.close().unwrap();
     verify(place.at("log"), &options(), |_, _| {}).unwrap();
+}
+
+#[test]
+fn archived_segments_come_back_and_the_archive_is_free_again() {
+    let place = Place::new();
+    let all = place.write_archived();
+    let archived = place.segments("archive");
+    let report = bring_back_archive(place.at("log"), &options(), |_, _| {}).unwrap();
+    assert_eq!((report.moved, report.archived), (archived.len() as u64, 0));
+    assert_eq!(place.segments("archive"), [""; 0]);
+    let log = place.open();
+    assert_eq!(payloads(&log), all);
+    assert_eq!(log.blocking().stats().unwrap().archive, None);
+    append(&log, 3);
+    // The same folder can be the archive again.
+    assert!(archive(&log, &place.at("archive"), ArchiveLimit::All).unwrap().moved > 10);
+    log.close().unwrap();
+    verify(place.at("log"), &options(), |_, _| {}).unwrap();
+}
+
+/// A copy has its own segments then, and its original keeps the archive.
+#[test]
+fn a_copy_brings_segments_back_and_leaves_the_archive_of_its_original() {
+    let place = Place::new();
+    let all = place.write_archived();
+    let archived = place.segments("archive");
+    copy_folder(&place.at("log"), &place.at("copy"));
+    adopt(place.at("copy"), Adoption::Copy, &options()).unwrap();
+    let report = bring_back_archive(place.at("copy"), &options(), |_, _| {}).unwrap();
+    assert_eq!(report.moved, archived.len() as u64);
+    assert_eq!(place.segments("archive"), archived);
+    assert_eq!(payloads(&place.open()), all);
+    let copy = Log::open(place.at("copy"), options()).unwrap();
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    assert_eq!(payloads(&copy), all);
+    assert!(archive(&copy, &place.at("another"), ArchiveLimit::All).unwrap().moved > 10);
+    copy.close().unwrap();
+}
+
+/// Nothing changes, neither in the folder nor in the archive.
+#[test]
+fn a_segment_that_is_damaged_in_the_archive_does_not_come_back() {
+    let place = Place::new();
+    place.write_archived();
+    let names = place.segments("archive");
+    let newest = place.at("archive").join("segments").join(names.last().unwrap());
+    let original = fs::read(&newest).unwrap();
+    let mut damaged = original.clone();
+    let at = damaged.len() - 30;
+    damaged[at] ^= 1;
+    fs::write(&newest, &damaged).unwrap();
+    let back = || bring_back_archive(place.at("log"), &options(), |_, _| {});
+    assert!(matches!(back(), Err(ArchiveError::Damaged(_))), "{:?}", back());
+    assert_eq!(place.segments("archive"), names);
+    fs::write(&newest, &original).unwrap();
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    let missing = back().unwrap_err().to_string();
+    assert!(missing.contains("is not there"), "{missing}");
+    fs::rename(place.at("gone"), place.at("archive")).unwrap();
+    back().unwrap();
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Power is lost, or something fails, at every operation of an archiving.
+//! Power is lost, or something fails, at every operation of an archiving, and of bringing segments
+//! back.
 //!
 //! A scene follows from its seed: a log, perhaps with some segments archived already. More of them:
 //! `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
@@ -8,11 +9,12 @@ use std::{
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use diptych_log::{
     ArchiveError, ArchiveLimit, Background, Log, LogOptions, OpenError, ReadOnlyLog,
+    bring_back_archive,
     disk::{
         Disk,
         simulated::{Fault, Operation, Random, SimulatedDisk},
@@ -25,6 +27,7 @@ use crate::{
     backup::{append, payloads},
     forgetful::{Forgetful, Forgotten},
     hooked::Hooked,
+    log_files::is,
 };
 
 const SEEDS: u64 = 4;
@@ -138,6 +141,67 @@ impl Scene {
         }
     }
 
+    /// Lets it stop, or something fail, at every operation of bringing the segments back, and then
+    /// the power be lost.
+    fn back_at_every_operation(&self) {
+        let mut random = Random::new(self.seed);
+        let disk = self.disk.process_kill();
+        let log = self.open(&disk);
+        log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap();
+        let expected = payloads(&log);
+        log.close().unwrap();
+        let archived = disk.process_kill();
+        let back = |disk: &SimulatedDisk| {
+            let options = options(Arc::new(disk.clone()), self.seed);
+            bring_back_archive(LOG, &options, |done, all| assert!(done <= all))
+        };
+        let count = archived.process_kill();
+        let before = count.operations();
+        assert!(back(&count).unwrap().moved > 0);
+        let operations = count.operations() - before;
+        for at in 0..=operations {
+            let any = *random.pick(&Operation::ALL).unwrap();
+            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+                let disk = archived.process_kill();
+                disk.fail_after(at, fault);
+                let outcome = back(&disk);
+                if let Err(error) = &outcome {
+                    assert!(!disk.failures().is_empty(), "for no reason: {error:?}");
+                }
+                disk.disarm();
+                if !disk.is_stopped() {
+                    self.check_back(&disk.process_kill(), &expected);
+                    // It can also be archived again.
+                    self.check(&disk.process_kill(), &expected);
+                }
+                self.check_back(&disk.power_loss(random.number()), &expected);
+            }
+        }
+    }
+
+    /// After bringing segments back, which was cut off or not.
+    fn check_back(&self, disk: &SimulatedDisk, expected: &[Vec<u8>]) {
+        let log = self.open(disk);
+        assert_eq!(payloads(&log), expected);
+        let is_archived = log.blocking().stats().unwrap().archive.is_some();
+        log.close().unwrap();
+        let options = options(Arc::new(disk.clone()), self.seed);
+        let back = bring_back_archive(LOG, &options, |_, _| {});
+        assert_eq!(back.is_ok(), is_archived, "{back:?}");
+        let log = self.open(disk);
+        assert_eq!(payloads(&log), expected);
+        assert_eq!(log.blocking().stats().unwrap().archive, None);
+        log.close().unwrap();
+        let names = disk.contents().into_iter().map(|(path, _)| path);
+        let names: Vec<_> = names.map(|path| path.to_str().unwrap().to_owned()).collect();
+        let left = |name: &&String| {
+            let of_archive = name.starts_with(ARCHIVE) && name.ends_with(".seg");
+            of_archive || name.ends_with(".arc") || name.ends_with(".tmp")
+        };
+        assert_eq!(names.iter().find(left), None);
+        verify(LOG, &options, |_, _| {}).unwrap();
+    }
+
     /// How many operations an archiving takes.
     fn operations(&self) -> u64 {
         let count = self.disk.process_kill();
@@ -161,6 +225,104 @@ fn a_segment_or_its_copy_is_in_use_wherever_an_archiving_is_cut_off() {
     for seed in seeds() {
         println!("seed {seed}");
         Scene::new(seed).at_every_operation();
+    }
+}
+
+#[test]
+fn a_segment_or_its_copy_is_in_use_wherever_bringing_back_is_cut_off() {
+    for seed in seeds() {
+        println!("seed {seed}");
+        Scene::new(seed).back_at_every_operation();
+    }
+}
+
+/// The operations of `work` that change names or make something durable, with their files.
+fn steps_of(disk: &SimulatedDisk, work: impl FnOnce(Arc<dyn Disk>)) -> Vec<String> {
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let noted = steps.clone();
+    let hooked = Hooked::new(disk, move |operation, path: &Path| {
+        use Operation::{Remove, Rename, Sync, SyncDir};
+        if [Remove, Rename, Sync, SyncDir].contains(&operation) {
+            noted.lock().unwrap().push(format!("{operation:?} {}", path.display()));
+        }
+        Ok(())
+    });
+    work(Arc::new(hooked));
+    steps.lock().unwrap().clone()
+}
+
+/// Checks that these steps follow each other, perhaps with others between them. Answers the rest.
+fn in_order<'a>(mut steps: &'a [String], expected: &[String]) -> &'a [String] {
+    for step in expected {
+        let at = steps.iter().position(|found| found == step);
+        let at = at.unwrap_or_else(|| panic!("{step} is missing in {steps:#?} of {expected:#?}"));
+        steps = &steps[at + 1..];
+    }
+    steps
+}
+
+/// The tests that cut an archiving off find a wrong order only where a fault falls between the
+/// steps.
+#[test]
+fn a_segment_leaves_only_after_its_copy_its_stub_and_the_manifest_are_durable() {
+    let scene = Scene::new(1);
+    let names = |disk: &SimulatedDisk, root: &str| {
+        let paths = disk.contents().into_iter().map(|(path, _)| path);
+        let paths = paths.filter(|path| path.starts_with(root) && is(path, ".seg"));
+        paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    let before: Vec<String> = names(&scene.disk, ARCHIVE);
+    let steps = steps_of(&scene.disk, |disk| {
+        let log = Log::open(LOG, options(disk, scene.seed)).unwrap();
+        log.archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap();
+        log.close().unwrap();
+    });
+    let after: Vec<String> = names(&scene.disk, ARCHIVE);
+    let moved: Vec<&String> = after.iter().filter(|name| !before.contains(name)).collect();
+    assert!(moved.len() > 2, "{moved:?}");
+    let mut rest = &steps[..];
+    for name in &moved {
+        rest = in_order(
+            rest,
+            &[
+                format!("Sync {ARCHIVE}/segments/{name}.tmp"),
+                format!("Rename {ARCHIVE}/segments/{name}.tmp"),
+                format!("SyncDir {ARCHIVE}/segments"),
+                format!("Sync {LOG}/segments/{name}.tmp"),
+                format!("Rename {LOG}/segments/{name}.tmp"),
+                format!("SyncDir {LOG}/segments"),
+                format!("Sync {LOG}/manifest.tmp"),
+                format!("Rename {LOG}/manifest.tmp"),
+                format!("SyncDir {LOG}"),
+                format!("Remove {LOG}/segments/{name}.seg"),
+            ],
+        );
+    }
+    // A file is removed once, so nothing removes it before these steps.
+    let is_removed_once = |steps: &[String], path: String| {
+        let removed = format!("Remove {path}.seg");
+        assert_eq!(steps.iter().filter(|step| **step == removed).count(), 1, "{path}");
+    };
+    moved.iter().for_each(|name| is_removed_once(&steps, format!("{LOG}/segments/{name}")));
+
+    let steps = steps_of(&scene.disk, |disk| {
+        bring_back_archive(LOG, &options(disk, scene.seed), |_, _| {}).unwrap();
+    });
+    let mut rest = &steps[..];
+    for name in after.iter().rev() {
+        rest = in_order(
+            rest,
+            &[
+                format!("Sync {LOG}/segments/{name}.tmp"),
+                format!("Rename {LOG}/segments/{name}.tmp"),
+                format!("SyncDir {LOG}/segments"),
+                format!("Sync {LOG}/manifest.tmp"),
+                format!("Rename {LOG}/manifest.tmp"),
+                format!("SyncDir {LOG}"),
+                format!("Remove {ARCHIVE}/segments/{name}.seg"),
+            ],
+        );
+        is_removed_once(&steps, format!("{ARCHIVE}/segments/{name}"));
     }
 }
 

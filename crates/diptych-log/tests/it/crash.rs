@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use diptych_log::{Durability, Log, LogOptions, OpenError, disk::simulated::Random, verify};
+use diptych_log::{Durability, Log, LogOptions, disk::simulated::Random, verify};
 use diptych_store::EventStore;
 
 use crate::{
@@ -44,53 +44,6 @@ fn acknowledged_commits_survive_kills() {
 #[test]
 fn acknowledged_commits_survive_kills_between_syncs() {
     kill_again_and_again("write at intervals", kills() / 3);
-}
-
-#[test]
-fn a_second_process_cannot_open_the_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let child = Killed::spawn("hold", folder.path(), 0, 0);
-    let held = Log::open(folder.path().join("log"), LogOptions::default());
-    let Err(OpenError::Held { folder: named, owner, .. }) = held else {
-        panic!("opened twice: {held:?}")
-    };
-    assert!(owner.contains(&child.0.id().to_string()), "{owner}");
-    assert!(named.contains(&*folder.path().to_string_lossy()), "{named}");
-    child.kill();
-    let log = Log::open(folder.path().join("log"), LogOptions::default()).unwrap();
-
-    let again = Log::open(folder.path().join("log"), LogOptions::default());
-    let Err(error @ OpenError::Held { .. }) = again else { panic!("opened twice: {again:?}") };
-    let said = error.to_string();
-    assert!(said.contains("held by this process"), "{said}");
-    assert!(said.contains(&std::process::id().to_string()), "{said}");
-    assert!(said.contains("use that handle, or close it"), "{said}");
-    log.close().unwrap();
-}
-
-/// Once, the message named a process that had ended, and advised to stop it. Here a shell locks the
-/// folder as a log does. A process that the shell starts keeps the lock after the shell has ended.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_lock_that_a_child_process_keeps_names_the_ended_parent() {
-    use std::process::{Command, Stdio};
-
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    Log::open(&log, LogOptions::default()).unwrap().close().unwrap();
-    let script = "exec 9< .; flock -n 9 || exit 1; printf 'process %s (shell)' $$ > lock; \
-                  sleep 600 < /dev/null > /dev/null 2>&1 & echo $!";
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script]).current_dir(&log).stdout(Stdio::piped());
-    let output = shell.output().unwrap();
-    assert!(output.status.success(), "is flock of util-linux missing?");
-    let sleeping = String::from_utf8(output.stdout).unwrap();
-    let error = Log::open(&log, LogOptions::default());
-    let stopped = Command::new("kill").arg(sleeping.trim()).status().unwrap();
-    let said = error.unwrap_err().to_string();
-    assert!(stopped.success());
-    assert!(said.contains("(shell) started before it ended"), "{said}");
-    assert!(said.contains("lsof"), "{said}");
 }
 
 /// The work of a child. If the parent did not start it, this test does nothing.
@@ -214,6 +167,10 @@ impl Killed {
         let is_open = |line: std::io::Result<String>| line.unwrap().contains(OPEN);
         assert!(lines.any(is_open), "the child of round {round} could not open the log");
         child
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub(crate) fn kill(mut self) {

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use diptych_log::{
-    Background, Log, LogOptions,
+    Background, Log, LogOptions, Tuning, VerifyError,
     disk::{
         Disk,
         simulated::{Operation, SimulatedDisk},
@@ -13,7 +13,8 @@ use diptych_log::{
 };
 use diptych_store::{Append, Digest, Direction, Filter, Key, Position, RawEvent, Read, Tag};
 
-const FOLDER: &str = "/data/log";
+use crate::log_files::{FOLDER, is};
+
 const COMMITS: u64 = 700;
 
 fn options(disk: &SimulatedDisk) -> LogOptions {
@@ -147,4 +148,72 @@ fn a_look_up_of_a_missing_name_does_not_search_every_segment() {
     let absent = Filter::tag(Tag::new("no", 1));
     assert_eq!(log.blocking().last(&absent, Position::MAX).unwrap(), None);
     assert_eq!(disk.operations(), before, "the second look-up uses the disk again");
+}
+
+/// The sets at the end of a file say which segments are searched, so without them events would be
+/// missing.
+#[test]
+fn a_damaged_page_of_a_group_hides_no_event() {
+    let disk = filled();
+    let groups = names(&disk, ".group");
+    assert!(groups.len() > 2, "{groups:?}");
+    for path in groups {
+        let damaged = disk.process_kill();
+        let file = damaged.open(&path, 0).unwrap();
+        let size = file.size().unwrap();
+        file.write_at(size - 200, &[0; 200]).unwrap();
+        let error = verify(FOLDER, &options(&damaged), |_, _| {}).unwrap_err();
+        let VerifyError::Damaged(found) = error else { panic!("{error:?}") };
+        assert!(found.iter().any(|damage| damage.file == path), "{found:?}");
+        let log = Log::open(FOLDER, options(&damaged)).unwrap();
+        compare(&log);
+        log.close().unwrap();
+    }
+}
+
+/// Once, merging eight groups of eight segments took memory for the names of 64 segments, however
+/// many these were. The estimate is twelve bytes for each name, of which an entry of a small group
+/// has five.
+#[test]
+fn groups_whose_merge_would_take_more_memory_than_it_may_stay_apart() {
+    let with_bound = |tidy_bytes: u64| {
+        let disk = SimulatedDisk::new(1);
+        let tuning = Tuning { tidy_bytes, ..Tuning::default() };
+        let log = Log::open(FOLDER, LogOptions { tuning, ..options(&disk) }).unwrap();
+        for number in 0..400 {
+            // Almost all names are different, so a merged group has as many as its members.
+            let event = RawEvent::new("common", vec![7; 100]);
+            let event = (0..9)
+                .fold(event, |event, tag| event.tag(Tag::new("own", format!("{number}-{tag}"))));
+            log.blocking().commit(Append::event(event)).unwrap();
+        }
+        log.close().unwrap();
+        disk
+    };
+    let spans = |disk: &SimulatedDisk| -> Vec<(u64, u64)> {
+        let span = |path: &PathBuf| {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let (first, last) = name.split_once('-').unwrap();
+            (first.parse::<u64>().unwrap(), last.parse::<u64>().unwrap())
+        };
+        names(disk, ".group").iter().map(span).collect()
+    };
+    let is_merged = |disk: &SimulatedDisk| spans(disk).contains(&(1, 64));
+    assert!(is_merged(&with_bound(1 << 30)));
+    // The bound lets the groups of eight through, and so shows their sizes.
+    let built = |bound: u64| {
+        let disk = with_bound(bound);
+        let first: Vec<_> = (0..8).map(|group| (group * 8 + 1, group * 8 + 8)).collect();
+        let found = spans(&disk);
+        first.iter().all(|span| found.contains(span)).then_some(disk)
+    };
+    let bound = (0..30).map(|power| 1 << power).find(|bound| built(*bound).is_some());
+    let bound = bound.expect("groups of eight are built, and not merged");
+    let disk = built(bound).unwrap();
+    let small = disk.contents().into_iter().filter(|(path, _)| is(path, ".group"));
+    let sizes: Vec<u64> = small.take(8).map(|(_, bytes)| bytes.len() as u64).collect();
+    let estimate: u64 = sizes.iter().map(|bytes| bytes * 12 / 5).sum();
+    assert!(estimate > bound, "{estimate} bytes would have been allowed by {bound}");
+    assert!(!is_merged(&with_bound(estimate - 1)));
+    assert!(is_merged(&with_bound(estimate)));
 }

@@ -1,13 +1,7 @@
-//! A log that is opened for reading: beside its writer, after its writer was killed, and on disks
-//! that cannot be written to.
+//! A log that is opened for reading: beside its writer, and after its writer was killed.
 
 use std::{
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        process::CommandExt,
-    },
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,18 +11,16 @@ use std::{
 };
 
 use diptych_log::{
-    Background, BackupOptions, Clustering, Follower, Log, LogOptions, OpenError, ReadOnlyLog,
-    SealedSegments, Tuning, backup,
+    Background, Clustering, Log, LogOptions, OpenError, ReadOnlyLog, Tuning,
     disk::{
         Disk,
-        simulated::{Fault, Operation, Random, SimulatedDisk},
+        simulated::{Random, SimulatedDisk},
     },
-    restore, verify,
 };
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, Digest, EventStore, Filter, Head, Key,
     KeyedCommit, Limits, LogIdentity, Position, RawEvent, Read, ReadCommits, ReadError, Store,
-    SyncError, Tag, Tracking, Unavailable,
+    SyncError, Tag, Tracking,
     testing::{Setup, TestStore},
 };
 use pollster::block_on;
@@ -139,9 +131,9 @@ mod conformance {
     diptych_store::conformance!(fresh, lacks: [SecondHandle]);
 }
 
-const TAGS: u64 = 13;
+pub(crate) const TAGS: u64 = 13;
 
-fn small(disk: Arc<dyn Disk>) -> LogOptions {
+pub(crate) fn small(disk: Arc<dyn Disk>) -> LogOptions {
     LogOptions {
         segment_bytes: 4096,
         index_bytes: 1024,
@@ -152,7 +144,7 @@ fn small(disk: Arc<dyn Disk>) -> LogOptions {
     }
 }
 
-fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
+pub(crate) fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         let event = RawEvent::new("noted", number.to_string()).tag(Tag::new("some", number % TAGS));
         let key = Key::new(format!("key {number}"), Digest([number as u8; 16]));
@@ -161,7 +153,7 @@ fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
 }
 
 /// Checks all answers of a log about the events 1 to `last`, which `append` wrote.
-fn check(log: &ReadOnlyLog, last: u64) {
+pub(crate) fn check(log: &ReadOnlyLog, last: u64) {
     assert_eq!(log.head().position(), Position::new(last));
     let log = log.blocking();
     for value in 0..=TAGS {
@@ -188,7 +180,7 @@ fn check(log: &ReadOnlyLog, last: u64) {
 
 /// A simulated disk, the options of a writer on it, and the options of a reader whose disk refuses
 /// every change.
-fn on_simulated_disk() -> (SimulatedDisk, LogOptions, LogOptions) {
+pub(crate) fn on_simulated_disk() -> (SimulatedDisk, LogOptions, LogOptions) {
     let disk = SimulatedDisk::new(3);
     let reading = small(ReadOnlyDisk::new(Arc::new(disk.clone()), "/"));
     (disk.clone(), small(Arc::new(disk)), reading)
@@ -231,25 +223,6 @@ fn files_that_are_merged_and_clustered_under_a_reader_are_read_again() {
     check(&reader, 1_500);
 }
 
-#[test]
-fn without_index_files_and_published_head_a_log_is_read_and_nothing_is_written() {
-    let (disk, writing, reading) = on_simulated_disk();
-    let writer = Log::open(FOLDER, writing).unwrap();
-    append(&writer, 1..=300);
-    writer.close().unwrap();
-    for (path, _) in disk.contents() {
-        let name = path.to_string_lossy();
-        if name.contains("/index/") || name.ends_with("/head") || name.ends_with("/lock") {
-            disk.remove(&path).unwrap();
-        }
-    }
-    let before = disk.contents();
-    let reader = ReadOnlyLog::open(FOLDER, reading).unwrap();
-    check(&reader, 300);
-    reader.refresh_now().unwrap();
-    assert_eq!(disk.contents(), before);
-}
-
 /// The reader reads only whole commits. The next writer removes the unfinished end.
 #[test]
 fn a_log_whose_writer_was_killed_is_read_to_its_last_whole_commit() {
@@ -273,55 +246,8 @@ fn a_log_whose_writer_was_killed_is_read_to_its_last_whole_commit() {
     check(&reader, 230);
 }
 
-#[test]
-fn a_verification_a_backup_and_a_restore_write_nothing_to_their_source() {
-    let (disk, writing, reading) = on_simulated_disk();
-    let writer = Log::open(FOLDER, writing.clone()).unwrap();
-    append(&writer, 1..=300);
-    writer.close().unwrap();
-    let before = disk.contents();
-    verify(FOLDER, &reading, |_, _| {}).unwrap();
-    ReadOnlyLog::open(FOLDER, reading.clone()).unwrap().blocking().stats().unwrap();
-    assert_eq!(disk.contents(), before);
-    let source = ReadOnlyDisk::new(Arc::new(disk.clone()), FOLDER);
-    let options = BackupOptions { sealed: SealedSegments::Copy, disk: source };
-    backup(FOLDER, "/data/backup", &options, |_, _| {}).unwrap();
-    check(&ReadOnlyLog::open("/data/backup", reading).unwrap(), 300);
-    let backup = ReadOnlyDisk::new(Arc::new(disk.clone()), "/data/backup");
-    let options = LogOptions { disk: backup, ..writing.clone() };
-    restore("/data/backup", "/data/restored", &options, |_, _| {}).unwrap();
-    let in_source = |(path, _): &(PathBuf, Vec<u8>)| path.starts_with(FOLDER);
-    assert_eq!(disk.contents().into_iter().filter(in_source).collect::<Vec<_>>(), before);
-    let restored = Log::open("/data/restored", writing).unwrap();
-    assert_eq!(restored.head().position(), Position::new(300));
-}
-
-/// If any operation fails, the open or the read reports it or succeeds by trying again.
-#[test]
-fn a_passing_error_never_changes_an_answer() {
-    let (disk, writing, reading) = on_simulated_disk();
-    let writer = Log::open(FOLDER, writing).unwrap();
-    append(&writer, 1..=150);
-    let before = disk.contents();
-    for operation in [Operation::List, Operation::Open, Operation::Map, Operation::Read] {
-        for after in 0..50 {
-            disk.fail_after(after, Fault::Io(operation));
-            let opened = ReadOnlyLog::open(FOLDER, reading.clone());
-            disk.disarm();
-            let reader = opened.or_else(|_| ReadOnlyLog::open(FOLDER, reading.clone())).unwrap();
-            disk.fail_after(after, Fault::Io(operation));
-            let tag = Tag::new("some", 5);
-            let found = reader.blocking().count(&tag, Position::MAX);
-            disk.disarm();
-            assert!(found.is_err() || found.unwrap() == 12);
-            check(&reader, 150);
-        }
-    }
-    assert_eq!(disk.contents(), before);
-}
-
 /// A log on the real disk, for tests that change its folder.
-fn real(dir: &Path) -> (Log, LogOptions) {
+pub(crate) fn real(dir: &Path) -> (Log, LogOptions) {
     let options = small(LogOptions::default().disk);
     let log = Log::open(dir, options.clone()).unwrap();
     append(&log, 1..=100);
@@ -350,53 +276,6 @@ fn a_read_gets_past_any_number_of_damaged_index_files() {
     let some = Filter::tag(Tag::new("some", 1));
     let found = reader.blocking().read(&some, Read::all()).unwrap();
     assert_eq!(found.len() as u64, 1000_u64.div_ceil(TAGS));
-}
-
-#[test]
-fn a_restored_folder_ends_the_head_with_the_change_of_the_history() {
-    let dir = tempfile::tempdir().unwrap();
-    let (root, kept) = (dir.path().join("log"), dir.path().join("backup"));
-    let (log, options) = real(&root);
-    backup(&root, &kept, &BackupOptions::default(), |_, _| {}).unwrap();
-    append(&log, 101..=110);
-    log.close().unwrap();
-    let reader = ReadOnlyLog::open(&root, options.clone()).unwrap();
-    check(&reader, 110);
-    for folder in [root.join("segments"), root.join("index"), root.clone()] {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() {
-                std::fs::remove_file(path).unwrap();
-            }
-        }
-    }
-    restore(&kept, &root, &options, |_, _| {}).unwrap();
-    let restored = Log::open(&root, options).unwrap();
-    let error = reader.refresh_now().unwrap_err();
-    let changed = |error: &ReadError| match error {
-        ReadError::Unavailable(Unavailable::HistoryChanged(changed)) => Some(changed.is),
-        _ => None,
-    };
-    assert_eq!(changed(&error), Some(restored.identity()), "{error}");
-    assert!(matches!(reader.head().ended(), Some(Unavailable::HistoryChanged(_))));
-    let error = reader.blocking().read(&Filter::everything(), Read::all()).unwrap_err();
-    assert_eq!(changed(&error), Some(restored.identity()), "{error}");
-}
-
-#[test]
-fn a_folder_that_is_moved_away_ends_the_head() {
-    let dir = tempfile::tempdir().unwrap();
-    let (root, moved) = (dir.path().join("log"), dir.path().join("moved"));
-    let (log, options) = real(&root);
-    let reader = ReadOnlyLog::open(&root, options.clone()).unwrap();
-    log.close().unwrap();
-    std::fs::rename(&root, moved).unwrap();
-    let other = Log::open(&root, options).unwrap();
-    append(&other, 1..=200);
-    let error = reader.refresh_now().unwrap_err().to_string();
-    assert!(error.contains("moved, removed or replaced") && error.contains("open it again"));
-    assert!(reader.head().is_ended());
-    check(&reader, 100);
 }
 
 #[test]
@@ -476,64 +355,4 @@ fn check_some(reader: &ReadOnlyLog, random: &mut Random) {
     let number = 1 + random.below(head.get());
     let commit = reader.blocking().keyed(&format!("key {number}")).unwrap().unwrap();
     assert_eq!(commit.first, Position::new(number));
-}
-
-/// The environment variable with the folder of the process that has no right to write.
-const FOREIGN: &str = "DIPTYCH_FOREIGN_FOLDER";
-
-/// Reads, verifies, backs up and restores from a folder that this process cannot write to. As a
-/// test of its own it does nothing.
-#[test]
-fn child_without_the_right_to_write() {
-    let Some(root) = std::env::var_os(FOREIGN).map(PathBuf::from) else { return };
-    let (log, options) = (root.join("log"), small(LogOptions::default().disk));
-    let refused = std::fs::write(log.join("file"), "").unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
-    assert!(Log::open(&log, options.clone()).is_err());
-    let reader = ReadOnlyLog::open(&log, options.clone()).unwrap();
-    check(&reader, 100);
-    assert!(reader.blocking().stats().unwrap().segments > 1);
-    let mut follower = Follower::open(&log, Position::START, options.clone()).unwrap();
-    assert_eq!(follower.next(&Filter::everything(), 1_000).unwrap().len(), 100);
-    assert_eq!(verify(&log, &options, |_, _| {}).unwrap().events, 100);
-    let (kept, restored) = (root.join("writable/backup"), root.join("writable/restored"));
-    backup(&log, &kept, &BackupOptions::default(), |_, _| {}).unwrap();
-    check(&ReadOnlyLog::open(&kept, options.clone()).unwrap(), 100);
-    restore(&log, &restored, &options, |_, _| {}).unwrap();
-    let restored = Log::open(&restored, options).unwrap();
-    assert_eq!(restored.head().position(), Position::new(100));
-}
-
-/// Once, each of these operations took the lock for writing and opened files for writing.
-#[test]
-fn a_folder_of_another_user_is_read_verified_and_copied() {
-    let dir = tempfile::tempdir().unwrap();
-    let (root, writable) = (dir.path().join("log"), dir.path().join("writable"));
-    drop(real(&root).0);
-    std::fs::create_dir(&writable).unwrap();
-    let may = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    for folder in [root.join("segments"), root.join("index"), root] {
-        for entry in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            may(&entry, if entry.is_dir() { 0o555 } else { 0o444 });
-        }
-        may(&folder, 0o555);
-    }
-    may(&writable, 0o777);
-    may(dir.path(), 0o755);
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "read_only::child_without_the_right_to_write", "--nocapture"]);
-    if std::fs::metadata(&writable).unwrap().uid() == 0 {
-        // The superuser may write everywhere. This user may not, on any system.
-        child.uid(65_534).gid(65_534);
-    }
-    let ended = child.env(FOREIGN, dir.path()).output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(ended.status.success(), "{}{}", said(&ended.stdout), said(&ended.stderr));
-    assert!(said(&ended.stdout).contains("1 passed"));
-    // The folder is made writable again, so that any user who runs the test can remove it.
-    for folder in ["log", "log/segments", "log/index"] {
-        may(&dir.path().join(folder), 0o755);
-    }
 }

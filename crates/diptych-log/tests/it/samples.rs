@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diptych_log::{Adoption, Log, LogOptions, OpenError, adopt, verify};
+use diptych_log::{
+    Adoption, ArchiveLimit, Log, LogOptions, OpenError, adopt, bring_back_archive,
+    relocate_archive, verify,
+};
 use diptych_store::{
     Append, Digest, EventStore, Filter, Key, Metadata, Position, RawEvent, Read, Tag, TimeSource,
     Timestamp, Tracking,
@@ -98,6 +101,55 @@ fn the_sample_of_format_2_opens_with_all_its_commits() {
         write_sample(&sample);
     }
     opens_and_holds(&sample);
+}
+
+/// This sample has an archive beside it, which has another path in every copy of it.
+#[test]
+fn the_sample_with_an_archive_opens_with_all_its_commits() {
+    let sample = sample("format-2-archive");
+    if env::var_os("DIPTYCH_WRITE_SAMPLE").is_some() && !sample.exists() {
+        write_archived_sample(&sample);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    copy(&sample, dir.path());
+    let (log, archive) = (dir.path().join("log"), dir.path().join("archive"));
+    let error = verify(&log, &options(), |_, _| ()).unwrap_err().to_string();
+    assert!(error.contains("the archive of the log"), "{error}");
+    let report = relocate_archive(&log, &archive, &options()).unwrap();
+    assert!(report.archived > 1, "{report:?}");
+    adopt(&log, Adoption::Moved, &options()).unwrap();
+    let events: Vec<RawEvent> = commits().into_iter().flat_map(|append| append.events).collect();
+    let verified = verify(&log, &options(), |_, _| ()).unwrap();
+    assert_eq!(verified.events, events.len() as u64);
+    holds(&log, &events);
+    // A stub or an index file that is gone is made again from the archive.
+    fs::remove_dir_all(log.join("index")).unwrap();
+    for entry in fs::read_dir(log.join("segments")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "arc") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    holds(&log, &events);
+    bring_back_archive(&log, &options(), |_, _| ()).unwrap();
+    fs::remove_dir_all(archive).unwrap();
+    holds(&log, &events);
+    verify(&log, &options(), |_, _| ()).unwrap();
+}
+
+/// The manifest has the path of the archive, so the log is written to a path without meaning.
+fn write_archived_sample(sample: &Path) {
+    let dir = env::temp_dir().join("diptych-sample");
+    let log = dir.join("log");
+    write_sample(&log);
+    let opened = Log::open(&log, options()).unwrap();
+    opened.archive(dir.join("archive"), ArchiveLimit::KeepSegments(2), |_, _| {}).unwrap();
+    opened.close().unwrap();
+    for folder in [&log, &dir.join("archive")] {
+        fs::remove_file(folder.join("lock")).unwrap();
+    }
+    copy(&dir, sample);
+    fs::remove_dir_all(dir).unwrap();
 }
 
 fn opens_and_holds(sample: &Path) {

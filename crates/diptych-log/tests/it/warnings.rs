@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use diptych_log::{Background, Log, LogOptions, ReadOnlyLog, disk::simulated::SimulatedDisk};
+use diptych_log::{
+    Background, BackupOptions, Log, LogOptions, ReadOnlyLog, backup,
+    disk::simulated::SimulatedDisk, restore,
+};
 use diptych_store::{Append, Filter, RawEvent, Read, Tag};
 use tracing::{
     Event, Level, Metadata, Subscriber,
@@ -108,6 +111,26 @@ fn rebuilt_index_files_cause_one_warning() {
         let kind = if ending == ".run" { "an index file" } else { "a group file" };
         assert!(told[0].starts_with("WARN") && told[0].contains(kind), "{told:#?}");
     }
+}
+
+/// A backup has no index files, so the first open of a restored log finds none.
+#[test]
+fn the_first_open_of_a_restored_log_causes_one_warning() {
+    let (disk, log) = filled();
+    log.close().unwrap();
+    let copying = BackupOptions { disk: Arc::new(disk.clone()), ..BackupOptions::default() };
+    backup(FOLDER, "/data/backup", &copying, |_, _| ()).unwrap();
+    let segments = disk.contents().iter().filter(|(path, _)| is(path, ".seg")).count();
+    assert!(segments > 20);
+    let mut told = told(|| {
+        restore("/data/backup", "/data/restored", &options(&disk), |_, _| ()).unwrap();
+        let log = Log::open("/data/restored", options(&disk)).unwrap();
+        read_all(&log);
+        log.close().unwrap();
+    });
+    told.retain(|told| !told.contains("a group file"));
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].starts_with("WARN") && told[0].contains("an index file"), "{told:#?}");
 }
 
 /// Once, `diptych read` on a full disk printed that the log stops taking commits, and failed with

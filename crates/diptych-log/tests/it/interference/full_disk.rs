@@ -421,7 +421,10 @@ fn a_log_on_a_small_file_system_goes_on_when_there_is_space_again() {
         return on_a_small_file_system(Path::new(&folder));
     }
     let folder = tempfile::tempdir().unwrap();
-    let name = "full_disk::a_log_on_a_small_file_system_goes_on_when_there_is_space_again";
+    let name = concat!(
+        "interference::full_disk::",
+        "a_log_on_a_small_file_system_goes_on_when_there_is_space_again"
+    );
     let script = "mount -t tmpfs -o size=1m small \"$1\" || exit 77; exec \"$2\" --exact \"$3\"";
     let mut small = Command::new("unshare");
     small.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
