@@ -14,6 +14,7 @@ mod lane;
 mod lane_order;
 mod metrics;
 mod note;
+mod options;
 pub(crate) mod panel;
 mod retries;
 pub(crate) mod state;
@@ -28,6 +29,7 @@ pub use execute::{Execute, Pending};
 pub use folds::Folds;
 pub use lane::Lane;
 pub use lane_order::LaneOptions;
+pub use options::ExecuteOptions;
 pub use panel::CommandStats;
 pub use retries::Retries;
 

@@ -19,6 +19,8 @@
 //! - A [`Query`] is a question to one view. [`App::query`] asks it of the present, with a freshness
 //!   that the caller chooses, or [of the past](query::Ask::as_of), and answers with an [`Answer`]
 //!   or a [`QueryError`].
+//! - A [`catalogue`] declares commands, queries, events, views and projections once, by name, for
+//!   HTTP and for other programs. A program without it works, too.
 //! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` keeps them in
 //!   SQLite.
 //!
@@ -143,6 +145,8 @@
 //!
 //! - `log` (default): the embedded log, [`App::open`].
 //! - `derive` (default): `#[derive(Event)]`.
+//! - `schemas`: schemas of the entries of a [`catalogue`], made from the types by
+//!   [schemars](https://docs.rs/schemars).
 //! - `testing`: given / when / then, the schema lock, the checks of determinism and of digests. For
 //!   tests.
 
@@ -150,6 +154,7 @@
 extern crate self as diptych;
 
 mod app;
+pub mod catalogue;
 pub mod command;
 pub mod derived;
 pub mod digest;
@@ -160,6 +165,7 @@ pub mod follow;
 mod lineage;
 mod panics;
 pub mod past;
+mod plans;
 mod pool;
 pub mod projection;
 pub mod query;
