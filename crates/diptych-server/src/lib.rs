@@ -79,6 +79,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! An app that was started with a [catalogue](diptych::catalogue) needs none of these lines:
+//! `Server::new(app)` serves its commands, queries and events.
+//!
 //! # Commands
 //!
 //! `POST /commands/{name}` with the command as JSON. The answer is the receipt, in the body
@@ -200,8 +203,8 @@
 //!
 //! `/status` and `/status/live` show the log, the commands and the views; `/health` and `/ready`
 //! are for load balancers, `/metrics` is for Prometheus ([`Metrics`]). `/catalogue` and
-//! `/openapi.json` list commands, queries, events and views with their schemas, made from the
-//! types. The tests generate clients from `/openapi.json` by openapi-python-client and
+//! `/openapi.json` list commands, queries and events with their schemas, made from the types;
+//! `/catalogue` also lists views and projections. The tests generate clients from `/openapi.json` by openapi-python-client and
 //! openapi-typescript.
 //!
 //! The server listens on the listener that it gets. On a loopback address it answers under the
