@@ -58,12 +58,12 @@ impl AppBuilder {
     ///   the upcaster is missing, so folds do not see its events. An app without known events skips
     ///   this check.
     /// - A stored event that lacks a tag which it would get today is an error
-    ///   ([`StartError::MissingTag`](crate::StartError::MissingTag)), because a rule over that tag does not see the event. An app
-    ///   that [gives older events the tag](App::retag) starts with
-    ///   [`retagging`](AppBuilder::retagging). The
-    ///   check covers each type that has upcasters or a version above 1, and reads up to 16 of its
-    ///   events after each of 16 places of the log. Events that only commands read, and that are
-    ///   not declared here, are checked when the first command asks for them.
+    ///   ([`StartError::MissingTag`](crate::StartError::MissingTag)), because a rule over that tag
+    ///   does not see the event. An app that [gives older events the tag](App::retag) starts with
+    ///   [`retagging`](AppBuilder::retagging). The check covers each type that has upcasters or a
+    ///   version above 1, and reads up to 16 of its events after each of 16 places of the log.
+    ///   Events that only commands read, and that are not declared here, are checked when the first
+    ///   command asks for them.
     pub fn events<E: Event>(mut self) -> AppBuilder {
         self.declared.know::<E>();
         self

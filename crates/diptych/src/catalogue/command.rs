@@ -27,8 +27,8 @@ pub(super) struct CommandEntry {
     pub(super) name: String,
     pub(super) type_name: &'static str,
     pub(super) events: fn() -> Vec<EventType>,
-    /// Whether a rule can reject the command.
-    pub(super) can_reject: bool,
+    /// The Rust type of its rejection; `None` for a command that no rule rejects.
+    pub(super) rejection_type: Option<&'static str>,
     /// The schemas of the command and of its rejection.
     pub(super) describe: Describe,
     id: TypeId,
@@ -43,7 +43,8 @@ impl CommandEntry {
     where
         C: Command<Rejection: Serialize> + Serialize + DeserializeOwned,
     {
-        CommandEntry::with::<C>(name, describe, true, |json| {
+        let rejection_type = Some(type_name::<C::Rejection>());
+        CommandEntry::with::<C>(name, describe, rejection_type, |json| {
             let rejection = |reason: &C::Rejection| serde_json::to_value(reason);
             Ok(Box::new(TypedCommand { command: decode_json::<C>(json)?, rejection }))
         })
@@ -53,7 +54,7 @@ impl CommandEntry {
     where
         C: Command<Rejection = Infallible> + Serialize + DeserializeOwned,
     {
-        CommandEntry::with::<C>(name, describe, false, |json| {
+        CommandEntry::with::<C>(name, describe, None, |json| {
             let rejection = |never: &Infallible| match *never {};
             Ok(Box::new(TypedCommand { command: decode_json::<C>(json)?, rejection }))
         })
@@ -62,11 +63,11 @@ impl CommandEntry {
     fn with<C: Command>(
         name: String,
         describe: Describe,
-        can_reject: bool,
+        rejection_type: Option<&'static str>,
         decode: DecodeCommand,
     ) -> CommandEntry {
         let (type_name, id, events) = (type_name::<C>(), TypeId::of::<C>(), C::Event::types);
-        CommandEntry { name, type_name, events, can_reject, describe, id, decode }
+        CommandEntry { name, type_name, events, rejection_type, describe, id, decode }
     }
 }
 

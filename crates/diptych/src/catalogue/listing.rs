@@ -59,8 +59,8 @@ pub enum EntryDetail {
     Command {
         /// The events that it can write.
         events: Vec<&'static str>,
-        /// Whether a rule can reject it.
-        can_reject: bool,
+        /// The Rust type of its rejection; `None` for a command that no rule rejects.
+        rejection_type: Option<&'static str>,
         /// The schema of the command.
         body: Option<Value>,
         /// The schema of its rejection.
@@ -164,11 +164,11 @@ impl Listing {
 }
 
 fn command(entry: &CommandEntry, schemas: &mut SchemaCollector) -> CatalogueEntry {
-    let CommandEntry { name, type_name, events, can_reject, describe, .. } = entry;
+    let CommandEntry { name, type_name, events, rejection_type, describe, .. } = entry;
     let mut own = schemas.schemas(*describe).into_iter();
     let (body, rejection) = (own.next(), own.next());
-    let (events, can_reject) = (names(&events()), *can_reject);
-    let detail = EntryDetail::Command { events, can_reject, body, rejection };
+    let (events, rejection_type) = (names(&events()), *rejection_type);
+    let detail = EntryDetail::Command { events, rejection_type, body, rejection };
     CatalogueEntry { name: name.clone(), type_name, description: None, detail }
 }
 

@@ -14,11 +14,11 @@ fn a_catalogue_without_schemas_lists_names_types_and_relations() {
     let listing = serde_json::to_value(catalogue()).unwrap();
     let take = json!({
         "kind": "command", "name": "take-seat", "type": "catalogue::theatre::Take",
-        "events": ["seat-taken", "seat-left"], "can_reject": true,
+        "events": ["seat-taken", "seat-left"], "rejection_type": "catalogue::theatre::IsTaken",
         "body": null, "rejection": null,
     });
     assert_eq!(entry(&listing, "take-seat"), take);
-    assert_eq!(entry(&listing, "leave-seat")["can_reject"], false);
+    assert_eq!(entry(&listing, "leave-seat")["rejection_type"], Value::Null);
     let who = entry(&listing, "who-sits");
     assert_eq!(who["view"], std::any::type_name::<Seats>());
     assert_eq!((&who["is_live"], &who["kind"]), (&json!(true), &json!("query")));
@@ -75,7 +75,7 @@ mod with_schemas {
         let schemas = &listing.components.schemas;
         assert_eq!(body, &json!({ "$ref": "#/components/schemas/Take" }));
         assert_eq!(resolved(body, schemas)["required"], json!(["seat", "by"]));
-        assert_eq!(resolved(rejection, schemas)["description"], "Why nobody gets the seat.");
+        assert_eq!(resolved(rejection, schemas)["description"], "The reason to refuse a seat.");
         let leave = listing.entry(EntryKind::Command, "leave-seat").unwrap();
         assert!(matches!(leave.detail, EntryDetail::Command { rejection: None, .. }), "{leave:?}");
         let who = listing.entry(EntryKind::Query, "who-sits").unwrap();

@@ -40,7 +40,7 @@ impl Fold for Seats {
     }
 }
 
-/// Why nobody gets the seat.
+/// The reason to refuse a seat.
 #[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[error("the seat is taken by {by}")]

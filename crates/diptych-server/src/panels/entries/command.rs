@@ -227,8 +227,9 @@ impl CommandEntry {
     ) -> CommandEntry {
         let type_name = named.type_name();
         let (events, body, rejection) = match &listed.detail {
-            EntryDetail::Command { events, can_reject, body, rejection, .. } => {
-                let rejection = rejection.clone().or(can_reject.then_some(Value::Bool(true)));
+            EntryDetail::Command { events, rejection_type, body, rejection, .. } => {
+                let any = rejection_type.map(|_| Value::Bool(true));
+                let rejection = rejection.clone().or(any);
                 (events.clone(), body.clone(), rejection)
             }
             _ => (Vec::new(), None, None),
@@ -371,10 +372,12 @@ impl CommandOptions {
         CommandOptions { caller, ..self }
     }
 
+    #[cfg(feature = "extract")]
     pub(crate) fn key(&self) -> Option<&str> {
         self.execute.key.as_deref()
     }
 
+    #[cfg(feature = "extract")]
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -398,6 +401,7 @@ impl CommandOptions {
     }
 
     /// Executes a command. `rejection` serialises the reason of the rule.
+    #[cfg(feature = "extract")]
     pub(crate) async fn run<C: Command + Serialize>(
         self,
         app: &App,

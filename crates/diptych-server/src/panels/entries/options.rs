@@ -8,7 +8,7 @@ use diptych::{
     catalogue::{AnyQuery, ExplainOptions, JsonAnswer, NamedQueryError},
     follow::Standstill,
     past::Explanation,
-    query::{Ask, AskOptions},
+    query::AskOptions,
     store::RawEvent,
 };
 use serde::Serialize;
@@ -130,6 +130,7 @@ impl QueryOptions {
     }
 
     /// Asks a query about the present or the past, without the answers that others have asked for.
+    #[cfg(feature = "extract")]
     pub(crate) async fn ask<Q>(&self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
@@ -176,9 +177,10 @@ impl QueryOptions {
     }
 
     /// The answer that these options ask for.
+    #[cfg(feature = "extract")]
     pub(crate) async fn answer<Q: Query>(
         &self,
-        ask: Ask<Q>,
+        ask: diptych::query::Ask<Q>,
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let ask = ask.options(&self.asking());
         match self.point {
@@ -188,6 +190,7 @@ impl QueryOptions {
     }
 
     /// Encodes an answer that was given with these options. `query` names the query in the log.
+    #[cfg(feature = "extract")]
     pub(crate) async fn encode<T: Serialize>(
         &self,
         app: &App,
