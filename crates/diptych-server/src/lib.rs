@@ -204,8 +204,8 @@
 //! `/status` and `/status/live` show the log, the commands and the views; `/health` and `/ready`
 //! are for load balancers, `/metrics` is for Prometheus ([`Metrics`]). `/catalogue` and
 //! `/openapi.json` list commands, queries and events with their schemas, made from the types;
-//! `/catalogue` also lists views and projections. The tests generate clients from `/openapi.json` by
-//! openapi-python-client and openapi-typescript.
+//! `/catalogue` also lists views and projections. The tests generate clients from `/openapi.json`
+//! by openapi-python-client and openapi-typescript.
 //!
 //! The server listens on the listener that it gets. On a loopback address it answers under the
 //! names of this machine; add any other name with [`host`](Server::host). A request from a page of
