@@ -79,6 +79,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! An app that was started with a [catalogue](diptych::catalogue) needs none of these lines:
+//! `Server::new(app)` serves its commands, queries and events.
+//!
 //! # Where to go next
 //!
 //! | page | contents |
@@ -99,6 +102,7 @@
 //! | feature | default | contents |
 //! |---|---|---|
 //! | `extract` | no | headers, parameters and answers for axum handlers of your own (`extract`) |
+//! | `log` | no | [the log itself on the wire](crate::LogServer), for stores in other processes |
 //!
 //! [axum]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/axum.md
 //! [errors]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/errors.md

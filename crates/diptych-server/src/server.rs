@@ -1,10 +1,21 @@
 //! The server: its configuration, and the two ways to run it.
 
-use std::{fmt, future::Future, sync::Arc, time::Instant};
+use std::{
+    any::type_name,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    future::Future,
+    mem,
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::Router;
-use diptych::{App, Command, Event, Query};
-use schemars::{JsonSchema, SchemaGenerator};
+use diptych::{
+    App, Command, Event, Query,
+    catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas, resolved},
+};
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -23,11 +34,10 @@ use crate::{
         documents::Documents,
         entries::{
             Entries,
-            command::CommandRoute,
+            command::{CommandEntry, CommandRoute, CommandRules},
             event::EventEntry,
             file::FileEntry,
-            query::{QueryEntry, QueryRoute},
-            schema::{self, resolved},
+            query::{QueryEntry, QueryRoute, QueryRules},
         },
         live::LiveQueries,
         site::Site,
@@ -35,14 +45,28 @@ use crate::{
     router::{has_route, router},
 };
 
-/// An HTTP server for an app: register commands and queries, then [serve](Server::serve), or take
-/// the [router](Server::into_router) into another program.
+/// An HTTP server for an app. It serves the commands, queries and events of the app's
+/// [catalogue](diptych::catalogue): [serve](Server::serve) them, or take the
+/// [router](Server::into_router) into another program.
+///
+/// [`command`](Server::command), [`query`](Server::query) and [`live_query`](Server::live_query)
+/// give an entry of the catalogue the options of a route. A program that declares no catalogue
+/// registers its commands and queries with them.
 #[must_use = "a server does nothing before it serves"]
 pub struct Server {
     app: App,
-    entries: Entries,
-    /// Collects the schemas of all types.
-    schemas: SchemaGenerator,
+    title: String,
+    version: String,
+    /// The entries that the app declares.
+    catalogue: AppCatalogue,
+    /// The entries that only this server declares.
+    more: Catalogue<WithSchemas>,
+    /// Names of the events that either declares.
+    events: BTreeSet<&'static str>,
+    /// The options of routes, by the names of their commands.
+    commands: BTreeMap<String, CommandRules>,
+    queries: BTreeMap<String, QueryRules>,
+    files: BTreeMap<String, FileEntry>,
     limits: ServerLimits,
     hosts: Hosts,
     hook: Option<Hook>,
@@ -52,12 +76,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server for this app, without commands and queries.
+    /// A server for this app, with the commands, queries and events of its catalogue.
     pub fn new(app: App) -> Server {
+        let catalogue = app.catalogue();
         Server {
             app,
-            entries: Entries::new(),
-            schemas: schema::generator(),
+            title: "Diptych".to_owned(),
+            version: "1".to_owned(),
+            events: catalogue.events().map(|known| known.name).collect(),
+            catalogue,
+            more: Catalogue::with_schemas(),
+            commands: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            files: BTreeMap::new(),
             limits: ServerLimits::default(),
             hosts: Hosts::default(),
             hook: None,
@@ -68,12 +99,13 @@ impl Server {
 
     /// Sets the name of the application and the version of its API.
     pub fn title(mut self, title: impl Into<String>, version: impl Into<String>) -> Server {
-        (self.entries.title, self.entries.version) = (title.into(), version.into());
+        (self.title, self.version) = (title.into(), version.into());
         self
     }
 
-    /// Registers a command. The route is its name (`schedule-flight`), or a [`CommandRoute`] with
-    /// options: for a command that no rule rejects, or for recorded rejections.
+    /// Sets the route of a command: its name (`schedule-flight`), or a [`CommandRoute`] with
+    /// options, such as for recorded rejections. If the app's catalogue has no command of this
+    /// name, the server declares it.
     ///
     /// ```
     /// # use std::convert::Infallible;
@@ -128,27 +160,35 @@ impl Server {
     where
         C: Command + DeserializeOwned + Serialize + JsonSchema,
     {
-        let (name, entry) = route.into().into_entry(&mut self.schemas);
-        self.check_name(&name);
-        if self.entries.commands.insert(name.clone(), entry).is_some() {
+        let route = route.into();
+        match self.catalogue.command(route.name()) {
+            None => self.more = route.declare(self.more),
+            Some(named) if named.is::<C>() => {}
+            Some(named) => self.mistakes.push(other_type::<C>(named.name(), named.type_name())),
+        }
+        let (name, rules) = route.into_rules();
+        if self.commands.insert(name.clone(), rules).is_some() {
             self.mistakes.push(format!("there are two commands {name:?}: rename one"));
         }
         self
     }
 
-    /// Registers a query under this name (`departure-board`). Arguments outside its schema are
-    /// refused, and none may begin with `_`.
+    /// Sets the route of a query: its name (`departure-board`), or a [`QueryRoute`] with options:
+    /// for explanations, which a plain name does not have, for pages, and for a rule about the
+    /// caller. If the app's catalogue has no query of this name, the server declares it.
     ///
-    /// The route is its name, or a [`QueryRoute`] with options: for explanations, which a plain
-    /// name does not have, and for a rule about the caller.
+    /// Arguments outside the schema of the query are refused, and none may begin with `_`.
     pub fn query<Q>(mut self, route: impl Into<QueryRoute<Q>>) -> Server
     where
         Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
     {
         let route = route.into();
-        let name = route.name().to_owned();
-        let entry = QueryEntry::of::<Q>(&mut self.schemas, route);
-        self.with_query(&name, entry)
+        match self.catalogue.query(route.name()) {
+            None => self.more = self.more.query::<Q>(route.name()),
+            Some(named) if named.is::<Q>() => {}
+            Some(named) => self.mistakes.push(other_type::<Q>(named.name(), named.type_name())),
+        }
+        self.with_query(route)
     }
 
     /// Like [`query`](Server::query), and clients can watch the query: its answers are sent as they
@@ -159,14 +199,28 @@ impl Server {
         Q: DeserializeOwned + JsonSchema,
     {
         let route = route.into();
-        let name = route.name().to_owned();
-        let entry = QueryEntry::live::<Q>(&mut self.schemas, route);
-        self.with_query(&name, entry)
+        match self.catalogue.query(route.name()) {
+            None => self.more = self.more.live_query::<Q>(route.name()),
+            Some(named) if !named.is::<Q>() => {
+                self.mistakes.push(other_type::<Q>(named.name(), named.type_name()));
+            }
+            Some(named) if !named.is_live() => self.mistakes.push(format!(
+                "the app's catalogue has the query {:?} without live answers: declare it there \
+                 with `live_query`",
+                named.name()
+            )),
+            Some(_) => {}
+        }
+        self.with_query(route)
     }
 
-    /// Lists this event in the catalogue, with its schema.
+    /// Lists this event, with its schema, if the app's catalogue does not have it.
     pub fn event<E: Event + JsonSchema>(mut self) -> Server {
-        self.entries.events.extend(EventEntry::of::<E>(&mut self.schemas));
+        let known = self.events.len();
+        self.events.extend(E::types().into_iter().map(|known| known.name));
+        if self.events.len() > known {
+            self.more = self.more.event::<E>();
+        }
         self
     }
 
@@ -177,7 +231,7 @@ impl Server {
             self.mistakes.push(format!("the file {path:?}: {problem}"));
         }
         match FileEntry::new(content_type, bytes) {
-            Ok(file) => drop(self.entries.files.insert(path.to_owned(), file)),
+            Ok(file) => drop(self.files.insert(path.to_owned(), file)),
             Err(problem) => self.mistakes.push(format!("the file {path}: {problem}")),
         }
         self
@@ -349,13 +403,21 @@ impl Server {
         Ok((router(site), stop))
     }
 
-    fn into_site(self) -> Result<Arc<Site>, ServeError> {
-        let Server { app, entries, mut schemas, limits, hosts, hook, metrics, mistakes } = self;
-        if let Some(problem) = mistakes.into_iter().next() {
-            return Err(ServeError::Declaration { problem });
+    fn into_site(mut self) -> Result<Arc<Site>, ServeError> {
+        let wrong = |problem: String| ServeError::Declaration { problem };
+        if let Some(problem) = self.mistakes.first() {
+            return Err(wrong(problem.clone()));
         }
-        let definitions = schemas.take_definitions(true);
-        let documents = Documents::of(&entries, definitions.clone(), metrics.is_some());
+        let more = mem::replace(&mut self.more, Catalogue::with_schemas());
+        let catalogue = self.catalogue.with(more).map_err(|error| wrong(error.to_string()))?;
+        let listing = catalogue.listing();
+        let entries = self.take_entries(&catalogue, &listing);
+        for (name, entry) in &entries.queries {
+            check_query(name, entry, &listing).map_err(wrong)?;
+        }
+        let Server { app, limits, hosts, hook, metrics, .. } = self;
+        let documents = Documents::of(&entries, &listing, metrics.is_some());
+        let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
         let started = Instant::now();
@@ -373,42 +435,80 @@ impl Server {
         }))
     }
 
-    fn with_query(mut self, name: &str, entry: QueryEntry) -> Server {
-        self.check_name(name);
-        let is_reserved = |field: &&String| field.starts_with('_');
-        if let Some(field) = entry.argument_names.fields().find(is_reserved) {
-            let problem = format!(
-                "the query {name:?} has the argument {field:?}: rename it, because names that \
-                 begin with `_` are for the parameters of every query"
-            );
-            self.mistakes.push(problem);
+    /// The entries of this catalogue, each with the options of its route.
+    fn take_entries(&mut self, catalogue: &AppCatalogue, listing: &Listing) -> Entries {
+        let (mut commands, mut queries) = (BTreeMap::new(), BTreeMap::new());
+        for named in catalogue.commands() {
+            let name = named.name().to_owned();
+            let rules = self.commands.remove(&name).unwrap_or_default();
+            if let Some(listed) = listing.entry(EntryKind::Command, &name) {
+                commands.insert(name, CommandEntry::new(named, listed, rules));
+            }
         }
-        let kind = resolved(&entry.answer, Some(self.schemas.definitions())).get("type");
-        if entry.page_items.is_some() && kind.and_then(Value::as_str) != Some("array") {
-            let problem = "its answer is no array: leave `paged` out, or answer with a list";
-            self.mistakes.push(format!("the query {name:?} has pages, and {problem}"));
+        for named in catalogue.queries() {
+            let name = named.name().to_owned();
+            let rules = self.queries.remove(&name).unwrap_or_default();
+            if let Some(listed) = listing.entry(EntryKind::Query, &name) {
+                let schemas = &listing.components.schemas;
+                queries.insert(name, QueryEntry::new(named, listed, schemas, rules));
+            }
         }
-        if self.entries.queries.insert(name.to_owned(), entry).is_some() {
+        Entries {
+            title: mem::take(&mut self.title),
+            version: mem::take(&mut self.version),
+            commands,
+            queries,
+            events: listing.of_kind(EntryKind::Event).filter_map(EventEntry::of).collect(),
+            files: mem::take(&mut self.files),
+        }
+    }
+
+    fn with_query<Q: Query>(mut self, route: QueryRoute<Q>) -> Server {
+        let (name, rules) = route.into_rules();
+        if self.queries.insert(name.clone(), rules).is_some() {
             self.mistakes.push(format!("there are two queries {name:?}: rename one"));
         }
         self
     }
+}
 
-    fn check_name(&mut self, name: &str) {
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || !name.chars().all(is_plain) {
-            let problem = format!("{name:?} is no name: use small letters, digits and dashes");
-            self.mistakes.push(problem);
-        }
+/// The mistake that a route is for another type than the entry of its name.
+fn other_type<T>(name: &str, declared: &str) -> String {
+    let own = type_name::<T>();
+    format!(
+        "the route {name:?} is for {own}, and the app's catalogue has {declared} under this name: \
+         rename one"
+    )
+}
+
+/// # Errors
+/// The mistake in the arguments of a query, or in its pages.
+fn check_query(name: &str, entry: &QueryEntry, listing: &Listing) -> Result<(), String> {
+    let is_reserved = |field: &&String| field.starts_with('_');
+    if let Some(field) = entry.argument_names.fields().find(is_reserved) {
+        return Err(format!(
+            "the query {name:?} has the argument {field:?}: rename it, because names that begin \
+             with `_` are for the parameters of every query"
+        ));
+    }
+    let kind = resolved(&entry.answer, &listing.components.schemas).get("type");
+    let is_described = entry.answer != Value::Bool(true);
+    let is_list = !is_described || kind.and_then(Value::as_str) == Some("array");
+    match entry.page_items() {
+        Some(_) if !is_list => Err(format!(
+            "the query {name:?} has pages, and its answer is no array: leave `paged` out, or \
+             answer with a list"
+        )),
+        _ => Ok(()),
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (commands, queries) = (self.entries.commands.keys(), self.entries.queries.keys());
+        let Server { catalogue, more, .. } = self;
         f.debug_struct("Server")
-            .field("commands", &commands.collect::<Vec<_>>())
-            .field("queries", &queries.collect::<Vec<_>>())
+            .field("catalogue", catalogue)
+            .field("more", more)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! An app: a store with the commands, views, queries and projections over it.
 
+mod declaring;
 mod error;
-mod followers;
 #[cfg(feature = "log")]
 mod opening;
 mod past;
@@ -15,24 +15,24 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
+    catalogue::{CatalogueEntries, Declarations},
     command::{
         Command, CommandStats, Execute, Lane, LaneOptions, Retries, context::RuleClock,
         error::CommandError, panel::LeftPanel,
     },
     event::{Event, Schema, Upcasters},
     fold::Fold,
-    follow::{FollowerControl, FollowerKind, FollowerStatus, Followers, Refresh},
+    follow::{FollowerControl, FollowerKind, FollowerStatus, Followers},
     lineage::Lineage,
     pool::ThreadPool,
-    projection::{NoSuchProjection, Target},
+    projection::NoSuchProjection,
     query::{Ask, Query, QueryError, RightPanel, Watch},
     snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots},
     subscribe::Subscribe,
     token::{Claims, Receipt, Session, SessionToken},
-    view::{NoSuchView, View, ViewOptions},
+    view::{NoSuchView, View},
 };
 pub use error::{StartError, StopError};
-use followers::FollowerPlans;
 pub use retag::{RetagError, RetagReport, RetaggedKey};
 use settings::Settings;
 
@@ -43,6 +43,7 @@ pub struct App {
     // The right panel is dropped before the store, because its threads read the store.
     right: Arc<RightPanel>,
     left: Arc<LeftPanel>,
+    catalogue: Arc<CatalogueEntries>,
     /// The settings that an app beside this one inherits.
     beside: Arc<Settings>,
     /// Whether a stop closes the store.
@@ -61,7 +62,7 @@ pub struct AppBuilder {
     owns_store: bool,
     place: Option<SnapshotPlace>,
     settings: Settings,
-    plans: FollowerPlans,
+    declared: Declarations,
 }
 
 impl App {
@@ -77,13 +78,14 @@ impl App {
             owns_store: false,
             place: None,
             settings: Settings::default(),
-            plans: FollowerPlans::default(),
+            declared: Declarations::default(),
         }
     }
 
     /// An app beside this one, over the same store: for a new view of a running program. It
     /// inherits the settings of this one: upcasters, known events, checks, retries, budgets,
-    /// decision snapshots and their place. It has none of this one's views and projections.
+    /// decision snapshots and their place. It has none of this one's views and projections, and a
+    /// catalogue of its own.
     ///
     /// Commands may go through either. Stopping the new app leaves this one running. Stopping this
     /// one ends the new app, if this one owns the store.
@@ -324,27 +326,6 @@ impl AppBuilder {
         self
     }
 
-    /// Declares that the app knows the events of `E`. The app knows the events of its views and
-    /// projections anyway, so this is for events that only commands read or write.
-    ///
-    /// When it starts, the app compares its known events with the log:
-    ///
-    /// - A type in the log that no known event and no upcaster takes causes a warning, or an error
-    ///   if the app is [strict](AppBuilder::strict). Most likely the type was renamed or split, and
-    ///   the upcaster is missing, so folds do not see its events. An app without known events skips
-    ///   this check.
-    /// - A stored event that lacks a tag which it would get today is an error
-    ///   ([`StartError::MissingTag`]), because a rule over that tag does not see the event. An app
-    ///   that [gives older events the tag](App::retag) starts with
-    ///   [`retagging`](AppBuilder::retagging). The
-    ///   check covers each type that has upcasters or a version above 1, and reads up to 16 of its
-    ///   events after each of 16 places of the log. Events that only commands read, and that are
-    ///   not declared here, are checked when the first command asks for them.
-    pub fn events<E: Event>(mut self) -> AppBuilder {
-        self.settings.declared.push(Schema::declared::<E>);
-        self
-    }
-
     /// Refuses to start if the log has a type that no known event and no upcaster takes. Without
     /// this the app only warns.
     pub fn strict(mut self) -> AppBuilder {
@@ -409,34 +390,12 @@ impl AppBuilder {
         self
     }
 
-    /// Keeps this fold up to date in memory, so that [queries](App::query) are answered from it.
-    pub fn view<V: View>(self) -> AppBuilder {
-        self.view_with::<V>(ViewOptions::default())
-    }
-
-    /// Like [`view`](AppBuilder::view), with options.
-    pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
-        self.plans.add_view::<V>(options);
-        self.events::<V::Event>()
-    }
-
     /// Makes [`start`](AppBuilder::start) fail with [`StartError::RequiredView`] if a view stops
     /// before an event that it cannot apply. Without it the app starts, and that view answers as of
     /// the position before the event, with [a mark](crate::Answer::standstill).
     pub fn require_views(mut self) -> AppBuilder {
         self.settings.requires_views = true;
         self
-    }
-
-    /// Keeps rows outside the log in step with it. The start of the app does not wait for them.
-    pub fn projection(self, target: impl Target) -> AppBuilder {
-        self.projection_with(target, Refresh::Live)
-    }
-
-    /// Like [`projection`](AppBuilder::projection), with a choice of when to apply new events.
-    pub fn projection_with<T: Target>(mut self, target: T, refresh: Refresh) -> AppBuilder {
-        self.plans.add_projection(target, refresh);
-        self.events::<T::Event>()
     }
 
     /// How many events one answer may keep in memory at once to put them in order of when they
@@ -490,7 +449,7 @@ impl AppBuilder {
         }
         let of_view = every_events.unwrap_or(SnapshotOptions::VIEW_EVENTS);
         if let Some(policy) = SnapshotPolicy::<F>::new(of_view) {
-            self.plans.snapshots.add(policy, keep);
+            self.declared.plans.snapshots.add(policy, keep);
         }
         self
     }
@@ -511,13 +470,15 @@ impl AppBuilder {
         let limits = self.store.limits();
         self.check_plans()?;
         if self.settings.snapshots.is_none()
-            && !(self.settings.policies.is_empty() && self.plans.snapshots.is_empty())
+            && !(self.settings.policies.is_empty() && self.declared.plans.snapshots.is_empty())
         {
             self.settings.snapshots = Some(self.beside_the_store()?);
         }
-        self.plans.snapshots.place = self.settings.snapshots.clone();
+        self.declared.plans.snapshots.place = self.settings.snapshots.clone();
         let log = self.store.identity().id;
-        let AppBuilder { store, settings, plans, .. } = self;
+        let AppBuilder { store, mut settings, declared, .. } = self;
+        let Declarations { entries, plans, known } = declared;
+        settings.declared.extend(known);
         let Settings { upcasters, policies, untagged, snapshots, .. } = settings.clone();
         let snapshots = snapshots.filter(|_| !policies.is_empty());
         let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
@@ -544,6 +505,7 @@ impl AppBuilder {
         Ok(App {
             right: Arc::new(right),
             left: Arc::new(left),
+            catalogue: Arc::new(entries),
             beside: Arc::new(settings),
             owns_store: self.owns_store,
             place: self.place,
@@ -552,16 +514,16 @@ impl AppBuilder {
 
     fn check_plans(&self) -> Result<(), StartError> {
         let states = twice(self.settings.policies.names());
-        if let Some(name) = states.or_else(|| twice(self.plans.snapshots.names())) {
+        if let Some(name) = states.or_else(|| twice(self.declared.plans.snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });
         }
-        if let Some(view) = self.plans.view_twice() {
+        if let Some(view) = self.declared.plans.view_twice() {
             return Err(StartError::ViewTwice { view });
         }
-        if let Some(name) = self.plans.projection_twice() {
+        if let Some(name) = self.declared.plans.projection_twice() {
             return Err(StartError::ProjectionTwice { name });
         }
-        Ok(())
+        Ok(self.declared.entries.check()?)
     }
 
     fn beside_the_store(&self) -> Result<Arc<dyn Snapshots>, StartError> {

@@ -44,7 +44,7 @@ pub use object::JsonObject;
 pub(crate) use reading::{Reading, StoredEvent, encoded};
 pub use retags::OutdatedEvent;
 pub(crate) use retags::{Marks, RetagFailure, RetaggedKeys, completed, fenced, marks_of, retagged};
-pub(crate) use schema::{Schema, TagExemption};
+pub(crate) use schema::{Declare, Schema, TagExemption};
 pub(crate) use tagging::{AnyReading, RetagType};
 pub use tags::Tags;
 

@@ -103,7 +103,7 @@
 //!
 //! | page | contents |
 //! |---|---|
-//! | [The front page][start] | what exists, the demo, every page |
+//! | [A first service][start] | a tutorial of 30 minutes |
 //! | [Guides][guides] | one page for each job, each with a complete program |
 //! | [Commands][commands], [views][views], [time][time] | how the parts work, and why |
 //! | [Limits][limits], [errors][errors], [metrics][metrics] | every default, and what to do |
@@ -124,6 +124,8 @@
 //! - A [`Query`] is a question to one view. [`App::query`] asks it of the present, with a freshness
 //!   that the caller chooses, or [of the past](query::Ask::as_of), and answers with an [`Answer`]
 //!   or a [`QueryError`].
+//! - A [`catalogue`] declares commands, queries, events, views and projections once, by name, for
+//!   HTTP and for other programs. A program without it works, too.
 //! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` keeps them in
 //!   SQLite.
 //!
@@ -157,6 +159,7 @@
 //! | `log` | yes | the embedded log, `App::open` |
 //! | `derive` | yes | `#[derive(Event)]` |
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
+//! | `schemas` | no | schemas of the entries of a [`catalogue`], made from the types by schemars |
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!
 //! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
@@ -175,6 +178,7 @@
 extern crate self as diptych;
 
 mod app;
+pub mod catalogue;
 pub mod command;
 pub mod derived;
 pub mod digest;
@@ -185,6 +189,7 @@ pub mod follow;
 mod lineage;
 mod panics;
 pub mod past;
+mod plans;
 mod pool;
 pub mod projection;
 pub mod query;

@@ -3,6 +3,7 @@
 mod ask;
 mod digest;
 mod error;
+mod options;
 mod panel;
 mod watch;
 
@@ -11,6 +12,7 @@ pub use ask::{Answer, Ask, Cost};
 pub use digest::ViewDigest;
 use diptych_store::Filter;
 pub use error::{QueryError, QueryPanic};
+pub use options::AskOptions;
 pub(crate) use panel::RightPanel;
 pub use watch::Watch;
 

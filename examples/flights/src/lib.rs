@@ -36,7 +36,6 @@ use diptych::{App, AppBuilder, OpenError, snapshot::SnapshotOptions};
 use diptych_sqlite::Sqlite;
 
 use crate::{
-    events::{SourceLoaded, SourceOpened},
     report::FlightsByDay,
     views::{Board, Happenings, Names, Planes, Punctuality, Refusals, Routes, WeatherDelay},
 };
@@ -71,19 +70,9 @@ pub fn app(folder: impl AsRef<Path>, options: AppOptions) -> Result<AppBuilder, 
     Ok(builder.projection(Sqlite::at(folder.join("reports.db")).projection(FlightsByDay)))
 }
 
-/// Adds all views, and the events that the loader writes for itself, which no view shows.
+/// Adds the [catalogue](site::catalogue): all views, and the commands and queries by name.
 pub fn views(builder: AppBuilder) -> AppBuilder {
-    builder
-        .events::<SourceLoaded>()
-        .events::<SourceOpened>()
-        .view::<Board>()
-        .view::<Punctuality>()
-        .view::<Routes>()
-        .view::<Planes>()
-        .view::<WeatherDelay>()
-        .view::<Refusals>()
-        .view::<Happenings>()
-        .view::<Names>()
+    builder.catalogue(site::catalogue())
 }
 
 /// Saves snapshots of all views.

@@ -1,6 +1,10 @@
-//! Both panels over HTTP, and the page. Each command and each query takes one line.
+//! The catalogue of both panels, their routes over HTTP, and the page. Each command and each query
+//! takes one line.
 
-use diptych::{App, Timestamp};
+use diptych::{
+    App, Timestamp,
+    catalogue::{Catalogue, WithSchemas},
+};
 use diptych_server::{Caller, CommandRoute, Denial, QueryRoute, Server, Visit};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,27 +21,22 @@ use crate::{
     },
     ids::Day,
     views::{
-        AllNames, DelayByHour, DelayByWeather, DepartureBoard, FlightCard, FlightDays, PlaneDay,
-        PunctualityByAirline, RecentHappenings, RefusalsByRule, RouteRanking, VISITOR,
+        AllNames, Board, DelayByHour, DelayByWeather, DepartureBoard, FlightCard, FlightDays,
+        Happenings, Names, PlaneDay, Planes, Punctuality, PunctualityByAirline, RecentHappenings,
+        Refusals, RefusalsByRule, RouteRanking, Routes, VISITOR, WeatherDelay,
     },
 };
 
-/// Builds a server with all commands and queries over HTTP, and with the page.
-///
-/// If a rule refuses a command, the client gets the reason, and an event records the refusal.
-///
-/// Commands from clients have the actor [`VISITOR`], so that they do not move the demo's clock.
-pub fn server(app: App) -> Server {
-    let clock = app.clone();
-    let server = Server::new(app)
-        .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
-        .command(recorded::<ScheduleFlight>("schedule-flight"))
-        .command(recorded::<DepartFlight>("depart-flight"))
-        .command(recorded::<CancelFlight>("cancel-flight"))
-        .command(recorded::<LandFlight>("land-flight"))
-        .command(recorded::<DivertFlight>("divert-flight"))
+/// The commands, queries, events and views of the demo, by their names.
+pub fn catalogue() -> Catalogue<WithSchemas> {
+    Catalogue::with_schemas()
+        .command::<ScheduleFlight>("schedule-flight")
+        .command::<DepartFlight>("depart-flight")
+        .command::<CancelFlight>("cancel-flight")
+        .command::<LandFlight>("land-flight")
+        .command::<DivertFlight>("divert-flight")
         .live_query::<DepartureBoard>("departure-board")
-        .live_query(QueryRoute::<FlightCard>::new("flight-card").explained())
+        .live_query::<FlightCard>("flight-card")
         .live_query::<PunctualityByAirline>("punctuality")
         .live_query::<RouteRanking>("routes")
         .live_query::<PlaneDay>("plane-day")
@@ -58,6 +57,31 @@ pub fn server(app: App) -> Server {
         .event::<PlaneRegistered>()
         .event::<SourceOpened>()
         .event::<SourceLoaded>()
+        .view::<Board>()
+        .view::<Punctuality>()
+        .view::<Routes>()
+        .view::<Planes>()
+        .view::<WeatherDelay>()
+        .view::<Refusals>()
+        .view::<Happenings>()
+        .view::<Names>()
+}
+
+/// Builds a server with all commands and queries of the catalogue, and with the page.
+///
+/// If a rule refuses a command, the client gets the reason, and an event records the refusal.
+///
+/// Commands from clients have the actor [`VISITOR`], so that they do not move the demo's clock.
+pub fn server(app: App) -> Server {
+    let clock = app.clone();
+    let server = Server::new(app)
+        .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
+        .command(recorded::<ScheduleFlight>("schedule-flight"))
+        .command(recorded::<DepartFlight>("depart-flight"))
+        .command(recorded::<CancelFlight>("cancel-flight"))
+        .command(recorded::<LandFlight>("land-flight"))
+        .command(recorded::<DivertFlight>("divert-flight"))
+        .query(QueryRoute::<FlightCard>::new("flight-card").explained())
         .admit(move |visit| admit(clock.clone(), visit));
     PAGE.iter()
         .fold(server, |server, (path, content_type, bytes)| server.file(path, content_type, bytes))

@@ -9,11 +9,13 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
     response::IntoResponse,
 };
-use diptych::{App, Position, Receipt, Session, SessionToken, Timestamp};
+use diptych::{
+    App, Position, Receipt, Session, SessionToken, Timestamp,
+    catalogue::{DecodeError, decode_json},
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Track;
 use tokio::time::timeout;
 
 use crate::door::{code::Code, limits::ServerLimits, problem::Problem};
@@ -114,56 +116,42 @@ fn is_utf8_name(charset: &str) -> bool {
 /// Decodes JSON. `what` names the decoded part of the request in the problem, and the member
 /// `field` of the problem names the place in it.
 pub(crate) fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Problem> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let mut track = Track::new();
-    let decoded = T::deserialize(serde_path_to_error::Deserializer::new(&mut reader, &mut track));
-    decoded.and_then(|decoded| reader.end().map(|()| decoded)).map_err(|error| {
-        let detail = format!("{what} cannot be read: {error}");
-        let problem = Problem::bad(Code::Malformed, detail);
-        let problem = problem.and("line", error.line() as u64).and("column", error.column() as u64);
-        match field(&track.path().to_string(), &error.to_string()) {
-            Some(field) => problem.and("field", field),
-            None => problem,
-        }
-    })
+    decode_json(bytes).map_err(|error| malformed(what, &error))
 }
 
-/// Decodes the arguments in an address. The member `argument` of the problem names the wrong one.
-pub(crate) fn from_form<T: DeserializeOwned>(form: &str) -> Result<T, Problem> {
-    let mut track = Track::new();
-    let reader = serde_html_form::Deserializer::from_bytes(form.as_bytes());
-    let decoded = T::deserialize(serde_path_to_error::Deserializer::new(reader, &mut track));
-    decoded.map_err(|error| {
-        let error = error.to_string();
-        let Some(argument) = field(&track.path().to_string(), &error) else {
-            let detail = format!("the arguments cannot be read: {error}");
-            return Problem::bad(Code::Arguments, detail);
-        };
-        let times = pairs(form).unwrap_or_default();
-        let times = times.iter().filter(|(name, _)| *name == argument).count();
-        let wrong = match times {
-            0 if error.starts_with(MISSING) => "is missing".to_owned(),
-            0 | 1 => format!("cannot be read: {error}"),
-            times => format!("is there {times} times: send it once"),
-        };
-        let detail = format!("the argument {argument:?} {wrong}");
-        Problem::bad(Code::Arguments, detail).and("argument", argument)
-    })
-}
-
-/// The beginning of the errors of serde about a field that is missing.
-const MISSING: &str = "missing field `";
-
-/// The name of the field with an error, as a path such as `passengers[2].name`.
-fn field(path: &str, error: &str) -> Option<String> {
-    // The path of a missing field ends at the value that lacks it.
-    let missing = error.strip_prefix(MISSING).and_then(|rest| rest.split('`').next());
-    match (path, missing) {
-        (".", None) => None,
-        (".", Some(missing)) => Some(missing.to_owned()),
-        (path, None) => Some(path.to_owned()),
-        (path, Some(missing)) => Some(format!("{path}.{missing}")),
+/// The problem of JSON that cannot be decoded.
+pub(crate) fn malformed(what: &str, error: &DecodeError) -> Problem {
+    let mut problem = Problem::bad(Code::Malformed, format!("{what} cannot be read: {error}"));
+    if let Some((line, column)) = error.place {
+        problem = problem.and("line", line as u64).and("column", column as u64);
     }
+    match &error.field {
+        Some(field) => problem.and("field", field.as_str()),
+        None => problem,
+    }
+}
+
+/// Reads the arguments in an address.
+pub(crate) fn form_reader(form: &str) -> serde_html_form::Deserializer<'_> {
+    serde_html_form::Deserializer::from_bytes(form.as_bytes())
+}
+
+/// The problem of arguments in an address that cannot be decoded. Its member `argument` names the
+/// wrong one.
+pub(crate) fn wrong_argument(form: &str, error: &DecodeError) -> Problem {
+    let Some(argument) = &error.field else {
+        let detail = format!("the arguments cannot be read: {error}");
+        return Problem::bad(Code::Arguments, detail);
+    };
+    let times = pairs(form).unwrap_or_default();
+    let times = times.iter().filter(|(name, _)| name == argument).count();
+    let wrong = match times {
+        0 if error.is_missing => "is missing".to_owned(),
+        0 | 1 => format!("cannot be read: {error}"),
+        times => format!("is there {times} times: send it once"),
+    };
+    let detail = format!("the argument {argument:?} {wrong}");
+    Problem::bad(Code::Arguments, detail).and("argument", argument.as_str())
 }
 
 /// The options of a request by name, such as `occurred-before`. Every request can send this option

@@ -38,17 +38,17 @@ pub struct CommandHeaders {
 impl CommandHeaders {
     /// The idempotency key, if the request has one.
     pub fn key(&self) -> Option<&str> {
-        self.options.key.as_deref()
+        self.options.key()
     }
 
     /// The caller that a layer named by an extension of the request; otherwise an anonymous one.
     pub fn caller(&self) -> &Caller {
-        &self.options.caller
+        self.options.caller()
     }
 
     /// Names the caller. The events of the command get its actor and claims.
     pub fn with_caller(mut self, caller: Caller) -> CommandHeaders {
-        self.options.caller = caller;
+        self.options = self.options.with_caller(caller);
         self
     }
 

@@ -8,14 +8,14 @@ use axum::{
     http::{Response, request::Parts},
     response::IntoResponse,
 };
-use diptych::{Answer, App, Query, QueryError, query::Ask};
+use diptych::{Answer, App, Query, QueryError, catalogue::decode, query::Ask};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{caller_of, limits_of};
 use crate::{
     door::{
         problem::Problem,
-        request::{RequestOptions, from_form},
+        request::{RequestOptions, form_reader, wrong_argument},
     },
     panels::{
         entries::options::{EncodedAnswer, QueryOptions},
@@ -58,7 +58,7 @@ impl QueryParameters {
     where
         T: Serialize + Send,
     {
-        self.options.encode(app, answer, None, type_name::<T>()).await.map(AnswerResponse)
+        self.options.encode(app, answer, type_name::<T>()).await.map(AnswerResponse)
     }
 
     /// Asks a query with these options.
@@ -69,9 +69,7 @@ impl QueryParameters {
     where
         Q: Query<Answer: Serialize>,
     {
-        queries::in_time(self.answer_time, self.options.ask(app, query, None))
-            .await
-            .map(AnswerResponse)
+        queries::in_time(self.answer_time, self.options.ask(app, query)).await.map(AnswerResponse)
     }
 }
 
@@ -107,7 +105,8 @@ where
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<QueryArguments<Q>, Problem> {
         let (_, arguments) = RequestOptions::split(&parts.headers, parts.uri.query())?;
-        from_form(&arguments).map(QueryArguments)
+        let decoded = decode(form_reader(&arguments));
+        decoded.map(QueryArguments).map_err(|error| wrong_argument(&arguments, &error))
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod openapi;
 
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
-use diptych::EventType;
-use serde_json::{Map, Value, json};
+use diptych::catalogue::{CatalogueEntry, EntryDetail, Listing};
+use serde_json::{Value, json};
 
 use crate::panels::entries::{
     Entries, command::CommandEntry, event::EventEntry, query::QueryEntry,
@@ -18,21 +20,18 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// The documents of these entries, whose types have these schemas.
-    pub(crate) fn of(
-        entries: &Entries,
-        schemas: Map<String, Value>,
-        has_metrics: bool,
-    ) -> Documents {
-        let schemas = Value::Object(schemas);
-        let openapi = openapi::document(entries, &schemas, has_metrics);
+    /// The documents of these entries, which are those of this listing.
+    pub(crate) fn of(entries: &Entries, listing: &Listing, has_metrics: bool) -> Documents {
+        let schemas = &listing.components.schemas;
+        let openapi = openapi::document(entries, schemas, has_metrics);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,
             "commands": entries.commands.iter().map(command).collect::<Vec<_>>(),
             "queries": entries.queries.iter().map(query).collect::<Vec<_>>(),
             "events": entries.events.iter().map(event).collect::<Vec<_>>(),
-            "views": views(entries),
+            "views": views(entries, listing),
+            "projections": projections(listing),
             "components": { "schemas": schemas },
         });
         Documents { catalogue: catalogue.to_string().into(), openapi: openapi.to_string().into() }
@@ -70,29 +69,44 @@ fn query((name, entry): (&String, &QueryEntry)) -> Value {
         "view": entry.view,
         "live": entry.is_live(),
         "explained": entry.is_explained(),
-        "page_items": entry.page_items,
+        "page_items": entry.page_items(),
         "arguments": entry.arguments,
         "answer": entry.answer,
     })
 }
 
 fn event(entry: &EventEntry) -> Value {
-    let EventEntry { event_type: EventType { name, version, tags, codec, .. }, schema } = entry;
+    let EventEntry { name, version, tags, codec, schema } = entry;
     json!({
         "name": name, "version": version, "tags": tags, "codec": codec, "schema": schema,
     })
 }
 
-/// The views behind the queries, each with its queries and its events.
-fn views(entries: &Entries) -> Vec<Value> {
-    let mut views: Vec<&'static str> = entries.queries.values().map(|entry| entry.view).collect();
-    views.sort_unstable();
-    views.dedup();
-    let view = |view: &'static str| {
+/// The views behind the queries and all others of the app, each with its queries and its events.
+fn views(entries: &Entries, listing: &Listing) -> Vec<Value> {
+    let mut views = BTreeMap::new();
+    for entry in entries.queries.values() {
+        views.insert(entry.view, entry.events.as_slice());
+    }
+    for listed in &listing.entries {
+        if let EntryDetail::View { events, .. } = &listed.detail {
+            views.insert(listed.type_name, events);
+        }
+    }
+    let view = |(view, events): (&'static str, &[&'static str])| {
         let of = entries.queries.iter().filter(|(_, entry)| entry.view == view);
-        let events = of.clone().next().map(|(_, entry)| entry.events.clone());
         let queries: Vec<_> = of.map(|(name, _)| name).collect();
         json!({ "type": view, "queries": queries, "events": events })
     };
     views.into_iter().map(view).collect()
+}
+
+fn projections(listing: &Listing) -> Vec<Value> {
+    let projection = |listed: &CatalogueEntry| match &listed.detail {
+        EntryDetail::Projection { events, .. } => {
+            Some(json!({ "name": listed.name, "type": listed.type_name, "events": events }))
+        }
+        _ => None,
+    };
+    listing.entries.iter().filter_map(projection).collect()
 }

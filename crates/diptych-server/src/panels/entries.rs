@@ -1,5 +1,5 @@
-//! The registered commands, queries, events and files. They know requests and problems, but no
-//! routes.
+//! The commands, queries and events of the app's catalogue with the options of their routes, and
+//! the files. They know requests and problems, but no routes.
 
 pub(crate) mod arguments;
 pub(crate) mod command;
@@ -11,31 +11,29 @@ pub(crate) mod query;
 pub(crate) mod schema;
 pub(crate) mod sources;
 
-use std::collections::BTreeMap;
+use std::{any::type_name, collections::BTreeMap, io};
 
-use crate::panels::entries::{
-    command::CommandEntry, event::EventEntry, file::FileEntry, query::QueryEntry,
+use crate::{
+    door::problem::Problem,
+    panels::entries::{
+        command::CommandEntry, event::EventEntry, file::FileEntry, query::QueryEntry,
+    },
 };
 
 /// All entries of a server, by their names.
 pub(crate) struct Entries {
     pub(crate) title: String,
     pub(crate) version: String,
-    pub(crate) commands: BTreeMap<String, CommandEntry>,
+    // Queries are dropped before commands: as in an app, the right panel goes first.
     pub(crate) queries: BTreeMap<String, QueryEntry>,
+    pub(crate) commands: BTreeMap<String, CommandEntry>,
     pub(crate) events: Vec<EventEntry>,
     pub(crate) files: BTreeMap<String, FileEntry>,
 }
 
-impl Entries {
-    pub(crate) fn new() -> Entries {
-        Entries {
-            title: "Diptych".to_owned(),
-            version: "1".to_owned(),
-            commands: BTreeMap::new(),
-            queries: BTreeMap::new(),
-            events: Vec::new(),
-            files: BTreeMap::new(),
-        }
-    }
+/// The options of a route are for another type than its entry. Registering a route compares both,
+/// so this is a mistake of the server.
+fn other_type<T>() -> Problem {
+    let error = io::Error::other(type_name::<T>());
+    Problem::mistake("a route is for another type than its entry", &error)
 }

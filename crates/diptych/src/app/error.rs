@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use diptych_store::{ReadError, Unavailable};
 
-use super::followers::StartFailure;
 use crate::{
+    catalogue::CatalogueError,
     event::{MissingTag, OutdatedEvent, RetagFailure, SchemaError},
     follow::FollowState,
+    plans::StartFailure,
 };
 
 /// Why an app could not be started.
@@ -17,6 +18,9 @@ pub enum StartError {
     /// Declarations that contradict each other.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// Declarations of the [catalogue](crate::catalogue) contradict each other, or have a bad name.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
     /// Snapshots were requested, but have no place.
     #[error("snapshots were requested, but have no place: name one with `snapshots_in`")]
     NoSnapshotPlace,

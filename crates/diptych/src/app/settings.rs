@@ -8,8 +8,7 @@ use super::{AppBuilder, StartError, error::unknown};
 use crate::{
     command::{Retries, context::RuleClock},
     event::{
-        AnyReading, EventType, OutdatedEvent, Schema, SchemaError, TagExemption, Upcasters,
-        is_reserved,
+        AnyReading, Declare, EventType, OutdatedEvent, Schema, TagExemption, Upcasters, is_reserved,
     },
     pool::PoolLimits,
     snapshot::{SnapshotPolicies, Snapshots},
@@ -66,9 +65,6 @@ fn half_the_cores() -> NonZeroUsize {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
-
-/// Looks up a known event type in the schema of the app.
-pub(super) type Declare = fn(&Schema) -> Result<Arc<dyn AnyReading>, SchemaError>;
 
 impl Settings {
     /// Compares the events that the app knows with those in the log.

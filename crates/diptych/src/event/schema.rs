@@ -41,6 +41,9 @@ struct Readings {
 /// The name of an event type, and the key of a tag.
 pub(crate) type TagExemption = (String, String);
 
+/// Looks up a known event type in the schema of an app.
+pub(crate) type Declare = fn(&Schema) -> Result<Arc<dyn AnyReading>, SchemaError>;
+
 impl Schema {
     /// # Errors
     /// [`SchemaError::Declaration`] if the upcasters contradict each other.

@@ -8,16 +8,21 @@ use answers::{
     AnswerKind, answer, own, problems, rejected, shared_headers, shared_responses, shared_schemas,
 };
 use axum::body::Bytes;
+use diptych::catalogue::resolved;
 use serde_json::{Map, Value, json};
 use variants::with_named_variants;
 
 use crate::{
     json::merged,
-    panels::entries::{Entries, command::CommandEntry, query::QueryEntry, schema::resolved},
+    panels::entries::{Entries, command::CommandEntry, query::QueryEntry},
 };
 
 /// The document of these entries, whose types have these schemas.
-pub(crate) fn document(entries: &Entries, schemas: &Value, has_metrics: bool) -> Value {
+pub(crate) fn document(
+    entries: &Entries,
+    schemas: &Map<String, Value>,
+    has_metrics: bool,
+) -> Value {
     let mut paths = Map::new();
     for (name, entry) in &entries.commands {
         paths.insert(format!("/commands/{name}"), command_path(name, entry, schemas));
@@ -61,12 +66,12 @@ pub(crate) fn below(prefix: &str, document: &Bytes) -> Bytes {
     whole.into()
 }
 
-fn command_path(name: &str, entry: &CommandEntry, schemas: &Value) -> Value {
+fn command_path(name: &str, entry: &CommandEntry, schemas: &Map<String, Value>) -> Value {
     let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
     let what = "The receipt. The events are durable.";
     responses.insert("200".into(), answer(AnswerKind::Receipt, what, own("receipt")));
     if let Some(rejection) = &entry.rejection {
-        responses.insert("422".into(), rejected(rejection, entry.records_rejections));
+        responses.insert("422".into(), rejected(rejection, entry.records_rejections()));
     }
     json!({ "post": {
         "operationId": name,
@@ -81,9 +86,9 @@ fn command_path(name: &str, entry: &CommandEntry, schemas: &Value) -> Value {
     } })
 }
 
-fn query_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
+fn query_path(name: &str, entry: &QueryEntry, schemas: &Map<String, Value>) -> Value {
     let mut responses = problems(&["400", "403", "404", "409", "503"]);
-    let (kind, what) = match entry.page_items {
+    let (kind, what) = match entry.page_items() {
         Some(_) => (AnswerKind::Page, "A page of the answer."),
         None => (AnswerKind::Answer, "The answer."),
     };
@@ -92,7 +97,7 @@ fn query_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
         "operationId": name,
         "tags": ["queries"],
         "summary": summary(&entry.arguments, name, schemas),
-        "parameters": parameters(entry, schemas, options::of_answer(entry.page_items.is_some())),
+        "parameters": parameters(entry, schemas, options::of_answer(entry.page_items().is_some())),
         "responses": responses,
     });
     responses.extend(problems(&["413", "415"]));
@@ -100,7 +105,7 @@ fn query_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
         "operationId": format!("{name}-by-post"),
         "tags": ["queries"],
         "summary": format!("{name}, for arguments that are too large for an address"),
-        "parameters": options::of_answer(entry.page_items.is_some()),
+        "parameters": options::of_answer(entry.page_items().is_some()),
         "requestBody": {
             "required": true,
             "content": { "application/json": { "schema": entry.arguments } },
@@ -110,7 +115,7 @@ fn query_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
     json!({ "get": get, "post": post })
 }
 
-fn explanation_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
+fn explanation_path(name: &str, entry: &QueryEntry, schemas: &Map<String, Value>) -> Value {
     let mut responses = problems(&["400", "403", "404", "503"]);
     let what = "The events that made the answer, in the order in which they are folded.";
     responses.insert("200".into(), answer(AnswerKind::Explanation, what, own("explanation")));
@@ -123,7 +128,7 @@ fn explanation_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
     } })
 }
 
-fn live_path(name: &str, entry: &QueryEntry, schemas: &Value) -> Value {
+fn live_path(name: &str, entry: &QueryEntry, schemas: &Map<String, Value>) -> Value {
     let mut responses = problems(&["400", "403", "404", "503"]);
     responses.insert(
         "200".into(),
@@ -218,16 +223,20 @@ fn plain_paths() -> Map<String, Value> {
 }
 
 /// The first line of the description of the type, or the name.
-fn summary(schema: &Value, name: &str, schemas: &Value) -> Value {
-    match resolved(schema, schemas.as_object()).get("description") {
+fn summary(schema: &Value, name: &str, schemas: &Map<String, Value>) -> Value {
+    match resolved(schema, schemas).get("description") {
         Some(Value::String(text)) => text.lines().next().unwrap_or(name).into(),
         _ => name.into(),
     }
 }
 
 /// The arguments of a query as parameters of an address, followed by these options.
-fn parameters(entry: &QueryEntry, definitions: &Value, options: Vec<Value>) -> Vec<Value> {
-    let schema = resolved(&entry.arguments, definitions.as_object());
+fn parameters(
+    entry: &QueryEntry,
+    definitions: &Map<String, Value>,
+    options: Vec<Value>,
+) -> Vec<Value> {
+    let schema = resolved(&entry.arguments, definitions);
     let required: Vec<&Value> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
     let properties = schema.get("properties").and_then(Value::as_object);

@@ -1,23 +1,22 @@
 //! The arguments of a query, as the client wrote them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use diptych::store::Digest;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use diptych::{
+    catalogue::{AnyQuery, NamedQuery},
+    store::Digest,
+};
+use serde::de::IgnoredAny;
 
 use crate::{
     door::{
-        access::{Caller, Denial},
         code::Code,
         problem::Problem,
-        request::{from_form, from_json, pairs},
+        request::{form_reader, from_json, malformed, pairs, wrong_argument},
     },
     panels::entries::schema::ArgumentNames,
 };
-
-/// A rule about the caller of a decoded query.
-pub(super) type AdmitQuery<Q> = Arc<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
 
 /// The raw arguments of a query.
 #[derive(Clone, Debug)]
@@ -68,18 +67,17 @@ impl Arguments {
         Digest::of(&text)
     }
 
-    /// Decodes the query, if the rule of its route admits the caller.
-    pub(super) fn read<Q: DeserializeOwned>(
-        &self,
-        caller: &Caller,
-        admit: Option<&AdmitQuery<Q>>,
-    ) -> Result<Q, Problem> {
-        let query = match self {
-            Arguments::Json(bytes) => from_json("the arguments", bytes),
-            Arguments::Form(text) => from_form(text),
-        }?;
-        admit.map(|admit| admit(caller, &query)).transpose()?;
-        Ok(query)
+    /// Decodes them as those of this query.
+    pub(super) fn read(&self, query: &NamedQuery) -> Result<AnyQuery, Problem> {
+        match self {
+            Arguments::Json(bytes) => {
+                query.decode(bytes).map_err(|error| malformed("the arguments", &error))
+            }
+            Arguments::Form(form) => {
+                let decoded = query.decode_from(form_reader(form));
+                decoded.map_err(|error| wrong_argument(form, &error))
+            }
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -14,10 +13,14 @@ use std::{
 
 use axum::{body::Bytes, http::HeaderMap};
 use diptych::{
-    App, Command, CommandError, Event, Execute, ExecuteError, Position, Receipt, Session,
-    SessionToken, Timestamp, Uuid,
+    App, Command, CommandError, Execute, ExecuteError, Position, Receipt, Session, SessionToken,
+    catalogue::{
+        AnyCommand, Catalogue, CatalogueEntry, EntryDetail, JsonRejection, NamedCommand,
+        WithSchemas,
+    },
+    command::ExecuteOptions,
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -27,10 +30,9 @@ use crate::{
         code::Code,
         notes::{NoteBudget, SpentBudget},
         problem::Problem,
-        request::{AnyToken, RequestOptions, SentToken, from_json, header_text},
+        request::{AnyToken, OptionSource, RequestOptions, SentToken, header_text, malformed},
     },
-    json,
-    panels::entries::event,
+    panels::entries::other_type,
 };
 
 /// A command with its name and the options of its route, for
@@ -39,15 +41,15 @@ use crate::{
 /// A plain name is a route without options, for a command whose rejection is serialisable.
 pub struct CommandRoute<C> {
     name: String,
-    entry: MakeEntry<C>,
+    declare: DeclareCommand,
     admit: Option<AdmitCommand<C>>,
+    record: Option<RunCommand>,
     is_explained: bool,
     mask: Option<Mask>,
-    command: PhantomData<fn(C)>,
 }
 
-/// Makes the entry of a route, once the schemas of a server are collected.
-type MakeEntry<C> = Box<dyn FnOnce(&mut SchemaGenerator, Option<AdmitCommand<C>>) -> CommandEntry>;
+/// Declares the command of a route, if the catalogue of the app does not have it.
+type DeclareCommand = fn(Catalogue<WithSchemas>, String) -> Catalogue<WithSchemas>;
 
 /// A rule about the caller of a decoded command.
 type AdmitCommand<C> = Box<dyn Fn(&Caller, &C) -> Result<(), Denial> + Send + Sync>;
@@ -61,7 +63,7 @@ where
     where
         C::Rejection: Serialize + JsonSchema,
     {
-        CommandRoute::with(name, CommandEntry::of::<C>)
+        CommandRoute::with(name, |catalogue, name| catalogue.command::<C>(name))
     }
 
     /// A command that no rule rejects.
@@ -69,7 +71,7 @@ where
     where
         C: Command<Rejection = Infallible>,
     {
-        CommandRoute::with(name, CommandEntry::infallible::<C>)
+        CommandRoute::with(name, |catalogue, name| catalogue.infallible_command::<C>(name))
     }
 
     /// Records rejections: after a rejection the server executes the command that `note` makes,
@@ -85,9 +87,7 @@ where
         C::Rejection: Serialize + JsonSchema,
         N: Command + Serialize,
     {
-        let entry = move |schemas: &mut _, admit| CommandEntry::recording(schemas, admit, note);
-        let CommandRoute { name, admit, is_explained, mask, .. } = self;
-        CommandRoute { admit, is_explained, mask, ..CommandRoute::with(name, entry) }
+        CommandRoute { record: Some(recording(note)), ..self }
     }
 
     /// Lets callers read the payloads of the events that the command conflicts with, if the hook
@@ -127,18 +127,30 @@ where
         self
     }
 
-    fn with(
-        name: impl Into<String>,
-        entry: impl FnOnce(&mut SchemaGenerator, Option<AdmitCommand<C>>) -> CommandEntry + 'static,
-    ) -> CommandRoute<C> {
-        let (name, entry) = (name.into(), Box::new(entry));
-        let (admit, is_explained, mask) = (None, false, None);
-        CommandRoute { name, entry, admit, is_explained, mask, command: PhantomData }
+    fn with(name: impl Into<String>, declare: DeclareCommand) -> CommandRoute<C> {
+        let (admit, record, is_explained, mask) = (None, None, false, None);
+        CommandRoute { name: name.into(), declare, admit, record, is_explained, mask }
     }
 
-    pub(crate) fn into_entry(self, schemas: &mut SchemaGenerator) -> (String, CommandEntry) {
-        let CommandRoute { name, entry, admit, is_explained, mask, .. } = self;
-        (name, CommandEntry { is_explained, mask, ..entry(schemas, admit) })
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Declares the command in this catalogue.
+    pub(crate) fn declare(&self, catalogue: Catalogue<WithSchemas>) -> Catalogue<WithSchemas> {
+        (self.declare)(catalogue, self.name.clone())
+    }
+
+    /// The options of the route without their type.
+    pub(crate) fn into_rules(self) -> (String, CommandRules) {
+        let CommandRoute { name, admit, record, is_explained, mask, .. } = self;
+        let admit = admit.map(|admit| -> AdmitAnyCommand {
+            Box::new(move |caller, command| match command.downcast_ref::<C>() {
+                Some(command) => Ok(admit(caller, command)?),
+                None => Err(other_type::<C>()),
+            })
+        });
+        (name, CommandRules { admit, record, is_explained, mask })
     }
 }
 
@@ -158,39 +170,45 @@ impl<C> fmt::Debug for CommandRoute<C> {
     }
 }
 
-/// A command of the application with its type erased.
+/// The options of a route without their type.
+#[derive(Default)]
+pub(crate) struct CommandRules {
+    admit: Option<AdmitAnyCommand>,
+    /// Executes the command and records its rejection, if the route records rejections.
+    record: Option<RunCommand>,
+    is_explained: bool,
+    mask: Option<Mask>,
+}
+
+type AdmitAnyCommand = Box<dyn Fn(&Caller, &AnyCommand) -> Result<(), Problem> + Send + Sync>;
+
+/// A command of the app's catalogue with the options of its route.
 pub(crate) struct CommandEntry {
     /// The Rust type.
     pub(crate) type_name: &'static str,
     /// Names of the events that it can write.
     pub(crate) events: Vec<&'static str>,
+    /// Schema of the command; it allows everything if the catalogue has none.
     pub(crate) body: Value,
     /// Schema of its rejection; `None` for a command that no rule rejects.
     pub(crate) rejection: Option<Value>,
-    /// Whether its rejections are recorded as events.
-    pub(crate) records_rejections: bool,
-    /// Whether some callers may read the events of a conflict.
-    pub(crate) is_explained: bool,
-    mask: Option<Mask>,
-    run: RunCommand,
+    named: NamedCommand,
+    rules: CommandRules,
 }
 
 type CommandFuture = Pin<Box<dyn Future<Output = Result<CommandAnswer, Problem>> + Send>>;
-type RunCommand = Box<dyn Fn(App, Bytes, CommandOptions, Notes) -> CommandFuture + Send + Sync>;
+type RunCommand =
+    Box<dyn Fn(AnyCommand, App, CommandOptions, Notes) -> CommandFuture + Send + Sync>;
 /// The budget of recorded rejections, for commands that record them.
 type Notes = Arc<NoteBudget>;
 
 /// The options of a command, from the headers of its request.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandOptions {
-    pub(crate) key: Option<String>,
-    pub(crate) caller: Caller,
-    occurred_at: Option<Timestamp>,
-    correlation: Option<Uuid>,
-    causation: Option<Uuid>,
-    session: Option<Session>,
-    after: Option<SentToken>,
-    unchanged_since: Option<Position>,
+    caller: Caller,
+    execute: ExecuteOptions,
+    /// The part of the request with the token that the command comes after.
+    after: Option<OptionSource>,
 }
 
 /// The receipt of a command, and the token of its client's session.
@@ -201,85 +219,33 @@ pub(crate) struct CommandAnswer {
 }
 
 impl CommandEntry {
-    fn of<C>(schemas: &mut SchemaGenerator, admit: Option<AdmitCommand<C>>) -> CommandEntry
-    where
-        C: Command<Rejection: Serialize + JsonSchema> + DeserializeOwned + Serialize + JsonSchema,
-    {
-        let rejection = schemas.subschema_for::<C::Rejection>();
-        CommandEntry::with::<C>(schemas, admit, Some(rejection), |command, app, options, _| {
-            Box::pin(async move { options.run(&app, command, json::rejection).await })
-        })
-    }
-
-    fn infallible<C>(schemas: &mut SchemaGenerator, admit: Option<AdmitCommand<C>>) -> CommandEntry
-    where
-        C: Command<Rejection = Infallible> + DeserializeOwned + Serialize + JsonSchema,
-    {
-        CommandEntry::with::<C>(schemas, admit, None, |command, app, options, _| {
-            Box::pin(async move { options.run(&app, command, |never| match *never {}).await })
-        })
-    }
-
-    fn recording<C, N>(
-        schemas: &mut SchemaGenerator,
-        admit: Option<AdmitCommand<C>>,
-        note: fn(&C, &C::Rejection) -> N,
-    ) -> CommandEntry
-    where
-        C: Command<Rejection: Serialize + JsonSchema>,
-        C: Clone + DeserializeOwned + Serialize + JsonSchema,
-        N: Command + Serialize,
-    {
-        let rejection = schemas.subschema_for::<C::Rejection>();
-        let run = move |command: C, app: App, options: CommandOptions, notes: Notes| {
-            Box::pin(async move {
-                let (copy, of_note) = (command.clone(), options.of_note(&command));
-                let result = options.apply(app.execute(command)).await;
-                let noted = match &result {
-                    Err(ExecuteError::Rejected(rejection)) => {
-                        Some(of_note.record(&app, &notes, &copy, rejection, note).await)
-                    }
-                    _ => None,
-                };
-                match (result, noted) {
-                    (Ok(receipt), _) => Ok(options.answer(receipt).await),
-                    (Err(error), Some(noted)) => Err(noted.add_to(error.into())),
-                    (Err(error), None) => Err(error.into()),
-                }
-            }) as CommandFuture
+    /// The command of this name with its listing and the options of its route.
+    pub(crate) fn new(
+        named: NamedCommand,
+        listed: &CatalogueEntry,
+        rules: CommandRules,
+    ) -> CommandEntry {
+        let type_name = named.type_name();
+        let (events, body, rejection) = match &listed.detail {
+            EntryDetail::Command { events, rejection_type, body, rejection, .. } => {
+                let any = rejection_type.map(|_| Value::Bool(true));
+                let rejection = rejection.clone().or(any);
+                (events.clone(), body.clone(), rejection)
+            }
+            _ => (Vec::new(), None, None),
         };
-        let entry = CommandEntry::with::<C>(schemas, admit, Some(rejection), run);
-        CommandEntry { records_rejections: true, ..entry }
+        let body = body.unwrap_or(Value::Bool(true));
+        CommandEntry { type_name, events, body, rejection, named, rules }
     }
 
-    fn with<C>(
-        schemas: &mut SchemaGenerator,
-        admit: Option<AdmitCommand<C>>,
-        rejection: Option<Schema>,
-        run: impl Fn(C, App, CommandOptions, Notes) -> CommandFuture + Send + Sync + 'static,
-    ) -> CommandEntry
-    where
-        C: Command + DeserializeOwned + JsonSchema,
-    {
-        CommandEntry {
-            type_name: type_name::<C>(),
-            events: event::names(C::Event::types()),
-            body: schemas.subschema_for::<C>().into(),
-            rejection: rejection.map(Value::from),
-            records_rejections: false,
-            is_explained: false,
-            mask: None,
-            run: Box::new(move |app, body, options, notes| {
-                let decoded = from_json::<C>("the command", &body).and_then(|command| {
-                    let admitted = admit.as_ref().map(|admit| admit(&options.caller, &command));
-                    admitted.transpose().map(|_| command).map_err(Problem::from)
-                });
-                match decoded {
-                    Ok(command) => run(command, app, options, notes),
-                    Err(problem) => Box::pin(async { Err(problem) }),
-                }
-            }),
-        }
+    /// Whether its rejections are recorded as events.
+    pub(crate) fn records_rejections(&self) -> bool {
+        self.rules.record.is_some()
+    }
+
+    /// Whether some callers may read the events of a conflict.
+    pub(crate) fn is_explained(&self) -> bool {
+        self.rules.is_explained
     }
 
     /// The problem of a conflict with the events that this caller may read. If the mask panics, it
@@ -287,7 +253,7 @@ impl CommandEntry {
     pub(crate) fn explain(&self, caller: &Caller, problem: Problem) -> Problem {
         let masked = catch_unwind(AssertUnwindSafe(|| {
             problem.clone().with_masked_events(|event| {
-                self.mask.iter().for_each(|mask| mask(caller, event));
+                self.rules.mask.iter().for_each(|mask| mask(caller, event));
             })
         }));
         masked.unwrap_or_else(|_| {
@@ -300,12 +266,65 @@ impl CommandEntry {
     pub(crate) fn run(
         &self,
         app: App,
-        body: Bytes,
+        body: &Bytes,
         options: CommandOptions,
         notes: Notes,
     ) -> CommandFuture {
-        (self.run)(app, body, options, notes)
+        let command = match self.decode(body, &options.caller) {
+            Ok(command) => command,
+            Err(problem) => return Box::pin(async { Err(problem) }),
+        };
+        match &self.rules.record {
+            Some(record) => record(command, app, options, notes),
+            None => Box::pin(async move {
+                match command.execute(&options.execute).await {
+                    Ok(receipt) => Ok(options.answer(receipt).await),
+                    Err(error) => {
+                        let rejection = |rejection: &JsonRejection| rejection.json.clone();
+                        Err(options.problem(Problem::of_command(error, rejection)))
+                    }
+                }
+            }),
+        }
     }
+
+    /// Decodes the command, if the rule of its route admits the caller.
+    fn decode(&self, body: &Bytes, caller: &Caller) -> Result<AnyCommand, Problem> {
+        let command = self.named.decode(body);
+        let command = command.map_err(|error| malformed("the command", &error))?;
+        match &self.rules.admit {
+            Some(admit) => admit(caller, &command).map(|()| command),
+            None => Ok(command),
+        }
+    }
+}
+
+/// Executes commands and records their rejections.
+fn recording<C, N>(note: fn(&C, &C::Rejection) -> N) -> RunCommand
+where
+    C: Command<Rejection: Serialize> + Clone + Serialize,
+    N: Command + Serialize,
+{
+    Box::new(move |command, app, options, notes| {
+        let Some(command) = command.downcast::<C>() else {
+            return Box::pin(async { Err(other_type::<C>()) });
+        };
+        Box::pin(async move {
+            let (copy, of_note) = (command.clone(), options.of_note(&command));
+            let result = options.apply(app.execute(command)).await;
+            let noted = match &result {
+                Err(ExecuteError::Rejected(rejection)) => {
+                    Some(of_note.record(&app, &notes, &copy, rejection, note).await)
+                }
+                _ => None,
+            };
+            match (result, noted) {
+                (Ok(receipt), _) => Ok(options.answer(receipt).await),
+                (Err(error), Some(noted)) => Err(noted.add_to(error.into())),
+                (Err(error), None) => Err(error.into()),
+            }
+        })
+    })
 }
 
 /// The session's token. If it cannot be made, the command is answered without it, because its
@@ -325,74 +344,64 @@ impl CommandOptions {
         caller: Caller,
     ) -> Result<CommandOptions, Problem> {
         let options = RequestOptions::in_headers(headers);
-        Ok(CommandOptions {
+        let mut execute = ExecuteOptions {
             key: key(headers)?,
-            caller,
             occurred_at: options.instant("occurred-at")?,
             correlation: options.value("correlation")?,
             causation: options.value("causation")?,
             session: options.session(app).await?,
-            after: options.after()?,
-            unchanged_since: unchanged_since(&options, headers)?,
-        })
+            ..ExecuteOptions::default()
+        };
+        let after = options.after()?.map(|SentToken { token, source }| {
+            match token {
+                AnyToken::Receipt(receipt) => execute.after = Some(receipt),
+                AnyToken::Session(token) => execute.token = Some(token),
+            }
+            source
+        });
+        execute.unchanged_since = unchanged_since(&options, headers)?;
+        let options = CommandOptions { caller: Caller::anonymous(), execute, after };
+        Ok(options.with_caller(caller))
+    }
+
+    /// Names the caller. The events get its actor and its claims.
+    pub(crate) fn with_caller(mut self, caller: Caller) -> CommandOptions {
+        self.execute.actor.clone_from(&caller.actor);
+        let claims = caller.claims.iter();
+        self.execute.extra = claims.map(|(name, value)| (name.clone(), value.clone())).collect();
+        CommandOptions { caller, ..self }
+    }
+
+    #[cfg(feature = "extract")]
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.execute.key.as_deref()
+    }
+
+    #[cfg(feature = "extract")]
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The options of a note about this command. They have the command's key; the note's own key
     /// is derived from it.
     fn of_note(&self, command: &impl Command) -> CommandOptions {
-        CommandOptions {
-            key: self.key.clone(),
-            caller: self.caller.clone(),
-            // The note itself has no instant, but the rejected command may have one.
-            occurred_at: self.occurred_at.or_else(|| command.occurred_at()),
-            correlation: self.correlation,
-            causation: self.causation,
-            session: None,
-            after: None,
-            unchanged_since: None,
-        }
+        let ExecuteOptions { key, actor, extra, occurred_at, correlation, causation, .. } =
+            self.execute.clone();
+        // The note itself has no instant, but the rejected command may have one.
+        let occurred_at = occurred_at.or_else(|| command.occurred_at());
+        let none = ExecuteOptions::default();
+        let execute =
+            ExecuteOptions { key, actor, extra, occurred_at, correlation, causation, ..none };
+        CommandOptions { caller: self.caller.clone(), execute, after: None }
     }
 
     /// Sets all options.
     pub(crate) fn apply<C: Command + Serialize>(&self, execute: Execute<C>) -> Execute<C> {
-        match &self.key {
-            Some(key) => self.set(execute.key(key)),
-            None => self.set(execute),
-        }
-    }
-
-    /// Sets all options but the key.
-    fn set<C: Command>(&self, mut execute: Execute<C>) -> Execute<C> {
-        if let Some(actor) = &self.caller.actor {
-            execute = execute.actor(actor);
-        }
-        for (name, value) in &self.caller.claims {
-            execute = execute.extra(name, value);
-        }
-        if let Some(instant) = self.occurred_at {
-            execute = execute.occurred_at(instant);
-        }
-        if let Some(id) = self.correlation {
-            execute = execute.correlation(id);
-        }
-        if let Some(id) = self.causation {
-            execute = execute.causation(id);
-        }
-        if let Some(session) = &self.session {
-            execute = execute.session(session);
-        }
-        match self.after.as_ref().map(|after| &after.token) {
-            Some(AnyToken::Receipt(receipt)) => execute = execute.after(receipt),
-            Some(AnyToken::Session(token)) => execute = execute.token(token),
-            None => {}
-        }
-        match self.unchanged_since {
-            Some(position) => execute.unchanged_since(position),
-            None => execute,
-        }
+        execute.options(&self.execute)
     }
 
     /// Executes a command. `rejection` serialises the reason of the rule.
+    #[cfg(feature = "extract")]
     pub(crate) async fn run<C: Command + Serialize>(
         self,
         app: &App,
@@ -408,13 +417,13 @@ impl CommandOptions {
     /// Names the part of the request with the token, in a problem with the token that the command
     /// came after.
     fn problem(&self, problem: Problem) -> Problem {
-        let after = self.after.as_ref().map(|after| &after.source);
-        after.into_iter().fold(problem, |problem, after| after.name_in_token(problem))
+        let after = self.after.iter();
+        after.fold(problem, |problem, after| after.name_in_token(problem))
     }
 
     /// The answer to a command that was executed with these options.
     pub(crate) async fn answer(&self, receipt: Receipt) -> CommandAnswer {
-        let session = match &self.session {
+        let session = match &self.execute.session {
             Some(session) => token(session).await,
             None => None,
         };
@@ -435,7 +444,7 @@ impl CommandOptions {
         C: Command<Rejection: Serialize> + Serialize,
         N: Command + Serialize,
     {
-        if let Some(key) = &self.key {
+        if let Some(key) = &self.execute.key {
             match app.note_under(key, command, rejection).await {
                 Ok(Some(_)) => return NoteOutcome::Durable,
                 // A rejection without a key is refused below.
@@ -463,11 +472,13 @@ impl CommandOptions {
             }
         };
         let execute = app.execute(note);
-        let execute = match &self.key {
+        let ExecuteOptions { key, .. } = &self.execute;
+        let execute = match key {
             Some(key) => execute.note_of(key, command, rejection),
             None => execute,
         };
-        match self.set(execute).await {
+        let own = ExecuteOptions { key: None, ..self.execute.clone() };
+        match execute.options(&own).await {
             Ok(receipt) => {
                 if receipt.is_empty() {
                     notes.give_back(&share);

@@ -4,14 +4,15 @@ use std::{any::type_name, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use diptych::{
-    Answer, App, Event, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
+    Answer, App, Point, Position, Query, QueryError, Recorded, Session, SessionToken,
+    catalogue::{AnyQuery, ExplainOptions, JsonAnswer, NamedQueryError},
     follow::Standstill,
-    past::{Explain, Explanation},
-    query::Ask,
+    past::Explanation,
+    query::AskOptions,
     store::RawEvent,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     door::{
@@ -129,72 +130,103 @@ impl QueryOptions {
     }
 
     /// Asks a query about the present or the past, without the answers that others have asked for.
-    pub(crate) async fn ask<Q>(
-        &self,
-        app: &App,
-        query: Q,
-        pages: Option<Pages<Q::Answer>>,
-    ) -> Result<EncodedAnswer, Problem>
+    #[cfg(feature = "extract")]
+    pub(crate) async fn ask<Q>(&self, app: &App, query: Q) -> Result<EncodedAnswer, Problem>
     where
         Q: Query<Answer: Serialize>,
     {
         let answer = self.answer(app.query(query)).await;
         let answer = answer.map_err(|error| self.sources.problem(error))?;
-        self.encode(app, answer, pages, type_name::<Q>()).await
+        self.encode(app, answer, type_name::<Q>()).await
+    }
+
+    /// Asks a query of the catalogue about the present.
+    pub(super) async fn ask_any(
+        &self,
+        app: &App,
+        query: AnyQuery,
+    ) -> Result<EncodedAnswer, Problem> {
+        let answer = query.ask(&self.asking()).await;
+        let answer = answer.map_err(|error| match error {
+            NamedQueryError::Query(error) => self.sources.problem(error),
+            error => failed(error),
+        })?;
+        let answer = present(answer, |value| Ok((json_bytes(value), None)))?;
+        self.with_tokens(app, answer).await
+    }
+
+    /// Asks for one page of an answer about the present. The items outside the page are not
+    /// encoded.
+    pub(super) async fn ask_page<Q>(
+        &self,
+        app: &App,
+        query: Q,
+        pages: Pages,
+    ) -> Result<EncodedAnswer, Problem>
+    where
+        Q: Query<Answer: IntoIterator<Item: Serialize>>,
+    {
+        let answer = app.query(query).options(&self.asking()).await;
+        let answer = answer.map_err(|error| self.sources.problem(error))?;
+        let answer = present(answer, |value| {
+            let page = pages.cut(value, self.list);
+            let Page { body, place } = page.map_err(|error| not_json(type_name::<Q>(), &error))?;
+            Ok((body.into(), Some(place)))
+        })?;
+        self.with_tokens(app, answer).await
     }
 
     /// The answer that these options ask for.
+    #[cfg(feature = "extract")]
     pub(crate) async fn answer<Q: Query>(
         &self,
-        ask: Ask<Q>,
+        ask: diptych::query::Ask<Q>,
     ) -> Result<Answer<Q::Answer>, QueryError> {
-        let ask = self.set(ask);
+        let ask = ask.options(&self.asking());
         match self.point {
             Some(point) => ask.at(point).read_at_most(self.past_reads).await,
             None => ask.await,
         }
     }
 
-    /// Encodes an answer that was given with these options, or one page. `query` names the
-    /// query in the log.
+    /// Encodes an answer that was given with these options. `query` names the query in the log.
+    #[cfg(feature = "extract")]
     pub(crate) async fn encode<T: Serialize>(
         &self,
         app: &App,
         answer: Answer<T>,
-        pages: Option<Pages<T>>,
         query: &str,
     ) -> Result<EncodedAnswer, Problem> {
-        let Answer { value, position, stale, standstill, cost, .. } = answer;
-        let encoded = encoded(value, pages, self.list);
-        let (body, page) = encoded.map_err(|error| not_json(query, &error))?;
-        Ok(EncodedAnswer {
-            body: body.into(),
-            validity: Validity::Now,
-            position,
-            stale,
-            standstill,
-            events: cost.events,
-            token: app.token_at(position).await?.to_string(),
-            session: token_of(self.session.as_ref()).await?,
-            page,
-        })
+        let answer = present(answer, |value| {
+            let body = serde_json::to_vec(&value);
+            Ok((body.map_err(|error| not_json(query, &error))?.into(), None))
+        })?;
+        self.with_tokens(app, answer).await
+    }
+
+    /// The answer with its token, and with that of the session.
+    async fn with_tokens(
+        &self,
+        app: &App,
+        answer: EncodedAnswer,
+    ) -> Result<EncodedAnswer, Problem> {
+        let token = app.token_at(answer.position).await?.to_string();
+        let session = token_of(self.session.as_ref()).await?;
+        Ok(EncodedAnswer { token, session, ..answer })
     }
 
     /// Answers a question about the past: by the kept answer to an equal one, or together with
     /// others.
-    pub(super) async fn ask_past<Q>(
+    pub(super) async fn ask_past(
         &self,
         app: &App,
         (name, arguments): (&str, &Arguments),
-        query: Q,
+        query: AnyQuery,
         point: Point,
         answers: &Arc<PastAnswers>,
-    ) -> Result<EncodedAnswer, Problem>
-    where
-        Q: Query<Answer: Serialize>,
-    {
+    ) -> Result<EncodedAnswer, Problem> {
         let is_addressed = self.is_addressed && !self.has_tokens();
-        let past = self.set(app.query(query)).at(point).read_at_most(self.past_reads);
+        let past = query.at(point, &self.asking()).read_at_most(self.past_reads);
         // The tokens of this caller are compared with the log, also if the answer is there.
         let resolved = past.resolve().await;
         let (past, part) = resolved.map_err(|error| self.sources.problem(error))?;
@@ -202,10 +234,10 @@ impl QueryOptions {
         let question = QuestionKey::new(None, arguments.digest(name), upto, at);
         let own = app.clone();
         let compute = async move {
-            let Answer { value, position, cost, .. } = past.await?;
+            let answer: JsonAnswer = past.answer().await.map_err(failed)?;
+            let Answer { value, position, cost, .. } = answer;
             let token = own.token_at(position).await?.to_string();
-            let body = serde_json::to_vec(&value);
-            let body = body.map_err(|error| not_json(type_name::<Q>(), &error))?.into();
+            let body = json_bytes(value);
             Ok(PastAnswer { body, position, token, events: cost.events, next: None })
         };
         let answer = answers.answer(question, compute).await?;
@@ -227,10 +259,10 @@ impl QueryOptions {
     }
 
     /// The page of a whole answer that these options ask for, if the query has pages.
-    pub(super) fn page_of<A>(
+    pub(super) fn page_of(
         &self,
         answer: EncodedAnswer,
-        pages: Option<Pages<A>>,
+        pages: Option<Pages>,
     ) -> Result<EncodedAnswer, Problem> {
         let Some(pages) = pages else { return Ok(answer) };
         let cut = pages.cut_json(&answer.body, self.list);
@@ -240,25 +272,22 @@ impl QueryOptions {
         Ok(EncodedAnswer { body: body.into(), page: Some(place), ..answer })
     }
 
-    /// Sets the options about freshness.
-    fn set<Q: Query>(&self, mut ask: Ask<Q>) -> Ask<Q> {
-        if self.is_strong {
-            ask = ask.strong();
+    /// The options about freshness.
+    fn asking(&self) -> AskOptions {
+        let (after, token) = match self.after.as_ref().map(|after| &after.token) {
+            Some(AnyToken::Receipt(receipt)) => (Some(*receipt), None),
+            Some(AnyToken::Session(token)) => (None, Some(token.clone())),
+            None => (None, None),
+        };
+        AskOptions {
+            strong: self.is_strong,
+            after,
+            token,
+            session: self.session.clone(),
+            at_most: self.at_most,
+            within: Some(self.within.unwrap_or(DEFAULT_WAIT).min(self.wait_time)),
+            or_stale: self.or_stale,
         }
-        match self.after.as_ref().map(|after| &after.token) {
-            Some(AnyToken::Receipt(receipt)) => ask = ask.after(receipt),
-            Some(AnyToken::Session(token)) => ask = ask.token(token),
-            None => {}
-        }
-        if let Some(session) = &self.session {
-            ask = ask.session(session);
-        }
-        if let Some(age) = self.at_most {
-            ask = ask.at_most(age);
-        }
-        let within = self.within.unwrap_or(DEFAULT_WAIT).min(self.wait_time);
-        ask = ask.within(within);
-        if self.or_stale { ask.or_stale() } else { ask }
     }
 
     /// The token of the session, if the request names one. A live query begins with the present
@@ -291,34 +320,35 @@ impl QueryOptions {
     }
 
     /// Compares the tokens of the request with the log.
-    pub(super) async fn check_tokens<Q: Query>(&self, app: &App, query: Q) -> Result<(), Problem> {
-        let asked = self.set(app.query(query)).at(self.point.unwrap_or_default());
+    pub(super) async fn check_tokens(&self, query: AnyQuery) -> Result<(), Problem> {
+        let asked = query.at(self.point.unwrap_or_default(), &self.asking());
         let resolved = asked.resolve().await;
         resolved.map(drop).map_err(|error| self.sources.problem(error))
     }
 
     /// The events behind an answer, by the kept explanation or together with others.
-    pub(super) async fn explain<Q: Query>(
+    pub(super) async fn explain(
         self,
-        app: &App,
         (name, arguments): (&str, &Arguments),
-        query: Q,
+        query: AnyQuery,
         answers: &Arc<PastAnswers>,
     ) -> Result<Arc<PastAnswer>, Problem> {
         let QueryOptions { list, sources, past_reads, point, explained_events, .. } = self;
         let (limit, start_after) = (list.limit_upto(explained_events), list.start_after());
-        let explain: Explain<Q> = app.explain(query).limit(limit).read_at_most(past_reads);
-        let explain = match start_after {
-            Some(position) => explain.start_after(position),
-            None => explain,
-        };
-        let resolved = explain.at(point.unwrap_or_default()).resolve().await;
+        let explain = query.explain(ExplainOptions {
+            point: point.unwrap_or_default(),
+            limit: Some(limit),
+            read_at_most: Some(past_reads),
+            start_after,
+        });
+        let resolved = explain.resolve().await;
         let (explain, part) = resolved.map_err(|error| sources.problem(error))?;
         let (upto, at) = (part.upto, part.occurred_before);
         let listed = Some((limit, start_after));
         let question = QuestionKey::new(listed, arguments.digest(name), upto, at);
         let compute = async move {
-            let explanation = explain.await.map_err(|error| sources.problem(error))?;
+            let explanation = explain.explanation().await;
+            let explanation = explanation.map_err(|error| sources.problem(error))?;
             let Explanation { events, upto, is_whole, next, cost, .. } = explanation;
             let events: Vec<_> = events.iter().map(event_json).collect();
             let body = json!({
@@ -334,18 +364,35 @@ impl QueryOptions {
     }
 }
 
-/// The answer, or one page, as JSON.
-fn encoded<A: Serialize>(
-    answer: A,
-    pages: Option<Pages<A>>,
-    list: ListOptions,
-) -> serde_json::Result<(Vec<u8>, Option<PagePlace>)> {
-    match pages {
-        Some(pages) => {
-            let Page { body, place } = pages.cut(answer, list)?;
-            Ok((body, Some(place)))
-        }
-        None => Ok((serde_json::to_vec(&answer)?, None)),
+/// An answer about the present, whose tokens are still missing.
+fn present<T>(
+    answer: Answer<T>,
+    encode: impl FnOnce(T) -> Result<(Bytes, Option<PagePlace>), Problem>,
+) -> Result<EncodedAnswer, Problem> {
+    let Answer { value, position, stale, standstill, cost, .. } = answer;
+    let (body, page) = encode(value)?;
+    Ok(EncodedAnswer {
+        body,
+        validity: Validity::Now,
+        position,
+        stale,
+        standstill,
+        events: cost.events,
+        token: String::new(),
+        session: None,
+        page,
+    })
+}
+
+fn json_bytes(json: Box<RawValue>) -> Bytes {
+    String::from(Box::<str>::from(json)).into()
+}
+
+fn failed(error: NamedQueryError) -> Problem {
+    match error {
+        NamedQueryError::Query(error) => error.into(),
+        NamedQueryError::NotJson { query, error, .. } => not_json(query, &error),
+        error => Problem::mistake("the query could not be asked", &error),
     }
 }
 
@@ -357,23 +404,23 @@ async fn token_of(session: Option<&Session>) -> Result<Option<SessionToken>, Pro
 }
 
 /// An event in an explanation.
-fn event_json<E: Event>(recorded: &Recorded<E>) -> Value {
-    let raw = recorded.event.encode().ok();
+fn event_json(recorded: &Recorded<Option<RawEvent>>) -> Value {
+    let raw = recorded.event.as_ref();
     let tags = |raw: &RawEvent| -> Vec<String> {
         raw.tags.iter().map(|tag| tag.as_str().to_owned()).collect()
     };
     json!({
         "position": recorded.position.get(),
         "id": recorded.id.to_string(),
-        "type": raw.as_ref().map(|raw| raw.event_type.to_string()),
-        "version": raw.as_ref().map(|raw| raw.version),
+        "type": raw.map(|raw| raw.event_type.to_string()),
+        "version": raw.map(|raw| raw.version),
         "occurred_at": recorded.occurred_at().to_string(),
         "recorded_at": recorded.recorded_at.to_string(),
         "actor": recorded.metadata.actor.as_ref().map(|actor| actor.as_str()),
         "correlation": recorded.metadata.correlation.map(|id| id.to_string()),
         "causation": recorded.metadata.causation.map(|id| id.to_string()),
-        "tags": raw.as_ref().map(tags),
-        "data": raw.as_ref().map(|raw| payload(&raw.payload)),
+        "tags": raw.map(tags),
+        "data": raw.map(|raw| payload(&raw.payload)),
     })
 }
 

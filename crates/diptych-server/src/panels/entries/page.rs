@@ -1,7 +1,5 @@
 //! Parts of lists: pages of an answer, and sections of an explanation.
 
-use std::fmt;
-
 use diptych::Position;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,10 +10,10 @@ use crate::door::{
 };
 
 /// How the answers of a query are cut into pages.
-pub(crate) struct Pages<A> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pages {
     /// The number of items of the longest page.
     items: usize,
-    cut: fn(A, PageRange) -> serde_json::Result<Page>,
 }
 
 /// A page of an answer, ready to send.
@@ -48,44 +46,29 @@ pub(crate) struct ListOptions {
     start_after: Option<Position>,
 }
 
-impl<A> Pages<A> {
+impl Pages {
     /// Pages of at most this number of items, and of at least one.
-    pub(crate) fn of(items: usize) -> Pages<A>
-    where
-        A: IntoIterator<Item: Serialize>,
-    {
-        Pages { items: items.max(1), cut: cut::<A> }
+    pub(crate) fn of(items: usize) -> Pages {
+        Pages { items: items.max(1) }
     }
 
-    pub(crate) fn items(&self) -> usize {
+    pub(crate) fn items(self) -> usize {
         self.items
     }
 
     /// The page of an answer that is JSON already.
-    pub(crate) fn cut_json(&self, answer: &[u8], options: ListOptions) -> serde_json::Result<Page> {
-        let limit = options.limit_upto(self.items);
+    pub(crate) fn cut_json(self, answer: &[u8], options: ListOptions) -> serde_json::Result<Page> {
         let items: Vec<&RawValue> = serde_json::from_slice(answer)?;
-        cut(items, PageRange { offset: options.offset.unwrap_or(0), limit })
+        self.cut(items, options)
     }
 
     /// The page that these options ask for.
-    pub(crate) fn cut(&self, answer: A, options: ListOptions) -> serde_json::Result<Page> {
+    pub(crate) fn cut<A>(self, answer: A, options: ListOptions) -> serde_json::Result<Page>
+    where
+        A: IntoIterator<Item: Serialize>,
+    {
         let limit = options.limit_upto(self.items);
-        (self.cut)(answer, PageRange { offset: options.offset.unwrap_or(0), limit })
-    }
-}
-
-impl<A> Clone for Pages<A> {
-    fn clone(&self) -> Pages<A> {
-        *self
-    }
-}
-
-impl<A> Copy for Pages<A> {}
-
-impl<A> fmt::Debug for Pages<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").field("items", &self.items).finish_non_exhaustive()
+        cut(answer, PageRange { offset: options.offset.unwrap_or(0), limit })
     }
 }
 

@@ -1,13 +1,16 @@
 //! Queries with their types erased: about the present and the past, live, and explained.
 
-use std::{any::type_name, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
 use axum::body::Bytes;
-use diptych::{Answer, App, Event, Fold, Position, Query, QueryError, follow::Standstill};
+use diptych::{
+    Answer, App, Position, Query, QueryError,
+    catalogue::{AnyQuery, AnyWatch, CatalogueEntry, EntryDetail, NamedQuery, NamedQueryError},
+    follow::Standstill,
+};
 use futures_util::stream::{self, BoxStream};
-use schemars::{JsonSchema, SchemaGenerator};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{
     door::{
@@ -17,9 +20,9 @@ use crate::{
     panels::{
         answers::PastAnswers,
         entries::{
-            arguments::{AdmitQuery, Arguments},
-            event,
+            arguments::Arguments,
             options::{EncodedAnswer, QueryOptions},
+            other_type,
             page::Pages,
             schema::ArgumentNames,
         },
@@ -35,13 +38,18 @@ pub struct QueryRoute<Q: Query> {
     is_explained: bool,
     mask: Option<Mask>,
     admit: Option<AdmitQuery<Q>>,
-    pages: Option<Pages<Q::Answer>>,
+    pages: Option<PageRules>,
+    query: PhantomData<fn(Q)>,
 }
+
+/// A rule about the caller of a decoded query.
+type AdmitQuery<Q> = Box<dyn Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync>;
 
 impl<Q: Query> QueryRoute<Q> {
     /// A query without explanations.
     pub fn new(name: impl Into<String>) -> QueryRoute<Q> {
-        QueryRoute { name: name.into(), is_explained: false, mask: None, admit: None, pages: None }
+        let (is_explained, mask, admit, pages) = (false, None, None, None);
+        QueryRoute { name: name.into(), is_explained, mask, admit, pages, query: PhantomData }
     }
 
     /// Answers with pages of at most this number of items. The answer is a list that serialises as
@@ -55,7 +63,7 @@ impl<Q: Query> QueryRoute<Q> {
     where
         Q::Answer: IntoIterator<Item: Serialize>,
     {
-        self.pages = Some(Pages::of(items));
+        self.pages = Some(PageRules::of::<Q>(items));
         self
     }
 
@@ -89,7 +97,7 @@ impl<Q: Query> QueryRoute<Q> {
         admit: impl Fn(&Caller, &Q) -> Result<(), Denial> + Send + Sync + 'static,
     ) -> QueryRoute<Q> {
         let former = self.admit.take();
-        self.admit = Some(Arc::new(move |caller, query| {
+        self.admit = Some(Box::new(move |caller, query| {
             former.as_ref().map_or(Ok(()), |former| former(caller, query))?;
             admit(caller, query)
         }));
@@ -98,6 +106,18 @@ impl<Q: Query> QueryRoute<Q> {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The options of the route without their type.
+    pub(crate) fn into_rules(self) -> (String, QueryRules) {
+        let QueryRoute { name, is_explained, mask, admit, pages, .. } = self;
+        let admit = admit.map(|admit| -> AdmitAnyQuery {
+            Box::new(move |caller, query| match query.downcast_ref::<Q>() {
+                Some(query) => Ok(admit(caller, query)?),
+                None => Err(other_type::<Q>()),
+            })
+        });
+        (name, QueryRules { is_explained, mask, admit, pages })
     }
 }
 
@@ -118,39 +138,63 @@ impl<Q: Query> fmt::Debug for QueryRoute<Q> {
     }
 }
 
-/// A query of the application with its type erased.
+/// The options of a route without their type.
+#[derive(Default)]
+pub(crate) struct QueryRules {
+    is_explained: bool,
+    mask: Option<Mask>,
+    admit: Option<AdmitAnyQuery>,
+    pages: Option<PageRules>,
+}
+
+type AdmitAnyQuery = Box<dyn Fn(&Caller, &AnyQuery) -> Result<(), Problem> + Send + Sync>;
+
+/// The pages of a query.
+struct PageRules {
+    pages: Pages,
+    /// Asks for one page of the present answer, so that the other items are not encoded.
+    ask: AskPage,
+}
+
+type AskPage = fn(AnyQuery, App, QueryOptions, Pages) -> QueryFuture<EncodedAnswer>;
+
+impl PageRules {
+    fn of<Q>(items: usize) -> PageRules
+    where
+        Q: Query<Answer: IntoIterator<Item: Serialize>>,
+    {
+        let ask: AskPage = |query, app, options, pages| {
+            let Some(query) = query.downcast::<Q>() else {
+                return Box::pin(async { Err(other_type::<Q>()) });
+            };
+            Box::pin(async move { options.ask_page(&app, query, pages).await })
+        };
+        PageRules { pages: Pages::of(items), ask }
+    }
+}
+
+impl fmt::Debug for PageRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pages.fmt(f)
+    }
+}
+
+/// A query of the app's catalogue with the options of its route.
 pub(crate) struct QueryEntry {
     /// The Rust types of the query and of its view.
     pub(crate) type_name: &'static str,
     pub(crate) view: &'static str,
     /// Names of the events that the view applies.
     pub(crate) events: Vec<&'static str>,
+    /// Schemas of the arguments and of the answer. They allow everything if the catalogue has none.
     pub(crate) arguments: Value,
     pub(crate) answer: Value,
     pub(crate) argument_names: ArgumentNames,
-    /// The number of items of the longest page; `None` for a query without pages.
-    pub(crate) page_items: Option<usize>,
-    ask: RunQuery<EncodedAnswer>,
-    /// `None` for a query without explanations.
-    explain: Option<RunQuery<EncodedExplanation>>,
-    /// `None` for a query without live answers.
-    live: Option<LiveEntry>,
+    named: NamedQuery,
+    rules: QueryRules,
 }
 
-pub(crate) type QueryFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
-type RunQuery<T> =
-    Box<dyn Fn(App, Arguments, QueryOptions, Arc<PastAnswers>) -> QueryFuture<T> + Send + Sync>;
-/// Watches a query from a position on.
-type WatchQuery =
-    Arc<dyn Fn(&App, &Arguments, Position) -> Result<LiveAnswers, Problem> + Send + Sync>;
-type CheckCaller = Box<dyn Fn(&Arguments, &Caller) -> Result<(), Problem> + Send + Sync>;
-
-/// A query that can be watched.
-struct LiveEntry {
-    watch: WatchQuery,
-    /// Reads the arguments, and applies the rule of the route about the caller.
-    check: CheckCaller,
-}
+type QueryFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
 
 /// Begins a watch whose first answer has this position or a later one.
 pub(crate) type BeginWatch = Box<dyn Fn(Position) -> Result<LiveAnswers, Problem> + Send + Sync>;
@@ -175,97 +219,91 @@ pub(crate) struct EncodedExplanation {
 }
 
 impl QueryEntry {
-    pub(crate) fn of<Q>(schemas: &mut SchemaGenerator, route: QueryRoute<Q>) -> QueryEntry
-    where
-        Q: Query<Answer: Serialize + JsonSchema> + DeserializeOwned + JsonSchema,
-    {
-        let arguments: Value = schemas.subschema_for::<Q>().into();
-        let QueryRoute { name, is_explained, mask, admit, pages } = route;
-        let explain = is_explained.then(|| explained::<Q>(name.clone(), mask, admit.clone()));
-        QueryEntry {
-            argument_names: ArgumentNames::of(&arguments, schemas.definitions()),
-            type_name: type_name::<Q>(),
-            view: type_name::<Q::View>(),
-            events: event::names(<Q::View as Fold>::Event::types()),
-            arguments,
-            answer: schemas.subschema_for::<Q::Answer>().into(),
-            page_items: pages.as_ref().map(Pages::items),
-            ask: Box::new(move |app, arguments, options, answers| {
-                let query = arguments.read::<Q>(&options.caller, admit.as_ref());
-                let name = name.clone();
-                Box::pin(async move {
-                    match options.point {
-                        Some(point) => {
-                            let question = (&*name, &arguments);
-                            let answered =
-                                options.ask_past(&app, question, query?, point, &answers);
-                            options.page_of(answered.await?, pages)
-                        }
-                        None => options.ask(&app, query?, pages).await,
-                    }
-                })
-            }),
-            explain,
-            live: None,
-        }
-    }
-
-    /// A query that can also be watched.
-    pub(crate) fn live<Q>(schemas: &mut SchemaGenerator, route: QueryRoute<Q>) -> QueryEntry
-    where
-        Q: Query<Answer: Serialize + JsonSchema + Clone + PartialEq>,
-        Q: DeserializeOwned + JsonSchema,
-    {
-        let admit = route.admit.clone();
-        let check: CheckCaller = Box::new(move |arguments, caller| {
-            arguments.read::<Q>(caller, admit.as_ref()).map(drop)
-        });
-        let watch: WatchQuery = Arc::new(|app, arguments, from| {
-            let query = arguments.read::<Q>(&Caller::anonymous(), None)?;
-            let answers = stream::unfold(app.watch(query).from(from), |mut watch| async {
-                let next = watch.next().await.map(|answer| {
-                    // An answer that cannot be JSON also fails in a plain query, so tests find it.
-                    let json = serde_json::to_string(&answer.value);
-                    let json = json.unwrap_or_else(|_| "null".to_owned());
-                    let Answer { position, standstill, .. } = answer;
-                    LiveAnswer { position, json, standstill }
-                });
-                Some((next, watch))
-            });
-            Ok(Box::pin(answers))
-        });
-        let live = Some(LiveEntry { watch, check });
-        QueryEntry { live, ..QueryEntry::of::<Q>(schemas, route) }
+    /// The query of this name with its listing and the options of its route.
+    pub(crate) fn new(
+        named: NamedQuery,
+        listed: &CatalogueEntry,
+        schemas: &Map<String, Value>,
+        rules: QueryRules,
+    ) -> QueryEntry {
+        let type_name = named.type_name();
+        let (view, events, arguments, answer) = match &listed.detail {
+            EntryDetail::Query { view, events, arguments, answer, .. } => {
+                (*view, events.clone(), arguments.clone(), answer.clone())
+            }
+            _ => ("", Vec::new(), None, None),
+        };
+        let (arguments, answer) =
+            (arguments.unwrap_or(Value::Bool(true)), answer.unwrap_or(Value::Bool(true)));
+        let argument_names = ArgumentNames::of(&arguments, schemas);
+        QueryEntry { type_name, view, events, arguments, answer, argument_names, named, rules }
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        self.live.is_some()
+        self.named.is_live()
     }
 
     pub(crate) fn is_explained(&self) -> bool {
-        self.explain.is_some()
+        self.rules.is_explained
     }
 
-    pub(crate) fn ask(
+    /// The number of items of the longest page; `None` for a query without pages.
+    pub(crate) fn page_items(&self) -> Option<usize> {
+        self.rules.pages.as_ref().map(|rules| rules.pages.items())
+    }
+
+    pub(crate) async fn ask(
         &self,
-        app: App,
+        app: &App,
         arguments: Arguments,
         options: QueryOptions,
         answers: &Arc<PastAnswers>,
-    ) -> QueryFuture<EncodedAnswer> {
-        (self.ask)(app, arguments, options, answers.clone())
+    ) -> Result<EncodedAnswer, Problem> {
+        let query = self.read(&arguments, &options.caller)?;
+        let pages = self.rules.pages.as_ref();
+        match (options.point, pages) {
+            (Some(point), _) => {
+                let question = (self.named.name(), &arguments);
+                let answer = options.ask_past(app, question, query, point, answers).await?;
+                options.page_of(answer, pages.map(|rules| rules.pages))
+            }
+            (None, Some(PageRules { pages, ask })) => {
+                ask(query, app.clone(), options, *pages).await
+            }
+            (None, None) => options.ask_any(app, query).await,
+        }
     }
 
     /// The events behind an answer; `None` if the query has no explanations.
-    pub(crate) fn explain(
+    ///
+    /// # Errors
+    /// [`Problem`] if the arguments cannot be read, or the route does not admit the caller.
+    pub(crate) async fn explain(
         &self,
-        app: App,
-        arguments: Arguments,
+        arguments: &Arguments,
         options: QueryOptions,
         answers: &Arc<PastAnswers>,
-    ) -> Option<QueryFuture<EncodedExplanation>> {
-        let explain = self.explain.as_ref()?;
-        Some(explain(app, arguments, options, answers.clone()))
+    ) -> Result<EncodedExplanation, Problem> {
+        let caller = options.caller.clone();
+        let query = self.read(arguments, &caller)?;
+        if options.has_tokens() {
+            // They are compared with the log through a question of their own.
+            options.check_tokens(arguments.read(&self.named)?).await?;
+        }
+        let question = (self.named.name(), arguments);
+        let explanation = options.explain(question, query, answers).await?;
+        let mut body = explanation.body.clone();
+        if let Some(mask) = &self.rules.mask {
+            let unread = |error| Problem::mistake("an explanation is no JSON", &error);
+            let mut explained: Value = serde_json::from_slice(&body).map_err(unread)?;
+            if let Some(Value::Array(events)) = explained.get_mut("events") {
+                events.iter_mut().for_each(|event| mask(&caller, event));
+                events.retain(|event| !event.is_null());
+            }
+            body = explained.to_string().into();
+        }
+        let (upto, next) = (explanation.position, explanation.next);
+        Ok(EncodedExplanation { body, upto, next })
     }
 
     /// Begins watches of this query for this caller; `None` if the query has no live answers.
@@ -274,49 +312,43 @@ impl QueryEntry {
     /// [`Problem`] if the arguments cannot be read, or the route does not admit the caller.
     pub(crate) fn watch(
         &self,
-        app: &App,
         arguments: &Arguments,
         caller: &Caller,
     ) -> Option<Result<BeginWatch, Problem>> {
-        let LiveEntry { watch, check } = self.live.as_ref()?;
-        let (watch, app, own) = (watch.clone(), app.clone(), arguments.clone());
-        let begin: BeginWatch = Box::new(move |from| watch(&app, &own, from));
-        Some(check(arguments, caller).map(|()| begin))
+        if !self.is_live() {
+            return None;
+        }
+        let (named, own) = (self.named.clone(), arguments.clone());
+        let begin: BeginWatch = Box::new(move |from| match own.read(&named)?.watch(from) {
+            Some(watch) => Ok(Box::pin(stream::unfold(watch, next_answer))),
+            None => Ok(Box::pin(stream::empty())),
+        });
+        Some(self.read(arguments, caller).map(|_| begin))
+    }
+
+    /// Decodes the query, if the rule of its route admits the caller.
+    fn read(&self, arguments: &Arguments, caller: &Caller) -> Result<AnyQuery, Problem> {
+        let query = arguments.read(&self.named)?;
+        match &self.rules.admit {
+            Some(admit) => admit(caller, &query).map(|()| query),
+            None => Ok(query),
+        }
     }
 }
 
-fn explained<Q>(
-    name: String,
-    mask: Option<Mask>,
-    admit: Option<AdmitQuery<Q>>,
-) -> RunQuery<EncodedExplanation>
-where
-    Q: Query + DeserializeOwned,
-{
-    Box::new(move |app, arguments, options, answers| {
-        let query = arguments.read::<Q>(&options.caller, admit.as_ref());
-        let (name, mask) = (name.clone(), mask.clone());
-        Box::pin(async move {
-            let caller = options.caller.clone();
-            let query = query?;
-            if options.has_tokens() {
-                // They are compared with the log through a question of their own.
-                let asked = arguments.read::<Q>(&caller, None)?;
-                options.check_tokens(&app, asked).await?;
-            }
-            let explanation = options.explain(&app, (&name, &arguments), query, &answers).await?;
-            let mut body = explanation.body.clone();
-            if let Some(mask) = mask {
-                let unread = |error| Problem::mistake("an explanation is no JSON", &error);
-                let mut explained: Value = serde_json::from_slice(&body).map_err(unread)?;
-                if let Some(Value::Array(events)) = explained.get_mut("events") {
-                    events.iter_mut().for_each(|event| mask(&caller, event));
-                    events.retain(|event| !event.is_null());
-                }
-                body = explained.to_string().into();
-            }
-            let (upto, next) = (explanation.position, explanation.next);
-            Ok(EncodedExplanation { body, upto, next })
-        })
-    })
+async fn next_answer(mut watch: AnyWatch) -> Option<(Result<LiveAnswer, QueryError>, AnyWatch)> {
+    let answer = match watch.next().await {
+        Ok(Answer { value, position, standstill, .. }) => {
+            let json = String::from(Box::<str>::from(value));
+            Ok(LiveAnswer { position, json, standstill })
+        }
+        Err(NamedQueryError::Query(error)) => Err(error),
+        // An answer that cannot be JSON also fails in a plain query, so tests find it.
+        Err(NamedQueryError::NotJson { position, .. }) => {
+            Ok(LiveAnswer { position, json: "null".to_owned(), standstill: None })
+        }
+        // The arguments were read before, and a watch has no other errors.
+        Err(_) => return None,
+    };
+    Some((answer, watch))
 }

@@ -2,28 +2,10 @@
 
 use std::cell::Cell;
 
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use diptych::catalogue::resolved;
 use serde_json::{Map, Value};
 
 use crate::door::{code::Code, problem::Problem};
-
-/// The place of shared schemas in the catalogue and in the OpenAPI document.
-pub(crate) const SCHEMAS: &str = "/components/schemas";
-
-pub(crate) fn generator() -> SchemaGenerator {
-    let settings = SchemaSettings::draft2020_12();
-    settings.with(|settings| settings.definitions_path = SCHEMAS.into()).into_generator()
-}
-
-/// The schema behind a reference, or the schema itself.
-pub(crate) fn resolved<'s>(
-    schema: &'s Value,
-    definitions: Option<&'s Map<String, Value>>,
-) -> &'s Value {
-    let Some(place) = schema.get("$ref").and_then(Value::as_str) else { return schema };
-    let name = place.rsplit('/').next().unwrap_or_default();
-    definitions.and_then(|definitions| definitions.get(name)).unwrap_or(&Value::Null)
-}
 
 /// Refuses JSON with a list at a place where the schema has an object. The types would read the
 /// list as the fields in the order of their declaration, and a new field would change the meaning
@@ -75,7 +57,7 @@ impl Schemas<'_> {
         if self.steps.get() > self.most_steps {
             return None;
         }
-        let schema = resolved(schema, Some(self.definitions));
+        let schema = resolved(schema, self.definitions);
         let kind = match value {
             Value::Array(_) if self.takes(schema, "array") => "array",
             Value::Array(_) => return self.takes(schema, "object").then(String::new),
@@ -118,7 +100,7 @@ impl Schemas<'_> {
     /// Whether the names of an object fit the schema: the required ones, the allowed ones, and the
     /// constants, which tell variants apart.
     fn has_names(&self, schema: &Value, value: &Value) -> bool {
-        let schema = resolved(schema, Some(self.definitions));
+        let schema = resolved(schema, self.definitions);
         let Value::Object(members) = value else { return true };
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         let mut required = required.filter_map(Value::as_str);
@@ -134,7 +116,7 @@ impl Schemas<'_> {
 
     /// Whether a value of this JSON type can fit the schema.
     fn takes(&self, schema: &Value, kind: &str) -> bool {
-        let schema = resolved(schema, Some(self.definitions));
+        let schema = resolved(schema, self.definitions);
         if *schema == Value::Bool(false) {
             return false;
         }
@@ -162,7 +144,7 @@ pub(crate) enum ArgumentNames {
 
 impl ArgumentNames {
     pub(crate) fn of(schema: &Value, definitions: &Map<String, Value>) -> ArgumentNames {
-        let schema = resolved(schema, Some(definitions));
+        let schema = resolved(schema, definitions);
         let is_closed = |schema: &Map<String, Value>| {
             let parts = ["allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if"];
             let more = ["additionalProperties", "unevaluatedProperties"];
@@ -200,14 +182,14 @@ impl ArgumentNames {
 
 #[cfg(test)]
 mod tests {
-    use schemars::JsonSchema;
+    use schemars::{JsonSchema, generate::SchemaSettings};
     use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
 
     fn checked<T: JsonSchema>(value: &Value) -> Result<(), Problem> {
-        let mut generator = generator();
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
         let schema: Value = generator.subschema_for::<T>().into();
         let definitions = generator.take_definitions(true);
         refuse_lists("the command", &schema, &definitions, value.to_string().as_bytes())

@@ -59,7 +59,7 @@ async fn answer(
     let body = json_body(&parts.headers, body, limits).await?;
     let options = CommandOptions::read(&site.app, &parts.headers, caller).await?;
     refuse_lists("the command", &entry.body, &site.definitions, &body)?;
-    let run = entry.run(site.app.clone(), body, options, site.door.notes());
+    let run = entry.run(site.app.clone(), &body, options, site.door.notes());
     let running = (site.door.stop().command(), parts.extensions.get::<RequestPermit>().cloned());
     let run = async move {
         let answer = run.await;
@@ -68,7 +68,7 @@ async fn answer(
     };
     match completed(run, limits.answer_time).await {
         Ok(answer) => Ok(response(&answer)),
-        Err(problem) if problem.has_events() && entry.is_explained => {
+        Err(problem) if problem.has_events() && entry.is_explained() => {
             match site.door.explained_to(name, &parts).await {
                 Some(caller) => Err(entry.explain(&caller, problem)),
                 None => Err(problem),

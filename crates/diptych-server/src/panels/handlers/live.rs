@@ -193,7 +193,7 @@ async fn watched(
         return Err(not_live());
     }
     let tokens: Vec<_> = last_seen(&headers)?.into_iter().chain(options.live().await?).collect();
-    let begin = entry.watch(&site.app, &arguments, &caller).ok_or_else(not_live)??;
+    let begin = entry.watch(&arguments, &caller).ok_or_else(not_live)??;
     Ok(LiveRequest { name: name.to_owned(), label, arguments, begin, tokens })
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn read<'s>(
     let limits = site.door.limits();
     let (options, form) = RequestOptions::split(&parts.headers, parts.uri.query())?;
     // An answer without pages has no next part.
-    let has_parts = entry.page_items.is_some() || !operations.is_empty();
+    let has_parts = entry.page_items().is_some() || !operations.is_empty();
     let next = if has_parts { NextLink::of(&options, &form)? } else { NextLink::default() };
     let options = QueryOptions::read(&site.app, &options, limits, caller.clone()).await?;
     if options.is_about_past() {
@@ -98,8 +98,8 @@ pub(crate) async fn ask(
         let is_post = request.method() == Method::POST;
         let request = read(&site, &name, &[], request).await?;
         let QueryRequest { entry, arguments, options, next, headers, .. } = request;
-        options.list.check_answer(&name, entry.page_items.is_some())?;
-        let answer = entry.ask(site.app.clone(), arguments, options, &site.answers);
+        options.list.check_answer(&name, entry.page_items().is_some())?;
+        let answer = entry.ask(&site.app, arguments, options, &site.answers);
         let answer = in_time(site.door.limits().answer_time, answer).await?;
         let list = list_headers(&answer, next);
         let (body, validity) = (answer.body.clone(), answer.validity);
@@ -120,14 +120,14 @@ pub(crate) async fn explain(
         let request = read(&site, &name, &[Operation::Explain], request).await?;
         let QueryRequest { entry, arguments, options, next: link, .. } = request;
         options.list.check_explanation()?;
-        let explanation = entry.explain(site.app.clone(), arguments, options, &site.answers);
-        let explanation = explanation.ok_or_else(|| {
+        if !entry.is_explained() {
             let detail = format!(
                 "the query {name:?} has no explanations: its program allows them with \
                  `QueryRoute::explained`"
             );
-            Problem::unknown(detail)
-        })?;
+            return Err(Problem::unknown(detail));
+        }
+        let explanation = entry.explain(&arguments, options, &site.answers);
         let explanation = in_time(site.door.limits().answer_time, explanation).await?;
         let EncodedExplanation { body, upto, next } = explanation;
         let mut response = json_response(body.into());

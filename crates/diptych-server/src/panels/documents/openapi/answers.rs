@@ -1,8 +1,7 @@
 //! The answers of the server, as shared responses, headers and schemas of the OpenAPI document.
 
+use diptych::catalogue::SCHEMAS;
 use serde_json::{Map, Value, json};
-
-use crate::panels::entries::schema::SCHEMAS;
 
 /// The problems with a response of their own: the status, its name, and a description.
 const PROBLEMS: [(&str, &str, &str); 9] = [

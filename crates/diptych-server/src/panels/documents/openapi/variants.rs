@@ -2,14 +2,13 @@
 
 use std::mem;
 
+use diptych::catalogue::SCHEMAS;
 use serde_json::{Map, Value, json};
-
-use crate::panels::entries::schema::SCHEMAS;
 
 /// Moves each variant of an enum that has fields into a schema of its own, named after the enum and
 /// the variant. A generator makes a type of each named schema, and numbers those without a name.
-pub(super) fn with_named_variants(schemas: &Value) -> Value {
-    let mut all = schemas.as_object().cloned().unwrap_or_default();
+pub(super) fn with_named_variants(schemas: &Map<String, Value>) -> Value {
+    let mut all = schemas.clone();
     let enums: Vec<String> = all.keys().cloned().collect();
     for name in enums {
         let Some(mut schema) = all.get(&name).cloned() else { continue };

@@ -1,4 +1,4 @@
-//! Starts the followers of an app, of every kind.
+//! Starts the followers of an app, of every kind. An app and a catalogue plan them.
 //!
 //! Each kind of follower has a plan here. The plan says which events the follower needs, and how it
 //! starts. All running followers share one feed, one way to stop and one [`FollowerControl`].
@@ -30,10 +30,10 @@ use crate::{
 
 /// The followers that an app is to start.
 #[derive(Default)]
-pub(super) struct FollowerPlans {
+pub(crate) struct FollowerPlans {
     views: Vec<PlannedView>,
     projections: Vec<PlannedProjection>,
-    pub(super) snapshots: SnapshotPlan,
+    pub(crate) snapshots: SnapshotPlan,
 }
 
 struct PlannedView {
@@ -65,7 +65,7 @@ struct Start<'a> {
 }
 
 /// Why a follower could not be started.
-pub(super) enum StartFailure {
+pub(crate) enum StartFailure {
     Schema(SchemaError),
     Thread(io::Error),
 }
@@ -83,26 +83,33 @@ impl From<io::Error> for StartFailure {
 }
 
 impl FollowerPlans {
-    pub(super) fn add_view<V: View>(&mut self, options: ViewOptions) {
+    pub(crate) fn add_view<V: View>(&mut self, options: ViewOptions) {
         let plan = Box::new(ViewPlan::<V> { options, view: PhantomData });
         self.views.push(PlannedView { id: TypeId::of::<V>(), name: type_name::<V>(), plan });
     }
 
-    pub(super) fn add_projection<T: Target>(&mut self, target: T, refresh: Refresh) {
+    pub(crate) fn add_projection<T: Target>(&mut self, target: T, refresh: Refresh) {
         let name = target.name().to_owned();
         let plan = Box::new(ProjectionPlan { target, refresh });
         self.projections.push(PlannedProjection { name, plan });
     }
 
+    /// Adds the followers of other plans behind these.
+    pub(crate) fn append(&mut self, mut other: FollowerPlans) {
+        self.views.append(&mut other.views);
+        self.projections.append(&mut other.projections);
+        self.snapshots.views.extend(other.snapshots.views);
+    }
+
     /// The first view that was added twice.
-    pub(super) fn view_twice(&self) -> Option<&'static str> {
+    pub(crate) fn view_twice(&self) -> Option<&'static str> {
         let mut views = self.views.iter().enumerate();
         let is_again = |at: usize, id| self.views.iter().take(at).any(|other| other.id == id);
         views.find(|(at, view)| is_again(*at, view.id)).map(|(_, view)| view.name)
     }
 
     /// The first name that two projections have.
-    pub(super) fn projection_twice(&self) -> Option<String> {
+    pub(crate) fn projection_twice(&self) -> Option<String> {
         let mut projections = self.projections.iter().enumerate();
         let is_again = |at, name| self.projections.iter().take(at).any(|other| other.name == name);
         let twice = projections.find(|(at, projection)| is_again(*at, &*projection.name));
@@ -117,7 +124,7 @@ impl FollowerPlans {
 
     /// Starts all followers. Then waits until each view has stopped, or has reached the head as it
     /// was at this call.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         self,
         lineage: Arc<Lineage>,
         schema: &Schema,
@@ -202,8 +209,8 @@ fn selection<E: Event>(schema: &Schema) -> Result<(Arc<Reading<E>>, Filter), Sch
 
 /// How and where snapshots of views are kept.
 #[derive(Default)]
-pub(super) struct SnapshotPlan {
-    pub(super) place: Option<Arc<dyn Snapshots>>,
+pub(crate) struct SnapshotPlan {
+    pub(crate) place: Option<Arc<dyn Snapshots>>,
     views: HashMap<TypeId, PlannedSnapshots, RandomState>,
 }
 
@@ -217,17 +224,17 @@ struct PlannedSnapshots {
 
 impl SnapshotPlan {
     /// Adds a fold. If it is no view of the app, nothing follows from it.
-    pub(super) fn add<F: Fold>(&mut self, policy: SnapshotPolicy<F>, keep: usize) {
+    pub(crate) fn add<F: Fold>(&mut self, policy: SnapshotPolicy<F>, keep: usize) {
         let (name, policy) = (kept_name::<F>(), Arc::new(policy));
         self.views.insert(TypeId::of::<F>(), PlannedSnapshots { name, policy, keep });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.views.is_empty()
     }
 
     /// The names under which snapshots are kept.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.views.values().map(|planned| planned.name)
     }
 
