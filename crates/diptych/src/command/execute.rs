@@ -347,7 +347,7 @@ async fn in_order<C: Command>(
     let Some((ordinal, key)) = ordinal.zip(request.key.as_ref()) else {
         return decide(panel, request).await;
     };
-    let is_committed = async |key: String| panel.is_committed(&key).await;
+    let is_committed = |key: String| async move { panel.is_committed(&key).await };
     let turn = match panel.ordinals.enter(&ordinal, is_committed).await? {
         OrdinalPlace::Turn(turn) => turn,
         OrdinalPlace::Past => {

@@ -150,14 +150,19 @@ pub(crate) enum OrdinalPlace {
 impl Ordinals {
     /// Waits until the commands before this one are decided. `is_committed` says whether the log
     /// has a commit under a key.
-    pub(super) async fn enter<E: From<OrdinalError>>(
+    pub(super) async fn enter<E, F, Fut>(
         &self,
         ordinal: &Ordinal,
-        is_committed: impl AsyncFn(String) -> Result<bool, E>,
-    ) -> Result<OrdinalPlace, E> {
+        is_committed: F,
+    ) -> Result<OrdinalPlace, E>
+    where
+        E: From<OrdinalError>,
+        F: Fn(String) -> Fut,
+        Fut: Future<Output = Result<bool, E>>,
+    {
         let Ordinal { client: name, number, settled } = ordinal;
         let client = self.clients.lock().get_or_insert(name.clone(), Arc::default).clone();
-        let order = client.get_or_try_init(async || learn(ordinal, &is_committed).await).await?;
+        let order = client.get_or_try_init(|| learn(ordinal, is_committed)).await?;
         let mut places = order.0.subscribe();
         let turn = async {
             loop {
@@ -198,10 +203,11 @@ impl Ordinals {
 
 /// Learns from the log which commands of the client were decided. They were decided in order, so
 /// all before the last committed one were.
-async fn learn<E>(
-    ordinal: &Ordinal,
-    is_committed: impl AsyncFn(String) -> Result<bool, E>,
-) -> Result<ClientOrder, E> {
+async fn learn<E, F, Fut>(ordinal: &Ordinal, is_committed: F) -> Result<ClientOrder, E>
+where
+    F: Fn(String) -> Fut,
+    Fut: Future<Output = Result<bool, E>>,
+{
     let mut next = ordinal.settled.saturating_add(1);
     for number in (next..next.saturating_add(Ordinal::WINDOW)).rev() {
         if is_committed(key_name(&ordinal.client, number)).await? {
