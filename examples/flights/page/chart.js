@@ -94,15 +94,21 @@ export function nothing(width, words) {
     label: words };
 }
 
-/** Round values of an axis, about `wanted` of them above zero, and those below zero. */
-export function ticks(least, most, wanted) {
-  const raw = most / wanted;
-  const unit = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((n) => n * unit).find((n) => n >= raw * 0.999);
-  const found = [];
-  const from = Math.ceil(least / step - 1e-9);
-  for (let n = from; n * step <= most * 1.0001; n += 1) found.push(n * step);
-  return found;
+const STEPS = [1, 2, 2.5, 3, 4, 5];
+
+/**
+ * Round values of an axis from `least` to `most`, which is a `ceiling`: about `wanted` of them
+ * above zero, and those below zero. Counts have only whole ones.
+ */
+export function ticks(least, most, wanted, { isWhole = false } = {}) {
+  const unit = 10 ** Math.floor(Math.log10(most));
+  const parts = [unit / 10, unit].flatMap((of) => STEPS.map((n) => most / (n * of)))
+    .filter((n) => Math.abs(n - Math.round(n)) < 1e-9 && (!isWhole || (most / n) % 1 === 0))
+    .filter((n) => Math.round(n) >= (isWhole ? 1 : 2));
+  const count = Math.round(parts.sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted))[0]
+    ?? 1);
+  const from = Math.ceil((least / most) * count - 1e-9);
+  return Array.from({ length: count - from + 1 }, (_, index) => ((from + index) * most) / count);
 }
 
 /** A round number at or above `value`, for the end of an axis. */

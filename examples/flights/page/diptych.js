@@ -10,7 +10,7 @@ const KEPT_SECONDS = 60;
 /** A rate is a mean over this many seconds, so that it changes slowly enough to read. */
 const SMOOTH_SECONDS = 5;
 const MOST_DOTS = 6;
-const SHOWN_LATEST = 3;
+const SHOWN_LATEST = 5;
 
 export function startDiptych() {
   const views = startViews();
@@ -29,10 +29,19 @@ export function startDiptych() {
       const seconds = (seen.at(-1).at - before.at) / 1000;
       peak = Math.max(peak, (answer.log.head - before.answer.log.head) / seconds);
     }
-    if (isPast) return;
+    if (isPast) {
+      sayHead();
+      return;
+    }
     $("diptych-panels").classList.remove("waiting");
     drawPresent();
     if (before) flow(answer.log.head - before.answer.log.head);
+  }
+
+  /** The head, under the figure of the past. */
+  function sayHead() {
+    if (seen.length === 0) return;
+    say($("head-now"), `The head is at ${count(seen.at(-1).answer.log.head)}.`);
   }
 
   /** Figures that were zero all the time are hidden. */
@@ -77,7 +86,8 @@ export function startDiptych() {
     if ((at !== null) === isPast) return;
     isPast = at !== null;
     pastTotal = null;
-    $("past-cost").hidden = !isPast;
+    $("past-cost").hidden = $("head-now").hidden = !isPast;
+    sayHead();
     if (isPast) {
       $("diptych-panels").dataset.stale = "true";
       for (const id of ["conflicts", "command-rate"]) $(id).parentElement.hidden = true;

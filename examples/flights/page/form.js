@@ -99,7 +99,8 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
       : `${sentence(name.split("-")[0]).slice(0, -1)} ${flight}${when(content.at)}`);
   }
 
-  async function submit(sent) {
+  /** `place` is where the reader sees the way of the command. */
+  async function submit(sent, place = null) {
     // The page stands still while its reader follows a command.
     time.stop();
     fields.clearErrors();
@@ -109,7 +110,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
     const started = performance.now();
     try {
       const receipt = await send(sent.name, sent.body, sent.key, sent.occurredAt);
-      await accepted(sent, receipt, performance.now() - started);
+      await accepted(sent, receipt, performance.now() - started, place);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       refused(sent, problem);
@@ -120,7 +121,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
     }
   }
 
-  async function accepted(sent, receipt, ms) {
+  async function accepted(sent, receipt, ms, place) {
     const isAgain = sent.receipt === receipt.receipt;
     const [next, words] = NEXT[sent.name] ?? [];
     const said = showAccepted({
@@ -131,6 +132,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
     });
     sayNext(next, words);
     own = await trip.accepted(sent, receipt, ms, isAgain) ?? own;
+    place?.scrollIntoView({ block: "nearest" });
     say(said, readBackWords(own?.flight === sent.body.flight ? own : null));
     onAccepted();
     bringToSight(sent, "quietly");
@@ -188,7 +190,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
     say($("quick-next"), words ?? "");
     $("quick-next").onclick = async () => {
       await choose(next);
-      submit(request());
+      await submit(request(), $("trip"));
     };
   }
 
@@ -218,7 +220,11 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
     suggestions.another();
     suggest();
   });
-  $("quick-send").addEventListener("click", () => submit(request()));
+  $("quick-send").addEventListener("click", async () => {
+    // The time may have moved since the suggestion.
+    if (!isTouched) await suggest();
+    await submit(request(), $("trip"));
+  });
   form.addEventListener("input", (event) => {
     if (event.target.name === "command") {
       suggest();

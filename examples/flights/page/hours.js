@@ -49,7 +49,7 @@ export function startHours({ time }) {
 
   function emptyWords() {
     const [first, last] = [time.first(), time.shown()];
-    return `No flight departed from ${airport.value} on this day, as far as the page’s time goes. `
+    return `No flight departed from ${airport.value} on this day, as far as the clock goes. `
       + `The log has flights from ${spokenOf(first)}, to ${spokenOf(last)}.`;
   }
 
@@ -126,7 +126,7 @@ function drawn(width, list) {
     const least = panel.as === "bars" ? Math.min(0, ...known) : 0;
     const y = (value) => start + panel.height * (1 - (value - least) / (most - least));
     parts.push(text(left, top + 9, panel.title, { class: "panel-title" }));
-    for (const value of ticks(least, most, panel.tickCount)) {
+    for (const value of ticks(least, most, panel.tickCount, { isWhole: panel.as === "count" })) {
       parts.push(s("line", { x1: left, x2: width - 4, y1: y(value), y2: y(value),
         class: value === 0 ? "grid zero" : "grid" }),
       text(left - 6, y(value), digits(value), { class: "axis end" }));

@@ -86,10 +86,11 @@ export function startOpening({ time, board }) {
   }
 
   function words() {
+    const [day] = spokenOf(evening).split(",");
     say($("rest-said"), time.isPlaying()
-      ? `All flights are in the log already. This is a replay of ${spokenOf(evening).split(",")[0]} `
-        + "out of it: the page asks the log what was so at each time. It changes nothing, and "
-        + "commands that you send come after the newest event."
+      ? `All flights are in the log already. This is a replay of ${day}: at each time, the page `
+        + "asks the log what was so then. The replay changes nothing, and commands that you send "
+        + "come after the newest event."
       : `All flights are in the log already, and at its end the board is nearly empty, so the page `
         + `shows ${spokenOf(putAt)}. Press Play, or move the slider.`);
   }

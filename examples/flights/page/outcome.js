@@ -75,7 +75,8 @@ function positions({ first, last }) {
 /** The fault of a command that does not parse, without its place in the JSON text. */
 function mistake(detail, field, value, isNumber) {
   if (isNumber) return `${value} is not a whole number that can be`;
-  return detail.replace(/^the command cannot be read: /, "").replace(/ at line \d+ column \d+$/, "");
+  const begin = /^the command cannot be read: /;
+  return detail.replace(begin, "").replace(/ at line \d+ column \d+$/, "");
 }
 
 const utf8 = new TextEncoder();

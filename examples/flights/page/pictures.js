@@ -20,12 +20,20 @@ export function startPictures({ time, isInSight }) {
   let shown = null;
   let isAsking = false;
 
+  let pausesUntil = 0;
+
   const wanted = () => (time.at() === null ? `head ${head}` : `at ${time.at()}`);
 
   /** Asks for the charts of the page's time, unless they are drawn or out of sight. */
   async function look() {
-    if (isAsking || document.hidden || time.shown() === null || wanted() === shown) return;
-    if (shown !== null && !isInSight()) return;
+    if (time.shown() === null || wanted() === shown) return;
+    markStale();
+    if (isAsking || document.hidden || (shown !== null && !isInSight())) return;
+    const pause = pausesUntil - performance.now();
+    if (pause > 0 && (time.isPlaying() || !isOtherMode())) {
+      setTimeout(look, pause);
+      return;
+    }
     isAsking = true;
     const [mine, at] = [wanted(), time.at()];
     const past = at === null ? {} : { _occurred_before: instant(at) };
@@ -33,20 +41,31 @@ export function startPictures({ time, isInSight }) {
     await Promise.all(charts.map((chart) => chart.load(past)));
     shown = mine;
     const took = millis(performance.now() - started);
+    delete $("gallery").dataset.stale;
     say($("pictures-state"), at === null
       ? "The charts show the present, and are drawn again as events come."
       : `The charts show what was so before ${spokenOf(at)}, folded from the log in ${took}.`);
-    setTimeout(() => {
-      isAsking = false;
-      look();
-    }, time.isPlaying() || at === null ? BETWEEN_MS : 0);
+    isAsking = false;
+    pausesUntil = performance.now() + BETWEEN_MS;
+    look();
+  }
+
+  /** Whether the charts show the present and the clock the past, or the other way round. */
+  const isOtherMode = () => shown !== null && shown.slice(0, 2) !== wanted().slice(0, 2);
+
+  /** Charts of another time are grey, and a sentence says so. New events alone do not count. */
+  function markStale() {
+    if (shown === null || (time.at() === null && !isOtherMode())) return;
+    $("gallery").dataset.stale = "true";
+    say($("pictures-state"), "The log is asked for the charts of this time. Until then, these are "
+      + `of ${shown.startsWith("at ") ? spokenOf(Number(shown.slice(3))) : "the end of the log"}.`);
   }
 
   /** Called once a second with the head of the log, and when the charts come into sight. */
   function grown(to) {
     head = to;
     if (shown === null) setTimeout(look, FIRST_MS);
-    else look();
+    else if (time.at() === null) look();
   }
 
   return { look, grown, airport: hours.setAirport };

@@ -37,6 +37,10 @@ export function startTrip({ places }) {
     mine.views = VIEWS.map((view) => ({ ...view, ms: null, words: "asking …" }));
     draw();
     flow(1);
+    const barrel = document.querySelector(".barrel");
+    barrel.classList.remove("changed");
+    void barrel.offsetWidth; // Starts the animation again.
+    barrel.classList.add("changed");
     const change = () => trip === mine && draw();
     const card = await Promise.all([
       ...mine.views.map((view) => reach(mine, view, came, change)), typeOf(mine, change),

@@ -22,6 +22,8 @@ const QUESTIONS = {
 export function startViews() {
   const rows = new Map();
   const differed = new Map();
+  // On a phone, the sentence above the table says enough.
+  if (matchMedia("(max-width: 40rem)").matches) $("views-more").open = false;
 
   /** `eventsPerSecond` takes a function that finds a number in a status. */
   function draw(answer, eventsPerSecond) {
