@@ -45,7 +45,8 @@ function readField(document, name, property, isRequired) {
     hint: property.description ?? "", form: type.description ?? "",
     isOptional: !isRequired || isNullable, minimum: type.minimum, maximum: type.maximum,
     /** Codes have only capital letters, and a reader may type small ones. */
-    isCapital: /A-Z/.test(type.pattern ?? "") && !/a-z/.test(type.pattern),
+    capitals: /A-Z/.test(type.pattern ?? "") && !/a-z/.test(type.pattern)
+      ? new RegExp(type.pattern) : null,
   };
 }
 
@@ -96,7 +97,7 @@ export function startFields() {
         list: LISTS[field.of], min: field.kind === "integer" ? field.minimum : null,
         max: field.kind === "integer" ? field.maximum : null,
         inputmode: field.kind === "integer" ? "numeric" : null,
-        autocapitalize: field.isCapital ? "characters" : null,
+        autocapitalize: field.capitals ? "characters" : null,
         required: field.isOptional ? null : true,
         "aria-describedby": `hint-${field.name} error-${field.name}`,
       }),
@@ -135,7 +136,8 @@ export function startFields() {
   }
 
   function valueOf(field, { value }) {
-    const text = field.isCapital ? value.trim().toUpperCase() : value.trim();
+    const capital = value.trim().toUpperCase();
+    const text = field.capitals?.test(capital) ? capital : value.trim();
     if (text === "" && (field.isOptional || field.kind === "integer")) return null;
     if (field.kind === "integer") return Number(text);
     if (field.kind !== "time") return text;

@@ -73,8 +73,7 @@ export function startPlane({ onFlight, timeShown, now }) {
 
   $("plane-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    // Tail numbers have only capital letters.
-    const plane = $("plane-tail").value.trim().toUpperCase();
+    const plane = tailNumber($("plane-tail").value.trim());
     if (plane === "") {
       $("plane-tail").focus();
       return;
@@ -96,7 +95,7 @@ export function startPlane({ onFlight, timeShown, now }) {
 
   function openFromAddress() {
     const [plane, day] = [inAddress("plane"), inAddress("day")];
-    if (plane && day) show(plane.toUpperCase(), day);
+    if (plane && day) show(tailNumber(plane), day);
   }
 
   /** The time of the page stands still again. */
@@ -111,6 +110,10 @@ export function startPlane({ onFlight, timeShown, now }) {
   });
   return { go, settled, openFromAddress };
 }
+
+/** Tail numbers have only capital letters. Another text is asked for as it is. */
+const tailNumber = (text) =>
+  (/^[A-Z0-9]{2,8}$/i.test(text) ? text.toUpperCase() : text);
 
 function drawLegs(width, answer, last) {
   const begin = (leg) => Date.parse(leg.departed_at);

@@ -27,6 +27,8 @@ pub(crate) struct Driver {
 #[derive(Clone, Copy)]
 pub(crate) enum Window {
     Desktop,
+    /// The size of a desktop, with a reader who has nothing against movement.
+    Moving,
     /// 360 pixels wide.
     Phone,
 }
@@ -70,13 +72,17 @@ impl Driver {
 
     fn capabilities(&self, window: Window) -> Value {
         let profile = format!("--user-data-dir={}", self.profile.path().display());
+        let motion = match window {
+            Window::Moving => "--force-prefers-no-reduced-motion",
+            Window::Desktop | Window::Phone => "--force-prefers-reduced-motion",
+        };
         let mut chromium = json!({
             "binary": path_of("chromium", "chromium"),
             "args": [
                 "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--disable-dev-shm-usage", "--force-prefers-reduced-motion",
-                "--window-size=1280,900", profile,
+                "--disable-sync", "--disable-dev-shm-usage", motion, "--window-size=1280,900",
+                profile,
             ],
         });
         if let Window::Phone = window {
