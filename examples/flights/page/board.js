@@ -3,13 +3,13 @@ import { correct, goTo, inAddress, onStep } from "./address.js";
 import { ask, listen } from "./api.js";
 import { showClock } from "./clock.js";
 import { $, h, icon, say } from "./dom.js";
+import { statusOf } from "./status.js";
+import { markTab, startTabs } from "./tabs.js";
 import {
-  airportName, count, dayOf, duration, instant, lateness, longDayOf, millis, momentOf, plural,
-  sentence, spokenOf, timeOf, zoneOf,
+  airportName, count, dayOf, instant, longDayOf, millis, momentOf, plural, sentence, spokenOf,
+  timeOf, zoneOf,
 } from "./words.js";
 
-const LATE_MINUTES = 15;
-const VERY_LATE_MINUTES = 60;
 /** More changes than this are a jump in time, and are not highlighted. */
 const MOST_HIGHLIGHTS = 24;
 const BEFORE_MS = 4 * 60 * 60 * 1000;
@@ -408,38 +408,6 @@ function problemWords(problem, message = problem.detail ?? problem.title) {
   }[problem.type] ?? words;
 }
 
-function markTab(tabs, airport) {
-  for (const tab of tabs) {
-    const isChosen = tab.dataset.airport === airport;
-    tab.setAttribute("aria-selected", String(isChosen));
-    tab.tabIndex = isChosen ? 0 : -1;
-  }
-  $("board-panel").setAttribute("aria-labelledby", `tab-${airport}`);
-}
-
-function startTabs(tabs, onChoose) {
-  function select(tab) {
-    if (tab.getAttribute("aria-selected") === "false") onChoose(tab.dataset.airport);
-  }
-  $("airports").addEventListener("click", (event) => {
-    const tab = event.target.closest("[role=tab]");
-    if (tab) select(tab);
-  });
-  $("airports").addEventListener("keydown", (event) => {
-    const from = tabs.indexOf(event.target.closest("[role=tab]"));
-    const to = {
-      ArrowRight: (from + 1) % tabs.length,
-      ArrowLeft: (from + tabs.length - 1) % tabs.length,
-      Home: 0,
-      End: tabs.length - 1,
-    }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    tabs[to].focus();
-    select(tabs[to]);
-  });
-}
-
 function divider(kind, text) {
   return h("tr", { class: `divider ${kind}`, role: "row" },
     h("td", { colspan: 5, role: "cell" }, h("span", {}, text)));
@@ -450,34 +418,4 @@ function highlight(elements) {
   for (const element of elements) element.classList.remove("changed");
   void elements[0].offsetWidth; // Starts the animations again where they are running.
   for (const element of elements) element.classList.add("changed");
-}
-
-/** The status of a row in words, with a tone and a mark, because colour alone is not enough. */
-export function statusOf(row, now) {
-  const left = row.delay_minutes === null ? "" : `left ${lateness(row.delay_minutes)}`;
-  switch (row.status) {
-    case "departed":
-      return { words: "In the air", detail: left, tone: tone(row.delay_minutes), mark: "departed" };
-    case "landed":
-      return {
-        words: "Landed", detail: lateness(row.arrival_delay_minutes),
-        tone: tone(row.arrival_delay_minutes, "good"), mark: "landed",
-      };
-    case "cancelled":
-      return { words: "Cancelled", detail: "", tone: "bad", mark: "cancelled" };
-    case "diverted":
-      return { words: "Diverted", detail: left, tone: "bad", mark: "diverted" };
-    default: {
-      const over = (Date.parse(now) - Date.parse(row.departs_at)) / 60000;
-      if (!(over >= 1)) return { words: "Scheduled", detail: "", tone: "", mark: "scheduled" };
-      return {
-        words: "Waiting", detail: `${duration(over)} so far`, tone: tone(over), mark: "waiting",
-      };
-    }
-  }
-}
-
-function tone(minutes, otherwise = "") {
-  if (minutes === null || minutes < LATE_MINUTES) return otherwise;
-  return minutes < VERY_LATE_MINUTES ? "late" : "bad";
 }

@@ -1,8 +1,8 @@
 // The card of a flight: its details, and the events behind them.
 import { goTo, inAddress, onStep } from "./address.js";
 import { ask, explain } from "./api.js";
-import { statusOf } from "./board.js";
 import { $, fact, h, say } from "./dom.js";
+import { statusOf } from "./status.js";
 import {
   airlineName, airportName, count, flightName, instant, lateness, millis, momentOf,
 } from "./words.js";

@@ -1,6 +1,6 @@
 // The clock that the whole page follows, as text: its time, its mode, and a sentence that says so.
 import { $, say } from "./dom.js";
-import { longDayOf, momentOf, spokenOf, timeOf, zoneOf } from "./words.js";
+import { longDayOf, spokenOf, timeOf, zoneOf } from "./words.js";
 
 /** The large clock: the time of the live answer, or the chosen time. */
 export function showClock(ms) {
@@ -29,6 +29,6 @@ function sentenceOf(at, last, connection) {
   if (last === null) return "";
   const end = `The log ends on ${spokenOf(last)}.`;
   if (at !== null) return `Showing ${spokenOf(at)}. ${end}`;
-  return connection === "open" ? `Showing the end of the log, ${momentOf(last)}.`
+  return connection === "open" ? "Showing the end of the log, which goes on as events come."
     : `${end} New events are not seen without a connection.`;
 }

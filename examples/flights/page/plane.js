@@ -1,9 +1,9 @@
 // The day of a plane: its flights as bars over the hours, and as a list.
 import { goTo, inAddress, onStep } from "./address.js";
 import { ask } from "./api.js";
-import { statusOf } from "./board.js";
 import { chart, fit, text, widthOf } from "./chart.js";
 import { $, h, s, table } from "./dom.js";
+import { statusOf } from "./status.js";
 import {
   airportName, count, dayIn, dayOf, duration, flightName, instant, millis, plural, spokenOf, timeOf,
 } from "./words.js";

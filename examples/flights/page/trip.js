@@ -1,8 +1,8 @@
 // The way of a sent command: how it becomes an event at a position, and how views take that in.
 import { ask, explain } from "./api.js";
-import { statusOf } from "./board.js";
 import { flow } from "./diptych.js";
 import { $, h } from "./dom.js";
+import { statusOf } from "./status.js";
 import {
   airlineName, airportName, count, flightName, millis, momentOf, plural, spokenOf,
 } from "./words.js";

@@ -47,7 +47,6 @@ export const inLocalTime = (text) =>
 
 /** An instant in the format of the log. */
 export const instant = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
-export const utcDay = (ms) => new Date(ms).toISOString().slice(0, 10);
 /** The day in New York, as `2013-01-31`. */
 export const dayIn = (ms) => toInput(ms).slice(0, 10);
 

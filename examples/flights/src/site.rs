@@ -142,7 +142,9 @@ page! {
     "/punctuality.js" "punctuality.js" SCRIPT
     "/refusals.js" "refusals.js" SCRIPT
     "/routes.js" "routes.js" SCRIPT
+    "/status.js" "status.js" SCRIPT
     "/suggest.js" "suggest.js" SCRIPT
+    "/tabs.js" "tabs.js" SCRIPT
     "/theme.js" "theme.js" SCRIPT
     "/time.js" "time.js" SCRIPT
     "/trip.js" "trip.js" SCRIPT

@@ -16,6 +16,7 @@ const FINDINGS: &str = "
         violations.map(({ id, nodes }) => [id, ...nodes.map((node) => node.html.slice(0, 160))]));";
 
 /// The program, if it is installed.
+#[allow(clippy::print_stdout)]
 fn axe() -> Option<String> {
     let Some(folder) = env::var_os("DIPTYCH_BROWSER").map(PathBuf::from) else {
         println!("DID NOT RUN: `cargo xtask test` installs axe-core");

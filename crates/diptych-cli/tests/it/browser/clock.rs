@@ -38,11 +38,9 @@ fn the_whole_page_follows_the_clock() {
         let late = "[...document.querySelectorAll('#feed .when')]
             .filter((when) => when.textContent > '2 Jan, 12:00').length";
         assert_eq!(page.value(late).await, 0);
-        let suggested = format!(
-            "document.querySelector('#field-departs_at')?.value === '2013-01-02T13:00'
-             && document.querySelector('#quick-words').textContent.includes('13:00')"
-        );
-        page.wait("the form is of that time", &suggested).await;
+        let suggested = "document.querySelector('#field-departs_at')?.value === '2013-01-02T13:00'
+            && document.querySelector('#quick-words').textContent.includes('13:00')";
+        page.wait("the form is of that time", suggested).await;
         page.run("document.querySelector('#pictures').scrollIntoView();", vec![]).await;
         page.wait_for_text("#pictures-state", "before Wednesday 2 January, 12:00").await;
         page.wait_for_text("#refusals-total", "before Wednesday 2 January, 12:00").await;
