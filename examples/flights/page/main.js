@@ -32,6 +32,9 @@ let formTimer = null;
 let newest = 0;
 let looking = 0;
 let live = null;
+let knowRange = () => {};
+/** Resolves when the first and the last time of the log are known, or that there is none. */
+const rangeKnown = new Promise((resolve) => (knowRange = resolve));
 
 const timeShown = () => time.at();
 const card = startCard({ onPlane: (plane, row) => planeDay.go(plane, row), timeShown });
@@ -97,10 +100,12 @@ watchConnection((state, ms) => {
 board.show({ at: null });
 listen("happenings", { answer: happened, problem: troubled });
 listen("status", { status: statusCame });
-learn();
 form.learn();
-card.openFromAddress();
-planeDay.openFromAddress();
+// A card or a plane in the address is of the time in the address, and has names.
+Promise.all([learn(), rangeKnown]).then(() => {
+  card.openFromAddress();
+  planeDay.openFromAddress();
+});
 
 /** Loads the names of airports and airlines. Until they are there, the page shows codes. */
 async function learn() {
@@ -117,6 +122,7 @@ function happened({ answer }) {
   live = answer;
   if (answer.last) learnYear(answer.last);
   time.range(answer.first, answer.last);
+  knowRange();
   page.dataset.log = answer.last ? "full" : "empty";
   diptych.happenings(answer);
   feed.happenings(answer);

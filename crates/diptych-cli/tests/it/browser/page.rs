@@ -87,11 +87,6 @@ impl Page {
         self.ready().await;
     }
 
-    /// Loads the page without waiting for its contents.
-    pub(crate) async fn load_unready(&self) {
-        self.client.goto(&self.address).await.unwrap();
-    }
-
     pub(crate) async fn reload(&self) {
         self.client.refresh().await.unwrap();
         self.ready().await;
