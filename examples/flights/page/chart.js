@@ -104,7 +104,7 @@ export function ticks(least, most, wanted, { isWhole = false } = {}) {
   const unit = 10 ** Math.floor(Math.log10(most));
   const parts = [unit / 10, unit].flatMap((of) => STEPS.map((n) => most / (n * of)))
     .filter((n) => Math.abs(n - Math.round(n)) < 1e-9 && (!isWhole || (most / n) % 1 === 0))
-    .filter((n) => Math.round(n) >= (isWhole ? 1 : 2));
+    .filter((n) => Math.round(n) >= 2);
   const count = Math.round(parts.sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted))[0]
     ?? 1);
   const from = Math.ceil((least / most) * count - 1e-9);

@@ -23,12 +23,14 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
   let isTouched = false;
   let own = null;
   let suggested = 0;
+  let hasFailed = false;
   let key = crypto.randomUUID();
 
   const command = () => new FormData(form).get("command");
 
   /** Draws the form from the server's document. */
   async function learn() {
+    hasFailed = false;
     try {
       if (!fields.learn(await openapi())) throw new Error("the document has no command");
       form.classList.remove("waiting");
@@ -36,6 +38,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
       say($("form-trouble"), "");
       moved();
     } catch (problem) {
+      hasFailed = true;
       say($("form-trouble"), "The form is made from the server’s document of its commands, which "
         + `could not be read: ${problem.message}. `);
       $("form-trouble").append(h("button", { type: "button", class: "link", onclick: learn },
@@ -246,5 +249,10 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
     if (!isTouched && !form.contains(document.activeElement)) suggest();
   }
 
-  return { moved, learn, learnAirports: fields.learnAirports };
+  /** Tries again, after the connection came back. */
+  function learnIfUnknown() {
+    if (hasFailed) learn();
+  }
+
+  return { moved, learn, learnIfUnknown, learnAirports: fields.learnAirports };
 }

@@ -32,6 +32,7 @@ let formTimer = null;
 let newest = 0;
 let looking = 0;
 let live = null;
+let hasNames = true;
 let knowRange = () => {};
 /** Resolves when the first and the last time of the log are known, or that there is none. */
 const rangeKnown = new Promise((resolve) => (knowRange = resolve));
@@ -90,7 +91,11 @@ watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
   board.connected(state);
-  if (state === "open") past.again();
+  if (state !== "open") return;
+  past.again();
+  // What could not be loaded at the start.
+  if (!hasNames) learn();
+  form.learnIfUnknown();
   $("connection").dataset.state = state;
   say($("connection"), {
     open: "Connected", connecting: "Connecting",
@@ -109,11 +114,13 @@ Promise.all([learn(), rangeKnown]).then(() => {
 
 /** Loads the names of airports and airlines. Until they are there, the page shows codes. */
 async function learn() {
+  hasNames = true;
   try {
     learnNames((await ask("names")).answer);
     form.learnAirports();
     board.renamed();
   } catch (problem) {
+    hasNames = false;
     console.warn("names are not known, codes are shown instead", problem);
   }
 }
