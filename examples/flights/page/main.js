@@ -91,16 +91,16 @@ watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
   board.connected(state);
-  if (state !== "open") return;
-  past.again();
-  // What could not be loaded at the start.
-  if (!hasNames) learn();
-  form.learnIfUnknown();
   $("connection").dataset.state = state;
   say($("connection"), {
     open: "Connected", connecting: "Connecting",
     lost: `Connection lost, trying again in ${Math.max(1, Math.round((ms ?? 0) / 1000))} s`,
   }[state]);
+  if (state !== "open") return;
+  past.again();
+  // What could not be loaded at the start.
+  if (!hasNames) learn();
+  form.learnIfUnknown();
 });
 board.show({ at: null });
 listen("happenings", { answer: happened, problem: troubled });

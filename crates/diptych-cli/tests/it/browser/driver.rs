@@ -15,6 +15,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// The longest time of a script, for axe-core on a busy machine.
+const SCRIPT: Duration = Duration::from_secs(300);
+
 /// A controlled browser.
 pub(crate) struct Driver {
     process: Child,
@@ -90,7 +93,11 @@ impl Driver {
                 "deviceMetrics": { "width": 360, "height": 740, "pixelRatio": 1.0 }
             });
         }
-        json!({ "goog:chromeOptions": chromium, "goog:loggingPrefs": { "browser": "ALL" } })
+        json!({
+            "goog:chromeOptions": chromium,
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "timeouts": { "script": SCRIPT.as_millis() as u64 },
+        })
     }
 
     /// New messages of the browser's console, as level and text; `None` if the browser is gone.
