@@ -47,8 +47,8 @@ fn an_empty_log_is_named_and_takes_the_first_command() {
     });
 }
 
-/// The server tells that the view of the board has stopped. The page changes what it hears for that,
-/// because a program whose views have stopped at the start does not serve.
+/// Makes the page hear from the server that the view of the board has stopped. A program whose
+/// views have stopped at its start does not serve, so the test changes the events of the stream.
 const STOPPED: &str = "
     const Real = window.EventSource;
     const change = {
