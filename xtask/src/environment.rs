@@ -33,6 +33,13 @@ pub(crate) const CLIENT_GENERATORS: Environment = Environment {
     variable: "DIPTYCH_CLIENT_GENERATORS",
 };
 
+/// axe-core, which looks over the pages in the browser.
+pub(crate) const BROWSER: Environment = Environment {
+    name: "browser",
+    lists: "crates/diptych-cli/tests/browser",
+    variable: "DIPTYCH_BROWSER",
+};
+
 /// The packages, each with its exact version.
 const REQUIREMENTS: &str = "requirements.txt";
 const PACKAGE: &str = "package.json";
@@ -136,17 +143,19 @@ mod tests {
     /// Another version would change the tests without a change of the repository.
     #[test]
     fn every_package_has_an_exact_version() {
-        let lists = CLIENT_GENERATORS.lists();
-        let requirements = fs::read_to_string(lists.join(REQUIREMENTS)).unwrap();
-        let packages = requirements.lines().filter(|line| !line.starts_with('#'));
-        for package in packages {
-            assert!(package.split("==").count() == 2 && !package.contains('*'), "{package}");
-        }
-        let package = fs::read_to_string(lists.join(PACKAGE)).unwrap();
-        let (_, dependencies) = package.split_once("\"dependencies\": {").unwrap();
-        let (dependencies, _) = dependencies.split_once('}').unwrap();
-        for dependency in dependencies.lines().filter(|line| line.contains(':')) {
-            assert!(!dependency.contains(['^', '~', '*', '>']), "{dependency}");
+        for environment in [&CLIENT_GENERATORS, &BROWSER] {
+            let lists = environment.lists();
+            let requirements = fs::read_to_string(lists.join(REQUIREMENTS)).unwrap();
+            let packages = requirements.lines().filter(|line| !line.starts_with('#'));
+            for package in packages {
+                assert!(package.split("==").count() == 2 && !package.contains('*'), "{package}");
+            }
+            let package = fs::read_to_string(lists.join(PACKAGE)).unwrap();
+            let (_, dependencies) = package.split_once("\"dependencies\": {").unwrap();
+            let (dependencies, _) = dependencies.split_once('}').unwrap();
+            for dependency in dependencies.lines().filter(|line| line.contains(':')) {
+                assert!(!dependency.contains(['^', '~', '*', '>']), "{dependency}");
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{CLIENT_GENERATORS, Environment},
+    environment::{BROWSER, CLIENT_GENERATORS, Environment},
     summary::{Outcome, Row, Tests, summary},
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
@@ -79,6 +79,7 @@ const SUITES: &[Suite] = &[
     suite("fuzz, short", INTEGRATION, &["fuzz::"]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
+        environment: Some(&BROWSER),
         ..suite("pages in a browser", INTEGRATION, &["browser::"])
     },
     Suite {

@@ -16,17 +16,26 @@ export class Problem extends Error {
   }
 }
 
-/** Asks a query. Returns the answer, its position, and its duration in milliseconds. */
+/**
+ * Asks a query. Returns the answer, its position, its duration in milliseconds, and the number of
+ * events that the server folded for it.
+ */
 export async function ask(name, args = {}) {
   const started = performance.now();
   const { body: answer, headers } = await reach(`queries/${name}?${search(args)}`);
   const position = Number(headers.get("Diptych-Position") ?? NaN);
-  return { answer, position, ms: performance.now() - started };
+  const events = Number(headers.get("Diptych-Cost-Events") ?? NaN);
+  return { answer, position, events, ms: performance.now() - started };
 }
 
 /** Returns the events in an answer's scope. */
 export async function explain(name, args = {}) {
   return (await reach(`queries/${name}/explanation?${search(args)}`)).body;
+}
+
+/** The document of the server's commands and queries. */
+export async function openapi() {
+  return (await reach("openapi.json")).body;
 }
 
 /** The headers of a command. A command with a time of its own needs no header for the time. */

@@ -1,18 +1,22 @@
 // The departure board of one airport, live or of the past. It updates only rows that changed.
+import { correct, goTo, inAddress, onStep } from "./address.js";
 import { ask, listen } from "./api.js";
+import { showClock } from "./clock.js";
 import { $, h, icon, say } from "./dom.js";
-import { showClock } from "./time.js";
+import { statusOf } from "./status.js";
+import { markTab, startTabs } from "./tabs.js";
 import {
-  airportName, count, dayOf, duration, instant, lateness, longDayOf, millis, momentOf, sentence,
+  airportName, count, dayOf, instant, longDayOf, millis, momentOf, plural, sentence, spokenOf,
   timeOf, zoneOf,
 } from "./words.js";
 
-const LATE_MINUTES = 15;
-const VERY_LATE_MINUTES = 60;
 /** More changes than this are a jump in time, and are not highlighted. */
 const MOST_HIGHLIGHTS = 24;
 const BEFORE_MS = 4 * 60 * 60 * 1000;
 const AFTER_MS = 8 * 60 * 60 * 1000;
+
+/** While the time moves, rows of the time just before are no fault. */
+const STALE_AFTER_MS = 400;
 
 /** Whether a flight is "before", "on" or "after" the window of a board at `now`. */
 export function whereOn(now, departsAt) {
@@ -24,13 +28,18 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   const body = $("board");
   const scroller = $("board-rows");
   const rows = new Map();
-  let airport = "EWR";
+  const tabs = [...$("airports").querySelectorAll("[role=tab]")];
+  const isKnown = tabs.some((tab) => tab.dataset.airport === inAddress("airport"));
+  let airport = isKnown ? inAddress("airport") : "EWR";
   let at = null;
+  let staleTimer = 0;
   let shown = null;
   let stopListening = null;
   let asking = false;
   let held = false;
   let active = null;
+  let isAgain = false;
+  let isConnected = true;
 
   /** Shows another airport or another time. A time of null is the present. */
   function show(next) {
@@ -43,7 +52,9 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       body.replaceChildren();
       rows.clear();
       say($("board-summary"), "Asking for the board …");
+      body.append(...skeleton());
     }
+    markStale();
     if (at === null) {
       if (!stopListening || !sameAirport) follow();
     } else {
@@ -56,13 +67,17 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     unfollow();
     const query = `departure-board?airport=${encodeURIComponent(airport)}`;
     stopListening = listen(query, {
-      answer({ position, answer }) {
+      answer({ position, answer, view_state: state }) {
         trouble(null);
         if (answer.at) showClock(Date.parse(answer.at));
         draw(answer, position);
         say($("answered"), `Sent by the server when it changed; of position ${count(position)}.`);
+        if (state) {
+          trouble(`The view of the board is ${state}, at position ${count(position)}. Commands `
+            + "still work, and this board stays as it was.");
+        }
       },
-      problem: (problem) => trouble(sentence(problem.detail ?? problem.title)),
+      problem: (problem) => trouble(problemWords(problem)),
     });
   }
 
@@ -75,6 +90,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   async function askPast() {
     if (asking) return;
     asking = true;
+    isAgain = false;
     const asked = { airport, at };
     try {
       const then = instant(at);
@@ -83,14 +99,48 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
         trouble(null);
         draw(answered.answer, answered.position);
         say($("answered"), `Asked of the log: what was so before ${momentOf(asked.at)}; `
-          + `answered in ${millis(answered.ms)}.`);
+          + `folded ${plural(answered.events, "event", "events")} in ${millis(answered.ms)}.`);
       }
     } catch (problem) {
-      if (at !== null) trouble(sentence(problem.message));
+      if (at !== null) trouble(problemWords(problem.body, problem.message));
     } finally {
       asking = false;
     }
-    if (at !== null && (at !== asked.at || airport !== asked.airport)) askPast();
+    const isOther = at !== asked.at || airport !== asked.airport;
+    if (at !== null && (isOther || isAgain)) askPast();
+  }
+
+  /** Asks again for the past that is shown, after the log got an event of that time. */
+  function again() {
+    isAgain = true;
+    if (at !== null) askPast();
+  }
+
+  /** Greys the rows and says of which time they are, if that is not the time of the clock. */
+  function markStale() {
+    clearTimeout(staleTimer);
+    if (shown === null || isOfClock()) {
+      delete $("board-panel").dataset.stale;
+      return;
+    }
+    staleTimer = setTimeout(() => {
+      if (shown === null || isOfClock()) return;
+      $("board-panel").dataset.stale = "true";
+      say($("stale"), `These rows are of ${shown.at ? spokenOf(shown.at) : "another time"}.`);
+    }, shown.isNow === (at === null) ? STALE_AFTER_MS : 0);
+  }
+
+  /** Whether the rows are of the time that the clock shows. */
+  function isOfClock() {
+    return at === null ? shown.isNow && isConnected : shown.at && Date.parse(shown.at) === at;
+  }
+
+  /** Called when the connection to the server comes or goes. */
+  function connected(state) {
+    const was = isConnected;
+    isConnected = state === "open";
+    markStale();
+    if (isConnected && !was && at !== null) again();
   }
 
   function trouble(text) {
@@ -106,7 +156,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       entry.element.remove();
       rows.delete(flight);
     }
-    for (const divider of body.querySelectorAll(".divider")) divider.remove();
+    for (const line of body.querySelectorAll(".divider, .skeleton")) line.remove();
     const changed = [];
     let cursor = body.firstElementChild;
     for (const row of answer.rows) {
@@ -118,6 +168,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       else body.insertBefore(entry.element, cursor);
     }
     shown = { ...answer, position, isNow: at === null };
+    markStale();
     insertDividers(answer);
     if (changed.length <= MOST_HIGHLIGHTS) highlight(changed.map((entry) => entry.element));
     summarise();
@@ -210,7 +261,8 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       : `${airportName(shown.airport)}: ${parts.join(", ")}`);
     $("board-empty").hidden = !isEmpty;
     $("earlier").hidden = !isEmpty || shown.at === null;
-    say($("board-empty"), shown.at === null ? "No flight is in the log yet."
+    say($("board-empty"), shown.at === null
+      ? "The log is empty: no flight is in it yet. Send the first command, in the form below."
       : "No flight leaves from four hours before to eight hours after this time. "
         + "Choose another time, or schedule one below.");
   }
@@ -295,48 +347,65 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     scrollToNow();
     scroller.focus();
   });
-  $("find").addEventListener("input", () => shown && (filter(), rove(), held || scrollToNow()));
-  startTabs((chosen) => {
-    $("board-panel").setAttribute("aria-labelledby", `tab-${chosen}`);
+  $("find").value = inAddress("find") ?? "";
+  $("find").addEventListener("input", () => {
+    correct({ find: $("find").value.trim() || null });
+    if (shown) refind();
+  });
+
+  function refind() {
+    filter();
+    rove();
+    if (!held) scrollToNow();
+  }
+
+  /** Selects an airport, as a click on its tab does. */
+  function choose(chosen) {
+    if (chosen === airport || !$(`tab-${chosen}`)) return;
+    markTab(tabs, chosen);
     show({ airport: chosen });
     onAirport(chosen);
-  });
-
-  return { show, point, shown: () => shown, airport: () => airport, choose };
-}
-
-/** Selects an airport, as a click on its tab does. */
-function choose(airport) {
-  $(`tab-${airport}`)?.click();
-}
-
-function startTabs(onChoose) {
-  const tabs = [...$("airports").querySelectorAll("[role=tab]")];
-  function select(tab) {
-    if (tab.getAttribute("aria-selected") === "true") return;
-    for (const other of tabs) {
-      other.setAttribute("aria-selected", String(other === tab));
-      other.tabIndex = other === tab ? 0 : -1;
-    }
-    onChoose(tab.dataset.airport);
   }
-  $("airports").addEventListener("click", (event) => {
-    const tab = event.target.closest("[role=tab]");
-    if (tab) select(tab);
+
+  markTab(tabs, airport);
+  startTabs(tabs, (chosen) => {
+    goTo({ airport: chosen });
+    choose(chosen);
   });
-  $("airports").addEventListener("keydown", (event) => {
-    const from = tabs.indexOf(event.target.closest("[role=tab]"));
-    const to = {
-      ArrowRight: (from + 1) % tabs.length,
-      ArrowLeft: (from + tabs.length - 1) % tabs.length,
-      Home: 0,
-      End: tabs.length - 1,
-    }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    tabs[to].focus();
-    select(tabs[to]);
+  onStep((changed) => {
+    if (changed.has("airport")) choose(inAddress("airport") ?? "EWR");
+    if (changed.has("find")) {
+      $("find").value = inAddress("find") ?? "";
+      if (shown) refind();
+    }
   });
+
+  /** Draws the rows again, after the names of the airports came. */
+  function renamed() {
+    for (const entry of rows.values()) entry.text = null;
+    if (shown) for (const row of shown.rows) update(rows.get(row.flight), row, shown.at);
+    if (shown) summarise();
+  }
+
+  body.append(...skeleton());
+  return {
+    show, point, again, connected, renamed, choose, shown: () => shown, airport: () => airport,
+  };
+}
+
+/** Rows in the place of those that are asked for. */
+function skeleton() {
+  return Array.from({ length: 12 }, () => h("tr", { class: "skeleton", role: "row" },
+    h("td", { colspan: 5, role: "cell" }, h("span", {}))));
+}
+
+/** A problem of a query, with the words for a view that is late or stands still. */
+function problemWords(problem, message = problem.detail ?? problem.title) {
+  const words = sentence(message);
+  return {
+    "urn:diptych:not-yet": `The view is behind, and will come: ${words}`,
+    "urn:diptych:view-stopped": `The view of the board has stopped: ${words} Commands still work.`,
+  }[problem.type] ?? words;
 }
 
 function divider(kind, text) {
@@ -349,34 +418,4 @@ function highlight(elements) {
   for (const element of elements) element.classList.remove("changed");
   void elements[0].offsetWidth; // Starts the animations again where they are running.
   for (const element of elements) element.classList.add("changed");
-}
-
-/** The status of a row in words, with a tone and a mark, because colour alone is not enough. */
-export function statusOf(row, now) {
-  const left = row.delay_minutes === null ? "" : `left ${lateness(row.delay_minutes)}`;
-  switch (row.status) {
-    case "departed":
-      return { words: "In the air", detail: left, tone: tone(row.delay_minutes), mark: "departed" };
-    case "landed":
-      return {
-        words: "Landed", detail: lateness(row.arrival_delay_minutes),
-        tone: tone(row.arrival_delay_minutes, "good"), mark: "landed",
-      };
-    case "cancelled":
-      return { words: "Cancelled", detail: "", tone: "bad", mark: "cancelled" };
-    case "diverted":
-      return { words: "Diverted", detail: left, tone: "bad", mark: "diverted" };
-    default: {
-      const over = (Date.parse(now) - Date.parse(row.departs_at)) / 60000;
-      if (!(over >= 1)) return { words: "Scheduled", detail: "", tone: "", mark: "scheduled" };
-      return {
-        words: "Waiting", detail: `${duration(over)} so far`, tone: tone(over), mark: "waiting",
-      };
-    }
-  }
-}
-
-function tone(minutes, otherwise = "") {
-  if (minutes === null || minutes < LATE_MINUTES) return otherwise;
-  return minutes < VERY_LATE_MINUTES ? "late" : "bad";
 }

@@ -1,9 +1,10 @@
 // The card of a flight: its details, and the events behind them.
+import { goTo, inAddress, onStep } from "./address.js";
 import { ask, explain } from "./api.js";
-import { statusOf } from "./board.js";
 import { $, fact, h, say } from "./dom.js";
+import { statusOf } from "./status.js";
 import {
-  airlineName, airportName, count, instant, lateness, millis, momentOf,
+  airlineName, airportName, count, flightName, instant, lateness, millis, momentOf,
 } from "./words.js";
 
 export function startCard({ onPlane, timeShown }) {
@@ -12,11 +13,23 @@ export function startCard({ onPlane, timeShown }) {
   let card = null;
   let upTo = null;
 
-  async function open(chosen) {
+  function open(chosen) {
+    goTo({ flight: chosen, position: null });
+    return show(chosen, null);
+  }
+
+  /** The address has the flight and the position. */
+  function openFromAddress() {
+    const position = Number(inAddress("position"));
+    if (inAddress("flight")) show(inAddress("flight"), position > 0 ? position : null);
+    else if (dialog.open) dialog.close();
+  }
+
+  async function show(chosen, position) {
     flight = chosen;
     card = null;
-    upTo = null;
-    say($("card-title"), chosen);
+    upTo = position;
+    say($("card-title"), flightName(chosen));
     say($("card-said"), "Asking …");
     $("card-facts").replaceChildren();
     $("card-events").replaceChildren();
@@ -42,6 +55,13 @@ export function startCard({ onPlane, timeShown }) {
     } catch (problem) {
       say($("card-said"), `This could not be asked: ${problem.message}.`);
     }
+  }
+
+  /** Shows the card as of a position, or as of the time of the page. */
+  function pointAt(position) {
+    upTo = position;
+    goTo({ position: position === null ? null : String(position) });
+    load();
   }
 
   function howAsked(then) {
@@ -91,26 +111,29 @@ export function startCard({ onPlane, timeShown }) {
     const later = upTo === null
       ? then !== null && Date.parse(event.occurred_at) >= then : event.position > upTo;
     const data = Object.entries(event.data ?? {})
-      .map(([key, value]) => fact(key, typeof value === "string" ? value : JSON.stringify(value)));
+      .map(([key, value]) => fact(key, valueWords(value)));
     return h("li", { class: later ? "later" : "", "data-type": event.type },
       h("div", { class: "event-top" },
         h("b", {}, event.type),
         later ? h("span", { class: "label" }, "not yet") : "",
         h("button", {
           type: "button", class: "quiet", "aria-pressed": String(upTo === event.position),
-          onclick: () => (upTo = event.position, load()),
+          onclick: () => pointAt(event.position),
         }, `position ${count(event.position)}`)),
       h("p", { class: "hint" }, `occurred ${moment(event.occurred_at)}`,
         event.actor ? `, by ${event.actor}` : "",
-        event.recorded_at ? h("span", { class: "recorded" }, ` · recorded ${event.recorded_at}`)
-          : ""),
+        event.recorded_at ? h("span", { class: "recorded" },
+          ` · recorded ${moment(event.recorded_at)}`) : ""),
       h("dl", { class: "payload" }, ...data));
   }
 
   $("card-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  dialog.addEventListener("close", () => (flight = null));
-  $("card-whole").addEventListener("click", () => (upTo = null, load()));
+  dialog.addEventListener("close", () => {
+    flight = null;
+    goTo({ flight: null, position: null });
+  });
+  $("card-whole").addEventListener("click", () => pointAt(null));
   $("card-plane").addEventListener("click", () => {
     const chosen = card;
     dialog.close();
@@ -122,7 +145,18 @@ export function startCard({ onPlane, timeShown }) {
     if (dialog.open && upTo === null && timeShown() === null && flights.has(flight)) load();
   }
 
-  return { open, happened };
+  onStep((changed) => {
+    if (changed.has("flight") || changed.has("position")) openFromAddress();
+  });
+
+  return { open, openFromAddress, happened };
+}
+
+const INSTANT = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
+
+function valueWords(value) {
+  if (typeof value !== "string") return JSON.stringify(value);
+  return INSTANT.test(value) ? momentOf(value) : value;
 }
 
 const moment = (at) => (at ? momentOf(at) : "–");

@@ -1,12 +1,14 @@
 // Code of all charts: the drawing, which follows the width, and the tip with the values.
 import { $, h, s } from "./dom.js";
+import { digits } from "./words.js";
 
 /**
  * Makes a chart in `plot`. `draw(width)` returns { height, parts, marks, label }: SVG elements, and
  * the values that have a tip, each as { element, lines, x, y }. Returns a function that redraws.
  */
 export function chart(plot, draw) {
-  const svg = s("svg", { role: "img", tabindex: 0, class: "chart" });
+  const svg = s("svg", { role: "img", tabindex: 0, class: "chart",
+    "aria-label": "A chart that is asked for" });
   const said = h("p", { class: "sr", role: "status" });
   plot.replaceChildren(svg, said);
   let marks = [];
@@ -67,17 +69,46 @@ export function chart(plot, draw) {
   return redraw;
 }
 
+/** Shows the tip at the right of the value, or at its left if there is no room. */
 function showTip(mark, svg) {
   const tip = $("tip");
   const [first, ...rest] = mark.lines;
   tip.replaceChildren(h("b", {}, first), ...rest.map((line) => h("span", {}, line)));
   tip.hidden = false;
   const box = svg.getBoundingClientRect();
-  const left = box.left + mark.x - tip.offsetWidth / 2;
-  const top = box.top + mark.y - tip.offsetHeight - 8;
+  const shape = mark.element.getBoundingClientRect();
   const most = document.documentElement.clientWidth - tip.offsetWidth - 8;
-  tip.style.left = `${Math.max(8, Math.min(left, most))}px`;
-  tip.style.top = `${top < 8 ? box.top + mark.y + 16 : top}px`;
+  const right = box.left + mark.x + 8;
+  const left = right <= most ? right : Math.max(8, shape.left - tip.offsetWidth - 8);
+  const isBeside = right <= most || shape.left - tip.offsetWidth - 8 >= 8;
+  // Without room at either side, the tip is below the value, so that it does not cover it.
+  const top = isBeside ? box.top + mark.y - tip.offsetHeight / 2 : shape.bottom + 6;
+  const lowest = document.documentElement.clientHeight - tip.offsetHeight - 8;
+  tip.style.left = `${Math.min(left, Math.max(8, most))}px`;
+  tip.style.top = `${Math.max(8, Math.min(top, lowest))}px`;
+}
+
+/** A chart without values, with words. */
+export function nothing(width, words) {
+  return { height: 48, parts: [text(width / 2, 24, words, { class: "empty" })], marks: [],
+    label: words };
+}
+
+const STEPS = [1, 2, 2.5, 3, 4, 5];
+
+/**
+ * Round values of an axis from `least` to `most`, which is a `ceiling`: about `wanted` of them
+ * above zero, and those below zero. Counts have only whole ones.
+ */
+export function ticks(least, most, wanted, { isWhole = false } = {}) {
+  const unit = 10 ** Math.floor(Math.log10(most));
+  const parts = [unit / 10, unit].flatMap((of) => STEPS.map((n) => most / (n * of)))
+    .filter((n) => Math.abs(n - Math.round(n)) < 1e-9 && (!isWhole || (most / n) % 1 === 0))
+    .filter((n) => Math.round(n) >= 2);
+  const count = Math.round(parts.sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted))[0]
+    ?? 1);
+  const from = Math.ceil((least / most) * count - 1e-9);
+  return Array.from({ length: count - from + 1 }, (_, index) => ((from + index) * most) / count);
 }
 
 /** A round number at or above `value`, for the end of an axis. */
@@ -107,24 +138,41 @@ export function fit(words, width) {
   return `${words.slice(0, most).trimEnd()}…`;
 }
 
-/** Horizontal bars: rows are { label, value, shown, lines, tone }. */
-export function bars(width, rows, { label, most, labelWidth, rowHeight = 26 }) {
-  const valueWidth = 56;
-  const top = (most ?? Math.max(...rows.map((row) => row.value ?? 0))) || 1;
+const AXIS_HEIGHT = 30;
+
+/**
+ * Horizontal bars over an axis: rows are { label, value, shown, beside, lines, tone }. A value
+ * below zero goes to the left.
+ */
+export function bars(width, rows, { label, most, labelWidth, unit, rowHeight = 26 }) {
+  const valueWidth = 36 + (rows.some((row) => row.beside) ? 64 : 12);
+  const top = ceiling(Math.max(most ?? 0, ...rows.map((row) => row.value)));
+  const least = Math.min(0, ...rows.map((row) => row.value));
   const room = width - labelWidth - valueWidth;
+  const x = (value) => labelWidth + ((value - least) / (top - least)) * room;
+  const bottom = rows.length * rowHeight;
   const parts = [];
   const marks = [];
+  const axis = ticks(least, top, room < 150 ? 2 : 4);
+  axis.forEach((tick, index) => {
+    const isLast = index === axis.length - 1;
+    parts.push(s("line", { x1: x(tick), x2: x(tick), y1: 0, y2: bottom + 4,
+      class: tick === 0 ? "grid zero" : "grid" }),
+    text(x(tick), bottom + 14, isLast ? `${digits(tick)} ${unit}` : digits(tick),
+      { class: isLast ? "axis last" : "axis middle" }));
+  });
   rows.forEach((row, index) => {
     const y = index * rowHeight;
-    const long = Math.max(0, ((row.value ?? 0) / top) * room);
+    const [from, to] = [Math.min(x(0), x(row.value)), Math.max(x(0), x(row.value))];
     const element = s("g", { class: `bar-row ${row.tone ?? ""}` },
       s("rect", { x: 0, y, width, height: rowHeight, class: "hit" }),
       text(0, y + rowHeight / 2, fit(row.label, labelWidth - 8), { class: "name" }),
-      s("rect", { x: labelWidth, y: y + 5, width: Math.max(long, 1), height: rowHeight - 10, rx: 2,
+      s("rect", { x: from, y: y + 5, width: Math.max(to - from, 1), height: rowHeight - 10, rx: 2,
         class: "bar" }),
-      text(labelWidth + long + 6, y + rowHeight / 2, row.shown, { class: "value" }));
+      text(to + 6, y + rowHeight / 2, row.shown, { class: "value" }),
+      row.beside ? text(width, y + rowHeight / 2, row.beside, { class: "count" }) : null);
     parts.push(element);
-    marks.push({ element, lines: row.lines, x: labelWidth + long / 2, y });
+    marks.push({ element, lines: row.lines, x: to + 44, y: y + rowHeight / 2 });
   });
-  return { height: rows.length * rowHeight, parts, marks, label };
+  return { height: bottom + AXIS_HEIGHT, parts, marks, label };
 }

@@ -23,15 +23,24 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** The table that replaces a chart: `columns` are headings, `rows` are lists of cells. */
+/**
+ * The table that replaces a chart: `columns` are headings, `rows` are lists of cells. A column of
+ * numbers is right-aligned.
+ */
 export function table(caption, columns, rows) {
+  const isNumber = (text) => typeof text === "string" && /^(–|[−\d][\d,.]*( %)?)$/.test(text);
+  const numeric = columns.map((_, index) => index > 0 && rows.length > 0
+    && rows.every((row) => isNumber(row[index])));
+  const kind = (index) => (numeric[index] ? "number" : null);
   return h(
     "table",
     { class: "plain" },
     h("caption", { class: "sr" }, caption),
-    h("thead", {}, h("tr", {}, ...columns.map((text) => h("th", { scope: "col" }, text)))),
+    h("thead", {}, h("tr", {}, ...columns.map((text, index) =>
+      h("th", { scope: "col", class: kind(index) }, text)))),
     h("tbody", {}, ...rows.map(([first, ...rest]) =>
-      h("tr", {}, h("th", { scope: "row" }, first), ...rest.map((cell) => h("td", {}, cell))))),
+      h("tr", {}, h("th", { scope: "row" }, first),
+        ...rest.map((cell, index) => h("td", { class: kind(index + 1) }, cell))))),
   );
 }
 

@@ -1,22 +1,22 @@
 // Connects the parts of the page: events of the clock, of the log and of the reader.
+import { goTo } from "./address.js";
 import { ask, listen, watchConnection } from "./api.js";
 import { startBoard } from "./board.js";
 import { startCard } from "./card.js";
 import { startDiptych } from "./diptych.js";
 import { $, say } from "./dom.js";
+import { startFeed } from "./feed.js";
 import { startForm } from "./form.js";
+import { startOpening } from "./opening.js";
+import { startPast } from "./past.js";
 import { startPictures } from "./pictures.js";
 import { startPlane } from "./plane.js";
-import { startRest } from "./rest.js";
-import { startStream } from "./stream.js";
+import { startRefusals } from "./refusals.js";
 import { startTime } from "./time.js";
-import { learnNames } from "./words.js";
+import { startTrip } from "./trip.js";
+import { learnNames, learnYear } from "./words.js";
 
-/** Interval between refreshes of visible live charts while the log grows. */
-const PICTURES_MS = 5000;
 const FORM_MS = 2000;
-/** Offset from the time of a fact to a board that shows it. */
-const JUST_AFTER_MS = 10 * 60 * 1000;
 
 const page = document.documentElement;
 page.dataset.errors = "0";
@@ -27,18 +27,31 @@ for (const kind of ["error", "unhandledrejection"]) {
 
 startTheme();
 
-let head = 0;
-let drawnHead = 0;
+let inSight = false;
 let formTimer = null;
 let newest = 0;
 let looking = 0;
+let live = null;
+let hasNames = true;
+let knowRange = () => {};
+/** Resolves when the first and the last time of the log are known, or that there is none. */
+const rangeKnown = new Promise((resolve) => (knowRange = resolve));
 
-const lastInstant = () => time.last();
 const timeShown = () => time.at();
 const card = startCard({ onPlane: (plane, row) => planeDay.go(plane, row), timeShown });
-const planeDay = startPlane({ onFlight: card.open, lastInstant });
+const planeDay = startPlane({ onFlight: card.open, timeShown, now: () => time.shown() });
 const diptych = startDiptych();
-const stream = startStream({ onFlight: card.open });
+const feed = startFeed({ onFlight: card.open });
+const refusals = startRefusals({ onFlight: card.open, timeShown });
+const trip = startTrip({ places: [$("trip"), $("outcome-trip")] });
+const past = startPast({
+  onAnswer(answered, at) {
+    diptych.past(answered, at);
+    feed.past(answered.answer, at);
+    refusals.counted(answered.answer.refused, at);
+  },
+  onTrouble: diptych.troubledPast,
+});
 const board = startBoard({
   onFlight: card.open,
   onPlane: (plane, row) => planeDay.go(plane, row),
@@ -48,65 +61,92 @@ const board = startBoard({
   },
   onShown() {
     page.dataset.ready = "true";
-    rest.look();
+    opening.look();
   },
 });
 const time = startTime({
   onMove(at) {
-    rest.moved(at);
+    opening.moved(at);
     board.show({ at });
+    diptych.moved(at);
+    feed.moved(at);
+    past.moved(at);
+    if (at === null && live) refusals.counted(live.refused, null);
+    moveForm();
+    pictures.look();
   },
-  onSettle: (at) => pictures.settled(at),
+  onSettle() {
+    pictures.look();
+    planeDay.settled();
+    form.moved();
+  },
 });
-const rest = startRest({ time, board });
-const pictures = startPictures({ timeShown, lastInstant });
-const form = startForm({ clock: lastInstant, board, onShow: showFlight, onFlight: card.open });
+const opening = startOpening({ time, board });
+const pictures = startPictures({ time, isInSight: () => inSight });
+const form = startForm({
+  time, board, trip, onShow: showFlight, onFlight: card.open, onAccepted: () => past.again(),
+});
 
 watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
+  board.connected(state);
   $("connection").dataset.state = state;
   say($("connection"), {
     open: "Connected", connecting: "Connecting",
     lost: `Connection lost, trying again in ${Math.max(1, Math.round((ms ?? 0) / 1000))} s`,
   }[state]);
+  if (state !== "open") return;
+  past.again();
+  // What could not be loaded at the start.
+  if (!hasNames) learn();
+  form.learnIfUnknown();
 });
-learn().then(() => {
-  board.show({ at: null });
-  listen("happenings", { answer: happened, problem: troubled });
-  listen("status", { status: statusCame });
+board.show({ at: null });
+listen("happenings", { answer: happened, problem: troubled });
+listen("status", { status: statusCame });
+form.learn();
+// A card or a plane in the address is of the time in the address, and has names.
+Promise.all([learn(), rangeKnown]).then(() => {
+  card.openFromAddress();
+  planeDay.openFromAddress();
 });
 
-/** Loads names before the boards are drawn. Without names, the page shows codes. */
+/** Loads the names of airports and airlines. Until they are there, the page shows codes. */
 async function learn() {
+  hasNames = true;
   try {
     learnNames((await ask("names")).answer);
     form.learnAirports();
+    board.renamed();
   } catch (problem) {
+    hasNames = false;
     console.warn("names are not known, codes are shown instead", problem);
   }
 }
 
 function happened({ answer }) {
+  live = answer;
+  if (answer.last) learnYear(answer.last);
   time.range(answer.first, answer.last);
+  knowRange();
+  page.dataset.log = answer.last ? "full" : "empty";
   diptych.happenings(answer);
-  stream.happenings(answer);
-  const fresh = answer.recent.filter((item) => item.number > newest);
-  newest = Math.max(newest, ...fresh.map((item) => item.number));
+  feed.happenings(answer);
+  if (time.at() === null) refusals.counted(answer.refused, null);
+  const fresh = answer.recent.filter((item) => item.position > newest);
+  newest = Math.max(newest, ...fresh.map((item) => item.position));
   card.happened(new Set(fresh.map((item) => item.flight)));
-  if (answer.last) {
-    rest.look();
-    moveForm();
-    planeDay.suggestDay(Date.parse(answer.last));
-    if (time.at() === null) pictures.settled(null);
-  }
-  if (drawnHead === 0 && answer.last) drawPictures();
+  if (!answer.last) return;
+  opening.look();
+  moveForm();
+  planeDay.settled();
 }
 
 function statusCame(answer) {
-  head = answer.log.head;
+  pictures.grown(answer.log.head);
   diptych.status(answer);
-  rest.status(answer);
+  opening.status(answer);
 }
 
 /** Calls at once the first time, and later at intervals. */
@@ -123,37 +163,31 @@ function troubled(problem) {
   console.warn("a live query is in trouble", problem);
 }
 
-let inSight = false;
 new IntersectionObserver((entries) => {
   inSight = entries.at(-1).isIntersecting;
-  drawPicturesIfNewer();
-}).observe($("pictures"));
-setInterval(drawPicturesIfNewer, PICTURES_MS);
-
-function drawPicturesIfNewer() {
-  if (inSight && !document.hidden && pictures.isOfNow() && head !== drawnHead) drawPictures();
-}
-
-function drawPictures() {
-  drawnHead = head || -1;
-  pictures.refresh();
-}
+  pictures.look();
+}, { rootMargin: "50%" }).observe($("pictures"));
+window.addEventListener("visibilitychange", () => pictures.look());
 
 /**
- * Shows the board with the flight of a command: the present board, or the one after `then`. With
- * "quietly" the page does not scroll.
+ * Shows the board with the flight of a command, at the present or at `then`. With "quietly" the
+ * page does not scroll.
  */
 function showFlight(flight, then, how) {
   const airport = flight.split("-")[1];
   if (then === null) time.now();
-  else time.move(then + JUST_AFTER_MS);
-  if (airport !== board.airport()) board.choose(airport);
+  else if (then === time.at()) board.again();
+  else time.move(then);
+  if (airport !== board.airport()) {
+    goTo({ airport });
+    board.choose(airport);
+  }
   if (how !== "quietly") {
     $("departures").focus({ preventScroll: true });
     document.querySelector(".hall").scrollIntoView();
   }
   clearInterval(looking);
-  let tries = 20;
+  let tries = 40;
   looking = setInterval(() => {
     if (board.point(flight) || --tries === 0) clearInterval(looking);
   }, 100);

@@ -1,33 +1,42 @@
 // The day of a plane: its flights as bars over the hours, and as a list.
+import { goTo, inAddress, onStep } from "./address.js";
 import { ask } from "./api.js";
-import { statusOf } from "./board.js";
 import { chart, fit, text, widthOf } from "./chart.js";
 import { $, h, s, table } from "./dom.js";
+import { statusOf } from "./status.js";
 import {
-  airportName, count, dayOf, duration, millis, plural, timeOf, utcDay,
+  airportName, count, dayIn, dayOf, duration, flightName, instant, millis, plural, spokenOf, timeOf,
 } from "./words.js";
 
 const HOUR_MS = 60 * 60 * 1000;
 const LEG_HEIGHT = 44;
 
-export function startPlane({ onFlight, lastInstant }) {
+/** `timeShown` returns the past time of the page, or null, and `now` its time. */
+export function startPlane({ onFlight, timeShown, now }) {
   let shown = null;
+  let asked = 0;
+  let drawnAt;
   const redraw = chart($("plane-legs"), (width) => {
     if (shown === null || shown.legs.length === 0) {
-      return { height: 1, parts: [], marks: [], label: "No legs" };
+      return { height: 1, parts: [], marks: [], label: "No flights" };
     }
-    return drawLegs(width, shown, lastInstant());
+    return drawLegs(width, shown, now());
   });
   $("plane-legs").hidden = true;
 
   async function show(plane, day) {
+    const [mine, at] = [++asked, timeShown()];
+    drawnAt = at;
     $("plane-tail").value = plane;
     $("plane-day").value = day;
+    const past = at === null ? {} : { _occurred_before: instant(at) };
     try {
-      const { answer, ms } = await ask("plane-day", { plane, day });
+      const { answer, ms } = await ask("plane-day", { plane, day, ...past });
+      if (mine !== asked) return;
       shown = answer;
-      draw(answer, day, ms);
+      draw(answer, day, ms, at);
     } catch (problem) {
+      if (mine !== asked) return;
       shown = null;
       $("plane-legs").hidden = true;
       $("plane-table").replaceChildren();
@@ -36,13 +45,13 @@ export function startPlane({ onFlight, lastInstant }) {
     }
   }
 
-  function draw(answer, day, ms) {
+  function draw(answer, day, ms, at) {
     const made = [answer.manufacturer, answer.model].filter(Boolean).join(" ");
     const about = [made, answer.built && `built ${answer.built}`,
       answer.seats && `${count(answer.seats)} seats`].filter(Boolean).join(", ");
     const legs = answer.legs.map((leg) => [
       h("button", { type: "button", class: "link", onclick: () => onFlight(leg.flight) },
-        leg.flight),
+        flightName(leg.flight)),
       `${leg.origin} to ${airportName(leg.destination)}`,
       timeOf(leg.departed_at),
       leg.landed_at ? timeOf(leg.landed_at) : "–",
@@ -51,11 +60,12 @@ export function startPlane({ onFlight, lastInstant }) {
     $("plane-result").replaceChildren(
       h("h3", {}, answer.plane),
       h("p", { class: "hint" }, `${about || "Nothing more is known of this plane"}. `
-        + `${plural(answer.legs.length, "leg", "legs")} on ${day} (UTC); `
-        + `answered in ${millis(ms)}. The times are New York’s.`),
-      answer.legs.length > 0 ? ""
-        : h("p", { class: "empty" }, "This plane did not leave New York on this day."));
-    $("plane-table").replaceChildren(answer.legs.length === 0 ? "" : table("Legs",
+        + `${plural(answer.legs.length, "flight", "flights")} of ${dayOf(`${day}T17:00:00Z`)}`
+        + `${at === null ? "" : `, as known at ${spokenOf(at)}`}; answered in ${millis(ms)}.`),
+      answer.legs.length > 0 ? "" : h("p", { class: "empty" }, at === null
+        ? "This plane did not leave New York on this day."
+        : "This plane had not left New York on this day yet."));
+    $("plane-table").replaceChildren(answer.legs.length === 0 ? "" : table("Flights of the plane",
       ["Flight", "Route", "Departed", "Landed", "Status"], legs));
     $("plane-legs").hidden = answer.legs.length === 0;
     redraw();
@@ -63,27 +73,47 @@ export function startPlane({ onFlight, lastInstant }) {
 
   $("plane-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const plane = $("plane-tail").value.trim();
+    const plane = tailNumber($("plane-tail").value.trim());
     if (plane === "") {
       $("plane-tail").focus();
       return;
     }
-    show(plane, $("plane-day").value || utcDay(lastInstant() ?? 0));
+    choose(plane, $("plane-day").value || dayIn(now() ?? 0));
   });
+
+  function choose(plane, day) {
+    goTo({ plane, day });
+    show(plane, day);
+  }
 
   /** Shows the plane after a click on the board, and scrolls to it. */
   function go(plane, row) {
-    show(plane, utcDay(Date.parse(row.departed_at ?? row.departs_at)));
+    choose(plane, dayIn(Date.parse(row.departs_at)));
     $("plane-title").focus({ preventScroll: true });
     $("plane").scrollIntoView();
   }
 
-  function suggestDay(ms) {
-    if (!$("plane-day").value) $("plane-day").value = utcDay(ms);
+  function openFromAddress() {
+    const [plane, day] = [inAddress("plane"), inAddress("day")];
+    if (plane && day) show(tailNumber(plane), day);
   }
 
-  return { go, suggestDay };
+  /** The time of the page stands still again. */
+  function settled() {
+    if (now() === null) return;
+    if (!$("plane-day").value) $("plane-day").value = dayIn(now());
+    if (shown !== null && timeShown() !== drawnAt) show(shown.plane, $("plane-day").value);
+  }
+
+  onStep((changed) => {
+    if (changed.has("plane") || changed.has("day")) openFromAddress();
+  });
+  return { go, settled, openFromAddress };
 }
+
+/** Tail numbers have only capital letters. Another text is asked for as it is. */
+const tailNumber = (text) =>
+  (/^[A-Z0-9]{2,8}$/i.test(text) ? text.toUpperCase() : text);
 
 function drawLegs(width, answer, last) {
   const begin = (leg) => Date.parse(leg.departed_at);
@@ -125,13 +155,13 @@ function drawLegs(width, answer, last) {
       text(place.x, y + LEG_HEIGHT / 2, fit(label, place.room),
         { class: (isBeside || !landed ? "name" : "name inside") + place.end }));
     parts.push(element);
-    marks.push({ element, x: x(begin(leg)) + long / 2, y,
-      lines: [leg.flight, words, `departed ${timeOf(leg.departed_at)}`,
+    marks.push({ element, x: x(end(leg)), y: y + LEG_HEIGHT / 2,
+      lines: [flightName(leg.flight), words, `departed ${timeOf(leg.departed_at)}`,
         landed ? `landed ${timeOf(leg.landed_at)}, after ${took}` : leg.status] });
   });
   return {
     height: bottom + 36, parts, marks,
-    label: `${plural(answer.legs.length, "leg", "legs")} between ${timeOf(from)} and `
+    label: `${plural(answer.legs.length, "flight", "flights")} between ${timeOf(from)} and `
       + `${timeOf(to)}, New York time`,
   };
 }

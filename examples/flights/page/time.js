@@ -1,6 +1,8 @@
 // The time that the page shows: the present, or a past instant from the slider, the input or Play.
+import { correct, goTo, inAddress, onStep } from "./address.js";
+import { showClock, showMode } from "./clock.js";
 import { $, say } from "./dom.js";
-import { dayOf, fromInput, instant, longDayOf, timeOf, toInput, zoneOf } from "./words.js";
+import { dayOf, fromInput, instant, momentOf, toInput } from "./words.js";
 
 const STEP_MS = 10 * 60 * 1000;
 const HOUR_MS = 60 * 60 * 1000;
@@ -14,10 +16,10 @@ export function startTime({ onMove, onSettle }) {
   let first = null;
   let last = null;
   let at = null;
-  let isChosen = false;
+  let isChosen = inAddress("at") !== null;
   let playing = 0;
   let settling = 0;
-  let connection = "open";
+  let connection = "connecting";
   /** Cached, because reading it makes the browser lay out the page. */
   let width = slider.clientWidth;
 
@@ -25,18 +27,25 @@ export function startTime({ onMove, onSettle }) {
   function range(from, to) {
     if (!from || !to) return;
     const start = Math.floor(Date.parse(from) / STEP_MS) * STEP_MS;
-    const grown = Date.parse(to) !== last || start !== first;
-    if (!grown) return;
+    if (Date.parse(to) === last && start === first) return;
+    const isFirst = first === null;
     first = start;
     last = Date.parse(to);
     slider.max = String(Math.ceil((last - first) / STEP_MS));
-    slider.disabled = false;
+    slider.disabled = $("play").disabled = false;
     $("time-input").min = toInput(first);
     $("time-input").max = toInput(last);
     slider.dataset.first = instant(first);
     slider.dataset.last = instant(last);
     drawTicks();
+    if (isFirst && inAddress("at") !== null) put(timeInAddress());
     place();
+  }
+
+  /** The time in the address. Without one, or with a text that is no time, it is the present. */
+  function timeInAddress() {
+    const then = fromInput(inAddress("at") ?? "");
+    return Number.isNaN(then) ? null : then;
   }
 
   /** Called when the reader moves the time. */
@@ -58,7 +67,10 @@ export function startTime({ onMove, onSettle }) {
   }
 
   function settle() {
-    say($("time-said"), at === null ? "The board shows now" : `The board shows ${words(at)}`);
+    say($("time-said"), at === null ? "The page shows now"
+      : `The page shows ${momentOf(at)}`);
+    // The time that the page chose by itself is no step of the history.
+    (isChosen ? goTo : correct)({ at: at === null ? null : toInput(at) });
     onSettle(at);
   }
 
@@ -67,40 +79,39 @@ export function startTime({ onMove, onSettle }) {
     const part = Number(slider.value) / Math.max(1, Number(slider.max));
     slider.style.setProperty("--part", `${part * 100}%`);
     const shown = at ?? last;
-    slider.setAttribute("aria-valuetext", at === null ? `now, ${words(shown)}` : words(shown));
+    slider.setAttribute("aria-valuetext",
+      at === null ? `now, ${momentOf(shown)}` : momentOf(shown));
     if (document.activeElement !== $("time-input")) $("time-input").value = toInput(shown);
     $("now").disabled = at === null;
-    const mode = at === null ? "live" : "past";
-    $("mode").dataset.mode = mode;
-    showMode();
-    document.documentElement.dataset.mode = mode;
     if (at !== null) showClock(at);
+    mode();
   }
 
-  function showMode() {
-    const live = connection === "open" ? "Live" : "Not live";
-    say($("mode"), at === null ? live : "Past");
-    $("mode").dataset.connection = connection;
+  function mode() {
+    showMode({ at, last, isPlaying: playing !== 0, connection });
   }
 
-  /** Whether the page shows the present. */
+  /** Called when the connection to the server comes or goes. */
   function connected(state) {
     connection = state;
-    showMode();
+    mode();
   }
 
-  function play() {
+  /** Moves the time on until the end of the log, or until `end`. */
+  function play(end = Infinity) {
     if (first === null) return;
+    clearInterval(playing);
     let spare = 0;
-    isChosen = true;
     if (at === null) put(Math.min(first + DAY_MS, last - 1));
     else onMove(at);
     playing = setInterval(() => {
+      if (document.hidden) return;
       spare += (Number($("speed").value) * 1000 * TICK_MS) / 1000;
       const steps = Math.floor(spare / 60000) * 60000;
       if (steps === 0) return;
       spare -= steps;
-      move(at + steps);
+      put(Math.min(at + steps, end));
+      if (at !== null && at >= end) stop();
     }, TICK_MS);
     showPlaying();
   }
@@ -116,6 +127,7 @@ export function startTime({ onMove, onSettle }) {
   function showPlaying() {
     say($("play"), playing ? "Pause" : "Play");
     $("play").dataset.playing = String(playing !== 0);
+    mode();
   }
 
   function drawTicks() {
@@ -164,10 +176,24 @@ export function startTime({ onMove, onSettle }) {
     $("play").focus();
     move((at ?? last) - 12 * HOUR_MS);
   });
-  $("play").addEventListener("click", () => (playing ? stop() : play()));
+  $("play").addEventListener("click", () => {
+    isChosen = true;
+    if (playing) stop();
+    else play();
+  });
+  $("more").addEventListener("click", () => {
+    const isOpen = $("bar").classList.toggle("open");
+    $("more").setAttribute("aria-expanded", String(isOpen));
+  });
   window.addEventListener("resize", () => {
     width = slider.clientWidth;
     if (first !== null) drawTicks();
+  });
+  onStep((changed) => {
+    if (!changed.has("at")) return;
+    isChosen = true;
+    if (playing) stop();
+    put(timeInAddress());
   });
 
   function now() {
@@ -176,19 +202,11 @@ export function startTime({ onMove, onSettle }) {
   }
 
   return {
-    range, move, put, now, connected,
+    range, move, put, now, connected, play, stop: () => playing && stop(),
     at: () => at, first: () => first, last: () => last,
     isChosen: () => isChosen,
+    isPlaying: () => playing !== 0,
+    /** The time that the page shows, also at the present; null as long as no flight is known. */
+    shown: () => at ?? last,
   };
-}
-
-/** The large clock: the time of the live answer, or the chosen time. */
-export function showClock(ms) {
-  say($("clock-time"), timeOf(ms));
-  say($("clock-day"), longDayOf(ms));
-  say($("clock-zone"), `New York time (${zoneOf(ms)})`);
-}
-
-function words(ms) {
-  return `${longDayOf(ms)}, ${timeOf(ms)} ${zoneOf(ms)}`;
 }

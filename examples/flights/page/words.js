@@ -1,8 +1,10 @@
-// Formats times, numbers and names. Boards use New York time, the log uses UTC.
+// Formats times, numbers and names. The page uses New York time, the log uses UTC.
 const ZONE = "America/New_York";
 const clock = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dayShort = formatter({ weekday: "short", day: "numeric", month: "short" });
 const dayLong = formatter({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const dayNamed = formatter({ weekday: "long", day: "numeric", month: "long" });
+const yearOnly = formatter({ year: "numeric" });
 const parts = formatter({
   year: "numeric", month: "2-digit", day: "2-digit",
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
@@ -14,6 +16,12 @@ const tenth = new Intl.NumberFormat("en-GB", {
 });
 
 const names = { airlines: {}, airports: {} };
+/** The year of the flights. Times of other years are written with their year. */
+let usualYear = null;
+
+export function learnYear(instant) {
+  usualYear = yearOnly.format(new Date(instant));
+}
 
 export function learnNames(answer) {
   Object.assign(names, answer);
@@ -24,8 +32,11 @@ export const airportName = (code) => names.airports[code]?.name ?? code;
 export const airports = () => names.airports;
 
 export const timeOf = (instant) => clock.format(new Date(instant));
-export const dayOf = (instant) => dayShort.format(new Date(instant));
+export const dayOf = (instant) => withYear(dayShort.format(new Date(instant)), instant);
 export const longDayOf = (instant) => dayLong.format(new Date(instant));
+/** A day and a time in a sentence: "Thursday 31 January, 17:00". */
+export const spokenOf = (instant) =>
+  `${withYear(dayNamed.format(new Date(instant)), instant)}, ${timeOf(instant)}`;
 export const zoneOf = (instant) =>
   zoneName.formatToParts(new Date(instant)).find((part) => part.type === "timeZoneName").value;
 export const momentOf = (instant) => `${dayOf(instant)}, ${timeOf(instant)} ${zoneOf(instant)}`;
@@ -36,7 +47,8 @@ export const inLocalTime = (text) =>
 
 /** An instant in the format of the log. */
 export const instant = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
-export const utcDay = (ms) => new Date(ms).toISOString().slice(0, 10);
+/** The day in New York, as `2013-01-31`. */
+export const dayIn = (ms) => toInput(ms).slice(0, 10);
 
 /** The value for a `datetime-local` input, in New York time. */
 export function toInput(ms) {
@@ -53,11 +65,11 @@ export function fromInput(text) {
   return asUtc - offset(once);
 }
 
-/** The last time before this instant when it was 17:00 in New York. */
-export function eveningBefore(ms) {
-  const evening = (day) => fromInput(`${toInput(day).slice(0, 10)}T17:00`);
-  const same = evening(ms);
-  return same < ms ? same : evening(same - 24 * 60 * 60 * 1000);
+/** The last time before this instant when it was this hour in New York. */
+export function hourBefore(ms, hour) {
+  const then = (day) => fromInput(`${dayIn(day)}T${String(hour).padStart(2, "0")}:00`);
+  const same = then(ms);
+  return same < ms ? same : then(same - 24 * 60 * 60 * 1000);
 }
 
 /** Turns a lower-case message of the server into a sentence. */
@@ -66,8 +78,10 @@ export function sentence(words) {
   return /[.!?…]$/.test(text) ? text : `${text}.`;
 }
 
-export const count = (n) => (n === null || n === undefined ? "–" : whole.format(n));
-export const decimal = (n) => (n === null || n === undefined ? "–" : tenth.format(n));
+export const count = (n) => (n === null || n === undefined ? "–" : minus(whole.format(n)));
+export const decimal = (n) => (n === null || n === undefined ? "–" : minus(tenth.format(n)));
+/** A number as its digits, such as a tick of an axis. */
+export const digits = (n) => minus(String(+n.toFixed(3)));
 export const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
 export const millis = (ms) => `${ms < 10 ? tenth.format(ms) : whole.format(ms)} ms`;
 export const rate = (n) => (n > 0 && n < 10 ? tenth.format(n) : whole.format(n));
@@ -79,16 +93,34 @@ export function bytes(n) {
   return n < 1e9 ? `${tenth.format(n / 1e6)} MB` : `${tenth.format(n / 1e9)} GB`;
 }
 
+/** Every duration on the page: "44 min", "1 h 44 min". */
 export function duration(minutes) {
   const n = Math.abs(Math.round(minutes));
-  const rest = String(n % 60).padStart(2, "0");
-  return n < 60 ? `${n} min` : `${Math.floor(n / 60)} h ${rest}`;
+  const [hours, rest] = [Math.floor(n / 60), n % 60];
+  if (hours === 0) return `${rest} min`;
+  return rest === 0 ? `${hours} h` : `${hours} h ${rest} min`;
 }
 
 export function lateness(minutes) {
   if (minutes === null || minutes === undefined) return "";
   if (Math.round(minutes) === 0) return "on time";
   return `${duration(minutes)} ${minutes > 0 ? "late" : "early"}`;
+}
+
+/** The name of a flight for people: "UA 1545". */
+export function flightName(flight) {
+  const [, airline, number] = /^(..)(\d+)-/.exec(flight) ?? [];
+  return number === undefined ? flight : `${airline} ${number}`;
+}
+
+/** The airport of a flight. */
+export const originOf = (flight) => flight.split("-")[1];
+
+const minus = (text) => text.replace("-", "−");
+
+function withYear(text, instant) {
+  const year = yearOnly.format(new Date(instant));
+  return usualYear === null || year === usualYear ? text : `${text} ${year}`;
 }
 
 function formatter(options) {

@@ -143,22 +143,37 @@ macro_rules! page {
 
 page! {
     "/" "index.html" HTML
+    "/address.js" "address.js" SCRIPT
     "/api.js" "api.js" SCRIPT
     "/board.js" "board.js" SCRIPT
     "/card.js" "card.js" SCRIPT
     "/chart.js" "chart.js" SCRIPT
+    "/clock.js" "clock.js" SCRIPT
     "/diptych.js" "diptych.js" SCRIPT
     "/dom.js" "dom.js" SCRIPT
     "/favicon.svg" "favicon.svg" SVG
+    "/feed.js" "feed.js" SCRIPT
+    "/fields.js" "fields.js" SCRIPT
     "/form.js" "form.js" SCRIPT
+    "/hours.js" "hours.js" SCRIPT
     "/main.js" "main.js" SCRIPT
+    "/opening.js" "opening.js" SCRIPT
+    "/outcome.js" "outcome.js" SCRIPT
     "/page.css" "page.css" CSS
+    "/past.js" "past.js" SCRIPT
     "/pictures.js" "pictures.js" SCRIPT
     "/plane.js" "plane.js" SCRIPT
-    "/rest.js" "rest.js" SCRIPT
-    "/stream.js" "stream.js" SCRIPT
+    "/punctuality.js" "punctuality.js" SCRIPT
+    "/refusals.js" "refusals.js" SCRIPT
+    "/routes.js" "routes.js" SCRIPT
+    "/status.js" "status.js" SCRIPT
+    "/suggest.js" "suggest.js" SCRIPT
+    "/tabs.js" "tabs.js" SCRIPT
     "/theme.js" "theme.js" SCRIPT
     "/time.js" "time.js" SCRIPT
+    "/trip.js" "trip.js" SCRIPT
+    "/views.js" "views.js" SCRIPT
+    "/weather.js" "weather.js" SCRIPT
     "/words.js" "words.js" SCRIPT
 }
 
@@ -181,5 +196,19 @@ mod tests {
             path => path.trim_start_matches('/').to_owned(),
         });
         assert_eq!(served.collect::<BTreeSet<_>>(), files);
+    }
+
+    /// A module that only another module names is fetched a round trip later.
+    #[test]
+    fn the_page_names_all_its_modules_so_that_they_are_fetched_at_once() {
+        let html = include_str!("../page/index.html");
+        for (path, _, _) in PAGE.iter().filter(|(_, kind, _)| *kind == SCRIPT) {
+            let file = path.trim_start_matches('/');
+            let named = [
+                format!("<link rel=\"modulepreload\" href=\"{file}\">"),
+                format!("src=\"{file}\"></script>"),
+            ];
+            assert!(named.iter().any(|named| html.contains(named)), "{file}");
+        }
     }
 }

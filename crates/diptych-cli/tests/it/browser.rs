@@ -3,6 +3,8 @@
 //! Each test has its own browser, and waits for conditions, never for a fixed time. A failed test
 //! prints the console and the state of the page, and saves a screenshot.
 
+mod axe;
+mod clock;
 mod demo;
 mod driver;
 mod hostile;
@@ -10,3 +12,5 @@ mod living;
 mod page;
 mod sending;
 mod showing;
+mod states;
+mod trip;

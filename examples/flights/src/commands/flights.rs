@@ -20,7 +20,7 @@ pub struct ScheduleFlight {
     /// The flight.
     pub flight: FlightId,
     /// Scheduled departure: on the flight's day or, in UTC, on the next day.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub departs_at: Timestamp,
     /// Destination.
     pub destination: Airport,
@@ -86,7 +86,7 @@ pub struct DepartFlight {
     /// The plane, if known.
     pub plane: Option<Plane>,
     /// Time of the departure.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
 }
 
@@ -135,7 +135,7 @@ pub struct CancelFlight {
     /// The flight.
     pub flight: FlightId,
     /// Time of the cancellation.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
 }
 
@@ -176,7 +176,7 @@ pub struct LandFlight {
     /// The flight.
     pub flight: FlightId,
     /// Time of the landing.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
     /// Delay of the landing, if known; negative if it was early.
     pub arrival_delay_minutes: Option<i32>,
@@ -232,7 +232,7 @@ pub struct DivertFlight {
     /// The flight.
     pub flight: FlightId,
     /// Time at which the diversion was known.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
 }
 

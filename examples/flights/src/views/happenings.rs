@@ -25,6 +25,7 @@ pub struct Happenings {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct TimedHappening {
+    position: u64,
     at: Timestamp,
     happening: Happening,
 }
@@ -88,7 +89,8 @@ impl Fold for Happenings {
         if self.recent.len() == Happenings::RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(TimedHappening { at, happening: event.event.clone() });
+        let (position, happening) = (event.position.get(), event.event.clone());
+        self.recent.push_back(TimedHappening { position, at, happening });
     }
 
     fn heap_bytes(&self) -> Option<usize> {
@@ -144,6 +146,8 @@ pub struct CountOfType {
 pub struct RecentHappening {
     /// Number of the event: it counts all events of the view up to this one.
     pub number: u64,
+    /// Position of the event in the log.
+    pub position: u64,
     /// The time of the fact.
     #[schemars(with = "String")]
     pub at: Timestamp,
@@ -165,6 +169,7 @@ impl Query for RecentHappenings {
         let numbered = (1..=view.total).rev().zip(view.recent.iter().rev());
         let recent = numbered.map(|(number, recent)| RecentHappening {
             number,
+            position: recent.position,
             at: recent.at,
             r#type: Kind::of(&recent.happening),
             flight: recent.happening.flight(),
@@ -221,8 +226,17 @@ fn text(happening: &Happening) -> String {
 fn lateness(minutes: i32) -> String {
     match minutes {
         0 => "on time".to_owned(),
-        1.. => format!("{minutes} min late"),
-        ..0 => format!("{} min early", minutes.unsigned_abs()),
+        1.. => format!("{} late", duration(minutes.unsigned_abs())),
+        ..0 => format!("{} early", duration(minutes.unsigned_abs())),
+    }
+}
+
+/// A duration as the page writes all of them.
+fn duration(minutes: u32) -> String {
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }
 

@@ -104,7 +104,7 @@ impl Planes {
 pub struct PlaneDay {
     /// The plane.
     pub plane: Plane,
-    /// The day, in UTC.
+    /// The local day of the flights, which is part of their names.
     pub day: Day,
 }
 
@@ -151,7 +151,7 @@ impl Query for PlaneDay {
     fn answer(&self, view: &Planes) -> PlaneDayAnswer {
         let logbook = view.planes.get(&self.plane);
         let flown = logbook.into_iter().flat_map(|logbook| &logbook.flown);
-        let of_the_day = flown.filter(|flown| Day::of(flown.departed_at) == self.day);
+        let of_the_day = flown.filter(|flown| flown.flight.day() == self.day);
         let mut legs: Vec<_> = of_the_day.map(FlownLeg::leg).collect();
         legs.sort_by_key(|leg| leg.departed_at);
         let kind = logbook.and_then(|logbook| logbook.kind.as_ref());

@@ -166,6 +166,30 @@ fn only_past_events_from_files_move_the_clock() {
     }
 }
 
+/// In UTC, an evening in New York belongs to the next day.
+#[test]
+fn a_planes_day_is_the_local_day_of_its_flights() {
+    let metadata = Metadata {
+        occurred_at: Some("2013-01-02T02:30:00Z".parse().unwrap()),
+        ..Metadata::default()
+    };
+    let planes: Planes = view(loaded_later().with_metadata(metadata).and([departed(1, 5)]));
+    let legs = |day: &str| {
+        PlaneDay { plane: plane().unwrap(), day: day.parse().unwrap() }.answer(&planes).legs.len()
+    };
+    assert_eq!((legs("2013-01-01"), legs("2013-01-02")), (1, 0));
+}
+
+#[test]
+fn a_recent_happening_has_the_position_of_its_event() {
+    let events = happened([("01:00", scheduled(1)), ("10:05", departed(1, 104))]);
+    let happenings: Happenings = view(events);
+    let recent = RecentHappenings {}.answer(&happenings).recent;
+    let positions: Vec<_> = recent.iter().map(|item| item.position).collect();
+    assert_eq!(positions, [2, 1]);
+    assert_eq!(recent[0].text, "left for IAH, 1 h 44 min late");
+}
+
 #[test]
 fn arrivals_count_in_bars_and_means_are_rounded_to_tenths() {
     let delays = [-16, -15, 0, 1, 14, 15, 30, 60, 120];

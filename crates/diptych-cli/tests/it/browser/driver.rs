@@ -15,6 +15,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// The longest time of a script, for axe-core on a busy machine.
+const SCRIPT: Duration = Duration::from_secs(300);
+
 /// A controlled browser.
 pub(crate) struct Driver {
     process: Child,
@@ -27,6 +30,8 @@ pub(crate) struct Driver {
 #[derive(Clone, Copy)]
 pub(crate) enum Window {
     Desktop,
+    /// The size of a desktop, with a reader who has nothing against movement.
+    Moving,
     /// 360 pixels wide.
     Phone,
 }
@@ -70,13 +75,17 @@ impl Driver {
 
     fn capabilities(&self, window: Window) -> Value {
         let profile = format!("--user-data-dir={}", self.profile.path().display());
+        let motion = match window {
+            Window::Moving => "--force-prefers-no-reduced-motion",
+            Window::Desktop | Window::Phone => "--force-prefers-reduced-motion",
+        };
         let mut chromium = json!({
             "binary": path_of("chromium", "chromium"),
             "args": [
                 "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--disable-dev-shm-usage", "--force-prefers-reduced-motion",
-                "--window-size=1280,900", profile,
+                "--disable-sync", "--disable-dev-shm-usage", motion, "--window-size=1280,900",
+                profile,
             ],
         });
         if let Window::Phone = window {
@@ -84,7 +93,11 @@ impl Driver {
                 "deviceMetrics": { "width": 360, "height": 740, "pixelRatio": 1.0 }
             });
         }
-        json!({ "goog:chromeOptions": chromium, "goog:loggingPrefs": { "browser": "ALL" } })
+        json!({
+            "goog:chromeOptions": chromium,
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "timeouts": { "script": SCRIPT.as_millis() as u64 },
+        })
     }
 
     /// New messages of the browser's console, as level and text; `None` if the browser is gone.

@@ -101,7 +101,7 @@ fn markup_in_the_log_is_shown_as_text() {
 fn typed_markup_is_shown_as_text() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
-        page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
+        page.wait("the form is filled", "document.querySelector('#field-flight')?.value").await;
         for field in ["flight", "destination", "plane"] {
             page.click("#fresh").await;
             page.wait("nothing is wrong", "!document.querySelector('[aria-invalid]')").await;

@@ -42,6 +42,14 @@ pub(crate) struct Page {
 
 /// Opens the page in a new browser, and runs a test on it.
 pub(crate) fn open(address: &str, window: Window, test: impl AsyncFnOnce(&Page)) {
+    open_unloaded(address, window, async |page| {
+        page.load().await;
+        test(page).await;
+    });
+}
+
+/// Opens a new browser, in which the test loads the page.
+pub(crate) fn open_unloaded(address: &str, window: Window, test: impl AsyncFnOnce(&Page)) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut driver = Driver::start();
     let client = runtime.block_on(driver.browser(window));
@@ -49,7 +57,6 @@ pub(crate) fn open(address: &str, window: Window, test: impl AsyncFnOnce(&Page))
     let page = Page { client, driver, address: format!("http://{address}/"), console };
     let ran = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            page.load().await;
             test(&page).await;
             page.assert_no_exception().await;
         });
@@ -63,9 +70,38 @@ pub(crate) fn open(address: &str, window: Window, test: impl AsyncFnOnce(&Page))
 impl Page {
     /// Loads the page, or loads it again, and waits until it has a board.
     pub(crate) async fn load(&self) {
-        self.client.goto(&self.address).await.unwrap();
-        self.wait("the page is ready", "document.documentElement.dataset.ready === 'true'").await;
+        self.load_at("").await;
+    }
+
+    /// Loads the page at an address of its own, such as `?airport=JFK`.
+    pub(crate) async fn load_at(&self, search: &str) {
+        self.client.goto(&format!("{}{search}", self.address)).await.unwrap();
+        self.ready().await;
         self.wait("the log is known", "!document.querySelector('#time').disabled").await;
+    }
+
+    /// Loads the page, and waits until it knows that its log has no flight.
+    pub(crate) async fn load_empty(&self) {
+        self.client.goto(&self.address).await.unwrap();
+        self.wait("the log is empty", "document.documentElement.dataset.log === 'empty'").await;
+        self.ready().await;
+    }
+
+    pub(crate) async fn reload(&self) {
+        self.client.refresh().await.unwrap();
+        self.ready().await;
+    }
+
+    pub(crate) async fn back(&self) {
+        self.client.back().await.unwrap();
+    }
+
+    pub(crate) async fn forward(&self) {
+        self.client.forward().await.unwrap();
+    }
+
+    async fn ready(&self) {
+        self.wait("the page is ready", "document.documentElement.dataset.ready === 'true'").await;
     }
 
     /// Opens the page in another window of the same browser, and goes on there.

@@ -12,8 +12,8 @@ fn the_board_shows_each_command_without_a_reload() {
     let demo = Demo::loaded();
     open(&demo.address, Window::Desktop, async |page| {
         page.run("window.sameAsBefore = true;", vec![]).await;
-        page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
-        let flight = page.value("document.querySelector('#field-flight').value").await;
+        page.wait("the form is filled", "document.querySelector('#field-flight')?.value").await;
+        let flight = page.value("document.querySelector('#field-flight')?.value").await;
         let flight = flight.as_str().unwrap().to_owned();
 
         page.click("#send-button").await;
@@ -49,7 +49,7 @@ fn the_board_shows_each_command_without_a_reload() {
 fn a_refusal_is_shown_with_its_rule_and_recorded() {
     let demo = Demo::loaded();
     open(&demo.address, Window::Desktop, async |page| {
-        page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
+        page.wait("the form is filled", "document.querySelector('#field-flight')?.value").await;
         page.click("#try-twice").await;
         refused(page, "scheduled-once").await;
         page.click("#try-in-the-air").await;
@@ -60,7 +60,7 @@ fn a_refusal_is_shown_with_its_rule_and_recorded() {
         page.wait("a flight has landed", landed).await;
         let landed = page.value(landed).await;
         page.click("#command-form label:has([value=cancel-flight])").await;
-        page.wait("the form is for that", "document.querySelector('#field-at').value").await;
+        page.wait("the form is for that", "document.querySelector('#field-at')?.value").await;
         page.type_in("#field-flight", landed.as_str().unwrap()).await;
         page.click("#send-button").await;
         refused(page, "not-scheduled").await;
@@ -73,7 +73,7 @@ fn a_refusal_is_shown_with_its_rule_and_recorded() {
 fn an_invalid_value_is_reported_at_its_field() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
-        page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
+        page.wait("the form is filled", "document.querySelector('#field-flight')?.value").await;
         page.type_in("#field-distance_miles", "-3").await;
         page.click("#send-button").await;
         page.wait_for_text("#error-distance_miles", "-3 is not").await;
@@ -91,19 +91,21 @@ fn an_invalid_value_is_reported_at_its_field() {
 }
 
 /// At the end of a finished log the board is empty, so the page opens at an earlier time with
-/// flights. After a command it returns to the end.
+/// flights. A command belongs to that time, and its flight is on the board of that time.
 #[test]
-fn a_log_at_rest_opens_at_a_full_board_and_returns_to_the_end_for_a_command() {
+fn a_log_at_rest_opens_at_a_full_board_which_shows_the_flight_of_a_command() {
     let program = crate::program::Program::new();
     let flights = program.dir.path().join("flights.csv");
     std::fs::write(&flights, super::demo::two_quiet_days()).unwrap();
     let demo = Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()]);
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("it is said", "!document.querySelector('#rest').hidden").await;
-        page.wait_for_text("#rest", "The log is at rest").await;
+        page.wait_for_text("#rest", "at its end the board is nearly empty").await;
         page.wait_for_text("#mode", "Past").await;
         page.wait_for_text("#clock-time", "17:00").await;
-        assert!(page.count("#board tr[data-flight]").await >= 5);
+        page.wait_for_text("#clock-words", "Showing Wednesday 2 January, 17:00.").await;
+        page.wait_for_text("#clock-words", "The log ends on").await;
+        page.wait("rows", "document.querySelectorAll('#board tr[data-flight]').length >= 5").await;
 
         page.click("#rest-end").await;
         page.wait_for_text("#mode", "Live").await;
@@ -112,11 +114,93 @@ fn a_log_at_rest_opens_at_a_full_board_and_returns_to_the_end_for_a_command() {
 
         page.load().await;
         page.wait("it is said again", "!document.querySelector('#rest').hidden").await;
-        page.wait("the form is filled", "document.querySelector('#field-flight').value").await;
-        let flight = page.value("document.querySelector('#field-flight').value").await;
+        let suggested = "document.querySelector('#field-departs_at')?.value === '2013-01-02T18:00'";
+        page.wait("the form is filled for the page's time", suggested).await;
+        let flight = page.value("document.querySelector('#field-flight')?.value").await;
         page.click("#send-button").await;
         on_the_board(page, flight.as_str().unwrap(), "scheduled").await;
-        page.wait_for_text("#mode", "Live").await;
+        page.wait_for_text("#mode", "Past").await;
+        page.wait_for_text("#clock-time", "17:00").await;
+
+        // The next command is of a later time, to which the page goes.
+        page.click("#outcome .actions button").await;
+        page.wait("it is the next one", "document.querySelector('#field-at')?.value").await;
+        page.click("#send-button").await;
+        on_the_board(page, flight.as_str().unwrap(), "departed").await;
+        page.wait_for_text("#clock-time", "18:14").await;
+        page.assert_no_errors_but(&[]);
+    });
+}
+
+/// The fields of each command are those of the server's document, whatever the page knows.
+#[test]
+fn the_form_is_made_from_the_document_of_the_server() {
+    let demo = Demo::shared();
+    open(&demo.address, Window::Desktop, async |page| {
+        page.wait("the form is there", "document.querySelector('#commands input')").await;
+        let declared = "
+            const { paths, components } = await (await fetch('openapi.json')).json();
+            const fields = {};
+            for (const [path, { post }] of Object.entries(paths)) {
+                const [, command] = /^.commands.([a-z-]+)$/.exec(path) ?? [];
+                if (!command) continue;
+                const { $ref } = post.requestBody.content['application/json'].schema;
+                fields[command] = Object.keys(components.schemas[$ref.split('/').at(-1)].properties)
+                    .sort();
+            }
+            return fields;";
+        let shown = "
+            const fields = {};
+            for (const radio of document.querySelectorAll('#commands input')) {
+                radio.click();
+                fields[radio.value] = [...document.querySelectorAll('#fields input')]
+                    .map((input) => input.name).sort();
+            }
+            return fields;";
+        let declared = page.run(declared, vec![]).await;
+        assert!(declared.as_object().unwrap().len() >= 5, "{declared}");
+        assert_eq!(page.run(shown, vec![]).await, declared);
+        page.assert_no_errors_but(&[]);
+    });
+}
+
+#[test]
+fn tail_numbers_are_taken_in_lower_case() {
+    let demo = Demo::loaded();
+    open(&demo.address, Window::Desktop, async |page| {
+        page.wait("the form is filled", "document.querySelector('#field-flight')?.value").await;
+        page.type_in("#field-plane", "n777xy").await;
+        page.wait_for_text("#request", "N777XY").await;
+        page.click("#send-button").await;
+        page.wait_for_text("#outcome[data-state=accepted]", "is scheduled").await;
+
+        let plane = "#board tr[data-status=departed] [data-go=plane]";
+        page.wait("a plane is in the air", &format!("document.querySelector('{plane}')")).await;
+        let tail = page.text(plane).await;
+        page.type_in("#plane-tail", &tail.to_lowercase()).await;
+        page.set("#plane-day", "2013-01-02").await;
+        page.click("#plane-form button").await;
+        page.wait_for_text("#plane-result h3", &tail).await;
+        page.wait("it has a leg", "document.querySelector('#plane-table tbody tr')").await;
+        page.assert_no_errors_but(&[]);
+    });
+}
+
+#[test]
+fn the_answer_to_a_command_is_in_sight_on_a_phone() {
+    let demo = Demo::loaded();
+    open(&demo.address, Window::Phone, async |page| {
+        page.wait("the form is filled", "document.querySelector('#field-flight')?.value").await;
+        page.click("#send-button").await;
+        page.wait_for_text("#outcome[data-state=accepted]", "is scheduled").await;
+        let in_sight = "
+            (() => {
+                const { top, bottom } = document.querySelector('#outcome h3')
+                    .getBoundingClientRect();
+                const bar = document.querySelector('#bar').getBoundingClientRect().bottom;
+                return top >= bar && bottom <= innerHeight;
+            })()";
+        page.wait("the answer is in sight", in_sight).await;
         page.assert_no_errors_but(&[]);
     });
 }
@@ -147,9 +231,9 @@ async fn happened(page: &Page, event_type: &str) {
 async fn filled(page: &Page, command: &str, flight: &str) {
     let filled = format!(
         "document.querySelector('[name=command]:checked').value === '{command}'
-         && document.querySelector('#field-flight').value === '{flight}'
+         && document.querySelector('#field-flight')?.value === '{flight}'
          && document.querySelector('#request').textContent.includes('{flight}')
-         && document.querySelector('#field-at').value"
+         && document.querySelector('#field-at')?.value"
     );
     page.wait("the form is filled for what comes next", &filled).await;
 }

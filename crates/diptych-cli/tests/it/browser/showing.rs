@@ -109,13 +109,14 @@ fn play_moves_the_slider() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.click("#play").await;
-        page.wait_for_text("#mode", "Past").await;
+        page.wait_for_text("#mode", "Replay").await;
         page.wait_for_text("#play", "Pause").await;
         let at = page.value("Number(document.querySelector('#time').value)").await;
         let on = format!("Number(document.querySelector('#time').value) > {at} + 3");
         page.wait("time goes on", &on).await;
         page.click("#play").await;
         page.wait_for_text("#play", "Play").await;
+        page.wait_for_text("#mode", "Past").await;
         page.assert_no_errors_but(&[]);
     });
 }
