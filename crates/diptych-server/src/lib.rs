@@ -173,6 +173,7 @@
 //! | 404, 405 | `unknown`, `method` | |
 //! | 408, 413, 415 | `slow`, `too-large`, `content-type` | |
 //! | 409 | `conflict`, `key-reused`, `token` | `missed`: position and type of events |
+//! | 409 | `tracked` | only the routes of a log |
 //! | 422 | `rejected` | `rejection`: the typed reason |
 //! | 500 | `mistake` | a mistake in the program |
 //! | 503 | `not-yet`, `outcome-unknown`, `unavailable`, `view-stopped` | `need` and `have` |
@@ -228,15 +229,17 @@ mod router;
 mod server;
 
 pub use axum::http::HeaderMap;
+#[cfg(feature = "log")]
+pub use door::tls::TlsError;
 pub use door::{
     access::{Caller, Denial, Operation, Visit},
     limits::ServerLimits,
     metrics::{Metrics, MetricsError},
     problem::Problem,
-    serve::ServeError,
+    serve::{MissingProtection, ServeError},
     stop::StopHandle,
 };
 #[cfg(feature = "log")]
-pub use hinge::LogServer;
+pub use hinge::{LogServer, TokenFile, TokenFileError, TokenScope, UnknownScope};
 pub use panels::entries::{command::CommandRoute, query::QueryRoute};
 pub use server::Server;

@@ -12,3 +12,4 @@ mod demo;
 mod input;
 mod kept;
 mod program;
+mod token;
