@@ -80,3 +80,7 @@ pub struct EvolvingEventsGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../crates/diptych/src/event/derive.md")]
 pub struct Derive;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/secure-a-log.md")]
+pub struct SecureALogGuide;

@@ -78,7 +78,8 @@ fn of_certificate(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: set the clock of this machine"
         }
-        CertificateError::UnknownIssuer => {
+        // An authority of the same name, with another key, may be trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the issuer of its certificate is not trusted: give the certificate of that authority \
              as `RemoteOptions::authorities`"
         }

@@ -125,17 +125,18 @@ async fn the_outcomes_of_a_cut_off_append_stream_wait_for_the_next_token() {
     let tokens = Tokens::new();
     let (old, new) = (tokens.issue("old", APPEND), tokens.issue("new", APPEND));
     let server = DoorServer::start(|log| log.token_file(tokens.path()).unwrap()).await;
-    let session = vec![7; 16];
-    let open = |session: &[u8]| AppendRequest {
-        open: Some(OpenSession { session: session.to_vec(), identity: None }),
-        calls: vec![call(1)],
-        settled: 0,
-    };
+    let open = OpenSession { session: vec![7; 16], identity: None };
+    let messages = [
+        AppendRequest { open: Some(open), ..AppendRequest::default() },
+        AppendRequest { calls: vec![call(1)], ..AppendRequest::default() },
+    ];
     let (requests, mut waiting) = mpsc::channel(4);
-    requests.send(open(&session)).await.unwrap();
-    let messages = stream::poll_fn(move |context| waiting.poll_recv(context));
+    for message in &messages {
+        requests.send(message.clone()).await.unwrap();
+    }
+    let sending = stream::poll_fn(move |context| waiting.poll_recv(context));
     let mut log = server.client(&old).await;
-    let mut replies = in_time(log.append(messages)).await.unwrap().into_inner();
+    let mut replies = in_time(log.append(sending)).await.unwrap().into_inner();
     assert!(in_time(replies.message()).await.unwrap().unwrap().opened.is_some());
     let first = in_time(replies.message()).await.unwrap().unwrap();
     assert_eq!(first.replies[0].number, 1);
@@ -149,8 +150,7 @@ async fn the_outcomes_of_a_cut_off_append_stream_wait_for_the_next_token() {
     };
     assert_eq!(in_time(status).await.code(), Code::Unauthenticated);
     let mut log = server.client(&new).await;
-    let messages = stream::iter([open(&session)]);
-    let mut replies = in_time(log.append(messages)).await.unwrap().into_inner();
+    let mut replies = in_time(log.append(stream::iter(messages))).await.unwrap().into_inner();
     let opened = in_time(replies.message()).await.unwrap().unwrap().opened.unwrap();
     assert!(opened.resumed, "the session was kept");
     let again = in_time(replies.message()).await.unwrap().unwrap();

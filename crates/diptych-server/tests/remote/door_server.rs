@@ -202,9 +202,10 @@ pub(crate) fn raw_event(kind: &'static str, payload: impl Into<Vec<u8>>) -> RawE
     event
 }
 
+/// Appends events with a text of this size.
 pub(crate) async fn fill(store: &Store, events: usize, bytes: usize) {
     for _ in 0..events {
-        let event = raw_event("large", vec![b'1'; bytes]);
+        let event = raw_event("large", format!("\"{}\"", "x".repeat(bytes)));
         store.append(Append::event(event)).await.unwrap().synced().await.unwrap();
     }
 }

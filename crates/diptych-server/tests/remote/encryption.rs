@@ -38,10 +38,10 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Authority {
+    fn named(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Authority of a test");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
         let dir = TempDir::new().unwrap();
@@ -51,7 +51,7 @@ impl Authority {
 
     /// An authority with a certificate for `localhost`.
     fn with_localhost() -> Authority {
-        let authority = Authority::new();
+        let authority = Authority::named("Authority of a test");
         authority.issue("localhost", |_| {});
         authority
     }
@@ -137,9 +137,10 @@ async fn a_client_says_whether_name_date_or_issuer_is_wrong() {
     let authority = Authority::with_localhost();
     let server = DoorServer::start(|log| authority.configure(log)).await;
     let refused = async |options| connect(&server, options).await.map(drop).unwrap_err();
-    let other = Authority::new();
-    let error = refused(other.options()).await;
-    assert!(error.contains("issuer of its certificate is not trusted"), "{error}");
+    for name in ["Authority of a test", "Another authority"] {
+        let error = refused(Authority::named(name).options()).await;
+        assert!(error.contains("issuer of its certificate is not trusted"), "{error}");
+    }
     // The system's authorities do not know this one either, or there are none.
     let error = refused(RemoteOptions::default()).await;
     assert!(error.contains("not trusted") || error.contains("encryption"), "{error}");

@@ -220,7 +220,7 @@ async fn a_key_names_one_request_and_tracking_only_grows() {
     let problem = append(&server, other).await.problem(409, "key-reused");
     assert_eq!((&problem["first"], &problem["last"]), (&json!(1), &json!(1)));
     let problem = append(&server, request(3, 5)).await.problem(409, "tracked");
-    assert_eq!((&problem["tracked"], &problem["at"]), (&json!(5), &json!(5)));
+    assert_eq!((&problem["tracked"], &problem["at"]), (&json!(5), &json!(1)));
     let tracking = server.get("/v1/logs/log/tracking/other").await.ok();
     assert_eq!(tracking, json!({ "source": "other", "position": 5 }));
     let origin = server.store.identity();

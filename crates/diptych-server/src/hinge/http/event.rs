@@ -28,8 +28,8 @@ pub(crate) struct EventAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
     /// What the event is about, each as `key:value`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Vec<&'a str>>,
     /// The payload, if it is JSON on one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]
@@ -44,8 +44,8 @@ pub(crate) struct EventAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     occurred_at: Option<String>,
     /// `correlation`, `causation`, `actor`, and names of the application.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<BTreeMap<String, String>>,
 }
 
 impl<'a> EventAnswer<'a> {
@@ -67,12 +67,12 @@ impl<'a> EventAnswer<'a> {
             recorded_at: event.recorded_at().to_string(),
             event_type: event.event_type(),
             version: Some(event.version()).filter(|version| *version != 1),
-            tags: event.tags().collect(),
+            tags: Some(event.tags().collect()).filter(|tags: &Vec<&str>| !tags.is_empty()),
             data,
             data_base64: data.is_none().then(|| BASE64_STANDARD.encode(event.payload())),
             id: event.id().map(|id| id.to_string()),
             occurred_at: occurred_at.map(|at| at.to_string()),
-            metadata,
+            metadata: Some(metadata).filter(|metadata| !metadata.is_empty()),
         }
     }
 }
