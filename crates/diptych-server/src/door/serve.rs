@@ -285,7 +285,7 @@ impl Connections {
                     tracing::debug!(%peer, "a connection without a request was displaced");
                 }
                 () = close.closed() => {
-                    tracing::debug!(%peer, "a connection was closed, because its client reads nothing");
+                    tracing::debug!(%peer, "a connection with an unread answer was closed");
                 }
             }
         });

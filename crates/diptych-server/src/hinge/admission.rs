@@ -173,15 +173,15 @@ impl Gate {
 
 fn lacking(token: &KnownToken, need: Need) -> TokenRefusal {
     let Need::AnyOf(any) = need else { return TokenRefusal::unknown("") };
-    let words = |scopes: &[TokenScope]| {
-        scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+    let words = |scopes: &[TokenScope], between: &str| {
+        scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
     };
-    let reason = format!(
-        "this needs a token with the scope {}, and the token {:?} has {}",
-        words(any),
-        token.name,
-        words(&token.scopes).replace(" or ", ", ")
-    );
+    let name = match token.name.as_str() {
+        "" => String::new(),
+        name => format!(" {name:?}"),
+    };
+    let (needed, given) = (words(any, " or "), words(&token.scopes, ", "));
+    let reason = format!("this needs the scope {needed}, and the token{name} has {given}");
     TokenRefusal { is_known: true, reason }
 }
 

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -25,6 +25,11 @@ use crate::{
     },
     hinge::admission::Revocation,
 };
+
+/// The most bytes that are given to a connection at once. A connection with HTTP/2 takes what it is
+/// given, whether its client reads or not. So an answer in small parts keeps its place, and its
+/// memory is bounded, until its client has read nearly all.
+const PART_BYTES: usize = 64 << 10;
 
 /// A place among the requests or the streams.
 pub(crate) enum CallPlace {
@@ -66,6 +71,8 @@ pub(crate) struct HoldTerms {
 pub(crate) struct HeldBody {
     /// `None` after the end.
     body: Option<Body>,
+    /// Bytes of the body that are not given to the connection yet.
+    rest: Bytes,
     place: CallPlace,
     revocation: Option<Revocation>,
     time_over: Pin<Box<Sleep>>,
@@ -79,6 +86,7 @@ impl HeldBody {
         let HoldTerms { place, revocation, stream_time, becomes_stream, stall, ending } = terms;
         HeldBody {
             body: Some(body),
+            rest: Bytes::new(),
             place,
             revocation,
             time_over: Box::pin(sleep(stream_time)),
@@ -86,6 +94,26 @@ impl HeldBody {
             stall: stall.map(|(time, close)| StallWatch::new(time, close)),
             ending,
         }
+    }
+
+    /// The next frame, of which data has a bounded size.
+    fn next_part(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            match ready!(Pin::new(body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.len() > PART_BYTES => self.rest = data,
+                    Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let part = self.rest.split_to(PART_BYTES.min(self.rest.len()));
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     /// The reason to end now, if there is one.
@@ -129,11 +157,10 @@ impl HttpBody for HeldBody {
         }
         if let Some(end) = held.early_end(context) {
             // Dropping the body ends the handler's stream.
-            held.body = None;
+            (held.body, held.rest) = (None, Bytes::new());
             return Poll::Ready(Some((held.ending)(end)));
         }
-        let Some(body) = &mut held.body else { return Poll::Ready(None) };
-        let frame = Pin::new(body).poll_frame(context);
+        let frame = held.next_part(context);
         if let (Poll::Ready(Some(_)), Some(stall)) = (&frame, &mut held.stall) {
             stall.given();
         }
@@ -141,7 +168,7 @@ impl HttpBody for HeldBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.rest.is_empty() && self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -84,7 +84,7 @@ impl LogServer {
         LogServer {
             store,
             name: LOG_NAME.to_owned(),
-            limits: ServerLimits::default(),
+            limits: ServerLimits::of_log(),
             hosts: Hosts::default(),
             tokens: TokenSources::default(),
             tls: None,
@@ -100,9 +100,10 @@ impl LogServer {
         self
     }
 
-    /// Sets the limits. `requests` and `answer_time` hold for calls with one answer, `streams` and
-    /// `stream_time` for streams; a read of many batches is a stream once it has taken
-    /// `answer_time`. `body_bytes` holds for JSON. Those of commands and queries have no effect.
+    /// Sets the limits. They are [`ServerLimits::of_log`] by default. `requests` and `answer_time`
+    /// hold for calls with one answer, `streams` and `stream_time` for streams. A read is a stream
+    /// once it has taken `answer_time`. `body_bytes` holds for JSON. The limits of commands and
+    /// queries have no effect.
     pub fn limits(mut self, limits: ServerLimits) -> LogServer {
         self.limits = limits;
         self

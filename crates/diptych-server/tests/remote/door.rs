@@ -236,6 +236,28 @@ async fn requests_of_one_peer_are_limited() {
 }
 
 #[tokio::test]
+async fn a_read_that_takes_long_counts_as_a_stream() {
+    let no_streams = limits(|limits| {
+        (limits.streams, limits.answer_time) = (0, Duration::from_millis(500));
+    });
+    let server = DoorServer::start(|log| log.limits(no_streams)).await;
+    fill(&server.store, 8, 100 << 10).await;
+    in_time(server.client("any").await.read(ReadRequest::default())).await.unwrap();
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.initial_stream_window_size(1_024);
+    let (mut sender, connection) = in_time(http.handshake(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = grpc("Read", framed(0, 0, b""));
+    let body = in_time(sender.send_request(request)).await.unwrap().into_body();
+    // The window is smaller than the answer, so the server waits for this client.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let body = in_time(body.collect()).await.unwrap();
+    let trailers = body.trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], (Code::Unavailable as i32).to_string());
+}
+
+#[tokio::test]
 async fn a_stream_ends_after_its_longest_time() {
     let short = limits(|limits| limits.stream_time = Duration::from_millis(50));
     let server = DoorServer::start(|log| log.limits(short)).await;

@@ -13,6 +13,7 @@ use diptych::store::{
 };
 use diptych_remote::wire;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
     door::{
@@ -69,8 +70,12 @@ async fn appended(
         let _held = (place, running);
         commit(&store, append).await
     });
-    let unfinished = |_| Problem::later(Code::OutcomeUnknown, "the append was cut off");
-    let answer = committed.await.map_err(unfinished)?;
+    let unfinished = || {
+        let detail = "the append is not done yet: send it again with its key to learn its outcome";
+        Problem::later(Code::OutcomeUnknown, detail)
+    };
+    let committed = timeout(log.door.limits().answer_time, committed).await;
+    let answer = committed.map_err(|_| unfinished())?.map_err(|_| unfinished())?;
     let answer = answer.map_err(|problem| named(problem, condition.as_ref()))?;
     Ok(json_response(json!(answer).to_string().into()))
 }

@@ -100,7 +100,7 @@ pub(crate) async fn last(
         let found = log.store.last(&filter, upto(asked.upto)).await.map_err(of_read)?;
         Ok(json_of(&LastAnswer { position: found.map(Position::get), head: log.position() }))
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }
 
 /// `GET /v1/logs/{log}/count`
@@ -118,7 +118,7 @@ pub(crate) async fn count(
         let count = log.store.count(&tag, upto(asked.upto)).await.map_err(of_read)?;
         Ok(json_of(&CountAnswer { count, head: log.position() }))
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }
 
 /// `GET /v1/logs/{log}/types`
@@ -131,7 +131,7 @@ pub(crate) async fn types(
         let types = log.store.types().await.map_err(of_read)?;
         Ok(json_of(&TypesAnswer { types, head: log.position() }))
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }
 
 /// `GET /v1/logs/{log}/keys/{key}`
@@ -144,7 +144,7 @@ pub(crate) async fn key(State(log): State<Arc<HttpLog>>, request: Request<Body>)
             .ok_or_else(|| Problem::unknown(format!("no commit was made with the key {key:?}")))?;
         Ok(json_of(&KeyAnswer { first: commit.first.get(), last: commit.last.get() }))
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }
 
 /// `GET /v1/logs/{log}/tracking/{source}`
@@ -166,5 +166,5 @@ pub(crate) async fn tracking(
             epoch: tracking.origin.map(|origin| origin.epoch.to_u64().to_string()),
         }))
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }

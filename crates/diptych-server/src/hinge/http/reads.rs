@@ -19,7 +19,7 @@ use crate::{
         entrance::{RequestPermit, peer_of},
         problem::Problem,
         request::{from_form, json_body},
-        response::{header_value, json_response, response_of},
+        response::{header_value, json_response},
     },
     hinge::{
         admission::{Need, Revocation},
@@ -55,7 +55,7 @@ pub(crate) async fn by_address(
         let read = ReadBody { items: None, after, upto, backwards, limit };
         EventRead { filter, read, revocation }.answer(&log, &parts).await
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }
 
 /// `POST /v1/logs/{log}/events/read`
@@ -75,7 +75,7 @@ pub(crate) async fn by_body(
         };
         EventRead { filter, read, revocation }.answer(&log, &parts).await
     };
-    response_of(answer.await)
+    log.in_time(answer).await
 }
 
 /// The filter of an address: types and tags are one item, or there is a list of items as JSON.

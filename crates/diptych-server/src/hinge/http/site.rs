@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     extract::{FromRequestParts, Path},
-    http::request::Parts,
+    http::{Response, request::Parts},
 };
 use diptych::store::{HistoryChanged, LogIdentity, Store, Unavailable};
 use diptych_remote::wire;
+use tokio::time::timeout;
 
 use crate::{
     door::{code::Code, entrance::Door, metrics::Metrics, problem::Problem, request::header_text},
@@ -40,6 +42,18 @@ impl HttpLog {
             self.check_history(known)?;
         }
         Ok(revocation)
+    }
+
+    /// The answer of a request that only reads, if it is there in time.
+    pub(crate) async fn in_time(
+        &self,
+        answer: impl Future<Output = Result<Response<Body>, Problem>>,
+    ) -> Response<Body> {
+        let answer = timeout(self.door.limits().answer_time, answer).await;
+        response_of(answer.unwrap_or_else(|_| {
+            let detail = "the log did not answer in time: ask for less, or retry later";
+            Err(Problem::later(Code::Slow, detail))
+        }))
     }
 
     fn check_history(&self, was: LogIdentity) -> Result<(), Problem> {
