@@ -107,7 +107,7 @@ pub enum ServeError {
 pub enum MissingProtection {
     /// Others on the way can read and change everything.
     Encryption,
-    /// Everyone may read and append.
+    /// Every caller may read and append.
     Tokens,
     /// Both.
     EncryptionAndTokens,

@@ -136,7 +136,7 @@ impl TokenSources {
 /// Checks the token of each call.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    /// `None` if everyone may do everything.
+    /// `None` if every caller may do everything.
     known: Option<Arc<watch::Sender<Vec<KnownToken>>>>,
 }
 

@@ -207,7 +207,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::rename(&beside, path)
     });
     if written.is_err() {
-        // The first error is the one that matters.
+        // Only the first error matters.
         let _ = fs::remove_file(&beside);
     }
     written

@@ -49,10 +49,10 @@ impl RequestForms {
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueryItem {
-    /// Names of types. An event has one of them.
+    /// Names of types, of which an event has one.
     #[serde(default)]
     pub(crate) types: Vec<String>,
-    /// Tags as `key:value`. An event has all of them.
+    /// Tags as `key:value`. An event has every tag.
     #[serde(default)]
     pub(crate) tags: Vec<String>,
 }
@@ -127,10 +127,10 @@ pub(crate) struct ReadBody {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReadParameters {
-    /// Names of types. An event has one of them.
+    /// Names of types, of which an event has one.
     #[serde(default, rename = "type")]
     pub(crate) types: Vec<String>,
-    /// Tags as `key:value`. An event has all of them.
+    /// Tags as `key:value`. An event has every tag.
     #[serde(default, rename = "tag")]
     pub(crate) tags: Vec<String>,
     /// Several items as JSON, as in `[{"types":["paid"],"tags":["account:1"]}]`.
@@ -286,10 +286,10 @@ pub(crate) struct TrackingAnswer {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LastParameters {
-    /// Names of types. An event has one of them.
+    /// Names of types, of which an event has one.
     #[serde(default, rename = "type")]
     pub(crate) types: Vec<String>,
-    /// Tags as `key:value`. An event has all of them.
+    /// Tags as `key:value`. An event has every tag.
     #[serde(default, rename = "tag")]
     pub(crate) tags: Vec<String>,
     /// Several items as JSON.

@@ -41,7 +41,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Events in one event of the stream.
 const BATCH_EVENTS: usize = 256;
 
-/// The matching events after this position, or after the one that the client had last.
+/// The matching events after this position, or after the last position that the client names.
 pub(crate) fn events(
     log: &Arc<HttpLog>,
     parts: &Parts,

@@ -60,47 +60,47 @@ fn of_log(name: &str) -> Value {
 fn paths(name: &str, schemas: &mut SchemaGenerator) -> Map<String, Value> {
     let log = format!("/v1/logs/{name}");
     let read = (reads(schemas), ["400", "401", "403", "404", "503"]);
-    let describe = Operation::new("describe", "The log, its history, its end and its limits.");
-    let append = Operation::new("append", "Appends events in one commit.")
+    let describe = PathOperation::new("describe", "The log, its history, its end and its limits.");
+    let append = PathOperation::new("append", "Appends events in one commit.")
         .body::<AppendBody>(schemas)
         .answer::<AppendAnswer>(schemas)
         .problems(&["400", "401", "403", "404", "408", "409", "413", "415", "503"]);
-    let by_address = Operation::new("read", "Reads events, or follows the log.")
+    let by_address = PathOperation::new("read", "Reads events, or follows the log.")
         .parameters::<ReadParameters>(schemas)
         .content(read.0.clone())
         .problems(&read.1);
-    let by_body = Operation::new("readByBody", "Reads events, or follows the log.")
+    let by_body = PathOperation::new("readByBody", "Reads events, or follows the log.")
         .body::<ReadBody>(schemas)
         .content(read.0)
         .problems(&["400", "401", "403", "404", "408", "413", "415", "503"]);
-    let last = Operation::new("last", "The last position of a matching event.")
+    let last = PathOperation::new("last", "The last position of a matching event.")
         .parameters::<LastParameters>(schemas)
         .answer::<LastAnswer>(schemas)
         .problems(&read.1);
-    let count = Operation::new("count", "The number of events with a tag.")
+    let count = PathOperation::new("count", "The number of events with a tag.")
         .parameters::<CountParameters>(schemas)
         .answer::<CountAnswer>(schemas)
         .problems(&read.1);
-    let types = Operation::new("types", "The names of all types in the log.")
+    let types = PathOperation::new("types", "The names of all types in the log.")
         .answer::<TypesAnswer>(schemas)
         .problems(&read.1);
-    let key = Operation::new("findKey", "The commit of an idempotency key.")
+    let key = PathOperation::new("findKey", "The commit of an idempotency key.")
         .in_path("key")
         .answer::<KeyAnswer>(schemas)
         .problems(&read.1);
-    let tracking = Operation::new("findTracking", "How far another log was imported.")
+    let tracking = PathOperation::new("findTracking", "How far another log was imported.")
         .in_path("source")
         .answer::<TrackingAnswer>(schemas)
         .problems(&read.1);
     let describe = describe.answer::<LogAnswer>(schemas).problems(&["401", "404"]);
     let status = |id, summary| {
         let schema = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
-        Operation::new(id, summary).content(content(JSON, schema))
+        PathOperation::new(id, summary).content(content(JSON, schema))
     };
-    let metrics = Operation::new("metrics", "Metrics in the text format of Prometheus.")
+    let metrics = PathOperation::new("metrics", "Metrics in the text format of Prometheus.")
         .content(content("text/plain", json!({ "type": "string" })))
         .problems(&["401", "403", "404"]);
-    let own = Operation::new("openapi", "This document.")
+    let own = PathOperation::new("openapi", "This document.")
         .content(content(JSON, json!({ "type": "object" })))
         .problems(&["401"]);
     let paths = [
@@ -127,38 +127,38 @@ fn paths(name: &str, schemas: &mut SchemaGenerator) -> Map<String, Value> {
 }
 
 /// One operation of the document.
-struct Operation {
+struct PathOperation {
     value: Value,
 }
 
-impl Operation {
-    fn new(id: &str, summary: &str) -> Operation {
+impl PathOperation {
+    fn new(id: &str, summary: &str) -> PathOperation {
         let value = json!({
             "operationId": id,
             "summary": summary,
             "parameters": [],
             "responses": {},
         });
-        Operation { value }
+        PathOperation { value }
     }
 
-    fn body<T: JsonSchema>(mut self, schemas: &mut SchemaGenerator) -> Operation {
+    fn body<T: JsonSchema>(mut self, schemas: &mut SchemaGenerator) -> PathOperation {
         let content = content(JSON, schema::<T>(schemas));
         self.set("requestBody", json!({ "required": true, "content": content }));
         self
     }
 
-    fn answer<T: JsonSchema>(self, schemas: &mut SchemaGenerator) -> Operation {
+    fn answer<T: JsonSchema>(self, schemas: &mut SchemaGenerator) -> PathOperation {
         self.content(content(JSON, schema::<T>(schemas)))
     }
 
-    fn content(mut self, content: Value) -> Operation {
+    fn content(mut self, content: Value) -> PathOperation {
         let answer = json!({ "description": "The answer.", "content": content });
         self.add("responses", "200", answer);
         self
     }
 
-    fn problems(mut self, statuses: &[&str]) -> Operation {
+    fn problems(mut self, statuses: &[&str]) -> PathOperation {
         let schema = json!({ "$ref": format!("#{SCHEMAS}/Problem") });
         let content = content("application/problem+json", schema);
         for status in statuses {
@@ -168,14 +168,14 @@ impl Operation {
         self
     }
 
-    fn in_path(mut self, name: &str) -> Operation {
+    fn in_path(mut self, name: &str) -> PathOperation {
         let schema = json!({ "type": "string" });
         self.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
         self
     }
 
     /// The fields of a type as parameters of the address.
-    fn parameters<T: JsonSchema>(mut self, schemas: &mut SchemaGenerator) -> Operation {
+    fn parameters<T: JsonSchema>(mut self, schemas: &mut SchemaGenerator) -> PathOperation {
         let fields = T::json_schema(schemas).to_value();
         let required = fields.get("required").and_then(Value::as_array).cloned();
         let required = required.unwrap_or_default();

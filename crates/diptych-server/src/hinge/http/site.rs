@@ -12,7 +12,10 @@ use diptych_remote::wire;
 use tokio::time::timeout;
 
 use crate::{
-    door::{code::Code, entrance::Door, metrics::Metrics, problem::Problem, request::header_text},
+    door::{
+        code::Code, entrance::Door, metrics::Metrics, problem::Problem, request::header_text,
+        response::response_of,
+    },
     hinge::{
         admission::{Gate, Need, Revocation},
         http::{bodies::RequestForms, problems},
