@@ -15,7 +15,7 @@ use crate::{
         entrance::Door,
         limits::ServerLimits,
         metrics::Metrics,
-        serve::{ServeError, Served, serve},
+        serve::{ServeError, ServedRoutes, serve},
         stop::StopHandle,
     },
     panels::{
@@ -282,7 +282,7 @@ impl Server {
         }
         let (limits, stop) = (*site.door.limits(), site.door.stop().clone());
         let metrics = site.metrics.clone();
-        let served = Served {
+        let served = ServedRoutes {
             router: router(site),
             limits,
             stop,

@@ -136,7 +136,7 @@ impl fmt::Display for MissingProtection {
 }
 
 /// The routes that a listener serves, and how.
-pub(crate) struct Served {
+pub(crate) struct ServedRoutes {
     pub(crate) router: Router,
     pub(crate) limits: ServerLimits,
     pub(crate) stop: Stop,
@@ -151,7 +151,7 @@ pub(crate) struct Served {
 /// Serves the router until `shutdown` is ready, then lets connections and commands end within
 /// [`stop_time`](ServerLimits::stop_time).
 pub(crate) async fn serve(
-    served: Served,
+    served: ServedRoutes,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -191,7 +191,7 @@ pub(crate) async fn serve(
 }
 
 struct Connections {
-    served: Served,
+    served: ServedRoutes,
     peers: Arc<PeerConnections>,
     graceful: GracefulShutdown,
 }

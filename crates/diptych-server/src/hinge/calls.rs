@@ -77,20 +77,19 @@ pub(crate) async fn enter(
 /// Browsers send no gRPC over HTTP/1.1, and a page of another site cannot send HTTP/2 without
 /// encryption. So hosts and origins need no check here.
 fn check_form(request: &Request<Body>) -> Result<(), Problem> {
+    let refuse = |detail: &str| {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Err(Problem::new(status, Code::ContentType, detail).and("header", "content-type"))
+    };
     if request.version() != Version::HTTP_2 {
-        let detail = "a call of gRPC comes over HTTP/2: HTTP/1.1 has the log at /v1/logs";
-        return Err(Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, Code::Method, detail));
+        return refuse("a call of gRPC comes over HTTP/2: HTTP/1.1 has the log at /v1/logs");
     }
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.map(|value| value.as_bytes()).unwrap_or_default();
     let rest = content_type.strip_prefix(b"application/grpc");
     match rest.map(|rest| rest.first()) {
         Some(None | Some(b'+' | b';')) => Ok(()),
-        _ => {
-            let detail = "a call of gRPC has the content-type application/grpc";
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            Err(Problem::new(status, Code::ContentType, detail).and("header", "content-type"))
-        }
+        _ => refuse("a call of gRPC has the content-type application/grpc"),
     }
 }
 

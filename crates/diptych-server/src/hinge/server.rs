@@ -13,7 +13,7 @@ use crate::{
         entrance::Door,
         limits::ServerLimits,
         metrics::Metrics,
-        serve::{MissingProtection, ServeError, Served, serve},
+        serve::{MissingProtection, ServeError, ServedRoutes, serve},
         stop::{Stop, StopHandle},
         tls::{TlsError, TlsFiles},
     },
@@ -196,7 +196,7 @@ impl LogServer {
         if let Some(tls) = &tls {
             tls.watch(stop.clone()).map_err(ServeError::Thread)?;
         }
-        let served = Served { router, limits, stop, metrics, has_http2: true, tls };
+        let served = ServedRoutes { router, limits, stop, metrics, has_http2: true, tls };
         serve(served, listener, shutdown).await;
         Ok(())
     }

@@ -332,7 +332,7 @@ async fn a_call_in_another_form_than_grpc_is_a_problem() {
         answer.problem(415, "content-type");
     }
     let old = Request::post("/diptych.v1.Log/Commit").header("content-type", "application/grpc");
-    server.ask(old.body(String::new()).unwrap()).await.problem(505, "method");
+    server.ask(old.body(String::new()).unwrap()).await.problem(415, "content-type");
 }
 
 #[tokio::test]
