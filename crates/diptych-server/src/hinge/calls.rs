@@ -82,7 +82,7 @@ fn check_form(request: &Request<Body>) -> Result<(), Problem> {
         Err(Problem::new(status, Code::ContentType, detail).and("header", "content-type"))
     };
     if request.version() != Version::HTTP_2 {
-        return refuse("a call of gRPC comes over HTTP/2: HTTP/1.1 has the log at /v1/logs");
+        return refuse("connect with HTTP/2 for calls of gRPC: HTTP/1.1 has the log at /v1/logs");
     }
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.map(|value| value.as_bytes()).unwrap_or_default();
