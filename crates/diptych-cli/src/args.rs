@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use diptych_log::{Adoption, ArchiveLimit};
 use diptych_store::{Filter, Position, Timestamp};
 
-use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime};
+use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime, token::TokenArgs};
 
 /// Load, read, follow and check a Diptych event log.
 ///
@@ -53,6 +53,8 @@ pub(crate) enum Command {
         after_help = EXIT_CODES
     )]
     Demo(DemoArgs),
+    #[command(after_help = EXIT_CODES)]
+    Token(TokenArgs),
     /// Print a completion script for a shell.
     ///
     /// For bash: diptych completions bash > ~/.local/share/bash-completion/completions/diptych

@@ -25,6 +25,7 @@ mod sample;
 mod stats;
 mod table;
 mod tail;
+mod token;
 mod verify;
 
 use std::{
@@ -77,6 +78,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Archive(args) => archive::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);

@@ -10,9 +10,10 @@ mod pending;
 mod resolve;
 mod session;
 mod sync_line;
+mod tls;
 mod watch;
 
-use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
@@ -46,6 +47,9 @@ use crate::{
 pub struct RemoteOptions {
     /// The token that the server asks for.
     pub token: Option<String>,
+    /// A file with the certificates of authorities, in PEM form, that may vouch for an encrypted
+    /// server. Without it those of the system may.
+    pub authorities: Option<PathBuf>,
     /// The longest time of a call while the server does not answer. An append that was sent and has
     /// no answer by then has an unknown outcome. 15 seconds by default.
     pub answer_time: Duration,
@@ -65,6 +69,7 @@ impl Default for RemoteOptions {
     fn default() -> RemoteOptions {
         RemoteOptions {
             token: None,
+            authorities: None,
             answer_time: Duration::from_secs(15),
             connect_time: Duration::from_secs(5),
             heartbeat: Duration::from_secs(8),
@@ -166,7 +171,8 @@ impl Drop for StoreParts {
 }
 
 impl RemoteStore {
-    /// Connects to the log at an address such as `diptych://localhost:4500/log`.
+    /// Connects to the log at an address such as `diptych://localhost:4500/log`, or encrypted with
+    /// `diptychs://` or `https://`.
     ///
     /// # Errors
     /// [`ConnectError`] if the address has another form, or the server does not answer in

@@ -2,12 +2,15 @@
 //! `entrance`, which checks hosts, limits and callers, before a handler sees it. `request` reads
 //! the parts of a request, `response` and `problem` write the answer.
 //!
-//! `access`, `limits` and `stop` do not depend on the routes.
+//! `access`, `limits` and `stop` do not depend on the routes. `tls` encrypts connections, and reads
+//! its `files` again when they change.
 
 pub(crate) mod access;
 pub(crate) mod code;
 pub(crate) mod connection;
 pub(crate) mod entrance;
+#[cfg(feature = "log")]
+pub(crate) mod files;
 pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod notes;
@@ -17,3 +20,5 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod serve;
 pub(crate) mod stop;
+#[cfg(feature = "log")]
+pub(crate) mod tls;

@@ -3,12 +3,24 @@
 //! `service` answers calls about the log. `appends` serves the stream of a session, and `sessions`
 //! keeps the outcomes of each session, so that a client can ask again after it lost a connection.
 //! `streams` are reads and subscriptions, and `pages` what subscribers share.
+//! `http` has the log as JSON, for people and browsers.
+//!
+//! Each call passes `calls`, which asks `admission` about its token and takes a place for it; its
+//! answer is `held` to that place.
 
+mod admission;
 mod appends;
+mod calls;
+mod held;
+mod http;
 mod pages;
 mod server;
 mod service;
 mod sessions;
 mod streams;
+mod token_file;
+mod tokens;
 
 pub use server::LogServer;
+pub use token_file::{TokenFile, TokenFileError};
+pub use tokens::{TokenScope, UnknownScope};

@@ -122,15 +122,17 @@ mod router;
 mod server;
 
 pub use axum::http::HeaderMap;
+#[cfg(feature = "log")]
+pub use door::tls::TlsError;
 pub use door::{
     access::{Caller, Denial, Operation, Visit},
     limits::ServerLimits,
     metrics::{Metrics, MetricsError},
     problem::Problem,
-    serve::ServeError,
+    serve::{MissingProtection, ServeError},
     stop::StopHandle,
 };
 #[cfg(feature = "log")]
-pub use hinge::LogServer;
+pub use hinge::{LogServer, TokenFile, TokenFileError, TokenScope, UnknownScope};
 pub use panels::entries::{command::CommandRoute, query::QueryRoute};
 pub use server::Server;

@@ -336,7 +336,15 @@ impl Server {
         }
         let (limits, stop) = (*site.door.limits(), site.door.stop().clone());
         let metrics = site.metrics.clone();
-        let served = ServedRoutes { router: router(site), limits, stop, metrics, has_http2: false };
+        let served = ServedRoutes {
+            router: router(site),
+            limits,
+            stop,
+            metrics,
+            has_http2: false,
+            #[cfg(feature = "log")]
+            tls: None,
+        };
         serve(served, listener, shutdown).await;
         Ok(())
     }

@@ -141,3 +141,7 @@ pub struct ComingFromAxon;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/coming-from/marten.md")]
 pub struct ComingFromMarten;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/secure-a-log.md")]
+pub struct SecureALogGuide;

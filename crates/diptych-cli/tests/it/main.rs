@@ -13,3 +13,4 @@ mod input;
 mod kept;
 mod program;
 mod reference;
+mod token;

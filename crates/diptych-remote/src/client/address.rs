@@ -1,4 +1,5 @@
-//! Addresses of logs on servers: `diptych://host:port/log` and `https://host:port/log`.
+//! Addresses of logs on servers: `diptych://host:port/log`, and `diptychs://host:port/log` with
+//! encryption. `http://` and `https://` mean the same.
 
 use crate::client::ConnectError;
 
@@ -20,7 +21,8 @@ pub(crate) struct ServerAddress {
 impl ServerAddress {
     pub(crate) fn parse(address: &str) -> Result<ServerAddress, ConnectError> {
         let wrong = |problem| ConnectError::Address { address: address.to_owned(), problem };
-        const FORM: &str = "write diptych://host:port/log, or https://host:port/log";
+        const FORM: &str =
+            "write diptych://host:port/log, or diptychs://host:port/log with encryption";
         let (scheme, rest) = address.split_once("://").ok_or_else(|| wrong(FORM))?;
         let is_encrypted = match scheme {
             "diptych" | "http" => false,

@@ -23,7 +23,7 @@ use tonic::{
 };
 
 use crate::{
-    client::{RemoteOptions, address::ServerAddress},
+    client::{RemoteOptions, address::ServerAddress, tls},
     wire::{
         self, HISTORY_HEADER, LOG_HEADER,
         messages::{DescribeRequest, Description, Failure, failure, log_client::LogClient},
@@ -111,9 +111,10 @@ impl Link {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW_BYTES.0)
             .initial_connection_window_size(WINDOW_BYTES.1);
-        if address.is_encrypted {
-            return Err(server("this version has no encryption: use diptych://").into());
-        }
+        let endpoint = match address.is_encrypted {
+            true => tls::encrypted(endpoint, &options)?,
+            false => endpoint,
+        };
         let token = options.token.as_ref().map(|token| format!("Bearer {token}").parse());
         let token = token.transpose().map_err(|_| server("the token is no text of a header"))?;
         let log = address.log.parse();
@@ -280,6 +281,9 @@ impl Link {
 
     /// Tells a lost connection from an answer of the server.
     pub(crate) fn why(&self, status: Status) -> Trouble {
+        if let Some(what) = tls::distrust(&status) {
+            return Trouble::Final(Unavailable::Server { what: what.into() }.into());
+        }
         let code = status.code();
         match wire::from_status(status) {
             Ok(failure) => self.answered(failure),

@@ -3,11 +3,11 @@
 /// Defines the codes with their words. Each has a row in the table of problems of
 /// `http.md`.
 macro_rules! codes {
-    ($($name:ident = $word:literal,)*) => {
+    ($($(#[$attribute:meta])* $name:ident = $word:literal,)*) => {
         /// The last part of the type of a problem, `urn:diptych:<word>`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Code {
-            $($name,)*
+            $($(#[$attribute])* $name,)*
         }
 
         impl Code {
@@ -49,6 +49,8 @@ codes! {
     Token = "token",
     TooLarge = "too-large",
     TooManyEvents = "too-many-events",
+    #[cfg_attr(not(feature = "log"), allow(dead_code))]
+    Tracked = "tracked",
     Unavailable = "unavailable",
     Unknown = "unknown",
     ViewStopped = "view-stopped",

@@ -17,10 +17,27 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     runtime::Handle,
+    sync::Notify,
     time::{Sleep, sleep, timeout},
 };
 
 use crate::door::peers::{PeerConnection, RequestInProgress};
+
+/// Closes a connection from the answer of one of its requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CloseSignal(Arc<Notify>);
+
+impl CloseSignal {
+    #[cfg(feature = "log")]
+    pub(crate) fn close(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until an answer closes the connection.
+    pub(crate) async fn closed(&self) {
+        self.0.notified().await;
+    }
+}
 
 /// A stream whose writes fail after a time without progress. Otherwise a client that reads nothing
 /// would keep its connection, and its answer, for ever.

@@ -134,19 +134,25 @@ impl Door {
         Ok(StreamPermit { _own: own, _all: all })
     }
 
-    async fn answer(&self, mut request: Request<Body>, next: Next) -> Response<Body> {
+    /// Takes the permit for one request of this peer.
+    pub(crate) fn request(&self, peer: Option<SocketAddr>) -> Result<RequestPermit, Problem> {
         let busy = |whose: &str| {
             let detail =
                 format!("the limit of requests{whose} at one time is reached: retry later");
-            Problem::later(Code::Busy, detail).into_response()
+            Problem::later(Code::Busy, detail)
         };
-        let own = match peer_of(request.extensions()).map(|peer| self.peer_requests.enter(peer)) {
-            Some(None) => return busy(" of one address"),
-            Some(own) => own,
-            None => None,
+        let own =
+            peer.map(|peer| self.peer_requests.enter(peer).ok_or_else(|| busy(" of one address")));
+        let own = own.transpose()?;
+        let all = self.requests.clone().try_acquire_owned().map_err(|_| busy(""))?;
+        Ok(RequestPermit(Arc::new((own, all))))
+    }
+
+    async fn answer(&self, mut request: Request<Body>, next: Next) -> Response<Body> {
+        let permit = match self.request(peer_of(request.extensions())) {
+            Ok(permit) => permit,
+            Err(problem) => return problem.into_response(),
         };
-        let Ok(all) = self.requests.clone().try_acquire_owned() else { return busy("") };
-        let permit = RequestPermit(Arc::new((own, all)));
         request.extensions_mut().insert(permit.clone());
         let response = without_panic(next.run(request)).await;
         drop(permit);

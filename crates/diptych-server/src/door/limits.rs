@@ -116,3 +116,20 @@ impl Default for ServerLimits {
         }
     }
 }
+
+#[cfg(feature = "log")]
+impl ServerLimits {
+    /// The limits of a [`LogServer`](crate::LogServer), if it is not told others. Each store of
+    /// another process has two streams, and many of them can be on one machine.
+    pub fn of_log() -> ServerLimits {
+        ServerLimits {
+            requests: 4_096,
+            peer_requests: 3_072,
+            streams: 16_384,
+            peer_streams: 12_288,
+            connections: 8_192,
+            peer_connections: 6_144,
+            ..ServerLimits::default()
+        }
+    }
+}

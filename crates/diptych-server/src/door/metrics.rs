@@ -66,6 +66,7 @@ pub(crate) fn route_label(path: &str) -> &'static str {
         ("queries", Some(_), None) => "query",
         ("queries", Some(_), Some("live")) | ("live", None, None) => "live",
         ("queries", Some(_), Some("explanation")) => "explanation",
+        ("v1", Some("logs"), _) => "log",
         _ => "other",
     }
 }

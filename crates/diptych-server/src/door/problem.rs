@@ -125,6 +125,12 @@ impl Problem {
         self
     }
 
+    /// The sentence for people.
+    #[cfg(feature = "log")]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Whether callers with the right to read events get more members.
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()

@@ -1,32 +1,37 @@
 //! The connections of a listener, from their acceptance to their orderly end.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, future::Future, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     extract::ConnectInfo,
-    http::{Request, header},
+    http::{Request, Response, header},
 };
 use http_body_util::BodyExt;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{Service, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     pin,
     time::{interval, sleep, timeout},
 };
 
+#[cfg(feature = "log")]
+use crate::door::tls::{TlsFiles, speaks_http2};
 use crate::door::{
-    connection::{DrainedBody, TimedStream},
+    connection::{CloseSignal, DrainedBody, TimedStream},
     limits::ServerLimits,
     metrics::Metrics,
     peers::{ConnectionPlace, PeerConnection, PeerConnections},
@@ -70,16 +75,21 @@ pub enum ServeError {
         /// The address of the listener.
         address: SocketAddr,
     },
-    /// Other machines reach the address of a log, and nothing protects it.
+    /// Other machines reach the address of a log, and something that protects it is missing.
     #[error(
-        "other machines reach the log at {address}, and nothing protects it: bind to a loopback \
-         address such as 127.0.0.1, or call `LogServer::open_to_all` if every machine of the \
-         network may read and append"
+        "other machines reach the log at {address}, and it has no {missing}: set that with {}, \
+         bind to a loopback address such as 127.0.0.1, or call `LogServer::open_to_all` if it is \
+         right that it has none", missing.setting()
     )]
     Unprotected {
         /// The address of the listener.
         address: SocketAddr,
+        /// The protection that is missing.
+        missing: MissingProtection,
     },
+    /// The thread that reads changed files again cannot start.
+    #[error("the thread that reads certificates and tokens again cannot start: {0}")]
+    Thread(#[source] io::Error),
     /// Routes without a listener have no host, and none is named.
     #[error(
         "no host is named for the routes: name the hosts under which clients reach them with \
@@ -91,6 +101,40 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
+/// The protection that a log has not, although other machines reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MissingProtection {
+    /// Others on the way can read and change everything.
+    Encryption,
+    /// Every caller may read and append.
+    Tokens,
+    /// Both.
+    EncryptionAndTokens,
+}
+
+impl MissingProtection {
+    fn setting(self) -> &'static str {
+        match self {
+            MissingProtection::Encryption => "`LogServer::tls`",
+            MissingProtection::Tokens => "`LogServer::token_file`",
+            MissingProtection::EncryptionAndTokens => {
+                "`LogServer::tls` and `LogServer::token_file`"
+            }
+        }
+    }
+}
+
+impl fmt::Display for MissingProtection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MissingProtection::Encryption => "encryption",
+            MissingProtection::Tokens => "tokens",
+            MissingProtection::EncryptionAndTokens => "encryption and no tokens",
+        })
+    }
+}
+
 /// The routes that a listener serves, and how.
 pub(crate) struct ServedRoutes {
     pub(crate) router: Router,
@@ -99,6 +143,9 @@ pub(crate) struct ServedRoutes {
     pub(crate) metrics: Option<Metrics>,
     /// Whether a connection may begin with HTTP/2.
     pub(crate) has_http2: bool,
+    /// `None` for connections without encryption.
+    #[cfg(feature = "log")]
+    pub(crate) tls: Option<Arc<TlsFiles>>,
 }
 
 /// Serves the router until `shutdown` is ready, then lets connections and commands end within
@@ -108,10 +155,11 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
-    let ServedRoutes { router, limits, stop, metrics, has_http2 } = served;
+    let limits = served.limits;
+    let (stop, metrics) = (served.stop.clone(), served.metrics.clone());
     let peers = PeerConnections::new(limits.peer_connections, limits.connections);
     let graceful = GracefulShutdown::new();
-    let connections = Connections { router, limits, peers, graceful, has_http2 };
+    let connections = Connections { served, peers, graceful };
     // A connection that was accepted and has no place yet.
     let mut waiting = None;
     let mut upkeep = interval(UPKEEP);
@@ -143,11 +191,9 @@ pub(crate) async fn serve(
 }
 
 struct Connections {
-    router: Router,
-    limits: ServerLimits,
+    served: ServedRoutes,
     peers: Arc<PeerConnections>,
     graceful: GracefulShutdown,
-    has_http2: bool,
 }
 
 impl Connections {
@@ -180,17 +226,21 @@ impl Connections {
         let (place, sending) = (own.clone(), own.clone());
         // Answers are small, and clients wait for them.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(self.router.clone());
-        let ServerLimits { body_time, discarded_bytes, head_time, write_time, .. } = self.limits;
+        let close = CloseSignal::default();
+        let service = TowerToHyperService::new(self.served.router.clone());
+        let ServerLimits { body_time, discarded_bytes, head_time, write_time, .. } =
+            self.served.limits;
+        let signal = close.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(signal.clone());
             // A client that waits for `100 Continue` sends no body if it gets another answer.
             let is_held = request.headers().contains_key(header::EXPECT);
             let bytes = if is_held { 0 } else { discarded_bytes };
             let in_progress = place.request();
             let drained = in_progress.clone();
             let body = |body| Body::new(DrainedBody::new(body, bytes, body_time, drained));
-            let answer = hyper::service::Service::call(&service, request.map(body));
+            let answer = Service::call(&service, request.map(body));
             async move {
                 // The request ends when its answer is sent, which drops the body.
                 answer.await.map(|response| {
@@ -203,21 +253,25 @@ impl Connections {
                 })
             }
         });
-        let (has_http2, watcher) = (self.has_http2, self.graceful.watcher());
+        let (has_http2, watcher) = (self.served.has_http2, self.graceful.watcher());
+        #[cfg(feature = "log")]
+        let (tls, stop) = (self.served.tls.clone(), self.served.stop.clone());
         tokio::spawn(async move {
             let connection = async {
-                let is_http2 = has_http2 && begins_with_http2(&stream, head_time).await?;
-                let stream = TokioIo::new(TimedStream::new(stream, write_time, sending));
-                match is_http2 {
-                    true => watcher.watch(http2().serve_connection(stream, service)).await,
-                    false => {
-                        let mut http = http1::Builder::new();
-                        http.timer(TokioTimer::new()).header_read_timeout(head_time);
-                        http.max_buf_size(HEAD_BYTES);
-                        watcher.watch(http.serve_connection(stream, service)).await
-                    }
+                #[cfg(feature = "log")]
+                if let Some(tls) = tls {
+                    let stream = TimedStream::new(stream, write_time, sending);
+                    let stream = tokio::select! {
+                        accepted = tls.accept(stream, head_time) => accepted?,
+                        // A server that stops waits for no handshake.
+                        () = stop.begun() => return Ok(()),
+                    };
+                    let is_http2 = has_http2 && speaks_http2(&stream);
+                    return converse(stream, is_http2, service, watcher, head_time).await;
                 }
-                .map_err(io::Error::other)
+                let is_http2 = has_http2 && begins_with_http2(&stream, head_time).await?;
+                let stream = TimedStream::new(stream, write_time, sending);
+                converse(stream, is_http2, service, watcher, head_time).await
             };
             tokio::select! {
                 // A request that has just come is read before the place is given up.
@@ -230,9 +284,38 @@ impl Connections {
                 () = own.is_displaced() => {
                     tracing::debug!(%peer, "a connection without a request was displaced");
                 }
+                () = close.closed() => {
+                    tracing::debug!(%peer, "a connection with an unread answer was closed");
+                }
             }
         });
     }
+}
+
+/// Serves the requests of one connection until it ends.
+async fn converse<I, S>(
+    stream: I,
+    is_http2: bool,
+    service: S,
+    watcher: Watcher,
+    head_time: Duration,
+) -> io::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    match is_http2 {
+        true => watcher.watch(http2().serve_connection(stream, service)).await,
+        false => {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(head_time);
+            http.max_buf_size(HEAD_BYTES);
+            watcher.watch(http.serve_connection(stream, service)).await
+        }
+    }
+    .map_err(io::Error::other)
 }
 
 /// Connections with HTTP/2, which also notices peers that are gone.

@@ -1,25 +1,30 @@
 //! The server of a log: its configuration, and the two ways to run it.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, net::SocketAddr, path::Path, sync::Arc};
 
-use axum::{
-    Router,
-    extract::Request,
-    http::{StatusCode, Version, header},
-    middleware::{Next, from_fn},
-    response::{IntoResponse, Response},
-};
+use axum::{Router, middleware::from_fn_with_state};
 use diptych::store::Store;
 use diptych_remote::wire::messages::log_server::LogServer as GrpcLog;
 use tokio::net::TcpListener;
 
 use crate::{
     door::{
+        access::Hosts,
+        entrance::Door,
         limits::ServerLimits,
-        serve::{ServeError, ServedRoutes, serve},
+        metrics::Metrics,
+        serve::{MissingProtection, ServeError, ServedRoutes, serve},
         stop::{Stop, StopHandle},
+        tls::{TlsError, TlsFiles},
     },
-    hinge::service::LogService,
+    hinge::{
+        admission::TokenSources,
+        calls::{self, CallEntrance, SERVICE},
+        http::{self, HttpLog, RequestForms},
+        service::LogService,
+        token_file::TokenFileError,
+        tokens::TokenScope,
+    },
 };
 
 /// The largest message that a server takes: a commit of the largest size, with its conditions.
@@ -30,8 +35,8 @@ const LOG_NAME: &str = "log";
 /// A server that offers the log of a store to other processes.
 ///
 /// Clients are `diptych_remote::RemoteStore` and, with the definition of the protocol, gRPC clients
-/// in any language. The server works on any store, and every client sees what the store's own
-/// handles see.
+/// in any language. The same port has the log as JSON over HTTP, for people with curl and for
+/// browsers. The server works on any store, and every client sees what the store's own handles see.
 ///
 /// ```no_run
 /// use diptych::{log::Log, store::Store};
@@ -45,19 +50,47 @@ const LOG_NAME: &str = "log";
 /// log.close()?;
 /// # Ok(()) }
 /// ```
+///
+/// Other machines reach a server only with encryption and tokens, unless it is told that this is
+/// right:
+///
+/// ```no_run
+/// # use diptych_server::LogServer;
+/// # async fn serve(log: LogServer) -> Result<(), Box<dyn std::error::Error>> {
+/// # let shutdown = async {};
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:4500").await?;
+/// log.tls("certificate.pem", "key.pem")?
+///     .token_file("tokens.toml")?
+///     .host("log.example.org")
+///     .serve(listener, shutdown)
+///     .await?;
+/// # Ok(()) }
+/// ```
 #[must_use = "a server does nothing before it serves"]
 pub struct LogServer {
     store: Store,
     name: String,
     limits: ServerLimits,
+    hosts: Hosts,
+    tokens: TokenSources,
+    tls: Option<TlsFiles>,
+    metrics: Option<Metrics>,
     is_open: bool,
 }
 
 impl LogServer {
     /// A server of the log of this store.
     pub fn new(store: Store) -> LogServer {
-        let limits = ServerLimits::default();
-        LogServer { store, name: LOG_NAME.to_owned(), limits, is_open: false }
+        LogServer {
+            store,
+            name: LOG_NAME.to_owned(),
+            limits: ServerLimits::of_log(),
+            hosts: Hosts::default(),
+            tokens: TokenSources::default(),
+            tls: None,
+            metrics: None,
+            is_open: false,
+        }
     }
 
     /// Sets the name of the log in its address: `orders` for `diptych://host:port/orders`. It is
@@ -67,14 +100,73 @@ impl LogServer {
         self
     }
 
-    /// Sets the limits. Those of commands and queries have no effect here.
+    /// Sets the limits. They are [`ServerLimits::of_log`] by default. `requests` and `answer_time`
+    /// hold for calls with one answer, `streams` and `stream_time` for streams. A read is a stream
+    /// once it has taken `answer_time`. `body_bytes` holds for JSON. The limits of commands and
+    /// queries have no effect.
     pub fn limits(mut self, limits: ServerLimits) -> LogServer {
         self.limits = limits;
         self
     }
 
-    /// Serves other machines without encryption and without asking who they are. Each of them can
-    /// then read and append everything. Use it only in a network where that is right.
+    /// Adds a host name, without a port, under which clients reach the log over HTTP/1.1. On a
+    /// loopback address the names of this machine are known. gRPC needs no names.
+    pub fn host(mut self, name: &str) -> LogServer {
+        self.hosts.add_host(name);
+        self
+    }
+
+    /// Lets pages of this site, such as `https://orders.example.org`, use the log over HTTP.
+    pub fn origin(mut self, origin: &str) -> LogServer {
+        self.hosts.add_origin(origin);
+        self
+    }
+
+    /// Sets the metrics that `/metrics` shows.
+    pub fn metrics(mut self, metrics: Metrics) -> LogServer {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Adds a token with these scopes. With one token or more, every call needs one. The text
+    /// should be random and long; [`TokenFile::issue`](crate::TokenFile::issue) makes such a one.
+    pub fn token(mut self, token: &str, scopes: impl IntoIterator<Item = TokenScope>) -> LogServer {
+        self.tokens.add(token, scopes);
+        self
+    }
+
+    /// Takes the tokens of this [file](crate::TokenFile), and reads it again when it changes. A
+    /// token that is no longer there ends its streams within a second. With a file, every call
+    /// needs a token, also if the file has none.
+    ///
+    /// # Errors
+    /// [`TokenFileError`] if the file cannot be used. Later such changes of it are logged, and the
+    /// old tokens stay valid.
+    pub fn token_file(mut self, path: impl AsRef<Path>) -> Result<LogServer, TokenFileError> {
+        self.tokens.file(path.as_ref().to_owned())?;
+        Ok(self)
+    }
+
+    /// Encrypts connections with the certificates in this file (the server's own first) and the key
+    /// in this file, both in PEM form. The files are read again when they change, and new
+    /// connections use the new certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`] if the files cannot be used. Later such changes of them are logged, and the old
+    /// certificate stays in use.
+    pub fn tls(
+        mut self,
+        certificates: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<LogServer, TlsError> {
+        let (certificates, key) = (certificates.as_ref().to_owned(), key.as_ref().to_owned());
+        self.tls = Some(TlsFiles::load(certificates, key)?);
+        Ok(self)
+    }
+
+    /// Serves other machines also without encryption, and without tokens: each of them can then
+    /// read and append everything. Use it only in a network where that is right, or behind a proxy
+    /// that protects the log. Encryption and tokens that are set stay in use.
     pub fn open_to_all(mut self) -> LogServer {
         self.is_open = true;
         self
@@ -87,51 +179,70 @@ impl LogServer {
     /// # Errors
     /// [`ServeError`] if the server cannot start.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let address = listener.local_addr().map_err(ServeError::Listener)?;
-        if !address.ip().is_loopback() && !self.is_open {
-            return Err(ServeError::Unprotected { address });
+        self.check_protection(address)?;
+        match address.ip() {
+            ip if ip.is_loopback() => self.hosts.add_loopback(),
+            ip if !ip.is_unspecified() => self.hosts.add_host(&ip.to_string()),
+            _ => {}
         }
-        let stop = Stop::default();
-        let limits = self.limits;
-        let router = self.routes(stop.clone());
-        let served = ServedRoutes { router, limits, stop, metrics: None, has_http2: true };
+        let (limits, metrics) = (self.limits, self.metrics.clone());
+        let tls = self.tls.take().map(Arc::new);
+        let (router, stop) = self.routes()?;
+        if let Some(tls) = &tls {
+            tls.watch(stop.clone()).map_err(ServeError::Thread)?;
+        }
+        let served = ServedRoutes { router, limits, stop, metrics, has_http2: true, tls };
         serve(served, listener, shutdown).await;
         Ok(())
     }
 
-    /// The routes as a [`Router`] for another program, which runs its own server with HTTP/2. The
-    /// [`StopHandle`] has to be stopped when the graceful shutdown of that server begins.
-    pub fn into_router(self) -> (Router, StopHandle) {
-        let stop = Stop::default();
-        let handle = StopHandle::new(stop.clone(), self.limits.stop_time);
-        (self.routes(stop), handle)
+    /// Refuses to serve other machines without protection.
+    fn check_protection(&self, address: SocketAddr) -> Result<(), ServeError> {
+        if address.ip().is_loopback() || self.is_open {
+            return Ok(());
+        }
+        let missing = match (self.tls.is_none(), self.tokens.is_empty()) {
+            (true, true) => MissingProtection::EncryptionAndTokens,
+            (true, false) => MissingProtection::Encryption,
+            (false, true) => MissingProtection::Tokens,
+            (false, false) => return Ok(()),
+        };
+        Err(ServeError::Unprotected { address, missing })
     }
 
-    fn routes(self, stop: Stop) -> Router {
-        let service = LogService::new(self.store, self.name, stop);
+    /// The routes as a [`Router`] for another program, which runs its own server with HTTP/2 and
+    /// encryption: [`tls`](LogServer::tls) has no effect. The limits of connections are that
+    /// server's own, too. The [`StopHandle`] has to be stopped when the graceful shutdown of that
+    /// server begins.
+    ///
+    /// # Errors
+    /// [`ServeError`] if the token file cannot be watched.
+    pub fn into_router(self) -> Result<(Router, StopHandle), ServeError> {
+        let stop_time = self.limits.stop_time;
+        let (router, stop) = self.routes()?;
+        Ok((router, StopHandle::new(stop, stop_time)))
+    }
+
+    fn routes(self) -> Result<(Router, Stop), ServeError> {
+        let LogServer { store, name, limits, hosts, tokens, metrics, .. } = self;
+        let door = Arc::new(Door::new(hosts, None, limits, metrics.is_some()));
+        let stop = door.stop().clone();
+        let gate = tokens.into_gate(stop.clone()).map_err(ServeError::Thread)?;
+        let service = LogService::new(store.clone(), name.clone(), stop.clone());
         let grpc = GrpcLog::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
-        Router::new().route_service("/diptych.v1.Log/{*call}", grpc).layer(from_fn(only_grpc))
-    }
-}
-
-/// Refuses everything but gRPC. A page in a browser can send HTTP/1.1 and plain bodies to any
-/// address of its machine, but no gRPC.
-async fn only_grpc(request: Request, next: Next) -> Response {
-    let content = request.headers().get(header::CONTENT_TYPE);
-    let is_grpc =
-        content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
-    match is_grpc && request.version() == Version::HTTP_2 {
-        true => next.run(request).await,
-        false => {
-            let problem = "the log speaks gRPC: connect with HTTP/2 and application/grpc\n";
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, problem).into_response()
-        }
+        let entrance = Arc::new(CallEntrance { door: door.clone(), gate: gate.clone() });
+        let calls = Router::new()
+            .route_service(&format!("{SERVICE}{{*call}}"), grpc)
+            .layer(from_fn_with_state(entrance, calls::enter));
+        let http = HttpLog { store, name, door, gate, metrics, forms: RequestForms::new() };
+        Ok((calls.merge(http::routes(http)), stop))
     }
 }
 

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::{
-    door::stop::Stop,
+    door::{entrance::RequestPermit, stop::Stop},
     hinge::{
         appends::AppendStream,
         pages::LivePages,
@@ -170,13 +170,14 @@ impl log_server::Log for LogService {
     }
 
     async fn commit(&self, request: Request<Call>) -> Result<Response<Committed>, Status> {
+        let place = request.extensions().get::<RequestPermit>().cloned();
         let call = self.enter(request)?;
         let append = wire::append_of(call, &self.store.limits());
         let append: Append = append.map_err(|error| self.failed(&error))?;
         let (store, running) = (self.store.clone(), self.stop.command());
         // A client that goes away does not leave the commit half way.
         let committed = tokio::spawn(async move {
-            let _running = running;
+            let _held = (running, place);
             let accepted = store.append(append).await?;
             let recorded_at = accepted.recorded_at;
             Ok((accepted.synced().await?, recorded_at))

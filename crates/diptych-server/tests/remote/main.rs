@@ -4,7 +4,11 @@
 
 mod child;
 mod conformance;
+mod door;
+mod door_server;
+mod encryption;
 mod histories;
+mod http_json;
 mod kills;
 mod protocol;
 mod proxy;
