@@ -1,5 +1,7 @@
 //! An app: a store with the commands, views, queries and projections over it.
 
+#[cfg(feature = "remote")]
+mod connect;
 mod error;
 mod followers;
 #[cfg(feature = "log")]
@@ -31,6 +33,8 @@ use crate::{
     token::{Claims, Receipt, Session, SessionToken},
     view::{NoSuchView, View, ViewOptions},
 };
+#[cfg(feature = "remote")]
+pub use connect::AddressError;
 pub use error::{StartError, StopError};
 use followers::FollowerPlans;
 pub use retag::{RetagError, RetagReport, RetaggedKey};

@@ -143,12 +143,15 @@
 //!
 //! - `log` (default): the embedded log, [`App::open`].
 //! - `derive` (default): `#[derive(Event)]`.
+//! - `remote`: the log of a server, and `App::connect` with the address of any store.
 //! - `testing`: given / when / then, the schema lock, the checks of determinism and of digests. For
 //!   tests.
 
 // `#[derive(Event)]` names this crate as users do, so this crate needs that name too.
 extern crate self as diptych;
 
+#[cfg(feature = "remote")]
+mod address;
 mod app;
 pub mod command;
 pub mod derived;
@@ -211,6 +214,17 @@ pub mod log {
         RestoreReport, ScrubOutcome, ScrubReport, ScrubSchedule, Stats, Tuning, VerifyError,
         VerifyReport, adopt, backup, relocate_archive, restore, scrub, verify,
         verify_without_archive,
+    };
+}
+
+/// Logs of servers, and the addresses of stores.
+#[cfg(feature = "remote")]
+pub mod remote {
+    pub use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
+
+    pub use crate::{
+        address::{InvalidAddress, StoreAddress},
+        app::AddressError,
     };
 }
 
