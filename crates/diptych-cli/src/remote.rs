@@ -1,6 +1,6 @@
 //! Opens logs for reading, wherever they are, and connects to those of servers.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 use diptych_store::{ReadError, Store, Unavailable};
@@ -47,10 +47,19 @@ fn failure(error: ConnectError) -> Failure {
         } => Failure::new(
             Exit::Failed,
             format!(
-                "no log answers at {address} ({cause}): start its server with `diptych serve`, or \
-                 correct the address"
+                "no log answers at {address} ({}): start its server with `diptych serve`, or \
+                 correct the address",
+                last_cause(&**cause)
             ),
         ),
         _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// The last cause of an error. Those before it only repeat that a connection failed.
+fn last_cause(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => last_cause(cause),
+        None => error.to_string(),
     }
 }
