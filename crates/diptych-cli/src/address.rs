@@ -1,81 +1,66 @@
-//! Addresses of stores on the command line. A store is a folder today: `PATH` or `file:PATH`.
+//! Addresses of logs on the command line.
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use diptych::remote::StoreAddress;
 
-/// Parses the address of a store that is a folder.
-pub(crate) fn folder() -> impl TypedValueParser<Value = PathBuf> {
+/// The address of a log that outlives the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LogAddress {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// The log of a server.
+    Server(String),
+}
+
+/// Parses the address of a log.
+pub(crate) fn log() -> impl TypedValueParser<Value = LogAddress> {
     OsStringValueParser::new().try_map(parse)
 }
 
-fn parse(address: OsString) -> Result<PathBuf, String> {
-    // A path that is not text has no scheme.
-    let Some(text) = address.to_str() else { return Ok(PathBuf::from(address)) };
-    let path = match scheme(text) {
-        None => text,
-        Some(("file", path)) => match path.strip_prefix("//") {
-            Some(path) if path.starts_with('/') => path,
-            Some(_) => {
-                return Err("a file: address names no host: write file:PATH, such as \
-                            file:/var/bank"
-                    .to_owned());
-            }
-            None => path,
-        },
-        Some((scheme, _)) => {
-            return Err(format!(
-                "this version opens folders only, and no {scheme}: store; give PATH or \
-                 file:PATH, and ./{scheme}:… for a folder of that name"
-            ));
-        }
-    };
-    match path.is_empty() {
-        true => Err("the address is empty: give the folder of a log".to_owned()),
-        false => Ok(PathBuf::from(path)),
+/// Parses the address of a log that is a folder.
+pub(crate) fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(parse_folder)
+}
+
+fn parse(address: OsString) -> Result<LogAddress, String> {
+    match StoreAddress::parse(address).map_err(|error| error.problem().to_owned())? {
+        StoreAddress::Folder(folder) => Ok(LogAddress::Folder(folder)),
+        StoreAddress::Server(address) => Ok(LogAddress::Server(address)),
+        _ => Err("a command works with no memory: store, which would end with the command; give \
+                  a folder or the address of a server"
+            .to_owned()),
     }
 }
 
-/// The scheme of an address and the rest. A single letter is not a scheme but a drive on Windows.
-fn scheme(text: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = text.split_once(':')?;
-    let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-    let begins = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
-    (scheme.len() > 1 && begins && scheme.chars().all(is_scheme)).then_some((scheme, rest))
+fn parse_folder(address: OsString) -> Result<PathBuf, String> {
+    match parse(address)? {
+        LogAddress::Folder(folder) => Ok(folder),
+        LogAddress::Server(_) => Err("this command works on the files of a log: run it on the \
+                                      machine of the server, with the folder that the server \
+                                      serves"
+            .to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn folder(address: &str) -> Result<PathBuf, String> {
-        parse(address.into())
+    #[test]
+    fn a_log_is_a_folder_or_on_a_server() {
+        assert_eq!(parse("file:bank".into()), Ok(LogAddress::Folder("bank".into())));
+        let server = "diptych://localhost/log";
+        assert_eq!(parse(server.into()), Ok(LogAddress::Server(server.to_owned())));
+        assert!(parse("memory:".into()).unwrap_err().contains("no memory: store"));
+        assert!(parse("nats://x".into()).unwrap_err().contains("no nats: store"));
     }
 
     #[test]
-    fn an_address_of_a_folder_is_its_path_with_or_without_file() {
-        for (address, path) in [
-            ("bank", "bank"),
-            ("file:bank", "bank"),
-            ("file:/var/bank", "/var/bank"),
-            ("file:///var/bank", "/var/bank"),
-            ("./nats:x", "./nats:x"),
-            (r"C:\bank", r"C:\bank"),
-            ("2013:01", "2013:01"),
-        ] {
-            assert_eq!(folder(address), Ok(PathBuf::from(path)), "{address}");
-        }
-    }
-
-    #[test]
-    fn an_address_of_another_scheme_is_an_error_that_names_the_scheme() {
-        for address in ["postgres://db/bank", "diptych://host:1/bank", "memory:", "https://x"] {
-            let (scheme, _) = address.split_once(':').unwrap();
-            let error = folder(address).unwrap_err();
-            assert!(error.contains(&format!("no {scheme}: store")), "{error}");
-        }
-        assert!(folder("file://host/bank").unwrap_err().contains("names no host"));
-        assert!(folder("").unwrap_err().contains("empty"));
-        assert!(folder("file:").unwrap_err().contains("empty"));
+    fn a_command_on_files_refuses_the_address_of_a_server() {
+        assert_eq!(parse_folder("bank".into()), Ok("bank".into()));
+        let error = parse_folder("diptych://localhost/log".into()).unwrap_err();
+        assert!(error.contains("on the machine of the server"), "{error}");
     }
 }

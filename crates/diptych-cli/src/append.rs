@@ -7,15 +7,15 @@
 
 use std::{collections::VecDeque, io, num::NonZeroUsize, time::Duration};
 
-use diptych_log::{FutureTime, Log, LogOptions};
+use diptych_log::{FutureTime, LogOptions};
 use diptych_store::{
-    AcceptedCommit, Append, AppendCondition, AppendError, EventStore, Filter, Key, Position,
-    Refusal,
+    AcceptedCommit, Append, AppendCondition, AppendError, Filter, Key, Position, Refusal, Store,
 };
 use serde::Serialize;
 
 use crate::{
-    args::AppendArgs,
+    address::LogAddress,
+    args::{AppendArgs, Folder},
     batches::{Batches, digest, nothing_from},
     exit::{Exit, Failure},
     folder,
@@ -23,6 +23,7 @@ use crate::{
     lines::NextInput,
     ndjson::{self, RecordedTime},
     progress::Progress,
+    remote,
     table::counted,
 };
 
@@ -38,18 +39,29 @@ pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
         true => FutureTime::Accept,
         false => FutureTime::Refuse,
     };
-    let options = LogOptions { future_time, ..LogOptions::default() };
-    folder::with_log(&args.folder, &options, |log| {
-        let mut load = Load::new(log);
-        let loaded = match OneCommit::of(args) {
-            Some(one) => load.one_commit(&one, args.recorded()),
-            None => load.batches(args),
-        };
-        // A failed sync takes precedence over wrong input, because accepted commits may be lost.
-        load.settle().and(loaded)?;
-        load.progress.finish(&counted(load.events, "event"));
-        Ok(())
-    })
+    match &args.place.address {
+        LogAddress::Folder(dir) => {
+            let options = LogOptions { future_time, ..LogOptions::default() };
+            let folder = Folder { dir: dir.clone(), wait: args.place.wait };
+            folder::with_log(&folder, &options, |log| load(args, &Store::new(log.clone())))
+        }
+        LogAddress::Server(_) if args.accept_future_time => Err(Failure::input(
+            "--accept-future-time is for a folder: give it to the `diptych serve` of this log",
+        )),
+        LogAddress::Server(address) => load(args, &remote::connect(address, args.place.wait)?),
+    }
+}
+
+fn load(args: &AppendArgs, log: &Store) -> Result<(), Failure> {
+    let mut load = Load::new(log);
+    let loaded = match OneCommit::of(args) {
+        Some(one) => load.one_commit(&one, args.recorded()),
+        None => load.batches(args),
+    };
+    // A failed sync takes precedence over wrong input, because accepted commits may be lost.
+    load.settle().and(loaded)?;
+    load.progress.finish(&counted(load.events, "event"));
+    Ok(())
 }
 
 /// The options that make all input one commit.
@@ -70,7 +82,7 @@ impl OneCommit {
 
 /// Loads one input.
 struct Load<'a> {
-    log: &'a Log,
+    log: &'a Store,
     in_flight: VecDeque<AcceptedCommit>,
     events: u64,
     progress: Progress,
@@ -88,7 +100,7 @@ struct Acknowledgement {
 }
 
 impl<'a> Load<'a> {
-    fn new(log: &'a Log) -> Load<'a> {
+    fn new(log: &'a Store) -> Load<'a> {
         Load { log, in_flight: VecDeque::new(), events: 0, progress: Progress::of_input() }
     }
 
@@ -144,7 +156,7 @@ impl<'a> Load<'a> {
         if self.in_flight.len() == IN_FLIGHT_COMMITS {
             self.settle_first()?;
         }
-        match self.log.blocking().append(append) {
+        match pollster::block_on(self.log.append(append)) {
             Ok(accepted) => {
                 self.in_flight.push_back(accepted);
                 Ok(())

@@ -5,7 +5,6 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
     str::FromStr,
-    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -15,10 +14,16 @@ use diptych_store::{Filter, Position, Timestamp};
 
 use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime, token::TokenArgs};
 
+mod place;
+mod sharing;
+
+pub(crate) use place::{Folder, LogPlace, Wait};
+pub(crate) use sharing::{CopyArgs, SERVE_LISTEN, ServeArgs};
+
 /// Load, read, follow and check a Diptych event log.
 ///
-/// A log is a folder. Events go in and out as NDJSON, with one JSON object per line. Messages go to
-/// standard error. One process at a time holds a folder.
+/// A log is a folder, or the log of a server. Events go in and out as NDJSON, with one JSON object
+/// per line. Messages go to standard error. One process at a time holds a folder.
 #[derive(Debug, Parser)]
 #[command(name = "diptych", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -38,6 +43,13 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     #[command(after_help = EXIT_CODES)]
     Verify(VerifyArgs),
+    #[command(
+        about = "Serve the log of a folder to other processes, until interrupted",
+        after_help = EXIT_CODES
+    )]
+    Serve(ServeArgs),
+    #[command(about = "Copy a log to another place, and compare digests", after_help = EXIT_CODES)]
+    Copy(CopyArgs),
     #[command(about = "Back up a log, also while it is written to", after_help = EXIT_CODES)]
     Backup(BackupArgs),
     #[command(about = "Make a log from a backup, in a new epoch", after_help = EXIT_CODES)]
@@ -62,35 +74,6 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
-}
-
-// No doc comments on these two types: clap would show them instead of the commands' doc comments.
-#[derive(Debug, Args)]
-pub(crate) struct Folder {
-    /// The address of the log: a folder, as PATH or file:PATH.
-    #[arg(
-        long = "data",
-        value_name = "ADDRESS",
-        value_hint = ValueHint::DirPath,
-        value_parser = address::folder()
-    )]
-    pub(crate) dir: PathBuf,
-    #[command(flatten)]
-    pub(crate) wait: Wait,
-}
-
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Wait {
-    /// Wait this long for a folder that another process holds. Commands that only read events do
-    /// not have to.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    wait_seconds: u32,
-}
-
-impl Wait {
-    pub(crate) fn duration(self) -> Duration {
-        Duration::from_secs(self.wait_seconds.into())
-    }
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +106,10 @@ impl Which {
 /// {"first": 1, "last": 1000, "events": 1000}. A broken line ends the loading. The error names this
 /// line, and the first line that was not written.
 ///
+/// On a server, a commit whose answer is lost because the server ended is looked up once the server
+/// is back: by its key, or by the id of its first event. Without both, its outcome is unknown, and
+/// the command ends with an error that says so.
+///
 /// Example:
 ///   echo '{"type":"opened","tags":["account:ann"],"data":{"by":"ann"}}' |
 ///     diptych append --data bank --fail-if 'type=opened tag=account:ann'
@@ -130,7 +117,7 @@ impl Which {
 #[command(verbatim_doc_comment)]
 pub(crate) struct AppendArgs {
     #[command(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) place: LogPlace,
     /// Events in one commit. A commit ends earlier only if it would become too large in bytes.
     /// Without this option a commit has up to 1000 events, and also ends where the input pauses.
     #[arg(long, value_name = "EVENTS")]
@@ -158,7 +145,7 @@ pub(crate) struct AppendArgs {
     #[arg(long)]
     pub(crate) keep_recorded_at: bool,
     /// Append also if the last commit has a time more than a day after the clock. New events get
-    /// that time until the clock gets there.
+    /// that time until the clock gets there. For a folder only.
     #[arg(long)]
     pub(crate) accept_future_time: bool,
     /// Position up to which --fail-if ignores events.
@@ -189,7 +176,7 @@ impl AppendArgs {
 #[command(verbatim_doc_comment)]
 pub(crate) struct ReadArgs {
     #[command(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) place: LogPlace,
     #[command(flatten)]
     pub(crate) which: Which,
     /// Only events above this position.
@@ -206,16 +193,18 @@ pub(crate) struct ReadArgs {
 /// Print the last events, then new ones, until interrupted.
 ///
 /// While it follows, it does not hold the folder, so another process can write to the log. It
-/// prints an event once the event is durable. Ctrl-C ends it.
+/// prints an event once the event is durable. Ctrl-C ends it. If it follows the log of a server and
+/// the server goes away, it waits for the server, and goes on after the last event that it printed.
 ///
 /// Examples:
 ///   diptych tail --data bank
+///   diptych tail --data diptych://127.0.0.1:4500/log
 ///   diptych tail --data bank --after 5000 --filter 'type=withdrawn' --until-head
 #[derive(Debug, Args)]
 #[command(about = "Print the last events, then new ones, until interrupted", verbatim_doc_comment)]
 pub(crate) struct TailArgs {
     #[command(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) place: LogPlace,
     #[command(flatten)]
     pub(crate) which: Which,
     /// Begin after this position; 0 is the beginning of the log.
@@ -230,10 +219,12 @@ pub(crate) struct TailArgs {
 }
 
 /// Show the contents of a log: events, bytes, segments, types, tag keys.
+///
+/// A server tells the number of events, the names of types, and the time of the last event.
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) place: LogPlace,
     /// Show this many types and tag keys, the most used first.
     #[arg(long, value_name = "ROWS", default_value_t = 20)]
     pub(crate) top: usize,

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     net::SocketAddr,
     time::Instant,
 };
@@ -34,6 +34,8 @@ use crate::{
     folder,
     ndjson::write_json,
     progress::Progress,
+    serve::listen,
+    signal::{on_signal, stopped},
     table::{count, counted, counts, facts},
 };
 
@@ -109,39 +111,6 @@ async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failur
     let stopped = app.stop().await;
     ended?;
     Ok(stopped?)
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => Failure::new(
-            Exit::Held,
-            format!(
-                "another program listens at {address}: give another address with --listen, such \
-                 as --listen 127.0.0.1:0 for any that is free"
-            ),
-        ),
-        _ => Failure::new(Exit::Failed, format!("cannot listen at {address}: {error}")),
-    })
-}
-
-/// Returns a receiver that becomes true on Ctrl-C or on a termination signal.
-fn on_signal() -> Result<Receiver<bool>, Failure> {
-    let (stop, stopped) = watch::channel(false);
-    // A second signal ends the program at once.
-    let handler = move || {
-        if stop.send_replace(true) {
-            std::process::exit(Exit::Failed as i32);
-        }
-    };
-    match ctrlc::set_handler(handler) {
-        Ok(()) => Ok(stopped),
-        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot wait for the end: {error}"))),
-    }
-}
-
-async fn stopped(mut stop: Receiver<bool>) {
-    // Ignored: the sender lives as long as the program, so this cannot fail.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// A running server.

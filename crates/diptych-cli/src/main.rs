@@ -10,6 +10,7 @@ mod archive;
 mod args;
 mod backup;
 mod batches;
+mod copy;
 mod demo;
 mod exit;
 mod folder;
@@ -20,8 +21,11 @@ mod progress;
 mod read;
 #[cfg(test)]
 mod reference;
+mod remote;
 mod restore;
 mod sample;
+mod serve;
+mod signal;
 mod stats;
 mod table;
 mod tail;
@@ -72,6 +76,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Adopt(args) => adopt::run(&args),

@@ -46,6 +46,12 @@ impl Progress {
         Progress::shown(ProgressBar::new(total), template)
     }
 
+    /// For work on `total` events.
+    pub(crate) fn of_events(total: u64) -> Progress {
+        let template = "{bar:30} {human_pos}/{human_len} events {msg} {rate}, {eta} left";
+        Progress::shown(ProgressBar::new(total), template)
+    }
+
     /// For work on standard input, whose size is known if it is a file.
     pub(crate) fn of_input() -> Progress {
         Progress::new(input_bytes())
@@ -62,6 +68,13 @@ impl Progress {
     pub(crate) fn commands(&self, done: u64, day: &str) {
         self.0.set_position(done);
         self.0.set_message(day.to_owned());
+    }
+
+    /// Shows the number of events that are done, and the work that is done on them.
+    pub(crate) fn events_of(&self, work: &'static str, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+        self.0.set_message(work);
     }
 
     pub(crate) fn events(&self, done: u64) {

@@ -2,13 +2,12 @@
 
 use std::io::{self, BufWriter, Write};
 
-use diptych_log::ReadOnlyLog;
-use diptych_store::{Batch, Direction, EventStore, Filter, Read};
+use diptych_store::{Batch, Direction, Filter, Read, Store};
 
-use crate::{args::ReadArgs, exit::Failure, folder, ndjson};
+use crate::{args::ReadArgs, exit::Failure, ndjson, remote};
 
 pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
-    let log = folder::open_to_read(&args.folder)?;
+    let log = remote::open_to_read(&args.place)?;
     let direction = if args.backwards { Direction::Backwards } else { Direction::Forwards };
     let mut read = Read::after(args.after).limit(args.limit.unwrap_or(usize::MAX));
     read.direction = direction;
@@ -16,7 +15,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<(), Failure> {
 }
 
 /// Prints all events of a read, which may take several batches.
-pub(crate) fn print(log: &ReadOnlyLog, filter: &Filter, read: Read) -> Result<(), Failure> {
+pub(crate) fn print(log: &Store, filter: &Filter, read: Read) -> Result<(), Failure> {
     each_batch(log, filter, read, print_batch)
 }
 
@@ -37,15 +36,15 @@ pub(crate) fn output() -> impl Write {
 /// Passes the batches of a read to `take`, one after another, up to the head or the limit of the
 /// read.
 pub(crate) fn each_batch(
-    log: &ReadOnlyLog,
+    log: &Store,
     filter: &Filter,
     mut read: Read,
     mut take: impl FnMut(&Batch) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     // Events that another process appends meanwhile are not printed.
-    read.upto = read.upto.min(log.head().position());
+    read.upto = read.upto.min(pollster::block_on(log.fresh_head())?);
     loop {
-        let batch = log.blocking().read(filter, read.clone())?;
+        let batch = pollster::block_on(log.read(filter, read.clone()))?;
         take(&batch)?;
         read.limit = read.limit.saturating_sub(batch.len());
         match read.direction {
@@ -60,13 +59,13 @@ pub(crate) fn each_batch(
 
 #[cfg(test)]
 mod tests {
-    use diptych_log::{Log, LogOptions};
+    use diptych_log::{Log, LogOptions, ReadOnlyLog};
     use diptych_store::{Append, Limits, Position, RawEvent};
 
     use super::*;
 
     /// A log of twenty events whose batches have at most three events.
-    fn with_log(test: impl FnOnce(&ReadOnlyLog)) {
+    fn with_log(test: impl FnOnce(&Store)) {
         let dir = tempfile::tempdir().unwrap();
         let mut limits = Limits::default();
         limits.batch_events = 3;
@@ -75,11 +74,11 @@ mod tests {
         let kinds = ["even", "odd"];
         let events = (0..20_usize).map(|n| RawEvent::new(kinds[n % 2], b"1"));
         log.blocking().commit(Append::events(events)).unwrap();
-        test(&ReadOnlyLog::open(dir.path(), options).unwrap());
+        test(&Store::new(ReadOnlyLog::open(dir.path(), options).unwrap()));
         log.close().unwrap();
     }
 
-    fn positions(log: &ReadOnlyLog, filter: &str, read: Read) -> Vec<u64> {
+    fn positions(log: &Store, filter: &str, read: Read) -> Vec<u64> {
         let mut positions = Vec::new();
         let take = |batch: &Batch| {
             positions.extend(batch.iter().map(|event| event.position().get()));

@@ -10,10 +10,11 @@ use diptych_log::{Log, LogOptions};
 use diptych_store::{Append, AppendError, EventStore, Filter, Key, Position, Read, Refusal, Tag};
 
 use crate::{
-    args::{Folder, SampleArgs},
+    address::LogAddress,
+    args::{Folder, LogPlace, SampleArgs},
     batches::{Batches, digest},
     exit::{Exit, Failure},
-    folder, read,
+    folder, read, remote,
     table::counted,
     tail::{Begin, Tail},
 };
@@ -26,6 +27,7 @@ const TAIL_EVENTS: usize = 3;
 
 pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
     let folder = Folder { dir: args.dir.clone(), wait: args.wait };
+    let place = LogPlace { address: LogAddress::Folder(args.dir.clone()), wait: args.wait };
     let data = folder.dir.display();
     let program = env::args().next().unwrap_or_else(|| "diptych".to_owned());
     let filter = Filter::tag(Tag::new("member", "hana"));
@@ -35,11 +37,11 @@ pub(crate) fn run(args: &SampleArgs) -> Result<(), Failure> {
         Ok(())
     })?;
     say(&format!("\n$ {program} read --data {data} --filter '{filter}' --limit {READ_EVENTS}"));
-    read::print(&folder::open_to_read(&folder)?, &filter, Read::all().limit(READ_EVENTS))?;
+    read::print(&remote::open_to_read(&place)?, &filter, Read::all().limit(READ_EVENTS))?;
 
     say(&format!("\n$ {program} tail --data {data} --last {TAIL_EVENTS}"));
     let tail =
-        Tail { folder: &folder, filter: Filter::everything(), begin: Begin::Last(TAIL_EVENTS) };
+        Tail { place: &place, filter: Filter::everything(), begin: Begin::Last(TAIL_EVENTS) };
     if args.until_head || !io::stdout().is_terminal() {
         tail.print_once()?;
         say(&format!(

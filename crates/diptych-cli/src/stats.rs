@@ -3,25 +3,90 @@
 use std::io::{self, Write};
 
 use diptych_log::Stats;
-use diptych_store::Timestamp;
+use diptych_store::{Filter, Read, Store, Timestamp};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use crate::{
-    args::StatsArgs,
+    address::LogAddress,
+    args::{Folder, StatsArgs},
     exit::Failure,
     folder,
     ndjson::write_json,
+    remote,
     table::{ahead_seconds, count, counted, counts, facts, recorded},
 };
 
 pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
-    let stats = folder::open_to_read(&args.folder)?.blocking().stats()?;
+    let dir = match &args.place.address {
+        LogAddress::Folder(dir) => dir,
+        LogAddress::Server(address) => {
+            return of_server(&remote::connect(address, args.place.wait)?, args);
+        }
+    };
+    let folder = Folder { dir: dir.clone(), wait: args.place.wait };
+    let stats = folder::open_to_read(&folder)?.blocking().stats()?;
     let mut out = io::stdout().lock();
     if args.json {
         return Ok(write_json(&StatsOutput::from(stats), &mut out)?);
     }
     Ok(as_text(&stats, args.top, &mut out)?)
+}
+
+/// Prints what a server tells about its log.
+fn of_server(log: &Store, args: &StatsArgs) -> Result<(), Failure> {
+    let head = pollster::block_on(log.fresh_head())?;
+    let last = pollster::block_on(log.read(&Filter::everything(), Read::backwards().limit(1)))?;
+    let last_recorded_at = last.get(0).map(|event| event.recorded_at());
+    let types = pollster::block_on(log.types())?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        let output = ServerOutput {
+            log: log.identity().id.to_string(),
+            epoch: log.identity().epoch.to_string(),
+            events: head.get(),
+            last_recorded_at: last_recorded_at.map(|at| at.to_string()),
+            ahead_seconds: ahead_seconds(last_recorded_at, Timestamp::now()),
+            types: types.into_iter().map(|r#type| TypeName { r#type }).collect(),
+        };
+        return Ok(write_json(&output, &mut out)?);
+    }
+    facts(
+        &mut out,
+        &[
+            ("log", log.identity().to_string()),
+            ("events", count(head.get())),
+            ("recorded", recorded(last_recorded_at, Timestamp::now())),
+            ("types", count(types.len() as u64)),
+        ],
+    )?;
+    if !types.is_empty() {
+        writeln!(out, "\ntype")?;
+    }
+    for name in types.iter().take(args.top) {
+        writeln!(out, "{name}")?;
+    }
+    match types.len().saturating_sub(args.top) {
+        0 => Ok(()),
+        more => Ok(writeln!(out, "… and {} more", count(more as u64))?),
+    }
+}
+
+/// The statistics of a server's log as the JSON output has them.
+#[derive(Serialize)]
+struct ServerOutput {
+    log: String,
+    epoch: String,
+    events: u64,
+    last_recorded_at: Option<String>,
+    /// The seconds by which `last_recorded_at` is ahead of the clock, or 0.
+    ahead_seconds: u64,
+    types: Vec<TypeName>,
+}
+
+#[derive(Serialize)]
+struct TypeName {
+    r#type: String,
 }
 
 fn as_text(stats: &Stats, top: usize, out: &mut impl Write) -> io::Result<()> {

@@ -83,6 +83,10 @@ pub struct OutsideSystemGuide;
 pub struct SecondProcessGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/share-a-log.md")]
+pub struct ShareALogGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/time-in-rules.md")]
 pub struct TimeInRulesGuide;
 

@@ -1,5 +1,7 @@
 //! An app: a store with the commands, views, queries and projections over it.
 
+#[cfg(feature = "remote")]
+mod connect;
 mod declaring;
 mod error;
 #[cfg(feature = "log")]
@@ -32,6 +34,8 @@ use crate::{
     token::{Claims, Receipt, Session, SessionToken},
     view::{NoSuchView, View},
 };
+#[cfg(feature = "remote")]
+pub use connect::AddressError;
 pub use error::{StartError, StopError};
 pub use retag::{RetagError, RetagReport, RetaggedKey};
 use settings::Settings;

@@ -160,6 +160,7 @@
 //! | `derive` | yes | `#[derive(Event)]` |
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
 //! | `schemas` | no | schemas of the entries of a [`catalogue`], made from the types by schemars |
+//! | `remote` | no | the log of a server, and `App::connect` with the address of any store |
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!
 //! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
@@ -177,6 +178,8 @@
 // `#[derive(Event)]` names this crate as users do, so this crate needs that name too.
 extern crate self as diptych;
 
+#[cfg(feature = "remote")]
+mod address;
 mod app;
 pub mod catalogue;
 pub mod command;
@@ -241,6 +244,17 @@ pub mod log {
         RestoreReport, ScrubOutcome, ScrubReport, ScrubSchedule, Stats, Tuning, VerifyError,
         VerifyReport, adopt, backup, relocate_archive, restore, scrub, verify,
         verify_without_archive,
+    };
+}
+
+/// Logs of servers, and the addresses of stores.
+#[cfg(feature = "remote")]
+pub mod remote {
+    pub use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
+
+    pub use crate::{
+        address::{InvalidAddress, StoreAddress},
+        app::AddressError,
     };
 }
 

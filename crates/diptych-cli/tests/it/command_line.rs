@@ -7,15 +7,16 @@ fn help_shows_commands_and_exit_codes() {
     let ran = run(&["--help"]);
     ran.ended(0, "");
     for said in
-        ["append", "read", "tail", "stats", "verify", "adopt", "archive", "sample", "Exit codes:"]
+        ["append", "read", "tail", "stats", "serve", "copy", "verify", "adopt", "archive", "sample"]
     {
         assert!(ran.stdout.contains(said), "{said}");
     }
+    assert!(ran.stdout.contains("Exit codes:"));
 }
 
 #[test]
 fn every_command_has_help_with_the_exit_codes() {
-    for command in ["append", "read", "tail", "stats", "verify", "adopt", "archive", "sample"] {
+    for command in ["append", "read", "tail", "stats", "serve", "copy", "verify", "sample"] {
         let ran = run(&[command, "--help"]);
         ran.ended(0, "");
         assert!(ran.stdout.contains("outcome of a commit is unknown"), "{command}");

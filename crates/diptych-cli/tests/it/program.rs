@@ -90,7 +90,8 @@ pub(crate) fn finish(mut child: Child, input: impl AsRef<[u8]>) -> Ran {
     }
 }
 
-fn spawn(args: &[&str]) -> Child {
+/// Starts the program with exactly these arguments.
+pub(crate) fn spawn(args: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()

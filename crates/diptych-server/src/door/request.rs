@@ -9,6 +9,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
     response::IntoResponse,
 };
+#[cfg(feature = "log")]
+use diptych::catalogue::decode;
 use diptych::{
     App, Position, Receipt, Session, SessionToken, Timestamp,
     catalogue::{DecodeError, decode_json},
@@ -134,6 +136,12 @@ pub(crate) fn malformed(what: &str, error: &DecodeError) -> Problem {
 /// Reads the arguments in an address.
 pub(crate) fn form_reader(form: &str) -> serde_html_form::Deserializer<'_> {
     serde_html_form::Deserializer::from_bytes(form.as_bytes())
+}
+
+/// Decodes the arguments in an address.
+#[cfg(feature = "log")]
+pub(crate) fn from_form<T: DeserializeOwned>(form: &str) -> Result<T, Problem> {
+    decode(form_reader(form)).map_err(|error| wrong_argument(form, &error))
 }
 
 /// The problem of arguments in an address that cannot be decoded. Its member `argument` names the

@@ -1,9 +1,12 @@
 //! The forms of requests and answers.
 
-use diptych::store::{
-    AppendCondition, Batch, Filter, FilterItem, InvalidRequest, Limits, Position, Tag, Tracking,
+use diptych::{
+    catalogue::SCHEMAS,
+    store::{
+        AppendCondition, Batch, Filter, FilterItem, InvalidRequest, Limits, Position, Tag, Tracking,
+    },
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,8 +16,14 @@ use crate::{
         event::{EventAnswer, NewEvent},
         problems,
     },
-    panels::entries::schema::{generator, refuse_lists},
+    panels::entries::schema::refuse_lists,
 };
+
+/// Makes schemas that stand in one document.
+pub(crate) fn generator() -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12();
+    settings.with(|settings| settings.definitions_path = SCHEMAS.into()).into_generator()
+}
 
 /// The schemas of requests. JSON with a list in place of an object is refused by them, because the
 /// types would read the list as their fields in order.

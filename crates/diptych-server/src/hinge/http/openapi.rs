@@ -7,6 +7,7 @@ use axum::{
     extract::State,
     http::{Request, Response},
 };
+use diptych::catalogue::SCHEMAS;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -18,13 +19,12 @@ use crate::{
             bodies::{
                 AppendAnswer, AppendBody, CountAnswer, CountParameters, KeyAnswer, LastAnswer,
                 LastParameters, LogAnswer, ReadAnswer, ReadBody, ReadParameters, TrackingAnswer,
-                TypesAnswer,
+                TypesAnswer, generator,
             },
             event::EventAnswer,
             site::HttpLog,
         },
     },
-    panels::entries::schema::{SCHEMAS, generator},
 };
 
 const JSON: &str = "application/json";

@@ -13,10 +13,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-remote", &["diptych-store"]),
     ("diptych-postgres", &["diptych-store"]),
     ("diptych-jetstream", &["diptych-store", "diptych-log"]),
-    ("diptych", &["diptych-store", "diptych-log", "diptych-macros"]),
+    ("diptych", &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote"]),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
-    ("diptych-cli", &["diptych", "diptych-store", "diptych-log", "diptych-server", "diptych-demo"]),
+    (
+        "diptych-cli",
+        &[
+            "diptych",
+            "diptych-store",
+            "diptych-log",
+            "diptych-remote",
+            "diptych-server",
+            "diptych-demo",
+        ],
+    ),
     // An example depends on the crates that a user adds: one, or a second one for a database.
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
@@ -43,6 +53,8 @@ const NETWORKED: &[&str] = &[
     "example-tutorial",
     "xtask",
 ];
+/// Features that bring the network into a crate which has none without them.
+const NETWORK_FEATURES: &[(&str, &str)] = &[("diptych", "remote")];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",
@@ -71,6 +83,8 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Package {
     name: String,
+    #[serde(default)]
+    features: BTreeMap<String, Vec<String>>,
     dependencies: Vec<Dependency>,
 }
 
@@ -93,6 +107,21 @@ pub(crate) fn packages(metadata: &str) -> serde_json::Result<BTreeMap<String, BT
     Ok(metadata.packages.into_iter().map(used).collect())
 }
 
+/// The features of each crate, without those that bring the network along, in the form of `cargo
+/// tree --features`.
+pub(crate) fn offline_features(metadata: &str) -> serde_json::Result<BTreeMap<String, String>> {
+    let metadata: Metadata = serde_json::from_str(metadata)?;
+    let offline = |package: Package| {
+        let is_offline = |feature: &String| {
+            !NETWORK_FEATURES.contains(&(package.name.as_str(), feature.as_str()))
+        };
+        let features: Vec<String> =
+            package.features.keys().filter(|feature| is_offline(feature)).cloned().collect();
+        (package.name, features.join(","))
+    };
+    Ok(metadata.packages.into_iter().map(offline).collect())
+}
+
 /// Dependencies that the table does not allow, and crates that are not in the table.
 pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let mut problems = Vec::new();
@@ -110,7 +139,8 @@ pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<St
     problems
 }
 
-/// Forbidden dependencies of a crate, from the output of `cargo tree --prefix none`.
+/// Forbidden dependencies of a crate, from the output of `cargo tree --prefix none`
+/// with its [offline features](offline_features).
 pub(crate) fn unwanted(name: &str, tree: &str) -> Vec<String> {
     let mut unwanted: Vec<&str> = Vec::new();
     if !NETWORKED.contains(&name) {

@@ -1,0 +1,87 @@
+//! The options of `diptych serve` and `diptych copy`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clap::{Args, ValueHint};
+
+use crate::{
+    address::{self, LogAddress},
+    args::place::{Folder, Wait},
+};
+
+/// Default address of `diptych serve`.
+pub(crate) const SERVE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4_500);
+
+/// Serve the log of a folder to other processes, until interrupted.
+///
+/// It holds the folder, creates the log if there is none, and prints the address of the log on
+/// standard output. Programs take that address with App::connect, and the commands append, read,
+/// tail, stats and copy with --data or as an argument. Ctrl-C or a termination signal ends it in
+/// order: streams end, the commits that were accepted become durable, and the log is closed.
+///
+/// Commands that work on files, such as verify and backup, run beside it, on its machine and with
+/// its folder.
+///
+/// Examples:
+///   diptych serve --data bank
+///   diptych tail --data diptych://127.0.0.1:4500/log
+#[derive(Debug, Args)]
+#[command(
+    about = "Serve the log of a folder to other processes, until interrupted",
+    verbatim_doc_comment
+)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// Address to listen at. Port 0 takes any free port.
+    #[arg(long, value_name = "ADDRESS", default_value_t = SERVE_LISTEN)]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) protection: Protection,
+    /// Take commits also if the last commit has a time more than a day after the clock. New events
+    /// get that time until the clock gets there.
+    #[arg(long)]
+    pub(crate) accept_future_time: bool,
+}
+
+// No doc comment: clap would show it instead of the command's doc comment.
+#[derive(Debug, Args)]
+pub(crate) struct Protection {
+    /// Serve other machines without encryption, and without asking who they are. Each machine that
+    /// reaches the address can then read and append everything.
+    #[arg(long)]
+    pub(crate) open_to_all: bool,
+}
+
+/// Copy a log to another place: folder to folder, server to folder, folder to server.
+///
+/// The copy has the positions, times, ids, keys and tracking of its source, and an identity of its
+/// own. The target is empty, or the beginning of a copy of this source: then the command continues
+/// it. So an interrupted copy is continued by the same command, and a copy is brought up to date as
+/// long as no other program appends to it. The source may be written to meanwhile: the copy ends at
+/// a commit that was the last one when the command began, or later.
+///
+/// At the end both logs are read, and their digests compared. They cover each commit with
+/// everything that is in it. If they differ, the exit code is 2.
+///
+/// A server takes the times of events from its clock, so it refuses a copy. Copy into a folder on
+/// its machine, then serve that folder.
+///
+/// Examples:
+///   diptych copy diptych://server:4500/log bank
+///   diptych copy bank /mnt/other-disk/bank
+#[derive(Debug, Args)]
+#[command(about = "Copy a log to another place, and compare digests", verbatim_doc_comment)]
+pub(crate) struct CopyArgs {
+    /// The address of the log to copy: a folder, or diptych://HOST:PORT/log.
+    #[arg(value_name = "FROM", value_hint = ValueHint::DirPath, value_parser = address::log())]
+    pub(crate) from: LogAddress,
+    /// The address of the copy.
+    #[arg(value_name = "TO", value_hint = ValueHint::DirPath, value_parser = address::log())]
+    pub(crate) to: LogAddress,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

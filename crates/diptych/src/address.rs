@@ -1,0 +1,143 @@
+//! Addresses of stores, as programs and the command line take them.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// The schemes of addresses of servers.
+const SERVER_SCHEMES: [&str; 4] = ["diptych", "diptychs", "http", "https"];
+
+/// The address of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreAddress {
+    /// The folder of a log: `PATH` or `file:PATH`.
+    Folder(PathBuf),
+    /// A new store in memory, which ends with its handles: `memory:`.
+    Memory,
+    /// The log of a server: `diptych://host:port/log`. The client of the server parses the rest.
+    Server(String),
+}
+
+/// A text that is no address of a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address:?} is no address of a log: {problem}")]
+pub struct InvalidAddress {
+    address: String,
+    problem: String,
+}
+
+impl StoreAddress {
+    /// Parses an address. A text without a scheme is a folder, and so is a path that is no text.
+    ///
+    /// # Errors
+    /// [`InvalidAddress`] if the address is empty, or has a scheme that this version does not know.
+    pub fn parse(address: impl AsRef<OsStr>) -> Result<StoreAddress, InvalidAddress> {
+        let address = address.as_ref();
+        match address.to_str() {
+            Some(text) => text.parse(),
+            None => Ok(StoreAddress::Folder(Path::new(address).to_owned())),
+        }
+    }
+}
+
+impl FromStr for StoreAddress {
+    type Err = InvalidAddress;
+
+    fn from_str(address: &str) -> Result<StoreAddress, InvalidAddress> {
+        let wrong = |problem: String| InvalidAddress { address: address.to_owned(), problem };
+        match scheme(address) {
+            None => folder(address).map_err(wrong),
+            Some(("file", path)) => match path.strip_prefix("//") {
+                Some(path) if path.starts_with('/') => folder(path).map_err(wrong),
+                Some(_) => Err(wrong(
+                    "a file: address names no host: write file:PATH, such as file:/var/bank"
+                        .to_owned(),
+                )),
+                None => folder(path).map_err(wrong),
+            },
+            Some(("memory", "")) => Ok(StoreAddress::Memory),
+            Some(("memory", _)) => {
+                Err(wrong("a store in memory has no name: write memory:".into()))
+            }
+            Some((scheme, rest)) if SERVER_SCHEMES.contains(&scheme) => {
+                match rest.starts_with("//") {
+                    true => Ok(StoreAddress::Server(address.to_owned())),
+                    false => Err(wrong(format!("write {scheme}://host:port/log"))),
+                }
+            }
+            Some((scheme, _)) => Err(wrong(format!(
+                "this version has no {scheme}: store; give a folder as PATH or file:PATH, \
+                 diptych://host:port/log for the log of a server, and ./{scheme}:… for a folder \
+                 of that name"
+            ))),
+        }
+    }
+}
+
+impl InvalidAddress {
+    /// The mistake, and the form that is right.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+fn folder(path: &str) -> Result<StoreAddress, String> {
+    match path.is_empty() {
+        true => Err("the address is empty: give the folder of a log".to_owned()),
+        false => Ok(StoreAddress::Folder(PathBuf::from(path))),
+    }
+}
+
+/// The scheme of an address and the rest. A single letter is not a scheme but a drive on Windows.
+fn scheme(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let begins = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    (scheme.len() > 1 && begins && scheme.chars().all(is_scheme)).then_some((scheme, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_a_folder_is_its_path_with_or_without_file() {
+        for (address, path) in [
+            ("bank", "bank"),
+            ("file:bank", "bank"),
+            ("file:/var/bank", "/var/bank"),
+            ("file:///var/bank", "/var/bank"),
+            ("./nats:x", "./nats:x"),
+            (r"C:\bank", r"C:\bank"),
+            ("2013:01", "2013:01"),
+        ] {
+            assert_eq!(StoreAddress::parse(address), Ok(StoreAddress::Folder(path.into())));
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_server_is_kept_as_it_is() {
+        for address in ["diptych://host:1/bank", "https://host", "diptychs://[::1]:7/log"] {
+            assert_eq!(StoreAddress::parse(address), Ok(StoreAddress::Server(address.into())));
+        }
+        assert_eq!(StoreAddress::parse("memory:"), Ok(StoreAddress::Memory));
+    }
+
+    #[test]
+    fn an_unknown_scheme_or_a_missing_part_is_an_error_that_names_the_right_form() {
+        for (address, said) in [
+            ("postgres://db/bank", "no postgres: store"),
+            ("memory:bank", "write memory:"),
+            ("diptych:host", "write diptych://host:port/log"),
+            ("file://host/bank", "names no host"),
+            ("", "empty"),
+            ("file:", "empty"),
+        ] {
+            let error = StoreAddress::parse(address).unwrap_err();
+            assert!(error.problem().contains(said), "{address}: {error}");
+        }
+    }
+}
