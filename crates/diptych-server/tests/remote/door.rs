@@ -35,7 +35,7 @@ async fn every_call_needs_a_token_that_the_server_knows() {
     let server = DoorServer::start(|log| log.token("known", READ)).await;
     for (token, code) in [("known", None), ("other", Some(Code::Unauthenticated))] {
         let mut log = server.client(token).await;
-        let described = in_time(log.describe(DescribeRequest {})).await;
+        let described = in_time(log.describe(DescribeRequest::default())).await;
         assert_eq!(described.err().map(|status| status.code()), code, "{token}");
         let watched = in_time(log.watch(WatchRequest::default())).await;
         assert_eq!(watched.err().map(|status| status.code()), code, "{token}");
@@ -114,7 +114,7 @@ async fn a_revoked_token_ends_its_streams() {
     assert_eq!(status.code(), Code::Unauthenticated, "{status}");
     let events = String::from_utf8_lossy(&events.body).into_owned();
     assert!(events.contains("event: caught-up") && events.contains("event: problem"), "{events}");
-    let status = in_time(log.describe(DescribeRequest {})).await.unwrap_err();
+    let status = in_time(log.describe(DescribeRequest::default())).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
 }
 
@@ -170,11 +170,11 @@ async fn a_token_file_that_cannot_be_used_revokes_nothing() {
         std::fs::write(tokens.path(), broken).unwrap();
         // Long enough for the server to see it; too short on a slow machine proves less.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        in_time(log.describe(DescribeRequest {})).await.unwrap();
+        in_time(log.describe(DescribeRequest::default())).await.unwrap();
     }
     std::fs::write(tokens.path(), "version = 1").unwrap();
     let refused = async {
-        while log.describe(DescribeRequest {}).await.is_ok() {
+        while log.describe(DescribeRequest::default()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -213,7 +213,7 @@ async fn streams_are_limited_and_give_their_place_back() {
     let status = in_time(log.subscribe(SubscribeRequest::default())).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("limit of open live streams"), "{status}");
-    in_time(log.describe(DescribeRequest {})).await.unwrap();
+    in_time(log.describe(DescribeRequest::default())).await.unwrap();
     drop(first);
     let opened = async {
         while log.watch(WatchRequest::default()).await.is_err() {
@@ -227,7 +227,7 @@ async fn streams_are_limited_and_give_their_place_back() {
 async fn requests_of_one_peer_are_limited() {
     let none = limits(|limits| limits.peer_requests = 0);
     let server = DoorServer::start(|log| log.limits(none)).await;
-    let status = in_time(server.client("any").await.describe(DescribeRequest {})).await;
+    let status = in_time(server.client("any").await.describe(DescribeRequest::default())).await;
     let status = status.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("of one address"), "{status}");
@@ -356,7 +356,7 @@ async fn garbage_on_the_port_closes_its_connection_only() {
         let mut answer = Vec::new();
         // A reset is an end as well.
         let _ = in_time(stream.read_to_end(&mut answer)).await;
-        in_time(server.client(what).await.describe(DescribeRequest {})).await.unwrap();
+        in_time(server.client(what).await.describe(DescribeRequest::default())).await.unwrap();
     }
 }
 
@@ -377,5 +377,5 @@ async fn a_client_that_takes_nothing_of_an_answer_is_disconnected() {
     // The sender stays open, so only the server ends the connection.
     in_time(connection).await.unwrap().ok();
     assert!(in_time(body.collect()).await.is_err(), "the answer was cut off");
-    in_time(server.client("any").await.describe(DescribeRequest {})).await.unwrap();
+    in_time(server.client("any").await.describe(DescribeRequest::default())).await.unwrap();
 }
