@@ -1,6 +1,6 @@
 //! Opens logs for reading, wherever they are, and connects to those of servers.
 
-use std::{error::Error, time::Duration};
+use std::{env, error::Error, path::PathBuf, time::Duration};
 
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 use diptych_store::{ReadError, Store, Unavailable};
@@ -12,6 +12,11 @@ use crate::{
     folder,
 };
 
+/// The environment variable with the token for servers that ask for one. As an argument it could be
+/// seen by other users of the machine.
+const TOKEN: &str = "DIPTYCH_TOKEN";
+/// The environment variable with the file of certificates that may vouch for an encrypted server.
+const AUTHORITIES: &str = "DIPTYCH_AUTHORITIES";
 /// The shortest wait for the first answer of a server.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -31,10 +36,13 @@ pub(crate) fn open_to_read(place: &LogPlace) -> Result<Store, Failure> {
 pub(crate) fn connect(address: &str, wait: Wait) -> Result<Store, Failure> {
     // A server that is away is reported after the time that the user gave. Later calls have the
     // time of a restart of the server.
-    let mut first = RemoteOptions::default();
+    let mut options = RemoteOptions::default();
+    options.token = env::var(TOKEN).ok();
+    options.authorities = env::var_os(AUTHORITIES).map(PathBuf::from);
+    let mut first = options.clone();
     first.answer_time = wait.duration().max(SHORTEST_WAIT);
     pollster::block_on(RemoteStore::connect(address, first)).map_err(failure)?;
-    let store = RemoteStore::connect(address, RemoteOptions::default());
+    let store = RemoteStore::connect(address, options);
     Ok(Store::new(pollster::block_on(store).map_err(failure)?).pinned())
 }
 

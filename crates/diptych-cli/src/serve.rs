@@ -11,7 +11,7 @@ use diptych_store::{EventStore, Store};
 use tokio::{net::TcpListener, runtime::Runtime};
 
 use crate::{
-    args::{SERVE_LISTEN, ServeArgs},
+    args::{Protection, SERVE_LISTEN, ServeArgs},
     exit::{Exit, Failure},
     folder,
     signal::{on_signal, stopped},
@@ -31,13 +31,16 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
 /// Finds wrong arguments before any file is read or written.
 fn check(args: &ServeArgs) -> Result<(), Failure> {
     let address = args.listen;
-    match address.ip().is_loopback() || args.protection.open_to_all {
+    let Protection { certificate, tokens, open_to_all, .. } = &args.protection;
+    let is_protected = certificate.is_some() && tokens.is_some();
+    match address.ip().is_loopback() || *open_to_all || is_protected {
         true => Ok(()),
         false => Err(Failure::input(format!(
-            "other machines can reach the log at {address}, and this server has neither \
-             encryption nor a way to ask who they are: listen at an address of this machine alone, \
-             such as --listen {SERVE_LISTEN}, or give --open-to-all if each machine that reaches \
-             the address may read and append everything"
+            "other machines can reach the log at {address}, and this server lacks encryption \
+             (--certificate and --private-key) or a way to ask who they are (--tokens): give all \
+             three, listen at an address of this machine alone, such as --listen {SERVE_LISTEN}, \
+             or give --open-to-all if each machine that reaches the address may read and append \
+             everything"
         ))),
     }
 }
@@ -55,17 +58,31 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let (dir, wait) = (&args.folder.dir, args.folder.wait.duration());
     let log = folder::when_free(wait, || Log::open(dir, options.clone()))?;
     tell(args, address, &log)?;
-    let mut server = LogServer::new(Store::new(log.clone())).name(LOG_NAME);
-    if args.protection.open_to_all {
-        server = server.open_to_all();
-    }
-    let served = server.serve(listener, stopped(stop)).await;
+    let served = match protected(LogServer::new(Store::new(log.clone())), &args.protection) {
+        Ok(server) => server.serve(listener, stopped(stop)).await.map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
     // Accepted commits become durable, even if the server failed.
     let closed = log.close();
     served?;
     closed?;
     say("stopped: every acknowledged commit is durable, and the log is closed");
     Ok(())
+}
+
+/// The server with its certificates and tokens.
+fn protected(server: LogServer, protection: &Protection) -> Result<LogServer, Failure> {
+    let Protection { certificate, private_key, tokens, host, open_to_all } = protection;
+    let mut server = host.iter().fold(server.name(LOG_NAME), |server, name| server.host(name));
+    if let (Some(certificate), Some(key)) = (certificate, private_key) {
+        let encrypted = server.tls(certificate, key);
+        server = encrypted.map_err(|error| Failure::input(error.to_string()))?;
+    }
+    if let Some(tokens) = tokens {
+        let asking = server.token_file(tokens);
+        server = asking.map_err(|error| Failure::input(error.to_string()))?;
+    }
+    Ok(if *open_to_all { server.open_to_all() } else { server })
 }
 
 /// Listens at this address.
@@ -87,7 +104,8 @@ fn tell(args: &ServeArgs, address: SocketAddr, log: &Log) -> Result<(), Failure>
     let dir = args.folder.dir.display();
     let events = count(log.head().position().get());
     say(&format!("serving the log of {dir}, which has {events} events"));
-    let url = format!("diptych://{address}/{LOG_NAME}");
+    let scheme = if args.protection.certificate.is_some() { "diptychs" } else { "diptych" };
+    let url = format!("{scheme}://{address}/{LOG_NAME}");
     let mut out = io::stdout().lock();
     match writeln!(out, "{url}").and_then(|()| out.flush()).map_err(Failure::from) {
         // The server serves also if the reader of its address is gone.

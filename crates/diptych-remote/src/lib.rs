@@ -8,12 +8,15 @@
 //! them into the words of `diptych_store` and back. [The log on the wire][page] explains the
 //! protocol for authors of other clients.
 //!
+//! [Share a log][guide] is the guide: from a folder to a server by another address.
+//!
 //! # Features
 //!
 //! | feature | default | has |
 //! |---|---|---|
 //! | `client` | yes | [`RemoteStore`]; without it the crate has the messages only |
 //!
+//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/share-a-log.md
 //! [page]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/wire.md
 
 #[cfg(feature = "client")]

@@ -28,6 +28,8 @@ pub use stored::{
 };
 use uuid::Uuid;
 
+/// The definition of the protocol, from which clients in other languages are generated.
+pub const DEFINITION: &str = include_str!("../proto/diptych/v1/log.proto");
 /// The header with the name of the log that a call is about.
 pub const LOG_HEADER: &str = "diptych-log";
 /// The header with the history that the client works with: the id of the log, a slash, and the

@@ -104,7 +104,7 @@
 //! | page | contents |
 //! |---|---|
 //! | [A first service][start] | a tutorial of 30 minutes |
-//! | [Guides][guides] | one page for each job, each with a complete program |
+//! | [Guides][guides], such as [test a rule][rule] | one page for each job, with a program |
 //! | [Commands][commands], [views][views], [time][time] | how the parts work, and why |
 //! | [Limits][limits], [errors][errors], [metrics][metrics] | every default, and what to do |
 //! | [`diptych-sqlite`], [`diptych-server`] | reports in SQLite, HTTP |
@@ -164,7 +164,8 @@
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!
 //! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
-//! [guides]: https://github.com/diptych-rs/diptych/blob/main/docs/README.md
+//! [guides]: https://github.com/diptych-rs/diptych/blob/main/docs/README.md#guides
+//! [rule]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/test-a-rule.md
 //! [commands]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/commands.md
 //! [views]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/views.md
 //! [time]: https://github.com/diptych-rs/diptych/blob/main/docs/explain/time.md

@@ -1,6 +1,9 @@
 //! The options of `diptych serve` and `diptych copy`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, ValueHint};
 
@@ -25,6 +28,8 @@ pub(crate) const SERVE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 /// Examples:
 ///   diptych serve --data bank
 ///   diptych tail --data diptych://127.0.0.1:4500/log
+///   diptych serve --data bank --listen 0.0.0.0:4500 --tokens tokens.toml
+///       --certificate server.pem --private-key server.key
 #[derive(Debug, Args)]
 #[command(
     about = "Serve the log of a folder to other processes, until interrupted",
@@ -47,6 +52,20 @@ pub(crate) struct ServeArgs {
 // No doc comment: clap would show it instead of the command's doc comment.
 #[derive(Debug, Args)]
 pub(crate) struct Protection {
+    /// Encrypt connections with the certificates in this file, the server's own first (PEM). Clients
+    /// then take diptychs:// addresses. The files are read again when they change.
+    #[arg(long, value_name = "FILE", requires = "private_key", value_hint = ValueHint::FilePath)]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "certificate", value_hint = ValueHint::FilePath)]
+    pub(crate) private_key: Option<PathBuf>,
+    /// Serve only callers with a token of this file, which `diptych token` writes. Tokens that are
+    /// added or revoked later count within a second.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tokens: Option<PathBuf>,
+    /// A name under which browsers and HTTP clients reach the server. Can be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
     /// Serve other machines without encryption, and without asking who they are. Each machine that
     /// reaches the address can then read and append everything.
     #[arg(long)]

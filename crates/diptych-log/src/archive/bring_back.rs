@@ -114,7 +114,7 @@ fn size(disk: &dyn Disk, segment: &SegmentFile) -> Result<u64, ArchiveError> {
     Ok(size.map_err(io_error("look at", &segment.path))?)
 }
 
-/// Checks that a segment is the one that was archived. Its stub has the length and the running
+/// Checks that a segment is the archived one. Its stub has the length and the running
 /// checksum that the next segment records.
 fn must_be_as_archived(
     disk: &dyn Disk,
@@ -127,7 +127,7 @@ fn must_be_as_archived(
     let found = SegmentStub::of(content);
     match stub.is_none() || stub.as_ref().map(facts) == found.as_ref().map(facts) {
         true => Ok(()),
-        false => Err(damaged(segment, "the file in the archive is not the one that was archived")),
+        false => Err(damaged(segment, "the file in the archive is not the archived one")),
     }
 }
 

@@ -246,7 +246,7 @@ fn must_be(stub: Option<&SegmentStub>, bytes: u64, front: &[u8]) -> io::Result<(
     match stub.is_none_or(fits) {
         true => Ok(()),
         false => {
-            let what = "the file there is not the one that was archived";
+            let what = "the file there is not the archived one";
             Err(io::Error::new(ErrorKind::InvalidData, what))
         }
     }

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_protocol_has_a_right_and_a_kind() {
-        let definition = include_str!("../../../diptych-remote/proto/diptych/v1/log.proto");
+        let definition = diptych_remote::wire::DEFINITION;
         let calls = definition.lines().filter_map(|line| line.trim().strip_prefix("rpc "));
         let calls: Vec<&str> = calls.map(|call| call.split('(').next().unwrap()).collect();
         assert!(calls.len() > 10, "{calls:?}");

@@ -27,7 +27,7 @@ use crate::{
         appends::AppendStream,
         pages::LivePages,
         sessions::Sessions,
-        streams::{self, Follower, HeadWatch},
+        streams::{self, HeadWatch, LogFollower},
     },
 };
 
@@ -226,7 +226,7 @@ impl log_server::Log for LogService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = self.enter(request)?;
         let filter = self.filter(request.filter)?;
-        let follower = Follower {
+        let follower = LogFollower {
             store: self.store.pinned(),
             pages: self.pages.clone(),
             filter,

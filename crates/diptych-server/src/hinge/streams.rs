@@ -205,7 +205,7 @@ pub(crate) fn commit_batches(
 }
 
 /// Follows the events that match a filter, without end.
-pub(crate) struct Follower {
+pub(crate) struct LogFollower {
     pub(crate) store: Store,
     pub(crate) pages: Arc<LivePages>,
     pub(crate) filter: Filter,
@@ -221,7 +221,7 @@ pub(crate) struct Follower {
 /// A live client that is more than this number of positions behind is told that it fell behind.
 const BEHIND_EVENTS: u64 = 65_536;
 
-impl Follower {
+impl LogFollower {
     pub(crate) fn into_stream(
         self,
     ) -> impl Stream<Item = Result<SubscribeReply, Status>> + Send + use<> {

@@ -213,6 +213,9 @@ fn duration(cell: &str) -> Option<u128> {
     Some(number * of_unit)
 }
 
+/// The options of one command or query. None of them bounds anything.
+const OF_ONE_CALL: [&str; 3] = ["AskOptions", "ExecuteOptions", "ExplainOptions"];
+
 /// The options and constants of the code, by package and name.
 #[derive(Default)]
 struct Options {
@@ -236,7 +239,8 @@ impl Options {
         each_file(sources, |package, _, file| options.values(package, file));
         for (name, fields) in &options.fields {
             let is_options =
-                ["Options", "Limits", "Schedule"].iter().any(|end| name.ends_with(end));
+                ["Options", "Limits", "Schedule"].iter().any(|end| name.ends_with(end))
+                    && !OF_ONE_CALL.contains(&name.as_str());
             for field in fields.iter().filter(|_| is_options) {
                 options.defaults.entry(format!("{name}::{field}")).or_insert(Value::Required);
             }
