@@ -13,7 +13,16 @@ mod sync_line;
 mod tls;
 mod watch;
 
-use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
@@ -23,6 +32,7 @@ use diptych_store::{
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Semaphore, mpsc, oneshot},
+    task::{JoinError, JoinHandle},
     time::Instant,
 };
 
@@ -220,12 +230,29 @@ impl RemoteStore {
             Ok((answer, history))
         };
         match &self.shared.runtime {
-            Some(runtime) => match runtime.spawn(task).await {
+            Some(runtime) => match AskTask(runtime.spawn(task)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Unavailable::Closed.into()),
             },
             None => Err(Unavailable::Closed.into()),
         }
+    }
+}
+
+/// A read on the thread of the store. It ends if its caller goes away.
+struct AskTask<T>(JoinHandle<T>);
+
+impl<T> Future for AskTask<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for AskTask<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -52,8 +52,8 @@ pub(crate) struct ServeArgs {
 // No doc comment: clap would show it instead of the command's doc comment.
 #[derive(Debug, Args)]
 pub(crate) struct Protection {
-    /// Encrypt connections with the certificates in this file, the server's own first (PEM). Clients
-    /// then take diptychs:// addresses. The files are read again when they change.
+    /// Encrypt connections with the certificates in this file, the server's own first (PEM).
+    /// Clients then take diptychs:// addresses. The files are read again when they change.
     #[arg(long, value_name = "FILE", requires = "private_key", value_hint = ValueHint::FilePath)]
     pub(crate) certificate: Option<PathBuf>,
     /// The private key of the certificate (PEM).

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     task::{Context, Waker},
     thread,
+    time::Duration,
 };
 
 use super::{
@@ -199,9 +200,17 @@ pub(super) fn a_dropped_wait_loses_no_event(suite: &Suite<'_>) {
         let mut subscription = probe.store.subscribe(parse("*"), Position::START, options(3, 5));
         let mut positions = Vec::new();
         let mut context = Context::from_waker(Waker::noop());
+        let mut tries = 0;
         let all = probe.eventually(|| {
-            // The future is polled once and dropped, ready or not.
-            let polled = pin!(subscription.next()).poll(&mut context);
+            // The future is dropped, ready or not. A store with an answer needs one poll, and one
+            // that asks elsewhere gets a little more time with each try.
+            let mut next = pin!(subscription.next());
+            let mut polled = next.as_mut().poll(&mut context);
+            if polled.is_pending() {
+                tries += 1;
+                thread::sleep(Duration::from_millis(tries % 50));
+                polled = next.as_mut().poll(&mut context);
+            }
             if let std::task::Poll::Ready(Ok(Delivery::Batch(batch))) = polled {
                 positions.extend(batch.iter().map(|event| event.position().get()));
             }

@@ -42,7 +42,9 @@ pub(crate) fn limits_out_of_step(sources: &[(String, String)], page: &str) -> Ve
         named.insert(row.name);
     }
     let needed = code.defaults.keys().chain(&code.public_constants);
-    let missing = needed.filter(|name| !named.contains(*name));
+    let is_of_one_call =
+        |name: &str| OF_ONE_CALL.iter().any(|options| name.contains(&format!(" {options}::")));
+    let missing = needed.filter(|name| !named.contains(*name) && !is_of_one_call(name));
     problems.extend(missing.map(|name| format!("{name} has no row on the page")));
     problems
 }
@@ -239,8 +241,7 @@ impl Options {
         each_file(sources, |package, _, file| options.values(package, file));
         for (name, fields) in &options.fields {
             let is_options =
-                ["Options", "Limits", "Schedule"].iter().any(|end| name.ends_with(end))
-                    && !OF_ONE_CALL.contains(&name.as_str());
+                ["Options", "Limits", "Schedule"].iter().any(|end| name.ends_with(end));
             for field in fields.iter().filter(|_| is_options) {
                 options.defaults.entry(format!("{name}::{field}")).or_insert(Value::Required);
             }
