@@ -39,11 +39,11 @@ const LOG_NAME: &str = "log";
 /// browsers. The server works on any store, and every client sees what the store's own handles see.
 ///
 /// ```no_run
-/// use diptych::{log::Log, store::Store};
+/// use diptych::{LogOptions, log::Log, store::Store};
 /// use diptych_server::LogServer;
 ///
 /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
-/// let log = Log::open("data")?;
+/// let log = Log::open("data", LogOptions::default())?;
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:4500").await?;
 /// # let shutdown = async {};
 /// LogServer::new(Store::new(log.clone())).serve(listener, shutdown).await?;
