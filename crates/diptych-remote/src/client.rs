@@ -166,17 +166,12 @@ struct StoreParts {
     link: Arc<Link>,
     orders: mpsc::UnboundedSender<SessionOrder>,
     in_flight: Arc<Semaphore>,
-    /// Taken when the last handle is dropped.
-    runtime: Option<Runtime>,
+    thread: StoreThread,
 }
 
 impl Drop for StoreParts {
     fn drop(&mut self) {
         self.link.end(Unavailable::Closed);
-        // A handle may be dropped in a task, where a runtime cannot wait for its own end.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -193,23 +188,15 @@ impl RemoteStore {
     ) -> Result<RemoteStore, ConnectError> {
         let server = ServerAddress::parse(address)?;
         let options = options.within_bounds();
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("diptych-remote")
-            .enable_all()
-            .build()
-            .map_err(ConnectError::Thread)?;
-        let mut starting = Starting(Some(runtime));
-        let linked = starting.run(Link::connect(server, options.clone())).await;
+        let thread = StoreThread::start().map_err(ConnectError::Thread)?;
+        let linked = thread.run(Link::connect(server, options.clone())).await;
         let link =
             linked.map_err(|cause| ConnectError::Server { address: address.to_owned(), cause })?;
         let (orders, received) = mpsc::unbounded_channel();
-        starting.spawn(watch::follow(link.clone()));
-        starting.spawn(session::run(link.clone(), received));
+        thread.spawn(watch::follow(link.clone()));
+        thread.spawn(session::run(link.clone(), received));
         let in_flight = Arc::new(Semaphore::new(options.commits_in_flight));
-        Ok(RemoteStore {
-            shared: Arc::new(StoreParts { link, orders, in_flight, runtime: starting.0.take() }),
-        })
+        Ok(RemoteStore { shared: Arc::new(StoreParts { link, orders, in_flight, thread }) })
     }
 
     /// Runs a read on the thread of the store. `ask` is called again after a lost connection.
@@ -229,13 +216,7 @@ impl RemoteStore {
             let answer = link.ask_as(Some(history.identity), ask).await?;
             Ok((answer, history))
         };
-        match &self.shared.runtime {
-            Some(runtime) => match AskTask(runtime.spawn(task)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(Unavailable::Closed.into()),
-            },
-            None => Err(Unavailable::Closed.into()),
-        }
+        self.shared.thread.run(task).await
     }
 }
 
@@ -256,28 +237,40 @@ impl<T> Drop for AskTask<T> {
     }
 }
 
-/// A runtime that is shut down without waiting if the connection does not come about.
-struct Starting(Option<Runtime>);
+/// The thread of a store, with its runtime.
+struct StoreThread {
+    /// Taken when this value is dropped.
+    runtime: Option<Runtime>,
+}
 
-impl Starting {
+impl StoreThread {
+    fn start() -> io::Result<StoreThread> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("diptych-remote").enable_all();
+        Ok(StoreThread { runtime: Some(builder.build()?) })
+    }
+
+    /// Runs the task on the thread and waits for its answer.
     async fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = Result<T, ReadError>> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let Some(runtime) = &self.0 else { return Err(Unavailable::Closed.into()) };
-        runtime.spawn(task).await.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
+        let Some(runtime) = &self.runtime else { return Err(Unavailable::Closed.into()) };
+        let answer = AskTask(runtime.spawn(task)).await;
+        answer.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.0 {
+        if let Some(runtime) = &self.runtime {
             runtime.spawn(task);
         }
     }
 }
 
-impl Drop for Starting {
+impl Drop for StoreThread {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        // A handle may be dropped in a task, where a runtime cannot wait for its own end.
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -306,9 +299,7 @@ impl EventStore for RemoteStore {
 
     async fn fresh_head(&self) -> Result<Position, ReadError> {
         let (reply, history) = self
-            .ask(|mut log: LogCaller| async move {
-                log.head(HeadRequest { ..HeadRequest::default() }).await
-            })
+            .ask(|mut log: LogCaller| async move { log.head(HeadRequest::default()).await })
             .await?;
         let reply = reply.into_inner();
         history.advance(Position::new(reply.head));
@@ -434,9 +425,7 @@ impl EventStore for RemoteStore {
 
     async fn types(&self) -> Result<Vec<String>, ReadError> {
         let (reply, history) = self
-            .ask(|mut log: LogCaller| async move {
-                log.types(TypesRequest { ..TypesRequest::default() }).await
-            })
+            .ask(|mut log: LogCaller| async move { log.types(TypesRequest::default()).await })
             .await?;
         let reply = reply.into_inner();
         history.advance(Position::new(reply.head));

@@ -119,7 +119,6 @@ impl Link {
         let token = token.transpose().map_err(|_| server("the token is no text of a header"))?;
         let log = address.log.parse();
         let log = log.map_err(|_| server("the name of the log is no text of a header"))?;
-        let nothing = LogIdentity::random();
         let mut link = Link {
             channel: endpoint.connect_lazy(),
             token,
@@ -127,16 +126,14 @@ impl Link {
             options,
             limits: Limits::default(),
             history: RwLock::new(History {
-                identity: nothing,
+                identity: LogIdentity::random(),
                 publisher: Arc::new(HeadPublisher::new(Position::START)),
             }),
             closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),
         };
         let described = link.ask_as(None, |mut log: LogCaller| async move {
-            log.describe(DescribeRequest { ..DescribeRequest::default() })
-                .await
-                .map(tonic::Response::into_inner)
+            log.describe(DescribeRequest::default()).await.map(tonic::Response::into_inner)
         });
         let Description { identity, limits, head, .. } = described.await?;
         let unusable = || server("it did not describe its log: compare the versions");
@@ -269,7 +266,7 @@ impl Link {
                 Ok(Err(status)) => status,
                 Err(_) => return Err(no_answer(self.options.answer_time).into()),
             };
-            match self.why(status) {
+            match self.why(status, history) {
                 Trouble::Final(error) => return Err(error),
                 Trouble::Connection(status) if Instant::now() + pause.next() >= deadline => {
                     return Err(Unavailable::Backend(Arc::new(status)).into());
@@ -279,25 +276,31 @@ impl Link {
         }
     }
 
-    /// Tells a lost connection from an answer of the server.
-    pub(crate) fn why(&self, status: Status) -> Trouble {
+    /// Tells a lost connection from an answer of the server to a call that named this history.
+    pub(crate) fn why(&self, status: Status, named: Option<LogIdentity>) -> Trouble {
         if let Some(what) = tls::distrust(&status) {
             return Trouble::Final(Unavailable::Server { what: what.into() }.into());
         }
         let code = status.code();
         match wire::from_status(status) {
-            Ok(failure) => self.answered(failure),
+            Ok(failure) => self.answered(failure, named),
             Err(status) => match code {
-                // The transport gives these codes, and a server that starts or stops.
-                Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded => {
-                    Trouble::Connection(status)
+                Code::Unauthenticated
+                | Code::PermissionDenied
+                | Code::NotFound
+                | Code::Unimplemented
+                | Code::InvalidArgument
+                | Code::ResourceExhausted => {
+                    Trouble::Final(Unavailable::Server { what: described(&status).into() }.into())
                 }
-                _ => Trouble::Final(Unavailable::Server { what: described(&status).into() }.into()),
+                // The transport gives the other codes, a server that starts or stops, and a peer
+                // that got a damaged message.
+                _ => Trouble::Connection(status),
             },
         }
     }
 
-    fn answered(&self, failure: Failure) -> Trouble {
+    fn answered(&self, failure: Failure, named: Option<LogIdentity>) -> Trouble {
         // A server that stops closes its log, and another one opens it again.
         if let Some(failure::Kind::Unavailable(unavailable)) = &failure.kind
             && unavailable.closed
@@ -305,10 +308,12 @@ impl Link {
             return Trouble::Connection(Status::unavailable("the server closed its log"));
         }
         let head = Position::new(failure.head);
-        match wire::as_read_error(failure, self.identity()) {
+        // The watch may have found another history since the call was made.
+        let was = named.unwrap_or_else(|| self.identity());
+        match wire::as_read_error(failure, was) {
             // The name of the history was damaged on its way.
             Ok(ReadError::Unavailable(Unavailable::HistoryChanged(changed)))
-                if changed.is == self.identity() =>
+                if changed.is == was =>
             {
                 Trouble::Connection(Status::data_loss("a request was changed on its way"))
             }
@@ -317,7 +322,10 @@ impl Link {
                 Trouble::Final(Unavailable::HistoryChanged(changed).into())
             }
             Ok(error) => {
-                self.history().advance(head);
+                let history = self.history();
+                if history.identity == was {
+                    history.advance(head);
+                }
                 Trouble::Final(error)
             }
             Err(error) => {

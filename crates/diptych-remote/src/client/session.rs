@@ -181,7 +181,7 @@ impl Session {
             let patience = Instant::now() + self.link.options().connect_time;
             let trouble = match timeout_at(next.unwrap_or(patience), self.open()).await {
                 Ok(Ok(stream)) => return Some(stream),
-                Ok(Err(status)) => self.link.why(status),
+                Ok(Err((status, named))) => self.link.why(status, Some(named)),
                 Err(_) => Trouble::Connection(Status::deadline_exceeded("no answer in time")),
             };
             match trouble {
@@ -202,8 +202,14 @@ impl Session {
         }
     }
 
-    async fn open(&self) -> Result<OpenStream, Status> {
+    /// Opens a stream. An error comes with the history that the stream was opened for.
+    async fn open(&self) -> Result<OpenStream, (Status, LogIdentity)> {
         let history = self.link.history();
+        let identity = history.identity;
+        self.open_for(history).await.map_err(|status| (status, identity))
+    }
+
+    async fn open_for(&self, history: History) -> Result<OpenStream, Status> {
         let (requests, waiting) = mpsc::channel::<AppendRequest>(WAITING_MESSAGES);
         let open = OpenSession {
             session: self.id.as_bytes().to_vec(),
@@ -363,7 +369,11 @@ impl Session {
                 self.sent.clear();
                 return StreamEnd::Connection;
             }
-            if self.link.identity() != stream.history.identity {
+            // A handle that sees another history makes its calls for that.
+            let is_other = |job: &AppendJob| job.history != stream.history.identity;
+            if self.link.identity() != stream.history.identity
+                || self.queued.front().is_some_and(is_other)
+            {
                 return StreamEnd::Connection;
             }
             self.close_if_settled();
@@ -374,7 +384,8 @@ impl Session {
                     Ok(Some(reply)) => self.replied(&stream.history, reply),
                     Ok(None) => return StreamEnd::Connection,
                     Err(status) => {
-                        if let Trouble::Final(error) = self.link.why(status) {
+                        let named = Some(stream.history.identity);
+                        if let Trouble::Final(error) = self.link.why(status, named) {
                             self.give_up(&unavailable(error), None);
                         }
                         return StreamEnd::Connection;
@@ -389,12 +400,7 @@ impl Session {
                     while let Ok(order) = orders.try_recv() {
                         self.take(order);
                     }
-                    // A handle that sees another history makes its calls for that.
-                    let is_same = |job: &AppendJob| job.history == stream.history.identity;
-                    if !self.queued.iter().all(is_same) {
-                        return StreamEnd::Connection;
-                    }
-                    place.send(self.next_message(&mut again));
+                    place.send(self.next_message(&mut again, stream.history.identity));
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     let status = Status::deadline_exceeded("the server gave no outcome in time");
@@ -405,7 +411,7 @@ impl Session {
     }
 
     /// The next message: calls that are sent again, then those that were never sent.
-    fn next_message(&mut self, again: &mut VecDeque<u64>) -> AppendRequest {
+    fn next_message(&mut self, again: &mut VecDeque<u64>, history: LogIdentity) -> AppendRequest {
         let settled = self.sent.keys().next().map_or(self.last_number, |first| first - 1);
         let mut message = AppendRequest { settled, ..AppendRequest::default() };
         let mut bytes = 0;
@@ -413,7 +419,9 @@ impl Session {
             let call = if let Some(number) = again.pop_front() {
                 let Some(sent) = self.sent.get(&number) else { continue };
                 sent.job.call.clone()
-            } else if let Some(mut job) = self.queued.pop_front() {
+            } else if self.queued.front().is_some_and(|job| job.history == history)
+                && let Some(mut job) = self.queued.pop_front()
+            {
                 self.last_number += 1;
                 job.call.number = self.last_number;
                 // The bytes of the events are shared, not copied.

@@ -37,7 +37,7 @@ async fn follow_once(link: &Link) -> bool {
     let mut stream = match timeout(heartbeat, opened).await {
         Ok(Ok(stream)) => stream.into_inner(),
         Ok(Err(status)) => {
-            if let Trouble::Final(error) = link.why(status) {
+            if let Trouble::Final(error) = link.why(status, None) {
                 tracing::warn!(%error, "the head of the remote log cannot be followed");
             }
             return false;

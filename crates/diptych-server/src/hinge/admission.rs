@@ -31,7 +31,7 @@ impl Need {
     pub(crate) const READ: Need = Need::AnyOf(&[TokenScope::Read]);
     pub(crate) const APPEND: Need = Need::AnyOf(&[TokenScope::Append]);
     pub(crate) const ADMIN: Need = Need::AnyOf(&[TokenScope::Admin]);
-    /// What became of a commit.
+    /// The outcome of a commit.
     pub(crate) const OUTCOME: Need = Need::AnyOf(&[TokenScope::Read, TokenScope::Append]);
 
     fn is_met_by(self, scopes: &[TokenScope]) -> bool {

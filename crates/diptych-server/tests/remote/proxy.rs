@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::served_log::ServedLog;
 
-/// What the proxy does to the bytes of a connection.
+/// How the proxy treats the bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Mode {
@@ -206,6 +206,38 @@ fn a_connection_that_is_cut_off_again_and_again_loses_and_doubles_nothing() {
 #[test]
 fn a_connection_that_changes_bytes_writes_nothing_wrong() {
     run(Mode::Flips, 60);
+}
+
+/// Once a damaged message was a final error, which ends followers.
+#[test]
+fn a_connection_that_changes_bytes_gives_readers_right_answers() {
+    let memory = Store::new(Memory::new());
+    let served = ServedLog::start(memory.clone());
+    let proxy = Proxy::start(served.address);
+    let store = proxy.connect(Duration::from_secs(20));
+    append(&store, 20);
+    let right = pollster::block_on(memory.read(&Filter::everything(), Read::all())).unwrap();
+    proxy.set(Mode::Flips);
+    let mut answers = 0;
+    for _ in 0..60 {
+        match pollster::block_on(store.read(&Filter::everything(), Read::all())) {
+            Ok(batch) => {
+                assert!(
+                    batch
+                        .iter()
+                        .map(|event| event.to_raw())
+                        .eq(right.iter().map(|event| event.to_raw()))
+                );
+                answers += 1;
+            }
+            // The name of the call, of the log or of its history was changed.
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!text.contains("changed on its way"), "{text}");
+            }
+        }
+    }
+    assert!(answers > 30, "{answers} answers");
 }
 
 /// Once such a connection hung for ever, because the peer does not close it.

@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 
 use diptych_remote::RemoteStore;
 use diptych_store::{
-    Append, AppendError, Digest, Filter, Key, Memory, RawEvent, Read, Refusal, Store, SyncedCommit,
-    Unavailable,
+    Append, AppendError, Digest, Filter, Key, Memory, RawEvent, Read, ReadError, Refusal, Store,
+    SyncedCommit, Unavailable,
 };
 use uuid::Uuid;
 
@@ -121,6 +121,13 @@ fn appends_made_for_another_history_are_not_written() {
                 thread::spawn(move || commit(&store, event()))
             })
             .collect();
+        let reading = {
+            let store = store.clone();
+            thread::spawn(move || {
+                use diptych_store::EventStore;
+                pollster::block_on(store.read(&Filter::everything(), Read::all()))
+            })
+        };
         thread::sleep(Duration::from_millis(100));
         drop(server);
 
@@ -136,6 +143,9 @@ fn appends_made_for_another_history_are_not_written() {
             };
             assert!(matches!(cause, Unavailable::HistoryChanged(_)), "{cause}");
         }
+        let error = reading.join().unwrap().unwrap_err();
+        let ReadError::Unavailable(cause) = error else { panic!("{error}") };
+        assert!(matches!(cause, Unavailable::HistoryChanged(_)), "{cause}");
         assert_eq!(events(&other), 0);
         // The store goes on in the new history.
         commit(&store, event()).unwrap();

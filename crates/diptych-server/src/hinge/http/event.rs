@@ -27,7 +27,7 @@ pub(crate) struct EventAnswer<'a> {
     /// The version of the type's schema; 1 if it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
-    /// What the event is about, each as `key:value`.
+    /// The things that the event is about, each as `key:value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<Vec<&'a str>>,
     /// The payload, if it is JSON on one line.
@@ -92,7 +92,7 @@ pub(crate) struct NewEvent {
     /// The name of the type.
     #[serde(rename = "type")]
     event_type: String,
-    /// What the event is about, each as `key:value`.
+    /// The things that the event is about, each as `key:value`.
     #[serde(default)]
     tags: Vec<String>,
     /// The payload: any JSON, which is stored byte by byte. Give this or `data_base64`.
