@@ -89,14 +89,14 @@ fn archived_segments_that_are_missing_exchanged_or_damaged_are_noticed() {
     fs::remove_file(path(third)).unwrap();
     check("is missing there");
     fs::copy(path(fourth), path(third)).unwrap();
-    check("not the one that was archived");
+    check("not the archived one");
     let mut damaged = original.clone();
     let at = damaged.len() - 30;
     damaged[at] ^= 1;
     fs::write(path(third), &damaged).unwrap();
     assert!(place.damage().contains(third.as_str()), "{}", place.damage());
     fs::write(path(third), &original[..original.len() - 1]).unwrap();
-    check("not the one that was archived");
+    check("not the archived one");
     fs::write(path(third), &original).unwrap();
     assert_eq!(payloads(&place.open()), all);
 }

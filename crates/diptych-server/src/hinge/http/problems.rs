@@ -70,7 +70,8 @@ pub(crate) fn of_unavailable(unavailable: &Unavailable) -> Problem {
     match unavailable {
         Unavailable::HistoryChanged(changed) => {
             let problem = Problem::new(StatusCode::CONFLICT, Code::Token, detail);
-            problem.and("id", changed.is.id.to_string()).and("epoch", changed.is.epoch.to_string())
+            let epoch = changed.is.epoch.to_u64().to_string();
+            problem.and("id", changed.is.id.to_string()).and("epoch", epoch)
         }
         Unavailable::Closed => Problem::later(Code::Stopping, detail),
         _ => Problem::later(Code::Unavailable, detail),
