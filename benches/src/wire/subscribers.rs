@@ -17,7 +17,10 @@ use diptych_benches::{
     table::{Contender, Table},
     workload::{Entry, Numbers},
 };
-use tokio::{task::JoinHandle, time::interval};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::interval,
+};
 
 use crate::{
     RUNTIME,
@@ -32,6 +35,8 @@ const CLIENTS: u64 = 64;
 const FAN_OUT: usize = 100;
 /// Events appended in each millisecond of the part `fanout`.
 const EVENTS_OF_MS: u64 = 5;
+/// Appends of the part `fanout` that may be in flight.
+const IN_FLIGHT: usize = 1_024;
 /// An account without events.
 const NO_ACCOUNT: u64 = u64::MAX;
 /// Time in which subscribers connect, and in which the last deliveries arrive.
@@ -181,8 +186,9 @@ pub(crate) fn fan_out(options: &Options) -> Vec<Table> {
                 listeners.take();
                 let (start, busy) = (Instant::now(), processor_seconds(server.process()));
                 let acknowledged = append(options.turn());
-                let (delivered, taken) = (listeners.take(), start.elapsed().as_secs_f64());
+                let taken = start.elapsed().as_secs_f64();
                 let busy = processor_seconds(server.process()) - busy;
+                let delivered = listeners.take();
                 let [p50, p99] = quantiles(&delivered);
                 let [ack50, ack99] = quantiles(&acknowledged);
                 let rate = delivered.count() as f64 / taken;
@@ -204,24 +210,30 @@ pub(crate) fn fan_out(options: &Options) -> Vec<Table> {
     Table::measure_all(tables, options, SERVED.iter().copied().map(contender).collect())
 }
 
-/// Appends events of one account at a steady rate, each as a commit of its own.
+/// Appends events of one account at a steady rate, each as a commit of its own. The rate falls if
+/// too many are in flight.
 async fn paced(connection: &Arc<dyn Connection>, round: u64, turn: Duration) -> Latencies {
     let (mut numbers, mut tick) =
         (Numbers::of_caller(round, 0), interval(Duration::from_millis(1)));
-    let latencies = Arc::new(Mutex::new(Latencies::default()));
+    let (mut appends, mut latencies) = (JoinSet::new(), Latencies::default());
     let start = Instant::now();
     while start.elapsed() < turn {
         tick.tick().await;
         for _ in 0..EVENTS_OF_MS {
-            let (connection, latencies) = (connection.clone(), latencies.clone());
-            let entry = stamped(&mut numbers);
-            tokio::spawn(async move {
+            while let Some(took) = appends.try_join_next() {
+                latencies.add(took.unwrap());
+            }
+            if appends.len() >= IN_FLIGHT {
+                latencies.add(appends.join_next().await.unwrap().unwrap());
+            }
+            let (connection, entry) = (connection.clone(), stamped(&mut numbers));
+            appends.spawn(async move {
                 let start = Instant::now();
                 connection.append_async(entry).await;
-                latencies.lock().unwrap().add(start.elapsed());
+                start.elapsed()
             });
         }
     }
-    let latencies = latencies.lock().unwrap();
-    latencies.clone()
+    appends.join_all().await.into_iter().for_each(|took| latencies.add(took));
+    latencies
 }
