@@ -214,6 +214,8 @@ impl Session {
         let open = OpenSession {
             session: self.id.as_bytes().to_vec(),
             identity: Some(wire::identity_message(history.identity)),
+            // Such a caller gets no answer before that.
+            synced_only: self.link.options().append_answer == AppendAnswer::Synced,
         };
         let first = AppendRequest { open: Some(open), ..AppendRequest::default() };
         let closed = |_| Status::unavailable("the stream ended before it was used");

@@ -95,11 +95,17 @@ pub fn limits_of(message: &messages::Limits) -> Limits {
     limits
 }
 
-/// Events of a log in its own encoding.
-pub fn encoded_events<'a>(events: impl Iterator<Item = EventRef<'a>>) -> EncodedEvents {
+/// Events of a log in its own encoding. `events` gives them twice: for their size, then for their
+/// bytes.
+fn encoded_events<'a, I>(events: impl Fn() -> I) -> EncodedEvents
+where
+    I: Iterator<Item = EventRef<'a>>,
+{
     let mut encoded = EncodedEvents::default();
-    let (mut bytes, mut position, mut time) = (Vec::new(), 0_u64, 0_i64);
-    for event in events {
+    // A batch has megabytes. A buffer that grows would copy them several times, into new pages.
+    let total = events().map(|event| event.bytes().len()).sum();
+    let (mut bytes, mut position, mut time) = (Vec::with_capacity(total), 0_u64, 0_i64);
+    for event in events() {
         let (at, recorded_at) = (event.position().get(), event.recorded_at().as_micros());
         if encoded.sizes.is_empty() {
             (encoded.base, position) = (at, at);
@@ -169,7 +175,7 @@ pub fn recorded_messages<'a>(events: impl Iterator<Item = EventRef<'a>>) -> Vec<
 /// A batch as a message.
 pub fn read_reply(batch: &Batch, head: Position, as_messages: bool) -> ReadReply {
     ReadReply {
-        encoded: (!as_messages).then(|| encoded_events(batch.iter())),
+        encoded: (!as_messages).then(|| encoded_events(|| batch.iter())),
         events: if as_messages { recorded_messages(batch.iter()) } else { Vec::new() },
         upto: batch.upto().get(),
         commit_end: batch.commit_end().get(),
@@ -322,7 +328,7 @@ pub fn read_commits_reply(
         tracking: commit.tracking().map(tracking_message),
     };
     ReadCommitsReply {
-        encoded: (!as_messages).then(|| encoded_events(events())),
+        encoded: (!as_messages).then(|| encoded_events(events)),
         events: if as_messages { recorded_messages(events()) } else { Vec::new() },
         commits: batch.iter().map(facts).collect(),
         upto: batch.upto().get(),

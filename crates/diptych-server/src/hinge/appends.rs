@@ -15,7 +15,9 @@ use std::{
 use diptych::store::{AcceptedCommit, AppendError, CommitSync, Store, SyncError, Unavailable};
 use diptych_remote::wire::{
     self, FailureCause,
-    messages::{AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply},
+    messages::{
+        Accepted, AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply,
+    },
 };
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -54,7 +56,7 @@ pub(crate) struct AppendStream {
 impl AppendStream {
     /// Serves the stream until it ends.
     pub(crate) async fn run(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
-        let (session, first_calls) = match self.open(&mut requests).await {
+        let (session, first_calls, synced_only) = match self.open(&mut requests).await {
             Ok(opened) => opened,
             Err(status) => return drop(replies.send(Err(status)).await),
         };
@@ -79,6 +81,7 @@ impl AppendStream {
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
+            synced_only,
             _running: self.stop.command(),
         };
         if is_open {
@@ -88,11 +91,12 @@ impl AppendStream {
         calls.complete().await;
     }
 
-    /// Opens the session that the first message names, and returns that message with its calls.
+    /// Opens the session that the first message names. Returns that message with its calls, and
+    /// whether the client waits for the sync only.
     async fn open(
         &self,
         requests: &mut Streaming<AppendRequest>,
-    ) -> Result<(OpenSession, AppendRequest), Status> {
+    ) -> Result<(OpenSession, AppendRequest, bool), Status> {
         let missing = || Status::invalid_argument("the first message of a stream opens a session");
         let first = timeout(OPEN_TIME, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no message came in time"))??;
@@ -112,7 +116,7 @@ impl AppendStream {
         // The older stream ends by itself once it has its outcomes, however slow its client is.
         let session = self.sessions.open(id).await;
         let full = || Status::resource_exhausted("the server has too many sessions with streams");
-        Ok((session.ok_or_else(full)?, first))
+        Ok((session.ok_or_else(full)?, first, open.synced_only))
     }
 }
 
@@ -140,6 +144,8 @@ struct RunningCalls {
     front: Option<Syncing>,
     /// Replies that wait for the connection.
     outbox: Vec<CallReply>,
+    /// Whether an accepted commit has its reply when it is synced.
+    synced_only: bool,
     _running: RunningCommand,
 }
 
@@ -239,6 +245,9 @@ impl RunningCalls {
                 if !accepted.synced {
                     self.syncing.push_back((number, sync.clone()));
                     self.wait_for_front();
+                    if self.synced_only {
+                        return true;
+                    }
                 }
                 call_reply::Outcome::Accepted(accepted)
             }
@@ -287,7 +296,7 @@ impl RunningCalls {
         }
         if let Some((number, _)) = self.syncing.pop_front() {
             let outcome = match synced {
-                Ok(()) => call_reply::Outcome::Synced(Synced {}),
+                Ok(()) => self.synced(number),
                 Err(error) => {
                     let failure = failure(&self.store, &error);
                     let kept = CallOutcome::Failed(failure.clone());
@@ -298,6 +307,18 @@ impl RunningCalls {
             self.outbox.push(CallReply { number, outcome: Some(outcome) });
         }
         self.wait_for_front();
+    }
+
+    /// The reply to a call whose commit is synced.
+    fn synced(&self, number: u64) -> call_reply::Outcome {
+        let place = match self.synced_only {
+            true => self.session.calls.outcomes.get(&number).and_then(CallOutcome::accepted),
+            false => None,
+        };
+        match place {
+            Some(place) => call_reply::Outcome::Accepted(Accepted { synced: true, ..place }),
+            None => call_reply::Outcome::Synced(Synced {}),
+        }
     }
 
     /// Waits until the store has answered every call. The session keeps the outcomes.
