@@ -147,9 +147,8 @@ impl OpenCall {
         let batch = wire::batch_of(reply);
         let batch = batch.map_err(|error| Status::data_loss(error.to_string()))?;
         // The events stand in their order, after those before.
-        let mut positions = batch.iter().map(|event| event.position());
-        let last = positions.try_fold(self.upto, |last, position| {
-            (last < position && position <= batch.upto()).then_some(position)
+        let last = batch.iter().map(|event| event.position()).try_fold(self.upto, |last, next| {
+            (last < next && next <= batch.upto()).then_some(next)
         });
         if batch.upto() <= self.upto || last.is_none() {
             return Err(Status::data_loss("live events of the server are not in their order"));

@@ -28,7 +28,7 @@ use self::{
 };
 
 /// Events of one page.
-pub(crate) const PAGE_EVENTS: usize = 4_096;
+const PAGE_EVENTS: usize = 4_096;
 
 /// The live events of one server.
 #[derive(Default)]

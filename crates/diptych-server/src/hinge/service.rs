@@ -27,7 +27,7 @@ use crate::{
         appends::AppendStream,
         live::LiveFeeds,
         sessions::Sessions,
-        streams::{self, HeadWatch, LogFollower},
+        streams::{self, HeadWatch, LogFollower, MessageSize},
     },
 };
 
@@ -237,6 +237,7 @@ impl log_server::Log for LogService {
             stop: self.stop.clone(),
             is_live: false,
             member: None,
+            size: MessageSize::default(),
         };
         Ok(Response::new(Box::pin(follower.into_stream())))
     }

@@ -22,13 +22,14 @@ use tonic::Status;
 
 use crate::{
     door::stop::Stop,
-    hinge::live::{LiveFeeds, Membership, PAGE_EVENTS},
+    hinge::live::{LiveFeeds, Membership},
 };
 
-/// About the bytes of one message of a read with several. The connection sends it while the next one
-/// is read and encoded, and its memory stays in the caches of the processor.
+/// About the bytes of one message of several. The connection sends it while the next one is read and
+/// encoded, its memory stays in the caches of the processor, and clients take messages of this size
+/// without being told to.
 const MESSAGE_BYTES: usize = 256 << 10;
-/// Events of the first message of such a read, and the bounds for the others.
+/// Events of the first message, and the bounds for the others.
 const MESSAGE_EVENTS: (usize, usize, usize) = (512, 16, 8_192);
 /// Pause before a head that ended is asked for again.
 const ENDED_PAUSE: Duration = Duration::from_millis(100);
@@ -103,6 +104,28 @@ impl HeadWatch {
     }
 }
 
+/// The number of events that make a message of about the wanted size.
+pub(crate) struct MessageSize {
+    events: usize,
+}
+
+impl Default for MessageSize {
+    fn default() -> MessageSize {
+        MessageSize { events: MESSAGE_EVENTS.0 }
+    }
+}
+
+impl MessageSize {
+    /// Learns the size of an event from a message.
+    fn learn(&mut self, message: &EncodedReply, events: usize) {
+        if events > 0 {
+            let event_bytes = (message.bytes().len() / events).max(1);
+            let (_, least, most) = MESSAGE_EVENTS;
+            self.events = (MESSAGE_BYTES / event_bytes).clamp(least, most);
+        }
+    }
+}
+
 /// A read of several batches, up to the head at its begin.
 pub(crate) struct LogRead {
     store: Store,
@@ -112,8 +135,7 @@ pub(crate) struct LogRead {
     batches: Option<u32>,
     /// The most events of one message that the client takes.
     most_events: usize,
-    /// The most events of the next message.
-    next_events: usize,
+    size: MessageSize,
     as_messages: bool,
 }
 
@@ -129,14 +151,18 @@ impl LogRead {
             Ok(events @ 1..) => events,
             _ => usize::MAX,
         };
-        let next_events = if batches == Some(1) { most_events } else { MESSAGE_EVENTS.0 };
+        // A single batch is as large as the store makes it.
+        let size = match batches {
+            Some(1) => MessageSize { events: usize::MAX },
+            _ => MessageSize::default(),
+        };
         let as_messages = request.as_messages;
-        LogRead { store, filter, read, batches, most_events, next_events, as_messages }
+        LogRead { store, filter, read, batches, most_events, size, as_messages }
     }
 
     /// The next batch, and the rest of the read if there is one.
     pub(crate) async fn next(mut self) -> Result<(EncodedReply, Option<LogRead>), ReadError> {
-        let most = self.next_events.min(self.most_events).min(self.read.limit);
+        let most = self.size.events.min(self.most_events).min(self.read.limit);
         let batch = self.store.read(&self.filter, self.read.clone().limit(most)).await?;
         let head = self.store.head().position();
         let reply = match self.as_messages {
@@ -146,11 +172,7 @@ impl LogRead {
                 EncodedReply::read(|| batch.iter(), BatchEnds { upto, commit_end, head })
             }
         };
-        if !batch.is_empty() {
-            let event_bytes = (reply.bytes().len() / batch.len()).max(1);
-            let (_, least, most) = MESSAGE_EVENTS;
-            self.next_events = (MESSAGE_BYTES / event_bytes).clamp(least, most);
-        }
+        self.size.learn(&reply, batch.len());
         let rest = self.is_continued(&batch, head).then_some(self);
         Ok((reply, rest))
     }
@@ -246,6 +268,7 @@ pub(crate) struct LogFollower {
     pub(crate) is_live: bool,
     /// The place in the feed, once the follower has caught up.
     pub(crate) member: Option<Membership>,
+    pub(crate) size: MessageSize,
 }
 
 /// A live client that is more than this number of positions behind is told that it fell behind.
@@ -345,7 +368,7 @@ impl LogFollower {
 
     /// The next page of the log, or `None` if no event of it matches.
     async fn page(&mut self, upto: Position) -> Result<Option<EncodedReply>, Status> {
-        let read = Read::after(self.after).upto(upto).limit(PAGE_EVENTS);
+        let read = Read::after(self.after).upto(upto).limit(self.size.events);
         let batch = self.store.read(&self.filter, read).await;
         let batch = batch.map_err(|error| failed(Some(&self.store), &error))?;
         self.after = batch.upto();
@@ -354,10 +377,12 @@ impl LogFollower {
         }
         let head = self.store.head().position();
         let (upto, commit_end) = (batch.upto(), batch.commit_end());
-        Ok(Some(match self.as_messages {
+        let reply = match self.as_messages {
             true => told(DeliveryMessage::Batch(wire::read_reply(&batch, head, true))),
             false => EncodedReply::delivery(|| batch.iter(), BatchEnds { upto, commit_end, head }),
-        }))
+        };
+        self.size.learn(&reply, batch.len());
+        Ok(Some(reply))
     }
 }
 
