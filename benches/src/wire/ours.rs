@@ -1,7 +1,13 @@
 //! The server of a Diptych log, and its clients.
 
-use std::{net::SocketAddr, path::Path, slice};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    slice,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
+use diptych::Uuid;
 use diptych_benches::{
     engines::diptych::{account, event},
     workload::{Entry, PAYLOAD_BYTES},
@@ -66,6 +72,11 @@ impl Remote {
     }
 }
 
+fn next_id() -> Uuid {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    Uuid::from_u64_pair(u64::from(std::process::id()), LAST.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
 fn filter(of: Option<u64>) -> Filter {
     of.map_or_else(Filter::everything, account)
 }
@@ -74,7 +85,10 @@ impl Client for Remote {
     type Events = Append;
 
     fn prepared(entries: &[Entry]) -> Append {
-        Append::events(entries.iter().map(event))
+        // Events with ids can be found after a restart of the server, so a client that waits for
+        // the sync needs no earlier reply.
+        let events = entries.iter().map(|entry| event(entry).id(next_id()));
+        Append::events(events)
     }
 
     async fn append(&self, events: Append) {

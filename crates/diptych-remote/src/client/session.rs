@@ -214,8 +214,6 @@ impl Session {
         let open = OpenSession {
             session: self.id.as_bytes().to_vec(),
             identity: Some(wire::identity_message(history.identity)),
-            // Such a caller gets no answer before that.
-            synced_only: self.link.options().append_answer == AppendAnswer::Synced,
         };
         let first = AppendRequest { open: Some(open), ..AppendRequest::default() };
         let closed = |_| Status::unavailable("the stream ended before it was used");
@@ -426,6 +424,10 @@ impl Session {
             {
                 self.last_number += 1;
                 job.call.number = self.last_number;
+                // The place of an accepted commit serves a caller that waits for it. It also tells
+                // what became of a commit that cannot be found otherwise.
+                job.call.synced_only = self.link.options().append_answer == AppendAnswer::Synced
+                    && job.trace.can_be_found();
                 // The bytes of the events are shared, not copied.
                 let call = job.call.clone();
                 self.deadlines.push_back((job.deadline, self.last_number));

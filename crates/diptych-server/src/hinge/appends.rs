@@ -5,7 +5,7 @@
 //! kept in the session.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -56,7 +56,7 @@ pub(crate) struct AppendStream {
 impl AppendStream {
     /// Serves the stream until it ends.
     pub(crate) async fn run(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
-        let (session, first_calls, synced_only) = match self.open(&mut requests).await {
+        let (session, first_calls) = match self.open(&mut requests).await {
             Ok(opened) => opened,
             Err(status) => return drop(replies.send(Err(status)).await),
         };
@@ -77,11 +77,10 @@ impl AppendStream {
             store: self.store,
             session,
             accepting: FuturesUnordered::new(),
-            under_way: HashSet::new(),
+            under_way: HashMap::new(),
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
-            synced_only,
             _running: self.stop.command(),
         };
         if is_open {
@@ -91,12 +90,11 @@ impl AppendStream {
         calls.complete().await;
     }
 
-    /// Opens the session that the first message names. Returns that message with its calls, and
-    /// whether the client waits for the sync only.
+    /// Opens the session that the first message names, and returns that message with its calls.
     async fn open(
         &self,
         requests: &mut Streaming<AppendRequest>,
-    ) -> Result<(OpenSession, AppendRequest, bool), Status> {
+    ) -> Result<(OpenSession, AppendRequest), Status> {
         let missing = || Status::invalid_argument("the first message of a stream opens a session");
         let first = timeout(OPEN_TIME, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no message came in time"))??;
@@ -116,7 +114,7 @@ impl AppendStream {
         // The older stream ends by itself once it has its outcomes, however slow its client is.
         let session = self.sessions.open(id).await;
         let full = || Status::resource_exhausted("the server has too many sessions with streams");
-        Ok((session.ok_or_else(full)?, first, open.synced_only))
+        Ok((session.ok_or_else(full)?, first))
     }
 }
 
@@ -130,22 +128,35 @@ fn failure(store: &Store, cause: &impl FailureCause) -> Failure {
     wire::failure_of(cause, store.head().position())
 }
 
+/// The replies to a call whose commit is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CallAnswer {
+    /// Once it is accepted, and once it is synced.
+    Both,
+    /// Once it is synced, with its place.
+    Synced,
+}
+
+impl CallAnswer {
+    fn of(synced_only: bool) -> CallAnswer {
+        if synced_only { CallAnswer::Synced } else { CallAnswer::Both }
+    }
+}
+
 /// The calls of one stream.
 struct RunningCalls {
     store: Store,
     session: OpenSession,
     /// Calls that the store has not accepted yet.
     accepting: FuturesUnordered<Accepting>,
-    /// Their numbers.
-    under_way: HashSet<u64>,
+    /// Their numbers, and when each has its reply.
+    under_way: HashMap<u64, CallAnswer>,
     /// Accepted commits that are not synced, in the order in which they were accepted.
-    syncing: VecDeque<(u64, CommitSync)>,
+    syncing: VecDeque<(u64, CallAnswer, CommitSync)>,
     /// Waits for the first of them.
     front: Option<Syncing>,
     /// Replies that wait for the connection.
     outbox: Vec<CallReply>,
-    /// Whether an accepted commit has its reply when it is synced.
-    synced_only: bool,
     _running: RunningCommand,
 }
 
@@ -206,7 +217,7 @@ impl RunningCalls {
         while let Some(Some((number, accepted))) = self.accepting.next().now_or_never() {
             self.accepted(number, accepted);
         }
-        while self.syncing.front().is_some_and(|(_, sync)| sync.is_done()) {
+        while self.syncing.front().is_some_and(|(.., sync)| sync.is_done()) {
             self.front_synced(Ok(()));
         }
     }
@@ -215,8 +226,8 @@ impl RunningCalls {
         self.session.calls.settle(request.settled);
         let limits = self.store.limits();
         for call in request.calls {
-            let number = call.number;
-            if self.answer_again(number) || self.under_way.contains(&number) {
+            let (number, answer) = (call.number, CallAnswer::of(call.synced_only));
+            if self.answer_again(number, answer) || self.under_way.contains_key(&number) {
                 continue;
             }
             if self.session.calls.is_settled(number) {
@@ -226,7 +237,7 @@ impl RunningCalls {
             }
             match wire::append_of(call, &limits) {
                 Ok(append) => {
-                    self.under_way.insert(number);
+                    self.under_way.insert(number, answer);
                     let store = self.store.clone();
                     let accepted = async move { (number, store.append(append).await) };
                     self.accepting.push(Box::pin(accepted));
@@ -237,15 +248,15 @@ impl RunningCalls {
     }
 
     /// Sends the outcome of a call that was executed before. Returns whether it was.
-    fn answer_again(&mut self, number: u64) -> bool {
+    fn answer_again(&mut self, number: u64, answer: CallAnswer) -> bool {
         let outcome = match self.session.calls.outcomes.get(&number) {
             Some(CallOutcome::Failed(failure)) => call_reply::Outcome::Failure(failure.clone()),
             Some(outcome @ CallOutcome::Accepted { sync, .. }) => {
                 let Some(accepted) = outcome.accepted() else { return false };
                 if !accepted.synced {
-                    self.syncing.push_back((number, sync.clone()));
+                    self.syncing.push_back((number, answer, sync.clone()));
                     self.wait_for_front();
-                    if self.synced_only {
+                    if answer == CallAnswer::Synced {
                         return true;
                     }
                 }
@@ -258,12 +269,12 @@ impl RunningCalls {
     }
 
     fn accepted(&mut self, number: u64, accepted: Result<AcceptedCommit, AppendError>) {
-        self.under_way.remove(&number);
+        let answer = self.under_way.remove(&number).unwrap_or(CallAnswer::Both);
         match accepted {
             Ok(AcceptedCommit { first, last, recorded_at, sync }) => {
                 let outcome = CallOutcome::Accepted { first, last, recorded_at, sync };
                 self.session.calls.outcomes.insert(number, outcome);
-                self.answer_again(number);
+                self.answer_again(number, answer);
             }
             Err(error) => self.failed(number, failure(&self.store, &error)),
         }
@@ -271,12 +282,12 @@ impl RunningCalls {
 
     fn failed(&mut self, number: u64, failure: Failure) {
         self.session.calls.outcomes.insert(number, CallOutcome::Failed(failure));
-        self.answer_again(number);
+        self.answer_again(number, CallAnswer::Both);
     }
 
     fn wait_for_front(&mut self) {
         if self.front.is_none() {
-            let front = self.syncing.front().map(|(_, sync)| sync.clone());
+            let front = self.syncing.front().map(|(.., sync)| sync.clone());
             self.front = front.map(|sync| Box::pin(sync.wait()) as Syncing);
         }
     }
@@ -284,7 +295,7 @@ impl RunningCalls {
     fn front_synced(&mut self, synced: Result<(), SyncError>) {
         self.front = None;
         // The store keeps the commit, and writes it when there is room again.
-        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some((_, sync))) =
+        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some((.., sync))) =
             (&synced, self.syncing.front())
         {
             let sync = sync.clone();
@@ -294,9 +305,9 @@ impl RunningCalls {
             }));
             return;
         }
-        if let Some((number, _)) = self.syncing.pop_front() {
+        if let Some((number, answer, _)) = self.syncing.pop_front() {
             let outcome = match synced {
-                Ok(()) => self.synced(number),
+                Ok(()) => self.synced(number, answer),
                 Err(error) => {
                     let failure = failure(&self.store, &error);
                     let kept = CallOutcome::Failed(failure.clone());
@@ -310,10 +321,12 @@ impl RunningCalls {
     }
 
     /// The reply to a call whose commit is synced.
-    fn synced(&self, number: u64) -> call_reply::Outcome {
-        let place = match self.synced_only {
-            true => self.session.calls.outcomes.get(&number).and_then(CallOutcome::accepted),
-            false => None,
+    fn synced(&self, number: u64, answer: CallAnswer) -> call_reply::Outcome {
+        let place = match answer {
+            CallAnswer::Synced => {
+                self.session.calls.outcomes.get(&number).and_then(CallOutcome::accepted)
+            }
+            CallAnswer::Both => None,
         };
         match place {
             Some(place) => call_reply::Outcome::Accepted(Accepted { synced: true, ..place }),
@@ -328,7 +341,7 @@ impl RunningCalls {
             self.accepted(number, accepted);
         }
         // The server does not stop before they are durable.
-        while let Some((_, sync)) = self.syncing.pop_front() {
+        while let Some((.., sync)) = self.syncing.pop_front() {
             let _ = sync.wait().await;
         }
         self.session.calls.complete();

@@ -125,7 +125,7 @@ async fn the_outcomes_of_a_cut_off_append_stream_wait_for_the_next_token() {
     let tokens = Tokens::new();
     let (old, new) = (tokens.issue("old", APPEND), tokens.issue("new", APPEND));
     let server = DoorServer::start(|log| log.token_file(tokens.path()).unwrap()).await;
-    let open = OpenSession { session: vec![7; 16], ..OpenSession::default() };
+    let open = OpenSession { session: vec![7; 16], identity: None };
     let messages = [
         AppendRequest { open: Some(open), ..AppendRequest::default() },
         AppendRequest { calls: vec![call(1)], ..AppendRequest::default() },

@@ -271,7 +271,7 @@ async fn append(
     settled: u64,
 ) -> Vec<(u64, u64)> {
     let (requests, waiting) = mpsc::channel(4);
-    let open = OpenSession { session: vec![session; 16], ..OpenSession::default() };
+    let open = OpenSession { session: vec![session; 16], identity: None };
     let calls: Vec<_> = numbers.map(|number| Call { number, ..opened() }).collect();
     let wanted = calls.len();
     let first = AppendRequest { open: Some(open), calls, settled, ..AppendRequest::default() };
@@ -313,7 +313,7 @@ fn a_number_that_cannot_be_used_is_an_invalid_call() {
     raw.run(async |mut log| {
         append(&mut log, 1, 1..=3, 0).await;
         let (requests, waiting) = mpsc::channel(4);
-        let open = OpenSession { session: vec![1; 16], ..OpenSession::default() };
+        let open = OpenSession { session: vec![1; 16], identity: None };
         let calls = [0, 2, 4, 4].map(|number| Call { number, ..opened() }).to_vec();
         let first =
             AppendRequest { open: Some(open), calls, settled: 3, ..AppendRequest::default() };

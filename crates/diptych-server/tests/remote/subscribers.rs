@@ -1,4 +1,4 @@
-//! Subscribers of live events, readers of a long log, and sessions with one reply for each commit.
+//! Subscribers of live events, readers of a long log, and appends with one reply.
 
 use std::{
     sync::{
@@ -294,9 +294,10 @@ fn readers_that_go_on_ask_for_later_batches_in_one_call() {
 async fn replies(served: &ServedLog, synced_only: bool) -> Vec<(u64, bool)> {
     const CALLS: u64 = 20;
     let (requests, waiting) = mpsc::channel(4);
-    let open = OpenSession { session: vec![7; 16], identity: None, synced_only };
+    let open = OpenSession { session: vec![7; 16], identity: None };
     let event = Event { r#type: "a".to_owned(), ..Event::default() };
-    let call = |number| Call { number, events: vec![event.clone()], ..Call::default() };
+    let events = vec![event];
+    let call = |number| Call { number, events: events.clone(), synced_only, ..Call::default() };
     let calls = (1..=CALLS).map(call).collect();
     let first = AppendRequest { open: Some(open), calls, ..AppendRequest::default() };
     requests.send(first).await.unwrap();
@@ -325,14 +326,14 @@ async fn replies(served: &ServedLog, synced_only: bool) -> Vec<(u64, bool)> {
 }
 
 #[test]
-fn a_session_that_waits_for_the_sync_only_has_one_reply_for_each_commit() {
+fn a_call_that_waits_for_the_sync_only_has_one_reply() {
     let folder = tempfile::tempdir().unwrap();
     let log = diptych_log::Log::open(folder.path(), diptych_log::LogOptions::default()).unwrap();
     let served = ServedLog::start(Store::new(log.clone()));
     Runtime::new().unwrap().block_on(async {
         let found = replies(&served, true).await;
         assert_eq!(found, (1..=20).map(|number| (number, true)).collect::<Vec<_>>());
-        // The session has the outcomes: a stream that asks for both replies gets the place at once.
+        // The session has the outcomes, so a stream that asks for both replies gets one, too.
         let again = replies(&served, false).await;
         assert_eq!(again, found);
     });
