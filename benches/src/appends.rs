@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Time before the clock starts, in which files, threads and batches reach a steady state.
-const WARM_UP: Duration = Duration::from_millis(300);
+pub const WARM_UP: Duration = Duration::from_millis(300);
 
 pub struct CallReport {
     pub per_second: f64,

@@ -67,7 +67,10 @@ impl<C: Client> Connection for Wire<C> {
             start.elapsed()
         });
         let appends = stream::iter(appends).buffer_unordered(in_flight);
-        RUNTIME.block_on(appends.for_each(|took| ready(latencies.add(took))));
+        RUNTIME.block_on(appends.for_each(|took| {
+            latencies.add(took);
+            ready(())
+        }));
         start.elapsed()
     }
 }

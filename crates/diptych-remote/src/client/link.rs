@@ -59,9 +59,9 @@ impl Interceptor for Headers {
 const MESSAGE_BYTES: usize = 256 << 20;
 /// The first and the longest pause before a call is sent again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How much a server may send before this side has read it, for each stream and in total. A batch
-/// fits in.
-const WINDOW_BYTES: (u32, u32) = (16 << 20, 64 << 20);
+/// How much a server may send before this side has read it, for each stream and in total. Some
+/// messages of a read that goes ahead fit in.
+const WINDOW_BYTES: (u32, u32) = (4 << 20, 64 << 20);
 
 /// The connection, shared by the handles and the tasks.
 pub(crate) struct Link {

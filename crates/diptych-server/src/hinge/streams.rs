@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// About the bytes of one message of several. The connection sends it while the next one is read and
-/// encoded, its memory stays in the caches of the processor, and clients take messages of this size
-/// without being told to.
-const MESSAGE_BYTES: usize = 256 << 10;
+/// encoded, and its memory stays in the caches of the processor. Clients take messages of this size
+/// without being told to. Smaller ones cost more, because each looks for the end of its last commit.
+const MESSAGE_BYTES: usize = 1 << 20;
 /// Events of the first message, and the bounds for the others.
 const MESSAGE_EVENTS: (usize, usize, usize) = (512, 16, 8_192);
 /// Pause before a head that ended is asked for again.
