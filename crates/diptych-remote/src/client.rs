@@ -476,10 +476,16 @@ impl EventStore for RemoteStore {
     }
 }
 
-/// The first message of a stream.
+/// The only message of a stream.
+///
+/// The end of the stream is read, too. A stream that is dropped before its end is reset, and a
+/// connection with a thousand resets in a short time is closed by HTTP/2.
 async fn first<T>(mut stream: tonic::Streaming<T>) -> Result<T, tonic::Status> {
     let message = stream.message().await?;
-    message.ok_or_else(|| tonic::Status::data_loss("the server ended a read without an answer"))
+    let none = || tonic::Status::data_loss("the server ended a read without an answer");
+    let message = message.ok_or_else(none)?;
+    stream.message().await?;
+    Ok(message)
 }
 
 /// An upper bound; none for the head.

@@ -1,6 +1,7 @@
 //! The connection to a server, and the history of its log as this handle has seen it.
 
 use std::{
+    error::Error,
     future::Future,
     sync::{
         Arc,
@@ -282,6 +283,8 @@ impl Link {
             return Trouble::Final(Unavailable::Server { what: what.into() }.into());
         }
         let code = status.code();
+        // A connection that ends by an error of HTTP/2 has codes that a server also gives.
+        let is_of_transport = status.source().is_some();
         match wire::from_status(status) {
             Ok(failure) => self.answered(failure, named),
             Err(status) => match code {
@@ -290,7 +293,9 @@ impl Link {
                 | Code::NotFound
                 | Code::Unimplemented
                 | Code::InvalidArgument
-                | Code::ResourceExhausted => {
+                | Code::ResourceExhausted
+                    if !is_of_transport =>
+                {
                     Trouble::Final(Unavailable::Server { what: described(&status).into() }.into())
                 }
                 // The transport gives the other codes, a server that starts or stops, and a peer

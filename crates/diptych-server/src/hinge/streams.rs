@@ -118,10 +118,9 @@ impl Default for MessageSize {
 impl MessageSize {
     /// Learns the size of an event from a message.
     fn learn(&mut self, message: &EncodedReply, events: usize) {
-        if events > 0 {
-            let event_bytes = (message.bytes().len() / events).max(1);
+        if let Some(event_bytes) = message.bytes().len().checked_div(events) {
             let (_, least, most) = MESSAGE_EVENTS;
-            self.events = (MESSAGE_BYTES / event_bytes).clamp(least, most);
+            self.events = (MESSAGE_BYTES / event_bytes.max(1)).clamp(least, most);
         }
     }
 }

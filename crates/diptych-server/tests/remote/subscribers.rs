@@ -290,6 +290,28 @@ fn readers_that_go_on_ask_for_later_batches_in_one_call() {
     });
 }
 
+/// A read that took one message and left its stream made the client reset it. HTTP/2 closed the
+/// connection after a thousand of them, and the read had an error that was none of the server.
+#[test]
+fn many_reads_in_a_short_time_have_their_answers() {
+    const READERS: usize = 64;
+    let store = Store::new(Memory::new());
+    for _ in 0..10 {
+        put(&store, (0..100).map(about));
+    }
+    let served = ServedLog::start(store);
+    let remote = connect(served.address, AppendAnswer::Synced);
+    Runtime::new().unwrap().block_on(async {
+        let reads = async |number: usize| {
+            let filter = Filter::tag(Tag::new("k", number % 100));
+            for _ in 0..60 {
+                assert_eq!(remote.read(&filter, Read::all()).await.unwrap().len(), 10);
+            }
+        };
+        futures_util::future::join_all((0..READERS).map(reads)).await;
+    });
+}
+
 /// The replies of a session to its calls, by number.
 async fn replies(served: &ServedLog, synced_only: bool) -> Vec<(u64, bool)> {
     const CALLS: u64 = 20;
