@@ -240,10 +240,23 @@ impl RunningCalls {
                     self.under_way.insert(number, answer);
                     let store = self.store.clone();
                     let accepted = async move { (number, store.append(append).await) };
-                    self.accepting.push(Box::pin(accepted));
+                    self.offer(Box::pin(accepted));
                 }
                 Err(error) => self.failed(number, failure(&self.store, &error)),
             }
+        }
+    }
+
+    /// Gives a call to the store. A store that answers at once, as a log with room for the commit,
+    /// is asked here. A call behind others that wait keeps its place.
+    fn offer(&mut self, mut accepted: Accepting) {
+        let answer = match self.accepting.is_empty() {
+            true => (&mut accepted).now_or_never(),
+            false => None,
+        };
+        match answer {
+            Some((number, accepted)) => self.accepted(number, accepted),
+            None => self.accepting.push(accepted),
         }
     }
 

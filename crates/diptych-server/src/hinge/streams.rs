@@ -25,9 +25,9 @@ use crate::{
     hinge::live::{LiveFeeds, Membership},
 };
 
-/// About the bytes of one message of several. The connection sends it while the next one is read and
-/// encoded, and its memory stays in the caches of the processor. Clients take messages of this size
-/// without being told to. Smaller ones cost more, because each looks for the end of its last commit.
+/// About the bytes of one message of several. The connection sends it while the next one is read
+/// and encoded, and its memory stays in the caches of the processor. Clients take messages of this
+/// size without being told to. Smaller ones cost more: each looks for the end of its last commit.
 const MESSAGE_BYTES: usize = 1 << 20;
 /// Events of the first message, and the bounds for the others.
 const MESSAGE_EVENTS: (usize, usize, usize) = (512, 16, 8_192);
@@ -252,8 +252,8 @@ pub(crate) fn commit_batches(
     })
 }
 
-/// Follows the events that match a filter, without end. It reads the log until it has caught up, and
-/// then takes live events from a feed.
+/// Follows the events that match a filter, without end. It reads the log until it has caught up.
+/// Then it takes live events from a feed.
 pub(crate) struct LogFollower {
     pub(crate) store: Store,
     pub(crate) feeds: Arc<LiveFeeds>,
