@@ -16,7 +16,7 @@ use futures_util::{StreamExt, stream};
 use crate::RUNTIME;
 
 /// Gets the amount of each event that a subscriber receives.
-pub(crate) type Seen = Box<dyn FnMut(u64) + Send>;
+pub(crate) type Observer = Box<dyn FnMut(u64) + Send>;
 
 /// A client of one server, with one connection.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
@@ -39,13 +39,13 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
     fn append_if(&self, entry: Entry, after: u64) -> impl Future<Output = bool> + Send;
 
     /// Subscribes to an account, or to everything, from the begin of the log.
-    fn listen(self, account: Option<u64>, seen: Seen) -> impl Future<Output = ()> + Send;
+    fn listen(self, account: Option<u64>, seen: Observer) -> impl Future<Output = ()> + Send;
 }
 
 /// A connection of any kind.
 pub(crate) trait Connection: Engine {
     /// Follows an account, or everything, until the future is dropped.
-    fn listen(&self, account: Option<u64>, seen: Seen) -> Pending<'static>;
+    fn listen(&self, account: Option<u64>, seen: Observer) -> Pending<'static>;
 
     /// Appends each event as a commit of its own, with `in_flight` appends in flight.
     fn flow(&self, entries: &[Entry], in_flight: usize, latencies: &mut Latencies) -> Duration;
@@ -54,7 +54,7 @@ pub(crate) trait Connection: Engine {
 pub(crate) struct Wire<C>(pub(crate) C);
 
 impl<C: Client> Connection for Wire<C> {
-    fn listen(&self, account: Option<u64>, seen: Seen) -> Pending<'static> {
+    fn listen(&self, account: Option<u64>, seen: Observer) -> Pending<'static> {
         Box::pin(self.0.clone().listen(account, seen))
     }
 

@@ -26,7 +26,7 @@ use crate::{
     RUNTIME,
     connection::Client,
     ours::{self, Remote},
-    served::{OURS, SERVED, Served, Server, UMADB, child},
+    served::{OURS, SERVED, Server, ServerKind, UMADB, child},
     writes::with_latencies,
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn tables(options: &Options) -> Vec<Table> {
     Table::measure_all(tables, options, peers.chain(ours).map(contender).collect())
 }
 
-fn turn(options: &Options, name: &str, kind: Served, round: u64) -> Vec<f64> {
+fn turn(options: &Options, name: &str, kind: ServerKind, round: u64) -> Vec<f64> {
     let folder = options.folder();
     let server = Server::start(kind, &folder.path().join("log"));
     drop(server.connect(1));
@@ -84,7 +84,7 @@ pub(crate) fn run(name: &str, address: SocketAddr, round: u64, seconds: f64) {
         APP_SYNCED => by_app(address, AppendAnswer::Synced, round, seconds),
         APP_ACCEPTED => by_app(address, AppendAnswer::Accepted, round, seconds),
         #[cfg(feature = "umadb")]
-        UMADB => by_hand(&crate::umadb::UmaDb::connect(address), round, seconds),
+        UMADB => by_hand(&crate::umadb::UmaDbConnection::connect(address), round, seconds),
         _ => panic!("this program has no such contender"),
     }
 }
@@ -107,7 +107,7 @@ fn by_app(address: SocketAddr, append_answer: AppendAnswer, round: u64, seconds:
     let app = RUNTIME.block_on(app.start()).unwrap();
     let conflicts = AtomicU64::new(0);
     repeat(round, seconds, &conflicts, async |entry| {
-        let is_done = app.execute(Move(entry)).await.is_ok();
+        let is_done = app.execute(Touch(entry)).await.is_ok();
         conflicts.store(app.stats().conflicts, Ordering::Relaxed);
         is_done
     });
@@ -137,9 +137,9 @@ fn repeat(round: u64, seconds: f64, conflicts: &AtomicU64, one: impl AsyncFn(Ent
 }
 
 /// An event of the workload. Its payload is not decoded.
-struct Moved(Entry);
+struct AccountEvent(Entry);
 
-impl Event for Moved {
+impl Event for AccountEvent {
     fn types() -> Vec<EventType> {
         TYPES.map(|name| EventType::new(name).tags(&["account", "tenant"])).to_vec()
     }
@@ -148,10 +148,10 @@ impl Event for Moved {
         Ok(event(&self.0))
     }
 
-    fn decode(encoded: &EncodedEvent<'_>) -> Result<Moved, SchemaError> {
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<AccountEvent, SchemaError> {
         let known = TYPES.iter().find(|name| **name == encoded.event_type);
-        let event_type = known.ok_or_else(|| encoded.unknown::<Moved>())?;
-        Ok(Moved(Entry { event_type, account: 0, tenant: 0, amount: 0 }))
+        let event_type = known.ok_or_else(|| encoded.unknown::<AccountEvent>())?;
+        Ok(AccountEvent(Entry { event_type, account: 0, tenant: 0, amount: 0 }))
     }
 }
 
@@ -160,26 +160,26 @@ impl Event for Moved {
 struct Count(u64);
 
 impl Fold for Count {
-    type Event = Moved;
+    type Event = AccountEvent;
 
-    fn apply(&mut self, _: &Recorded<Moved>) {
+    fn apply(&mut self, _: &Recorded<AccountEvent>) {
         self.0 += 1;
     }
 }
 
 /// Appends one event to an account. Its boundary is every event of the account.
-struct Move(Entry);
+struct Touch(Entry);
 
-impl Command for Move {
+impl Command for Touch {
     type State = Count;
-    type Event = Moved;
+    type Event = AccountEvent;
     type Rejection = Infallible;
 
     fn boundary(&self) -> Filter {
         account(self.0.account)
     }
 
-    fn decide(&self, _: &Count, _: &DecisionContext) -> Result<Vec<Moved>, Infallible> {
-        Ok(vec![Moved(self.0)])
+    fn decide(&self, _: &Count, _: &DecisionContext) -> Result<Vec<AccountEvent>, Infallible> {
+        Ok(vec![AccountEvent(self.0)])
     }
 }

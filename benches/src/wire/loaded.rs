@@ -13,20 +13,20 @@ use tempfile::TempDir;
 
 use crate::{
     connection::Connection,
-    served::{ABOUT, SERVED, Served, Server, UMADB},
+    served::{ABOUT, SERVED, Server, ServerKind, UMADB},
     writes::with_latencies,
 };
 
 /// A server of a filled log.
 struct LoadedServer {
-    kind: Served,
+    kind: ServerKind,
     connections: Vec<Arc<dyn Connection>>,
     _server: Server,
     _folder: TempDir,
 }
 
 impl LoadedServer {
-    fn start(kind: Served, options: &Options, connections: u64) -> LoadedServer {
+    fn start(kind: ServerKind, options: &Options, connections: u64) -> LoadedServer {
         progress(&format!("loading {}", kind.name));
         let folder = options.folder();
         let path = folder.path().join("log");

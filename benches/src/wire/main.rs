@@ -45,7 +45,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if served::is_child(&arguments) {
-        served::run_child(&arguments);
+        run_child(&arguments);
         return ExitCode::SUCCESS;
     }
     let options = match Options::from_arguments(&PROGRAM, arguments.into_iter()) {
@@ -70,6 +70,22 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn run_child(arguments: &[String]) {
+    let [_, what, name, arguments @ ..] = arguments else { panic!("a child has a task") };
+    match (what.as_str(), arguments) {
+        ("serve", [folder, address]) => {
+            let kind = served::SERVED.iter().find(|kind| kind.name == name).unwrap();
+            std::fs::create_dir_all(folder).unwrap();
+            (kind.serve)(folder.as_ref(), address.parse().unwrap());
+        }
+        ("hot", [address, round, seconds]) => {
+            let (round, seconds) = (round.parse().unwrap(), seconds.parse().unwrap());
+            hot::run(name, address.parse().unwrap(), round, seconds);
+        }
+        _ => panic!("this program has no such child"),
+    }
 }
 
 fn tables(part: &str, options: &Options) -> Vec<Table> {

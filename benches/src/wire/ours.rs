@@ -32,7 +32,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     RUNTIME,
-    connection::{Client, Seen},
+    connection::{Client, Observer},
 };
 
 /// How much of a subscription may be on its way, as for a [`RemoteStore`].
@@ -125,7 +125,7 @@ impl Client for Remote {
         }
     }
 
-    async fn listen(self, account: Option<u64>, mut seen: Seen) {
+    async fn listen(self, account: Option<u64>, mut seen: Observer) {
         let filter = filter(account);
         let Some(mut calls) = self.calls else {
             let (store, options) = (Store::new(self.store), SubscribeOptions::default());

@@ -14,7 +14,6 @@ use diptych_benches::{
 
 use crate::{
     connection::{Connection, Wire},
-    hot,
     ours::{self, Remote},
 };
 
@@ -26,15 +25,15 @@ pub(crate) const UMADB: &str = "UmaDB 0.7";
 
 /// A kind of served log.
 #[derive(Clone, Copy)]
-pub(crate) struct Served {
+pub(crate) struct ServerKind {
     pub(crate) name: &'static str,
     /// The log below the server, to fill it without the network.
     pub(crate) local: engines::Kind,
-    serve: fn(&Path, SocketAddr),
+    pub(crate) serve: fn(&Path, SocketAddr),
     connect: fn(SocketAddr) -> Arc<dyn Connection>,
 }
 
-pub(crate) const OURS: Served = Served {
+pub(crate) const OURS: ServerKind = ServerKind {
     name: DIPTYCH,
     local: KINDS[0],
     serve: ours::serve,
@@ -42,22 +41,22 @@ pub(crate) const OURS: Served = Served {
 };
 
 /// Diptych, whose subscribers are subscriptions of a store in place of calls.
-pub(crate) const BY_STORE: Served = Served {
+pub(crate) const BY_STORE: ServerKind = ServerKind {
     name: "Diptych, subscription of a store",
     connect: |address| Arc::new(Wire(Remote::connect(address, false))),
     ..OURS
 };
 
 #[cfg(feature = "umadb")]
-const PEER: Served = Served {
+const PEER: ServerKind = ServerKind {
     name: UMADB,
     local: KINDS[2],
     serve: crate::umadb::serve,
-    connect: |address| Arc::new(Wire(crate::umadb::UmaDb::connect(address))),
+    connect: |address| Arc::new(Wire(crate::umadb::UmaDbConnection::connect(address))),
 };
 
 /// The kinds that are compared.
-pub(crate) const SERVED: &[Served] = &[
+pub(crate) const SERVED: &[ServerKind] = &[
     OURS,
     #[cfg(feature = "umadb")]
     PEER,
@@ -75,22 +74,6 @@ pub(crate) fn is_child(arguments: &[String]) -> bool {
     arguments.first().is_some_and(|first| first == CHILD)
 }
 
-pub(crate) fn run_child(arguments: &[String]) {
-    let [_, what, name, arguments @ ..] = arguments else { panic!("a child has a task") };
-    match (what.as_str(), arguments) {
-        ("serve", [folder, address]) => {
-            let kind = SERVED.iter().find(|kind| kind.name == name).unwrap();
-            std::fs::create_dir_all(folder).unwrap();
-            (kind.serve)(folder.as_ref(), address.parse().unwrap());
-        }
-        ("hot", [address, round, seconds]) => {
-            let (round, seconds) = (round.parse().unwrap(), seconds.parse().unwrap());
-            hot::run(name, address.parse().unwrap(), round, seconds);
-        }
-        _ => panic!("this program has no such child"),
-    }
-}
-
 /// The command that starts a child process.
 pub(crate) fn child(what: &str, name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -100,13 +83,13 @@ pub(crate) fn child(what: &str, name: &str) -> Command {
 
 /// A running server. It is killed when this value is dropped.
 pub(crate) struct Server {
-    kind: Served,
+    kind: ServerKind,
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    pub(crate) fn start(kind: Served, folder: &Path) -> Server {
+    pub(crate) fn start(kind: ServerKind, folder: &Path) -> Server {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -137,7 +120,7 @@ impl Drop for Server {
 /// Runs one turn with a server of a new log.
 pub(crate) fn on_fresh_log<T>(
     options: &Options,
-    kind: Served,
+    kind: ServerKind,
     connections: u64,
     turn: impl FnOnce(&Server, &[Arc<dyn Connection>]) -> T,
 ) -> T {

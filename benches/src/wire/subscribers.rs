@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     RUNTIME,
     connection::Connection,
-    served::{ABOUT, BY_STORE, SERVED, Served, Server, UMADB, on_fresh_log},
+    served::{ABOUT, BY_STORE, SERVED, Server, ServerKind, UMADB, on_fresh_log},
 };
 
 const CONNECTIONS: u64 = 8;
@@ -100,7 +100,7 @@ fn quantiles(latencies: &Latencies) -> [f64; 2] {
 }
 
 pub(crate) fn one(options: &Options) -> Vec<Table> {
-    let contender = |kind: Served| {
+    let contender = |kind: ServerKind| {
         Contender::several(kind.name, move |round| {
             on_fresh_log(options, kind, 2, |_, connected| {
                 let listeners = Listeners::start(&connected[1..], 1, 0);
@@ -170,7 +170,7 @@ impl AppendTurns {
 }
 
 pub(crate) fn idle(options: &Options) -> Vec<Table> {
-    let contender = |kind: Served| {
+    let contender = |kind: ServerKind| {
         Contender::several(kind.name, move |round| {
             on_fresh_log(options, kind, CONNECTIONS, |server, connected| {
                 let turn = options.turn();
@@ -218,7 +218,7 @@ pub(crate) fn idle(options: &Options) -> Vec<Table> {
 }
 
 pub(crate) fn fan_out(options: &Options) -> Vec<Table> {
-    let contender = |kind: Served| {
+    let contender = |kind: ServerKind| {
         Contender::several(kind.name, move |round| {
             on_fresh_log(options, kind, CONNECTIONS + 1, |server, connected| {
                 let listeners = Listeners::start(&connected[1..], FAN_OUT, 0);

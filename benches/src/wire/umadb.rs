@@ -13,7 +13,7 @@ use umadb_server::{ServerOptions, StorageOptions, start_server_with_options};
 
 use crate::{
     RUNTIME,
-    connection::{Client, Seen},
+    connection::{Client, Observer},
 };
 
 pub(crate) fn serve(folder: &Path, address: SocketAddr) {
@@ -25,10 +25,10 @@ pub(crate) fn serve(folder: &Path, address: SocketAddr) {
 }
 
 #[derive(Clone)]
-pub(crate) struct UmaDb(Arc<AsyncUmaDbClient>);
+pub(crate) struct UmaDbConnection(Arc<AsyncUmaDbClient>);
 
-impl UmaDb {
-    pub(crate) fn connect(address: SocketAddr) -> UmaDb {
+impl UmaDbConnection {
+    pub(crate) fn connect(address: SocketAddr) -> UmaDbConnection {
         let client = UmaDbClient::new(format!("http://{address}"));
         let mut connected = RUNTIME.block_on(client.connect_async());
         // The client gives up after half a second, and the server may need longer to start.
@@ -38,11 +38,11 @@ impl UmaDb {
             }
             connected = RUNTIME.block_on(client.connect_async());
         }
-        UmaDb(Arc::new(connected.unwrap()))
+        UmaDbConnection(Arc::new(connected.unwrap()))
     }
 }
 
-impl Client for UmaDb {
+impl Client for UmaDbConnection {
     type Events = Vec<DcbEvent>;
 
     fn prepared(entries: &[Entry]) -> Vec<DcbEvent> {
@@ -82,7 +82,7 @@ impl Client for UmaDb {
         }
     }
 
-    async fn listen(self, of: Option<u64>, mut seen: Seen) {
+    async fn listen(self, of: Option<u64>, mut seen: Observer) {
         let mut subscription = self.0.subscribe(of.map(account), None).await.unwrap();
         while let Ok(batch) = subscription.next_batch().await {
             if batch.is_empty() {

@@ -12,7 +12,7 @@ use diptych_benches::{
 
 use crate::{
     RUNTIME,
-    served::{ABOUT, SERVED, Served, UMADB, on_fresh_log},
+    served::{ABOUT, SERVED, ServerKind, UMADB, on_fresh_log},
 };
 
 /// Numbers of clients and of their connections.
@@ -31,7 +31,7 @@ pub(crate) fn with_latencies(title: &str, unit: &'static str) -> Vec<Table> {
 
 pub(crate) fn appends(options: &Options) -> Vec<Table> {
     let with = |(clients, connections): (u64, u64)| {
-        let contender = |kind: &Served| {
+        let contender = |kind: &ServerKind| {
             let kind = *kind;
             Contender::several(kind.name, move |round| {
                 on_fresh_log(options, kind, connections, |_, connected| {
@@ -48,7 +48,7 @@ pub(crate) fn appends(options: &Options) -> Vec<Table> {
 
 pub(crate) fn pipelined(options: &Options) -> Vec<Table> {
     const TOGETHER: usize = 20_000;
-    let contender = |kind: &Served| {
+    let contender = |kind: &ServerKind| {
         let kind = *kind;
         Contender::several(kind.name, move |round| {
             on_fresh_log(options, kind, 1, |_, connected| {

@@ -18,7 +18,7 @@ use crate::{
     wire::{self, messages::ReadRequest},
 };
 
-/// The readers that are known. A further one takes the place of the one that was known longest.
+/// The readers that are known. A further one takes the place of the first.
 const READERS: usize = 8;
 /// Decoded batches that wait for their reader. Others wait in the window of the connection.
 const WAITING_BATCHES: usize = 2;

@@ -13,7 +13,7 @@ use tonic::{
     codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use crate::wire::{encoded::EncodedReply, messages};
+use crate::wire::messages;
 
 /// The key of the field with the checksum: field 2047, four bytes.
 const KEY: [u8; 2] = [0xfd, 0x7f];
@@ -54,12 +54,6 @@ pub trait OutgoingMessage {
 impl<T: WireMessage> OutgoingMessage for T {
     fn into_bytes(self) -> Bytes {
         with_checksum(&self).into()
-    }
-}
-
-impl OutgoingMessage for EncodedReply {
-    fn into_bytes(self) -> Bytes {
-        self.bytes().clone()
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use diptych_store::{EventRef, Position};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::wire::codec::{FIELD_BYTES, WireMessage, push_checksum, with_checksum};
+use crate::wire::codec::{FIELD_BYTES, OutgoingMessage, WireMessage, push_checksum, with_checksum};
 
 /// A reply of the calls `Read` and `Subscribe` with its checksum. Clones share the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,12 @@ impl EncodedReply {
         debug_assert_eq!(out.len(), message_len);
         push_checksum(&mut out);
         EncodedReply(out.into())
+    }
+}
+
+impl OutgoingMessage for EncodedReply {
+    fn into_bytes(self) -> Bytes {
+        self.0
     }
 }
 

@@ -44,13 +44,13 @@ struct RunningFeed {
 /// The live events of one history of the log.
 struct Feed {
     store: Store,
-    state: Mutex<FeedState>,
+    state: Mutex<Dispatch>,
     /// The end of the last commit whose pages are all in their mailboxes.
     settled: AtomicU64,
     memory: PageMemory,
 }
 
-struct FeedState {
+struct Dispatch {
     filters: FilterIndex,
     /// Every matching event up to here is in the mailboxes.
     dispatched: Position,
@@ -122,8 +122,7 @@ impl Drop for FeedTask {
 impl Feed {
     fn new(store: Store) -> Feed {
         let head = store.head().position();
-        let state =
-            FeedState { filters: FilterIndex::default(), dispatched: head, is_ended: false };
+        let state = Dispatch { filters: FilterIndex::default(), dispatched: head, is_ended: false };
         Feed {
             store,
             state: Mutex::new(state),

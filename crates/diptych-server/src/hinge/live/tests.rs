@@ -74,7 +74,7 @@ async fn a_subscriber_without_a_matching_event_is_not_woken_and_its_position_mov
 }
 
 /// A future with a waker that counts.
-struct Watched<F> {
+struct FutureWithCount<F> {
     future: std::pin::Pin<Box<F>>,
     woken: Arc<CountWaker>,
 }
@@ -88,11 +88,11 @@ impl std::task::Wake for CountWaker {
     }
 }
 
-fn watched<F: Future>(future: F) -> Watched<F> {
-    Watched { future: Box::pin(future), woken: Arc::default() }
+fn watched<F: Future>(future: F) -> FutureWithCount<F> {
+    FutureWithCount { future: Box::pin(future), woken: Arc::default() }
 }
 
-impl<F: Future> Watched<F> {
+impl<F: Future> FutureWithCount<F> {
     fn is_pending(&mut self) -> bool {
         let waker = Waker::from(self.woken.clone());
         self.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
