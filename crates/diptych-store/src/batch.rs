@@ -8,7 +8,6 @@ use crate::{
     error::InvalidRequest,
     event::{Metadata, RawEvent},
     position::Position,
-    tag::Tag,
     time::Timestamp,
 };
 
