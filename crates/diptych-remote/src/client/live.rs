@@ -24,7 +24,10 @@ use tokio::{
 use tonic::Status;
 
 use crate::{
-    client::link::{History, Link, Trouble},
+    client::{
+        link::{History, Link, Trouble},
+        read_ahead::{GREATEST, goes_on},
+    },
     wire::{
         self,
         messages::{ReadReply, SubscribeReply, SubscribeRequest, subscribe_reply::Delivery},
@@ -67,10 +70,11 @@ impl LiveCalls {
             heartbeat_ms: PROGRESS.as_millis() as u32,
             ..SubscribeRequest::default()
         };
-        let (pause, bytes) = (self.pause.clone(), waiting.clone());
+        let (pause, bytes, filter) = (self.pause.clone(), waiting.clone(), filter.clone());
         let task = async move {
             let history = link.history();
-            let mut call = OpenCall { upto: after, send, waiting: bytes, has_answered: false };
+            let (upto, waiting) = (after, bytes);
+            let mut call = OpenCall { filter, upto, send, waiting, has_answered: false };
             if let Err(status) = call.run(&link, &history, request).await {
                 // A change of the history ends the head, which the subscription sees.
                 if let Trouble::Final(error) = link.why(status, Some(history.identity)) {
@@ -87,6 +91,7 @@ impl LiveCalls {
 
 /// The call of one subscription.
 struct OpenCall {
+    filter: Filter,
     /// The end of the last batch.
     upto: Position,
     send: mpsc::Sender<(Batch, usize)>,
@@ -128,7 +133,7 @@ impl OpenCall {
             Some(Delivery::CaughtUp(_) | Delivery::FellBehind(_)) | None => return Ok(true),
             Some(Delivery::Heartbeat(heartbeat)) => {
                 let upto = Position::new(heartbeat.upto);
-                if upto <= self.upto {
+                if upto <= self.upto || upto > GREATEST {
                     return Ok(true);
                 }
                 history.advance(upto);
@@ -146,14 +151,10 @@ impl OpenCall {
         let head = Position::new(reply.head);
         let batch = wire::batch_of(reply);
         let batch = batch.map_err(|error| Status::data_loss(error.to_string()))?;
-        // The events stand in their order, after those before.
-        let last = batch.iter().map(|event| event.position()).try_fold(self.upto, |last, next| {
-            (last < next && next <= batch.upto()).then_some(next)
-        });
-        if batch.upto() <= self.upto || last.is_none() {
-            return Err(Status::data_loss("live events of the server are not in their order"));
+        if !goes_on(&batch, &self.filter, self.upto, head) {
+            return Err(Status::data_loss("live events of the server are not the next ones"));
         }
-        history.advance(head.max(batch.upto()));
+        history.advance(head);
         Ok(batch)
     }
 }
