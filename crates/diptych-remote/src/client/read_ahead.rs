@@ -157,11 +157,11 @@ pub(crate) const GREATEST: Position = Position::new(u64::MAX >> 1);
 /// Whether a batch that a server sends by itself is the next one after this position: its events
 /// match, stand in their order, and are in the log. A server with a mistake is not believed.
 pub(crate) fn goes_on(batch: &Batch, filter: &Filter, after: Position, head: Position) -> bool {
-    let upto = batch.upto();
+    let (upto, is_everything) = (batch.upto(), filter.is_everything());
     let in_order = batch.iter().try_fold(after, |last, event| {
         let position = event.position();
-        let is_next = last < position && position <= upto && filter.matches(&event);
-        is_next.then_some(position)
+        let is_next = last < position && position <= upto;
+        (is_next && (is_everything || filter.matches(&event))).then_some(position)
     });
     let ends = after < upto && upto <= head && head <= GREATEST && upto <= batch.commit_end();
     ends && in_order.is_some()
