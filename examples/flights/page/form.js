@@ -9,10 +9,10 @@ import { readBackWords } from "./trip.js";
 import { airportName, flightName, instant, sentence, spokenOf } from "./words.js";
 
 const MINUTE_MS = 60 * 1000;
-/** The command that follows on one that was accepted, and its words. */
+/** The command that follows on one that was accepted, and its words about a flight. */
 const NEXT = {
-  "schedule-flight": ["depart-flight", "Depart it now"],
-  "depart-flight": ["land-flight", "Land it"],
+  "schedule-flight": ["depart-flight", (flight) => `Depart ${flight} now`],
+  "depart-flight": ["land-flight", (flight) => `Land ${flight}`],
 };
 
 /** `time` is the clock of the page, `board` the state of the board. */
@@ -126,7 +126,8 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
 
   async function accepted(sent, receipt, ms, place) {
     const isAgain = sent.receipt === receipt.receipt;
-    const [next, words] = NEXT[sent.name] ?? [];
+    const [next, wordsOf] = NEXT[sent.name] ?? [];
+    const words = wordsOf?.(flightName(sent.body.flight));
     const said = showAccepted({
       sent, receipt, ms, isAgain,
       next: next ? { words, act: () => change(next) } : null,

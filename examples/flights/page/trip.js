@@ -149,7 +149,7 @@ function list(trip) {
     step(state === "sending" ? "now" : state, "1. The command",
       text(...named, { sending: ": the rules are asked …",
         accepted: trip.isAgain ? " came with a known key. It was not carried out again."
-          : " was accepted: the earlier events of the flight allow it.",
+          : " was accepted: no earlier event of the flight forbids it.",
         refused: ` was refused by the rule “${trip.rule}”: ${trip.reason}.`,
         failed: `: ${trip.reason}` }[state])),
     ...(state === "accepted" ? acceptedSteps(trip, step, text) : []),
@@ -171,10 +171,10 @@ function acceptedSteps({ receipt, ms, isAgain, type, views }, step, text) {
     step("accepted", "2. The event",
       text(first === last ? became : "It became several events: ", h("b", {}, type ?? "an event"),
         ` at ${where}. `, isAgain ? "The receipt is the same."
-          : `It was on the disk before the answer, after ${millis(ms)}.`)),
+          : `It was on the disk when the answer came, ${millis(ms)} after the click.`)),
     step(views.every((view) => view.ms) ? "accepted" : "now", "3. The views",
-      text("Each view folded the event by itself. Times from the receipt to the view’s answer, "
-        + "with the way to the server and back:"),
+      text("Every view has read the event by itself. Three of them were asked at once, and this long "
+        + "after the click’s answer each showed it:"),
       h("ul", {}, ...views.map((view) => h("li", { "data-reached": view.ms ? view.name : null },
         h("b", {}, view.name), view.ms ? ` after ${millis(view.ms)}: ` : ": ", view.words,
         view.problem ? h("button", { type: "button", class: "link", onclick: view.again },
