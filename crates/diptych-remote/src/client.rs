@@ -502,3 +502,67 @@ impl fmt::Debug for RemoteStore {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use bytes::Bytes;
+    use hyper::{
+        HeaderMap, StatusCode,
+        body::{Body, Frame},
+        header::{HeaderName, HeaderValue},
+    };
+    use tonic::{Streaming, codec::Codec};
+
+    use super::*;
+    use crate::wire::{CheckedCodec, OutgoingMessage, messages::CountReply};
+
+    /// The answer of a server: one message, and the end after it.
+    struct OneMessage {
+        message: Option<Bytes>,
+        is_taken_to_the_end: Arc<AtomicBool>,
+    }
+
+    impl Body for OneMessage {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(message) = self.message.take() else {
+                self.is_taken_to_the_end.store(true, Ordering::SeqCst);
+                let trailers = HeaderMap::from_iter([(
+                    HeaderName::from_static("grpc-status"),
+                    HeaderValue::from_static("0"),
+                )]);
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            };
+            let size = u32::try_from(message.len()).unwrap().to_be_bytes();
+            let framed = [&[0], &size[..], &message].concat();
+            Poll::Ready(Some(Ok(Frame::data(framed.into()))))
+        }
+    }
+
+    /// A read dropped its stream after the message. HTTP/2 then reset the stream, and closed the
+    /// connection once it had reset a thousand. Reads under load failed with that error.
+    #[test]
+    fn a_read_of_one_message_takes_its_stream_to_the_end() {
+        let reply = CountReply { count: 7, ..CountReply::default() };
+        let is_taken_to_the_end = Arc::new(AtomicBool::new(false));
+        let body = OneMessage {
+            message: Some(reply.into_bytes()),
+            is_taken_to_the_end: is_taken_to_the_end.clone(),
+        };
+        let decoder = CheckedCodec::<CountReply, CountReply>::default().decoder();
+        let stream = Streaming::new_response(decoder, body, StatusCode::OK, None, None);
+        let runtime = Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(first(stream)).unwrap().count, 7);
+        assert!(is_taken_to_the_end.load(Ordering::SeqCst));
+    }
+}

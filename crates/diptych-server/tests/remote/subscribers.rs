@@ -290,8 +290,6 @@ fn readers_that_go_on_ask_for_later_batches_in_one_call() {
     });
 }
 
-/// A read that took one message and left its stream made the client reset it. HTTP/2 closed the
-/// connection after a thousand of them, and the read had an error that was none of the server.
 #[test]
 fn many_reads_in_a_short_time_have_their_answers() {
     const READERS: usize = 64;
