@@ -19,19 +19,22 @@ pub(crate) enum SourcePlace {
 }
 
 impl SourcePlace {
-    #[cfg_attr(
-        not(feature = "remote"),
-        expect(clippy::unused_async, reason = "only an address is waited for")
-    )]
     pub(crate) async fn open(self, options: &PosterOptions) -> Result<Store, PosterError> {
-        let store = match self {
-            #[cfg(feature = "remote")]
-            SourcePlace::Address(address) => address::connect(address, options).await?,
-            SourcePlace::Store(store) => store,
-        };
-        #[cfg(not(feature = "remote"))]
-        let _ = options;
-        Ok(Store::new(ReadOnlySource(store)))
+        Ok(Store::new(ReadOnlySource(self.find(options).await?)))
+    }
+
+    #[cfg(feature = "remote")]
+    async fn find(self, options: &PosterOptions) -> Result<Store, PosterError> {
+        match self {
+            SourcePlace::Address(address) => address::connect(address, options).await,
+            SourcePlace::Store(store) => Ok(store),
+        }
+    }
+
+    #[cfg(not(feature = "remote"))]
+    async fn find(self, _: &PosterOptions) -> Result<Store, PosterError> {
+        let SourcePlace::Store(store) = self;
+        Ok(store)
     }
 }
 
