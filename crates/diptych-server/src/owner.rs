@@ -62,7 +62,9 @@ pub enum OwnerError {
         problem: &'static str,
     },
     /// The certificates of the system cannot be read.
-    #[error("the authorities of the system, which vouch for an encrypted owner, cannot be read: {0}")]
+    #[error(
+        "the authorities of the system, which vouch for an encrypted owner, cannot be read: {0}"
+    )]
     Authorities(#[source] std::io::Error),
 }
 

@@ -13,8 +13,8 @@ use std::{
 use axum::Router;
 use diptych::{
     App, Command, Event, Query,
-    poster::Poster,
     catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas, resolved},
+    poster::Poster,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};

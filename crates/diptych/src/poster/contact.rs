@@ -113,11 +113,7 @@ impl Contact {
 }
 
 /// Asks the source for its end, again and again.
-pub(crate) async fn listen(
-    store: Store,
-    contact: std::sync::Arc<Contact>,
-    options: PosterOptions,
-) {
+pub(crate) async fn listen(store: Store, contact: std::sync::Arc<Contact>, options: PosterOptions) {
     loop {
         // Ten posters of one source do not ask at the same time.
         let interval = options.ask_interval.mul_f64(0.75 + fastrand::f64() / 2.0);
