@@ -12,7 +12,12 @@ use clap_complete::Shell;
 use diptych_log::{Adoption, ArchiveLimit};
 use diptych_store::{Filter, Position, Timestamp};
 
-use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime, token::TokenArgs};
+use crate::{
+    address::{self, LogAddress},
+    exit::EXIT_CODES,
+    ndjson::RecordedTime,
+    token::TokenArgs,
+};
 
 mod place;
 mod sharing;

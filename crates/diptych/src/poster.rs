@@ -148,7 +148,12 @@ impl Poster {
 
     /// A poster of a store of any kind.
     pub fn over(store: impl EventStore) -> PosterBuilder {
-        PosterBuilder::of(SourcePlace::Store(Store::new(store)))
+        Poster::over_store(Store::new(store))
+    }
+
+    /// A poster of a store that others use too.
+    pub fn over_store(store: Store) -> PosterBuilder {
+        PosterBuilder::of(SourcePlace::Store(store))
     }
 
     /// Asks a question: say how fresh the answer has to be, then await it. Tokens and receipts of
@@ -205,8 +210,9 @@ impl Poster {
     }
 
     /// The age of an answer with this position: it has everything that the source had that long
-    /// ago. `None` if the source never confirmed an end at or before the position.
-    pub fn age(&self, position: Position) -> Option<Duration> {
+    /// ago. The poster remembers 256 ends of the source. An answer from before them has at least
+    /// this age.
+    pub fn age(&self, position: Position) -> Duration {
         self.parts.contact.age(position)
     }
 
@@ -275,12 +281,15 @@ impl PosterBuilder {
     /// [`PosterError`]
     pub async fn open(self) -> Result<Poster, PosterError> {
         let PosterBuilder { place, prepare, options } = self;
+        let is_own = place.is_own();
         let store = place.open(&options).await?;
         // Pinned: it stays away if the source has another history.
         let listened = store.pinned();
         let contact = Arc::new(Contact::new());
         contact::ask(&listened, &contact, &options).await.map_err(PosterError::Unreadable)?;
-        let app = prepare(App::over_store(store).close_store()).only_views().start().await?;
+        let app = App::over_store(store);
+        let app = if is_own { app.close_store() } else { app };
+        let app = prepare(app).only_views().start().await?;
         let listening = contact::listen(listened, contact.clone(), options);
         let listening = Handle::current().spawn(listening).abort_handle();
         Ok(Poster { parts: Arc::new(PosterParts { app, contact, listening }) })

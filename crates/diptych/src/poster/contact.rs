@@ -68,11 +68,11 @@ impl Contact {
         SourceContact { silence: at.elapsed(), heard, absence: state.absence.clone() }
     }
 
-    pub(crate) fn age(&self, position: Position) -> Option<Duration> {
+    pub(crate) fn age(&self, position: Position) -> Duration {
         let state = self.state.lock();
         let mut ends = state.ends.iter().rev();
-        let (_, at) = ends.find(|(end, _)| *end <= position)?;
-        Some(at.elapsed())
+        let known = ends.find(|(end, _)| *end <= position).or_else(|| state.ends.front());
+        known.map_or(state.heard.1, |(_, at)| *at).elapsed()
     }
 
     /// Waits until the source is away or back.
@@ -100,8 +100,13 @@ impl Contact {
         self.is_away.send_if_modified(|is_away| std::mem::replace(is_away, false));
     }
 
-    fn miss(&self, reason: &str) {
+    /// The source has no answer. The first reason is kept, unless the log has another history
+    /// now: no wait ends that.
+    fn miss(&self, reason: &str, has_changed: bool) {
         let mut state = self.state.lock();
+        if let Some(absence) = state.absence.as_mut().filter(|_| has_changed) {
+            reason.clone_into(&mut absence.reason);
+        }
         if state.absence.is_none() {
             tracing::warn!(reason, "the source of the poster is away");
             let (since, reason) = (Timestamp::now(), reason.to_owned());
@@ -135,13 +140,13 @@ pub(crate) async fn ask(
         Ok(answer) => answer,
         Err(_) => {
             if let Some(Unavailable::Backend(cause)) = store.head().paused() {
-                contact.miss(&cause.to_string());
+                contact.miss(&cause.to_string(), false);
             }
             match timeout(options.quiet_time, answer).await {
                 Ok(answer) => answer,
                 Err(_) => {
                     let reason = format!("no answer for {} ms", options.quiet_time.as_millis());
-                    contact.miss(&reason);
+                    contact.miss(&reason, false);
                     return Err(Unavailable::Server { what: reason.into() }.into());
                 }
             }
@@ -153,7 +158,9 @@ pub(crate) async fn ask(
             Ok(())
         }
         Err(error) => {
-            contact.miss(&error.to_string());
+            let has_changed =
+                matches!(error, ReadError::Unavailable(Unavailable::HistoryChanged(_)));
+            contact.miss(&error.to_string(), has_changed);
             Err(error)
         }
     }
@@ -170,25 +177,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_age_of_an_answer_is_that_of_the_newest_end_that_it_has() {
         let contact = Contact::new();
-        assert_eq!(contact.age(Position::new(9)), None);
         confirmed(&contact, 5);
         tokio::time::advance(Duration::from_secs(3)).await;
         confirmed(&contact, 5);
         tokio::time::advance(Duration::from_secs(1)).await;
         confirmed(&contact, 8);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(contact.age(Position::new(9)), Some(Duration::from_secs(2)));
-        assert_eq!(contact.age(Position::new(7)), Some(Duration::from_secs(3)));
-        assert_eq!(contact.age(Position::new(4)), None);
+        assert_eq!(contact.age(Position::new(9)), Duration::from_secs(2));
+        assert_eq!(contact.age(Position::new(7)), Duration::from_secs(3));
+        // From before all that is remembered: at least the oldest age.
+        assert_eq!(contact.age(Position::new(4)), Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_absence_has_its_first_reason_and_ends_with_the_next_answer() {
         let contact = Contact::new();
-        contact.miss("the first");
-        contact.miss("the second");
+        contact.miss("the first", false);
+        contact.miss("the second", false);
         contact.changed(false).await;
         assert_eq!(contact.now().absence.unwrap().reason, "the first");
+        contact.miss("another history", true);
+        assert_eq!(contact.now().absence.unwrap().reason, "another history");
         confirmed(&contact, 1);
         contact.changed(true).await;
         assert_eq!(contact.now().absence, None);

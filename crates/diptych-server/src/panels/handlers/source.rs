@@ -36,16 +36,15 @@ pub(crate) async fn with_age(
     request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
-    let is_command = request.uri().path().starts_with("/commands/");
+    let is_query = request.uri().path().starts_with("/queries/");
     let mut response = next.run(request).await;
     let Some(poster) = &site.poster else { return response };
     let headers = response.headers_mut();
     let position = headers.get("diptych-position").and_then(|value| value.to_str().ok());
     let position = position.and_then(|text| text.parse().ok()).map(Position::new);
     // The position of a receipt is that of a commit, which the poster may not have seen.
-    if let Some(position) = position.filter(|_| !is_command) {
-        let silence = poster.source().silence;
-        let age = poster.age(position).map_or(silence, |age| age);
+    if let Some(position) = position.filter(|_| is_query) {
+        let age = poster.age(position);
         headers.extend(header_value(format!("{:.3}", age.as_secs_f64())).map(|age| (AGE, age)));
     }
     let since = poster.source().absence.and_then(|absence| header_value(absence.since));
