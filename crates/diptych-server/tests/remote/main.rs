@@ -17,3 +17,4 @@ mod protocol;
 mod proxy;
 mod restarts;
 mod served_log;
+mod subscribers;
