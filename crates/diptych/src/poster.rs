@@ -41,7 +41,8 @@ pub use contact::{SourceAbsence, SourceContact};
 ///
 /// ```no_run
 /// # use diptych::{Query, catalogue::Catalogue, poster::Poster};
-/// # async fn run<Q: Query>(catalogue: Catalogue, question: Q) -> Result<(), Box<dyn std::error::Error>> {
+/// # type Failure = Box<dyn std::error::Error>;
+/// # async fn run<Q: Query>(catalogue: Catalogue, question: Q) -> Result<(), Failure> {
 /// let poster = Poster::follow("diptych://localhost:4500/log").catalogue(catalogue).open().await?;
 /// let answer = poster.query(question).await?;
 /// let source = poster.source();
