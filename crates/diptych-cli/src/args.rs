@@ -12,7 +12,12 @@ use clap_complete::Shell;
 use diptych_log::{Adoption, ArchiveLimit};
 use diptych_store::{Filter, Position, Timestamp};
 
-use crate::{address, exit::EXIT_CODES, ndjson::RecordedTime, token::TokenArgs};
+use crate::{
+    address::{self, LogAddress},
+    exit::EXIT_CODES,
+    ndjson::RecordedTime,
+    token::TokenArgs,
+};
 
 mod place;
 mod sharing;
@@ -460,21 +465,31 @@ pub(crate) struct SampleArgs {
 ///   diptych demo
 ///   diptych demo --speed 600 --until 2013-01-08T00:00:00Z
 ///   diptych demo --once --json --flights flights.csv.gz --data year
+///   diptych demo --poster http://localhost:2013 --data diptych-demo/log --listen 127.0.0.1:0
 #[derive(Debug, Args)]
 #[command(
     about = "Load real flights, keep views of them, and serve a page to look at",
     verbatim_doc_comment
 )]
 pub(crate) struct DemoArgs {
-    /// The folder of the log and of the report, created if missing.
+    /// The folder of the log and of the report, created if missing, or the log of a server, as
+    /// diptych://HOST:PORT/log. On a server there is no report.
     #[arg(
         long = "data",
         value_name = "ADDRESS",
         default_value = "diptych-demo",
         value_hint = ValueHint::DirPath,
-        value_parser = address::folder()
+        value_parser = address::log()
     )]
-    pub(crate) dir: PathBuf,
+    pub(crate) address: LogAddress,
+    /// Load nothing, and be a poster: follow the log, serve the page, and send commands to the demo
+    /// whose page is at this address, such as http://localhost:2013.
+    #[arg(
+        long = "poster",
+        value_name = "OWNER",
+        conflicts_with_all = ["flights", "speed", "once", "json", "until"]
+    )]
+    pub(crate) owner: Option<String>,
     #[command(flatten)]
     pub(crate) wait: Wait,
     /// Another table of flights, as CSV, plain or compressed by gzip.

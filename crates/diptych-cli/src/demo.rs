@@ -1,7 +1,9 @@
 //! `diptych demo`: sends real flights as commands into a log, keeps views of them, and serves a
-//! page.
+//! page. With an owner it is a poster of such a demo instead (`poster`).
 //!
 //! The server starts before the load, so that a visitor sees the views fill.
+
+mod poster;
 
 use std::{
     fs,
@@ -10,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use diptych::{App, StartError, StopError};
+use diptych::{App, AppBuilder, StartError, StopError};
 use diptych_demo::{
     AppOptions,
     load::{LoadError, LoadOptions, LoadReport, Pace, Progress as Settled, load, open},
@@ -19,7 +21,7 @@ use diptych_demo::{
     source::{Source, SourceError},
     summary::{Summary, SummaryError, summary},
 };
-use diptych_server::{Metrics, ServeError};
+use diptych_server::{Metrics, ServeError, Server};
 use serde::Serialize;
 use tokio::{
     net::TcpListener,
@@ -29,11 +31,13 @@ use tokio::{
 };
 
 use crate::{
+    address::LogAddress,
     args::{DemoArgs, LISTEN, Speed},
     exit::{Exit, Failure},
     folder,
     ndjson::write_json,
     progress::Progress,
+    remote,
     serve::listen,
     signal::{on_signal, stopped},
     table::{count, counted, counts, facts},
@@ -45,27 +49,54 @@ const ALL: usize = usize::MAX;
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let began = Instant::now();
     check(args)?;
-    let plan = plan(args)?;
+    let plan = match &args.owner {
+        Some(_) => None,
+        None => Some(plan(args)?),
+    };
     let runtime = Runtime::new()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start threads: {error}")))?;
-    runtime.block_on(show(args, &plan, began))
+    runtime.block_on(async {
+        match (&args.owner, plan) {
+            (None, Some(plan)) => show(args, &plan, began).await,
+            (Some(owner), _) => poster::show(args, owner).await,
+            (None, None) => Ok(()),
+        }
+    })
 }
 
 /// Finds wrong arguments before any file is read or written.
 fn check(args: &DemoArgs) -> Result<(), Failure> {
-    let (address, dir) = (args.listen, args.dir.display());
+    let address = args.listen;
     if !args.once && !address.ip().is_loopback() && args.hosts.is_empty() {
         return Err(Failure::input(format!(
             "other machines can reach the page at {address}, and no host is named: name its hosts \
              with --host, or listen at an address of this machine alone, such as --listen {LISTEN}"
         )));
     }
-    match folder::has_log(&args.dir) {
-        true => Err(Failure::input(format!(
-            "{dir} is the folder of a log, and not of a demo, which keeps its log in a folder \
-             below: give the demo a folder of its own with --data"
-        ))),
-        false => Ok(()),
+    match &args.address {
+        LogAddress::Folder(dir) if args.owner.is_none() && folder::has_log(dir) => {
+            let dir = dir.display();
+            Err(Failure::input(format!(
+                "{dir} is the folder of a log, and not of a demo, which keeps its log in a folder \
+                 below: give the demo a folder of its own with --data"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The app over the folder, with its report, or over the log of a server.
+fn build(args: &DemoArgs) -> Result<AppBuilder, Failure> {
+    match &args.address {
+        LogAddress::Folder(dir) => {
+            let wait = args.wait.duration();
+            let open = || diptych_demo::app(dir, AppOptions::default());
+            Ok(folder::when_free(wait, open)?)
+        }
+        LogAddress::Server(address) => {
+            let store = remote::connect(address, args.wait)?;
+            Ok(diptych_demo::views(App::over_store(store).close_store()))
+        }
     }
 }
 
@@ -88,9 +119,7 @@ async fn show(args: &DemoArgs, plan: &Plan, began: Instant) -> Result<(), Failur
         true => None,
         false => Some((listen(args.listen).await?, Metrics::install()?)),
     };
-    let wait = args.wait.duration();
-    let opened = folder::when_free(wait, || diptych_demo::app(&args.dir, AppOptions::default()));
-    let app = opened?.start().await?;
+    let app = build(args)?.start().await?;
     // Recorded before clients can send commands, so that the rules can refuse flights of other
     // days.
     open(&app, plan).await?;
@@ -129,7 +158,16 @@ fn serve(
     stop: &Receiver<bool>,
 ) -> Result<Serving, Failure> {
     let address = listener.local_addr().unwrap_or(args.listen);
-    let server = site::server(app.clone()).metrics(metrics);
+    serve_page(args, site::server(app.clone()).metrics(metrics), listener, address, stop)
+}
+
+fn serve_page(
+    args: &DemoArgs,
+    server: Server,
+    listener: TcpListener,
+    address: SocketAddr,
+    stop: &Receiver<bool>,
+) -> Result<Serving, Failure> {
     let server = args.hosts.iter().fold(server, |server, host| server.host(host));
     say(&format!("the page is at http://{address}/"));
     let task = tokio::spawn(server.serve(listener, stopped(stop.clone())));

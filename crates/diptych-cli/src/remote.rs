@@ -36,14 +36,20 @@ pub(crate) fn open_to_read(place: &LogPlace) -> Result<Store, Failure> {
 pub(crate) fn connect(address: &str, wait: Wait) -> Result<Store, Failure> {
     // A server that is away is reported after the time that the user gave. Later calls have the
     // time of a restart of the server.
-    let mut options = RemoteOptions::default();
-    options.token = env::var(TOKEN).ok();
-    options.authorities = env::var_os(AUTHORITIES).map(PathBuf::from);
+    let options = options();
     let mut first = options.clone();
     first.answer_time = wait.duration().max(SHORTEST_WAIT);
     pollster::block_on(RemoteStore::connect(address, first)).map_err(failure)?;
     let store = RemoteStore::connect(address, options);
     Ok(Store::new(pollster::block_on(store).map_err(failure)?).pinned())
+}
+
+/// The options of a connection, from the environment.
+pub(crate) fn options() -> RemoteOptions {
+    let mut options = RemoteOptions::default();
+    options.token = env::var(TOKEN).ok();
+    options.authorities = env::var_os(AUTHORITIES).map(PathBuf::from);
+    options
 }
 
 fn failure(error: ConnectError) -> Failure {

@@ -103,6 +103,7 @@
 //! |---|---|---|
 //! | `extract` | no | headers, parameters and answers for axum handlers of your own (`extract`) |
 //! | `log` | no | [the log itself on the wire](crate::LogServer), for stores in other processes |
+//! | `poster` | no | [commands of a poster](crate::Owner) go to the application that owns the log |
 //!
 //! [axum]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/axum.md
 //! [errors]: https://github.com/diptych-rs/diptych/blob/main/docs/reference/errors.md
@@ -114,6 +115,8 @@ pub mod extract;
 #[cfg(feature = "log")]
 mod hinge;
 mod json;
+#[cfg(feature = "poster")]
+mod owner;
 mod panels;
 #[cfg(all(doc, not(doctest)))]
 #[doc = include_str!("http.md")]
@@ -134,5 +137,7 @@ pub use door::{
 };
 #[cfg(feature = "log")]
 pub use hinge::{LogServer, TokenFile, TokenFileError, TokenScope, UnknownScope};
+#[cfg(feature = "poster")]
+pub use owner::{Owner, OwnerError};
 pub use panels::entries::{command::CommandRoute, query::QueryRoute};
 pub use server::Server;

@@ -21,7 +21,7 @@ use tower_http::{
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
-        handlers::{catalogue, commands, files, live, queries, receipts, status},
+        handlers::{catalogue, commands, files, live, queries, receipts, source, status},
         site::Site,
     },
 };
@@ -48,6 +48,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/openapi.json", get(catalogue::openapi))
         .fallback(files::fetch)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(site.clone(), source::with_age))
         .layer(from_fn_with_state(site.door.clone(), enter))
         .layer(compression.compress_when(large_enough))
         .with_state(site)

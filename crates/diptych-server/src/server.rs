@@ -14,12 +14,15 @@ use axum::Router;
 use diptych::{
     App, Command, Event, Query,
     catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas, resolved},
+    poster::Poster,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+#[cfg(feature = "poster")]
+use crate::owner::Owner;
 use crate::{
     door::{
         access::{Caller, Denial, Hook, Hosts, Visit, hook},
@@ -71,6 +74,9 @@ pub struct Server {
     hosts: Hosts,
     hook: Option<Hook>,
     metrics: Option<Metrics>,
+    poster: Option<Poster>,
+    #[cfg(feature = "poster")]
+    owner: Option<Arc<Owner>>,
     /// Mistakes in the configuration, reported when the server starts.
     mistakes: Vec<String>,
 }
@@ -93,8 +99,33 @@ impl Server {
             hosts: Hosts::default(),
             hook: None,
             metrics: None,
+            poster: None,
+            #[cfg(feature = "poster")]
+            owner: None,
             mistakes: Vec::new(),
         }
+    }
+
+    /// A server for a [poster](diptych::poster): its queries have the routes of any server, and
+    /// every answer says how old it is. Name the application that carries out the commands with
+    /// [`owner`](Server::owner); without it they are refused.
+    pub fn poster(poster: Poster) -> Server {
+        let server = Server::new(poster.read_only_app().clone());
+        Server { poster: Some(poster), ..server }
+    }
+
+    /// Names the application that carries out the commands of a [poster](Server::poster). Each
+    /// command of the poster's catalogue is sent there as it came, with the credential of its
+    /// sender, and the answer is returned. The poster shows the effect when its event arrives.
+    #[cfg(feature = "poster")]
+    pub fn owner(mut self, owner: Owner) -> Server {
+        if self.poster.is_none() {
+            let problem = "the server has an owner of its commands and is none of a poster: make \
+                           it with `Server::poster`";
+            self.mistakes.push(problem.to_owned());
+        }
+        self.owner = Some(Arc::new(owner));
+        self
     }
 
     /// Sets the name of the application and the version of its API.
@@ -423,7 +454,9 @@ impl Server {
         for (name, entry) in &entries.queries {
             check_query(name, entry, &listing).map_err(wrong)?;
         }
-        let Server { app, limits, hosts, hook, metrics, .. } = self;
+        let Server { app, limits, hosts, hook, metrics, poster, .. } = self;
+        #[cfg(feature = "poster")]
+        let owner = self.owner;
         let documents = Documents::of(&entries, &listing, metrics.is_some());
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
@@ -440,6 +473,9 @@ impl Server {
             definitions,
             metrics,
             started,
+            poster,
+            #[cfg(feature = "poster")]
+            owner,
         }))
     }
 

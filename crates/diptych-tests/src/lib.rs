@@ -83,6 +83,10 @@ pub struct OutsideSystemGuide;
 pub struct SecondProcessGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/posters.md")]
+pub struct PostersGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/share-a-log.md")]
 pub struct ShareALogGuide;
 

@@ -128,6 +128,7 @@
 //!   HTTP and for other programs. A program without it works, too.
 //! - A [`projection`] keeps rows outside the log in step with it; `diptych-sqlite` keeps them in
 //!   SQLite.
+//! - A [`poster`] is a process that holds only views of a log that others write.
 //!
 //! # Guarantees
 //!
@@ -160,7 +161,7 @@
 //! | `derive` | yes | `#[derive(Event)]` |
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
 //! | `schemas` | no | schemas of the entries of a [`catalogue`], made from the types by schemars |
-//! | `remote` | no | the log of a server, and `App::connect` with the address of any store |
+//! | `remote` | no | the log of a server, `App::connect` and `Poster::follow` with an address |
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!
 //! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
@@ -195,6 +196,7 @@ mod panics;
 pub mod past;
 mod plans;
 mod pool;
+pub mod poster;
 pub mod projection;
 pub mod query;
 mod request;

@@ -101,6 +101,11 @@ impl FollowerPlans {
         self.snapshots.views.extend(other.snapshots.views);
     }
 
+    /// Leaves out the followers that write outside the process.
+    pub(crate) fn drop_projections(&mut self) {
+        self.projections.clear();
+    }
+
     /// The first view that was added twice.
     pub(crate) fn view_twice(&self) -> Option<&'static str> {
         let mut views = self.views.iter().enumerate();

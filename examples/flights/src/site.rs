@@ -4,6 +4,7 @@
 use diptych::{
     App, Timestamp,
     catalogue::{Catalogue, WithSchemas},
+    poster::Poster,
 };
 use diptych_server::{Caller, CommandRoute, Denial, QueryRoute, Server, Visit};
 use schemars::JsonSchema;
@@ -74,15 +75,25 @@ pub fn catalogue() -> Catalogue<WithSchemas> {
 /// Commands from clients have the actor [`VISITOR`], so that they do not move the demo's clock.
 pub fn server(app: App) -> Server {
     let clock = app.clone();
-    let server = Server::new(app)
-        .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
+    with_page(Server::new(app))
         .command(recorded::<ScheduleFlight>("schedule-flight"))
         .command(recorded::<DepartFlight>("depart-flight"))
         .command(recorded::<CancelFlight>("cancel-flight"))
         .command(recorded::<LandFlight>("land-flight"))
         .command(recorded::<DivertFlight>("divert-flight"))
-        .query(QueryRoute::<FlightCard>::new("flight-card").explained())
-        .admit(move |visit| admit(clock.clone(), visit));
+        .admit(move |visit| admit(clock.clone(), visit))
+}
+
+/// Builds a server with all queries of the catalogue and with the page, for a poster of the demo.
+/// Its commands go to the [owner](Server::owner) that the program names.
+pub fn poster(poster: Poster) -> Server {
+    with_page(Server::poster(poster))
+}
+
+fn with_page(server: Server) -> Server {
+    let server = server
+        .title("Flights of New York, 2013", env!("CARGO_PKG_VERSION"))
+        .query(QueryRoute::<FlightCard>::new("flight-card").explained());
     PAGE.iter()
         .fold(server, |server, (path, content_type, bytes)| server.file(path, content_type, bytes))
 }

@@ -1,6 +1,7 @@
 //! `diptych demo` as its users see it: loads, stops, resumes, and reports errors.
 
 mod clients;
+mod elsewhere;
 
 use std::{
     fs,
@@ -72,7 +73,12 @@ struct Served {
 impl Served {
     fn start(demo: &Demo, args: &[&str]) -> Served {
         let args = [&["--listen", "127.0.0.1:0"], args].concat();
-        let mut process = demo.command(&args).spawn().unwrap();
+        Served::of(demo.command(&args))
+    }
+
+    /// Starts this program, and reads the address of its page.
+    fn of(mut command: Command) -> Served {
+        let mut process = command.spawn().unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();

@@ -35,6 +35,8 @@ codes! {
     Host = "host",
     Invalid = "invalid",
     KeyReused = "key-reused",
+    #[cfg_attr(not(feature = "poster"), allow(dead_code))]
+    Loop = "loop",
     Malformed = "malformed",
     Method = "method",
     Mistake = "mistake",

@@ -7,4 +7,5 @@ pub(crate) mod links;
 pub(crate) mod live;
 pub(crate) mod queries;
 pub(crate) mod receipts;
+pub(crate) mod source;
 pub(crate) mod status;

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use diptych::App;
+use diptych::{App, poster::Poster};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "poster")]
+use crate::owner::Owner;
 use crate::{
     door::{entrance::Door, metrics::Metrics},
     panels::{answers::PastAnswers, documents::Documents, entries::Entries, live::LiveQueries},
@@ -22,4 +24,9 @@ pub(crate) struct Site {
     pub(crate) definitions: Map<String, Value>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) started: Instant,
+    /// The poster that the app belongs to, if it follows the log of another process.
+    pub(crate) poster: Option<Poster>,
+    /// The application that carries out the commands of the poster.
+    #[cfg(feature = "poster")]
+    pub(crate) owner: Option<Arc<Owner>>,
 }

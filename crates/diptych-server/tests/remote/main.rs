@@ -11,6 +11,8 @@ mod encryption;
 mod histories;
 mod http_json;
 mod kills;
+mod poster_process;
+mod posters;
 mod protocol;
 mod proxy;
 mod restarts;

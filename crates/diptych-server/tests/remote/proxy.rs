@@ -87,6 +87,10 @@ impl Proxy {
         Proxy { address, mode, cut, _runtime: runtime }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::SeqCst);
     }

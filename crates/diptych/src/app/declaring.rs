@@ -68,4 +68,10 @@ impl AppBuilder {
         self.declared.know::<E>();
         self
     }
+
+    /// Leaves out everything with an effect outside the process, for a poster.
+    pub(crate) fn only_views(mut self) -> AppBuilder {
+        self.declared.plans.drop_projections();
+        self
+    }
 }

@@ -5,6 +5,7 @@ use std::{thread, time::Duration};
 use diptych::{
     App, Memory, Position, Receipt, Store,
     follow::{ControlError, FollowState, FollowerControl, NotYet, Refresh, WaitError},
+    poster::Poster,
     projection::Checkpoint,
     store::{Epoch, LogIdentity},
     token::TokenError,
@@ -51,6 +52,23 @@ fn stopped(projection: &FollowerControl) -> (u64, String) {
     assert_eq!(error, WaitError::Stopped { follower: "rows".to_owned(), stopped: stopped.clone() });
     assert!(error.to_string().starts_with("rows stopped before position"), "{error}");
     (stopped.at.get(), stopped.reason)
+}
+
+/// Rows have an effect outside the process, and a poster has none.
+#[tokio::test]
+async fn a_poster_runs_no_projection_and_executes_no_command() {
+    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let store = store(&ledger, 1..=3);
+    let source = rows.clone();
+    let poster = Poster::over_store(store.clone()).view::<Mirror>();
+    let poster = poster.with(move |builder| builder.projection(source)).open().await.unwrap();
+    assert_eq!(poster.views()[0].position, Position::new(3));
+    assert_eq!(poster.read_only_app().projections(), []);
+    assert!(rows.0.lock().steps.is_empty());
+    let refused = poster.read_only_app().store().append(ledger.commit(&[4])).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("send the command to the application"), "{refused}");
+    assert_eq!(store.head().position(), Position::new(3));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::State,
-    http::{HeaderName, Request, Response},
+    http::{HeaderMap, HeaderName, Request, Response},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -57,6 +57,9 @@ async fn answer(
     }
     let limits = site.door.limits();
     let body = json_body(&parts.headers, body, limits).await?;
+    if site.poster.is_some() {
+        return forward(site, name, &parts.headers, body).await;
+    }
     let options = CommandOptions::read(&site.app, &parts.headers, caller).await?;
     refuse_lists("the command", &entry.body, &site.definitions, &body)?;
     let run = entry.run(site.app.clone(), &body, options, site.door.notes());
@@ -76,6 +79,28 @@ async fn answer(
         }
         Err(problem) => Err(problem),
     }
+}
+
+/// Sends a command of a poster to its owner.
+#[cfg_attr(
+    not(feature = "poster"),
+    expect(clippy::unused_async, reason = "only an owner is waited for")
+)]
+async fn forward(
+    site: &Site,
+    name: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    #[cfg(feature = "poster")]
+    if let Some(owner) = &site.owner {
+        return owner.send(name, headers, body, site.door.limits().answer_time).await;
+    }
+    #[cfg(not(feature = "poster"))]
+    let _ = (site, headers, body);
+    Err(Problem::unknown(format!(
+        "this poster sends no commands: send {name:?} to the application that owns the log"
+    )))
 }
 
 /// Runs a command in a separate task, so that it completes even if the client goes away.

@@ -35,7 +35,7 @@ use crate::{
         },
         handlers::{
             queries::{QueryRequest, read},
-            status,
+            source, status,
         },
         live::{LiveFeed, LiveNews, SentAnswer},
         site::Site,
@@ -325,7 +325,11 @@ fn statuses(site: &Arc<Site>) -> EventStream {
 /// Sends these streams as one, until the server stops. An event has the id of the highest position
 /// that was sent, so that a client that reconnects goes back in no query.
 fn sent(site: &Arc<Site>, streams: Vec<EventStream>, permit: StreamPermit) -> Response<Body> {
-    let streams: SelectAll<EventStream> = streams.into_iter().collect();
+    let source = source::changes(site.poster.as_ref()).map(|data| {
+        let data = data.to_string();
+        StreamEvent { event: "source", data, id: None }
+    });
+    let streams: SelectAll<EventStream> = streams.into_iter().chain([source.boxed()]).collect();
     let end = Instant::now().checked_add(site.door.limits().stream_time);
     let open = (site.clone(), streams, None, permit);
     let events = stream::unfold(open, move |(site, mut streams, mut highest, permit)| async move {

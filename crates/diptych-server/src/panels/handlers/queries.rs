@@ -26,7 +26,7 @@ use crate::{
             query::{EncodedExplanation, QueryEntry},
             schema::refuse_lists,
         },
-        handlers::{links::NextLink, status},
+        handlers::{links::NextLink, source, status},
         site::Site,
     },
 };
@@ -100,7 +100,8 @@ pub(crate) async fn ask(
         let QueryRequest { entry, arguments, options, next, headers, .. } = request;
         options.list.check_answer(&name, entry.page_items().is_some())?;
         let answer = entry.ask(&site.app, arguments, options, &site.answers);
-        let answer = in_time(site.door.limits().answer_time, answer).await?;
+        let answer = in_time(site.door.limits().answer_time, answer).await;
+        let answer = answer.map_err(|problem| source::with_absence(&site, problem))?;
         let list = list_headers(&answer, next);
         let (body, validity) = (answer.body.clone(), answer.validity);
         let mut response = response(answer);

@@ -18,7 +18,7 @@ use crate::{
         response::{json_response, response_of},
     },
     json::merged,
-    panels::site::Site,
+    panels::{handlers::source, site::Site},
 };
 
 /// The present state of log, commands, views and projections.
@@ -27,7 +27,7 @@ pub(crate) fn status(site: &Site) -> Value {
     let (log, figures) = (app.identity(), app.stats());
     let head = app.store().head();
     let refuses = head.ended().or_else(|| head.paused());
-    json!({
+    let status = json!({
         "title": site.entries.title,
         "log": {
             "id": log.id.to_string(),
@@ -48,7 +48,11 @@ pub(crate) fn status(site: &Site) -> Value {
         "views": app.views().iter().map(view).collect::<Vec<_>>(),
         "projections": app.projections().iter().map(projection).collect::<Vec<_>>(),
         "uptime_seconds": site.started.elapsed().as_secs_f64(),
-    })
+    });
+    match &site.poster {
+        Some(poster) => merged(status, json!({ "source": source::described(&poster.source()) })),
+        None => status,
+    }
 }
 
 fn view(status: &FollowerStatus) -> Value {
@@ -132,15 +136,23 @@ fn readiness(site: &Site) -> Result<Response<Body>, Problem> {
         let detail = "the log has ended and accepts no more events: restart the server";
         return Err(Problem::later(Code::NotReady, detail));
     }
+    let away = site.poster.as_ref().and_then(|poster| poster.source().absence);
     let views = site.app.views();
     let not_ready = views.iter().filter_map(|status| {
         // A view that has just reached the head may still report that it is catching up.
         let is_behind = status.state == FollowState::CatchingUp && status.lag.positions > 0;
-        let is_in_trouble = is_behind || trouble(&status.state).is_some();
+        // While the source of a poster is away, its views answer with their age.
+        let is_cut_off = away.is_some() && matches!(status.state, FollowState::Stalled { .. });
+        let is_in_trouble = is_behind || trouble(&status.state).is_some() && !is_cut_off;
         // The reason may quote events, and no hook admits the callers of this route.
         is_in_trouble.then(|| format!("{}: {}", status.name, word(&status.state)))
     });
     let not_ready: Vec<_> = not_ready.collect();
+    if let Some(away) = away.filter(|_| not_ready.is_empty()) {
+        // The reason may name hosts, and no hook admits the callers of this route.
+        let answer = json!({ "status": "ready", "source_away_since": away.since.to_string() });
+        return Ok(json_response(answer.to_string().into()));
+    }
     match not_ready.is_empty() {
         // Queries are answered. The reason names files, and no hook admits the callers of this
         // route.

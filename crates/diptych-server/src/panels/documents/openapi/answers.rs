@@ -21,7 +21,7 @@ const PROBLEMS: [(&str, &str, &str); 9] = [
 ];
 
 /// The headers of answers, each with its description and whether it is a number.
-const HEADERS: [(&str, &str, bool); 10] = [
+const HEADERS: [(&str, &str, bool); 12] = [
     ("Diptych-Position", "The position of the answer.", true),
     ("Diptych-Token", "The token of that position, for Diptych-After and _after.", false),
     ("Diptych-Receipt", "The receipt, for Diptych-After and _after.", false),
@@ -30,12 +30,14 @@ const HEADERS: [(&str, &str, bool); 10] = [
     ("Diptych-Stale", "The position that the answer should have, if it is stale.", true),
     ("Diptych-View-State", "The state of the view, if it stands still.", false),
     ("Diptych-View-Since", "The instant since which the view stands still.", false),
+    ("Diptych-Source-Age", "The age of the answer of a poster, in seconds.", false),
+    ("Diptych-Source-Away-Since", "The instant since which a poster lacks its source.", false),
     ("Diptych-Total", "The number of items of the whole list.", true),
     ("Link", "The next part of the list, as rel=\"next\", if there is one.", false),
 ];
 
 /// The headers of each answer of a query.
-const OF_ANSWER: [&str; 7] = [
+const OF_ANSWER: [&str; 9] = [
     "Diptych-Position",
     "Diptych-Token",
     "Diptych-Session",
@@ -43,6 +45,8 @@ const OF_ANSWER: [&str; 7] = [
     "Diptych-Stale",
     "Diptych-View-State",
     "Diptych-View-Since",
+    "Diptych-Source-Age",
+    "Diptych-Source-Away-Since",
 ];
 
 /// The parts of an answer that its headers depend on.
