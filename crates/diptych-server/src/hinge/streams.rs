@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Pause before a head that ended is asked for again.
-const ENDED_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ENDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The messages of a channel.
 pub(crate) fn received<T: Send>(

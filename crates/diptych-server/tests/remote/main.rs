@@ -8,6 +8,7 @@ mod conformance;
 mod door;
 mod door_server;
 mod encryption;
+mod health;
 mod histories;
 mod http_json;
 mod kills;
