@@ -5,6 +5,7 @@
 //! which all appends go; and a task for each read.
 
 mod address;
+mod checks;
 mod link;
 mod pending;
 mod resolve;
@@ -39,6 +40,7 @@ use tokio::{
 use crate::{
     client::{
         address::ServerAddress,
+        checks::{Contradiction, ReadFacts},
         link::{History, Link, LogCaller},
         pending::{AppendJob, SessionOrder},
     },
@@ -218,6 +220,18 @@ impl RemoteStore {
         };
         self.shared.thread.run(task).await
     }
+
+    /// Shows the head of a reply.
+    fn seen(&self, history: &History, head: u64) -> Result<Position, ReadError> {
+        let head = self.true_or_error(checks::head(head))?;
+        history.advance(head);
+        Ok(head)
+    }
+
+    /// The checked answer, or the error of a server that says what cannot be true.
+    fn true_or_error<T>(&self, checked: Result<T, Contradiction>) -> Result<T, ReadError> {
+        checked.map_err(|contradiction| self.shared.link.contradiction(&contradiction).into())
+    }
 }
 
 /// A read on the thread of the store. It ends if its caller goes away.
@@ -298,12 +312,14 @@ impl EventStore for RemoteStore {
     }
 
     async fn fresh_head(&self) -> Result<Position, ReadError> {
+        let known = self.shared.link.head().position();
         let (reply, history) = self
             .ask(|mut log: LogCaller| async move { log.head(HeadRequest::default()).await })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(Position::new(reply.head))
+        let head = self.seen(&history, reply.head)?;
+        self.true_or_error(checks::fresh_head(head, known))?;
+        Ok(head)
     }
 
     async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
@@ -326,6 +342,7 @@ impl EventStore for RemoteStore {
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         filter.check(self.shared.link.limits())?;
+        let known = self.shared.link.head().position();
         let request = wire::read_request(filter, &read, 1);
         let (reply, history) = self
             .ask(move |mut log: LogCaller| {
@@ -333,12 +350,16 @@ impl EventStore for RemoteStore {
                 async move { first(log.read(request).await?.into_inner()).await }
             })
             .await?;
-        history.advance(Position::new(reply.head));
-        wire::batch_of(reply).map_err(unusable)
+        let head = self.seen(&history, reply.head)?;
+        let batch = wire::batch_of(reply).map_err(unusable)?;
+        let facts = ReadFacts { filter, read: &read, known, head };
+        self.true_or_error(facts.check(&batch))?;
+        Ok(batch)
     }
 
     async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
         let unlimited = read.limit_events == usize::MAX;
+        let known = self.shared.link.head().position();
         let request = ReadCommitsRequest {
             after: read.after.get(),
             limit_events: (!unlimited).then_some(read.limit_events as u64),
@@ -351,8 +372,10 @@ impl EventStore for RemoteStore {
                 first(log.read_commits(request).await?.into_inner()).await
             })
             .await?;
-        history.advance(Position::new(reply.head));
-        wire::commits_of(reply).map_err(unusable)
+        let head = self.seen(&history, reply.head)?;
+        let batch = wire::commits_of(reply).map_err(unusable)?;
+        self.true_or_error(checks::commits(&batch, read.after, known, head))?;
+        Ok(batch)
     }
 
     async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
@@ -360,7 +383,7 @@ impl EventStore for RemoteStore {
         let (reply, history) =
             self.ask(move |mut log: LogCaller| async move { log.checksum(request).await }).await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
+        self.seen(&history, reply.head)?;
         Ok(reply.checksum.map(EventChecksum::from_u64))
     }
 
@@ -375,8 +398,8 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(reply.position.map(Position::new))
+        let head = self.seen(&history, reply.head)?;
+        self.true_or_error(checks::last(reply.position, upto, head))
     }
 
     async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
@@ -392,8 +415,8 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(reply.count)
+        let head = self.seen(&history, reply.head)?;
+        self.true_or_error(checks::count(reply.count, upto, head))
     }
 
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
@@ -405,8 +428,9 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        reply.commit.map(wire::keyed_commit_of).transpose().map_err(unusable)
+        let head = self.seen(&history, reply.head)?;
+        let commit = reply.commit.map(wire::keyed_commit_of).transpose().map_err(unusable)?;
+        commit.map(|commit| self.true_or_error(checks::keyed(commit, head))).transpose()
     }
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
@@ -419,7 +443,7 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
+        self.seen(&history, reply.head)?;
         reply.tracking.map(wire::tracking_of).transpose().map_err(unusable)
     }
 
@@ -428,8 +452,8 @@ impl EventStore for RemoteStore {
             .ask(|mut log: LogCaller| async move { log.types(TypesRequest::default()).await })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(reply.types)
+        self.seen(&history, reply.head)?;
+        self.true_or_error(checks::types(reply.types))
     }
 
     async fn close(&self) -> Result<(), SyncError> {

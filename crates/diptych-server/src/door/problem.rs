@@ -6,7 +6,7 @@ use axum::{
     response::IntoResponse,
 };
 use diptych::{
-    CommandError, ExecuteError, Invalid, QueryError, Recorded,
+    CommandError, ExecuteError, Invalid, Position, QueryError, Recorded,
     command::{Conflict, KeyReused, OrdinalError, OutcomeUnknown},
     event::BoundaryError,
     fold::FoldError,
@@ -223,7 +223,11 @@ impl From<CommandError> for Problem {
             CommandError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             CommandError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
                 let problem = Problem::later(Code::OutcomeUnknown, detail);
-                problem.and("first", first.get()).and("last", last.get())
+                match *first {
+                    // They were sent to a server, and have no known place.
+                    Position::START => problem,
+                    _ => problem.and("first", first.get()).and("last", last.get()),
+                }
             }
             CommandError::Unavailable(_) => Problem::later(Code::Unavailable, detail),
             CommandError::Stopped => Problem::later(Code::Stopping, detail),

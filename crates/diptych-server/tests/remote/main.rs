@@ -10,6 +10,7 @@ mod door_server;
 mod encryption;
 mod health;
 mod histories;
+mod hostile;
 mod http_json;
 mod kills;
 mod protocol;
