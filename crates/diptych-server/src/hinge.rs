@@ -9,6 +9,7 @@
 //! answer is `held` to that place. `health` tells load balancers whether the log can be used.
 
 mod admission;
+mod append_bytes;
 mod appends;
 mod calls;
 mod health;

@@ -26,8 +26,11 @@ use tonic::{Status, Streaming};
 use uuid::Uuid;
 
 use crate::{
-    door::stop::{RunningCommand, Stop},
-    hinge::sessions::{CallOutcome, OpenSession, Sessions},
+    door::stop::Stop,
+    hinge::{
+        append_bytes::AppendBytes,
+        sessions::{CallOutcome, OpenSession, Sessions},
+    },
 };
 
 /// Time for the first message of a stream.
@@ -48,12 +51,18 @@ pub(crate) struct AppendStream {
     pub(crate) store: Store,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) instance: Uuid,
+    pub(crate) bytes: Arc<AppendBytes>,
     pub(crate) stop: Stop,
 }
 
 impl AppendStream {
-    /// Serves the stream until it ends.
-    pub(crate) async fn run(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
+    /// Serves the stream until it ends, or the server does.
+    pub(crate) async fn run(self, requests: Streaming<AppendRequest>, replies: Replies) {
+        let stop = self.stop.clone();
+        stop.fenced(self.serve(requests, replies)).await;
+    }
+
+    async fn serve(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
         let (session, first_calls) = match self.open(&mut requests).await {
             Ok(opened) => opened,
             Err(status) => return drop(replies.send(Err(status)).await),
@@ -79,7 +88,7 @@ impl AppendStream {
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
-            _running: self.stop.command(),
+            bytes: self.bytes,
         };
         if is_open {
             calls.take(first_calls);
@@ -140,7 +149,8 @@ struct RunningCalls {
     front: Option<Syncing>,
     /// Replies that wait for the connection.
     outbox: Vec<CallReply>,
-    _running: RunningCommand,
+    /// The bytes of the appends of all streams.
+    bytes: Arc<AppendBytes>,
 }
 
 impl RunningCalls {
@@ -160,7 +170,8 @@ impl RunningCalls {
             if !is_reading && waiting == 0 && self.outbox.is_empty() {
                 return;
             }
-            let has_room = waiting + self.outbox.len() < STREAM_CALLS;
+            let has_bytes = self.bytes.have_room();
+            let has_room = has_bytes && waiting + self.outbox.len() < STREAM_CALLS;
             if self.session.calls.outcomes.len() >= STREAM_OUTCOMES {
                 let unsettled = "the client does not tell which outcomes it has (`settled`)";
                 return drop(replies.try_send(Err(Status::resource_exhausted(unsettled))));
@@ -188,6 +199,7 @@ impl RunningCalls {
                     let reply = AppendReply { replies, head, ..AppendReply::default() };
                     place.send(Ok(reply));
                 }
+                () = self.bytes.room(), if is_reading && !has_bytes => {}
                 () = replies.closed() => return,
                 () = &mut superseded => return,
                 () = &mut stopping, if is_reading => is_reading = false,
@@ -218,11 +230,15 @@ impl RunningCalls {
                 self.outbox.push(refused(&self.store, number, problem));
                 continue;
             }
+            let held = self.bytes.hold(&call);
             match wire::append_of(call, &limits) {
                 Ok(append) => {
                     self.under_way.insert(number);
                     let store = self.store.clone();
-                    let accepted = async move { (number, store.append(append).await) };
+                    let accepted = async move {
+                        let _held = held;
+                        (number, store.append(append).await)
+                    };
                     self.accepting.push(Box::pin(accepted));
                 }
                 Err(error) => self.failed(number, failure(&self.store, &error)),

@@ -20,6 +20,7 @@ use crate::{
     },
     hinge::{
         admission::TokenSources,
+        append_bytes::AppendBytes,
         calls::{self, CallEntrance, HEALTH_SERVICE, SERVICE},
         health::HealthService,
         http::{self, HttpLog, RequestForms},
@@ -235,7 +236,8 @@ impl LogServer {
         let door = Arc::new(Door::new(hosts, None, limits, metrics.is_some()));
         let stop = door.stop().clone();
         let gate = tokens.into_gate(stop.clone()).map_err(ServeError::Thread)?;
-        let service = LogService::new(store.clone(), name.clone(), stop.clone());
+        let bytes = AppendBytes::new(limits.append_bytes);
+        let service = LogService::new(store.clone(), name.clone(), bytes, stop.clone());
         let grpc = GrpcLog::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);

@@ -25,16 +25,10 @@ use diptych_remote::{
 };
 use diptych_store::{AppendError, Digest, Key, Position, Read, ReadCommits, Tag, Unavailable};
 use futures_util::{Stream, StreamExt};
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    service::TowerToHyperService,
-};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tonic::{Request, Response as Reply, Status, Streaming, transport::Channel};
 
-use crate::door_server::{DoorServer, in_time};
+use crate::door_server::{DoorServer, in_time, serve_routes};
 
 /// A lie, and what the error says of it.
 type Case<T> = (fn(&mut T), &'static str);
@@ -209,15 +203,7 @@ impl HostileServer {
         let lies = Lies::default();
         let grpc = GrpcLog::new(Liar { honest: client, lies: lies.clone() });
         let router = change(Router::new()).fallback_service(grpc);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = TowerToHyperService::new(router.clone());
-                let connection = http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
-            }
-        });
+        let address = serve_routes(router).await;
         HostileServer { lies, address, honest }
     }
 

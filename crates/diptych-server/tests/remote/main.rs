@@ -4,10 +4,12 @@
 
 mod apps;
 mod child;
+mod compat;
 mod conformance;
 mod door;
 mod door_server;
 mod encryption;
+mod fence;
 mod health;
 mod histories;
 mod hostile;
