@@ -7,13 +7,13 @@ use diptych::store::{
     ReadError, Store, Tag, Unavailable,
 };
 use diptych_remote::wire::{
-    self, FailureCause,
+    self, EncodedReply, FailureCause,
     messages::{
         AppendReply, AppendRequest, Call, ChecksumReply, ChecksumRequest, Committed, CountReply,
         CountRequest, DescribeRequest, Description, FindKeyReply, FindKeyRequest,
         FindTrackingReply, FindTrackingRequest, HeadReply, HeadRequest, LastReply, LastRequest,
-        ReadCommitsReply, ReadCommitsRequest, ReadReply, ReadRequest, SubscribeReply,
-        SubscribeRequest, TypesReply, TypesRequest, WatchRequest, log_server,
+        ReadCommitsReply, ReadCommitsRequest, ReadRequest, SubscribeRequest, TypesReply,
+        TypesRequest, WatchRequest, log_server,
     },
 };
 use futures_util::Stream;
@@ -26,9 +26,9 @@ use crate::{
     hinge::{
         append_bytes::AppendBytes,
         appends::AppendStream,
-        pages::LivePages,
+        live::LiveFeeds,
         sessions::Sessions,
-        streams::{self, HeadWatch, LogFollower},
+        streams::{self, HeadWatch, LogFollower, MessageSize},
     },
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct LogService {
     /// The running server. It tells clients that their sessions are gone.
     instance: Uuid,
     sessions: Arc<Sessions>,
-    pages: Arc<LivePages>,
+    feeds: Arc<LiveFeeds>,
     append_bytes: Arc<AppendBytes>,
     stop: Stop,
 }
@@ -60,8 +60,8 @@ impl LogService {
         stop: Stop,
     ) -> LogService {
         let (instance, sessions) = (Uuid::new_v4(), Arc::new(Sessions::default()));
-        let (pages, append_bytes) = (Arc::default(), Arc::new(append_bytes));
-        LogService { store, name, instance, sessions, pages, append_bytes, stop }
+        let (feeds, append_bytes) = (Arc::default(), Arc::new(append_bytes));
+        LogService { store, name, instance, sessions, feeds, append_bytes, stop }
     }
 
     /// The request, if it is for this log and its present history.
@@ -125,9 +125,9 @@ fn upto(upto: Option<u64>) -> Position {
 impl log_server::Log for LogService {
     type WatchStream = MessageStream<HeadReply>;
     type AppendStream = MessageStream<AppendReply>;
-    type ReadStream = MessageStream<ReadReply>;
+    type ReadStream = MessageStream<EncodedReply>;
     type ReadCommitsStream = MessageStream<ReadCommitsReply>;
-    type SubscribeStream = MessageStream<SubscribeReply>;
+    type SubscribeStream = MessageStream<EncodedReply>;
 
     async fn describe(
         &self,
@@ -214,7 +214,8 @@ impl log_server::Log for LogService {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = self.enter(request)?;
         let filter = self.filter(request.filter.clone())?;
-        let read = streams::LogRead::new(self.store.clone(), filter, &request);
+        // The messages of one read are of one history.
+        let read = streams::LogRead::new(self.store.pinned(), filter, &request);
         // The first batch is read now, so that a wrong request is the answer of the call.
         let (first, rest) = read.next().await.map_err(|error| self.read_failed(error))?;
         Ok(Response::new(Box::pin(streams::batches(first, rest))))
@@ -242,13 +243,15 @@ impl log_server::Log for LogService {
         let filter = self.filter(request.filter)?;
         let follower = LogFollower {
             store: self.store.pinned(),
-            pages: self.pages.clone(),
+            feeds: self.feeds.clone(),
             filter,
             after: request.after.into(),
             heartbeat: heartbeat(request.heartbeat_ms),
             as_messages: request.as_messages,
             stop: self.stop.clone(),
             is_live: false,
+            member: None,
+            size: MessageSize::default(),
         };
         Ok(Response::new(Box::pin(follower.into_stream())))
     }

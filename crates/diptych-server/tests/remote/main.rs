@@ -19,3 +19,4 @@ mod protocol;
 mod proxy;
 mod restarts;
 mod served_log;
+mod subscribers;
