@@ -1,7 +1,7 @@
 //! A server that says what cannot be true. Each lie becomes an error that names the server, and
 //! never a panic, a wrong answer or a loop.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,15 +15,20 @@ use diptych_remote::{
     wire::messages::{
         Accepted, AppendReply, AppendRequest, Call, CallReply, ChecksumReply, ChecksumRequest,
         Committed, CountReply, CountRequest, DescribeRequest, Description, FindKeyReply,
-        FindKeyRequest, FindTrackingReply, FindTrackingRequest, HeadReply, HeadRequest,
+        FindKeyRequest, FindTrackingReply, FindTrackingRequest, HeadReply, HeadRequest, Heartbeat,
         KeyedCommit, LastReply, LastRequest, ReadCommitsReply, ReadCommitsRequest, ReadReply,
         ReadRequest, SubscribeReply, SubscribeRequest, Synced, TypesReply, TypesRequest,
         WatchRequest, call_reply,
         log_client::LogClient,
         log_server::{Log, LogServer as GrpcLog},
+        subscribe_reply::Delivery,
     },
+    wire::{EncodedReply, WireMessage},
 };
-use diptych_store::{AppendError, Digest, Key, Position, Read, ReadCommits, Tag, Unavailable};
+use diptych_store::{
+    AppendError, Delivery as Step, Digest, Key, Position, Read, ReadCommits, SubscribeOptions, Tag,
+    Unavailable,
+};
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tonic::{Request, Response as Reply, Status, Streaming, transport::Channel};
@@ -46,6 +51,7 @@ struct Lies {
     append: Lie<AppendReply>,
     asked: Lie<ReadRequest>,
     read: Lie<ReadReply>,
+    live: Lie<SubscribeReply>,
     commits: Lie<ReadCommitsReply>,
     last: Lie<LastReply>,
     count: Lie<CountReply>,
@@ -73,13 +79,20 @@ fn changed<T: Send + 'static>(replies: Streaming<T>, lie: &Lie<T>) -> Reply<Mess
     Reply::new(Box::pin(replies.map(move |reply| Ok(told(&lie, reply?)))))
 }
 
+fn encoded<T: WireMessage + 'static>(replies: Reply<Messages<T>>) -> Reply<Messages<EncodedReply>> {
+    replies.map(|replies| {
+        let encoded = replies.map(|reply| Ok(EncodedReply::of(&reply?)));
+        Box::pin(encoded) as Messages<EncodedReply>
+    })
+}
+
 #[tonic::async_trait]
 impl Log for Liar {
     type WatchStream = Messages<HeadReply>;
     type AppendStream = Messages<AppendReply>;
-    type ReadStream = Messages<ReadReply>;
+    type ReadStream = Messages<EncodedReply>;
     type ReadCommitsStream = Messages<ReadCommitsReply>;
-    type SubscribeStream = Messages<SubscribeReply>;
+    type SubscribeStream = Messages<EncodedReply>;
 
     async fn describe(
         &self,
@@ -118,10 +131,10 @@ impl Log for Liar {
     async fn read(
         &self,
         request: Request<ReadRequest>,
-    ) -> Result<Reply<Messages<ReadReply>>, Status> {
+    ) -> Result<Reply<Messages<EncodedReply>>, Status> {
         let request = told(&self.lies.asked, request.into_inner());
         let replies = self.honest.clone().read(request).await?.into_inner();
-        Ok(changed(replies, &self.lies.read))
+        Ok(encoded(changed(replies, &self.lies.read)))
     }
 
     async fn read_commits(
@@ -134,9 +147,10 @@ impl Log for Liar {
 
     async fn subscribe(
         &self,
-        _: Request<SubscribeRequest>,
-    ) -> Result<Reply<Messages<SubscribeReply>>, Status> {
-        Err(Status::unimplemented("no store subscribes"))
+        request: Request<SubscribeRequest>,
+    ) -> Result<Reply<Messages<EncodedReply>>, Status> {
+        let replies = self.honest.clone().subscribe(request.into_inner()).await?.into_inner();
+        Ok(encoded(changed(replies, &self.lies.live)))
     }
 
     async fn last(&self, request: Request<LastRequest>) -> Result<Reply<LastReply>, Status> {
@@ -209,6 +223,8 @@ impl HostileServer {
 
     async fn connect(&self, append_answer: AppendAnswer) -> RemoteStore {
         let mut options = RemoteOptions::default();
+        // The shortest time in which a silent server is noticed.
+        options.heartbeat = Duration::from_secs(1);
         options.append_answer = append_answer;
         let address = format!("diptych://{}", self.address);
         in_time(RemoteStore::connect(&address, options)).await.unwrap()
@@ -387,6 +403,47 @@ async fn a_head_that_no_log_can_have_is_neither_followed_nor_connected_to() {
     let address = format!("diptych://{}", server.address);
     let refused = in_time(RemoteStore::connect(&address, RemoteOptions::default())).await;
     server.refused(refused, "its log has 18446744073709551615 events");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_gets_its_events_whatever_the_live_events_are() {
+    let cases: [fn(&mut SubscribeReply); 4] = [
+        // Nothing but signs of life.
+        |reply| reply.delivery = Some(Delivery::Heartbeat(Heartbeat { upto: 0 })),
+        // Beyond every position.
+        |reply| reply.delivery = Some(Delivery::Heartbeat(Heartbeat { upto: u64::MAX })),
+        // Another event than the one that was appended.
+        |reply| {
+            if let Some(Delivery::Batch(batch)) = &mut reply.delivery {
+                batch.encoded.as_mut().unwrap().base = 400;
+            }
+        },
+        // No event, and no progress.
+        |reply| reply.delivery = Some(Delivery::Batch(ReadReply::default())),
+    ];
+    for lie in cases {
+        let server = HostileServer::start().await;
+        tell(&server.lies.live, lie);
+        let store = Store::new(server.connect(AppendAnswer::Synced).await);
+        let (options, after) = (SubscribeOptions::default(), Position::new(10));
+        let mut events = store.subscribe("type=odd".parse().unwrap(), after, options);
+        let next = async {
+            loop {
+                if let Step::Batch(batch) = events.next().await.unwrap()
+                    && !batch.is_empty()
+                {
+                    return batch;
+                }
+            }
+        };
+        let append = async {
+            let append = Append::event(RawEvent::new("odd", "11"));
+            store.append(append).await.unwrap().synced().await.unwrap();
+        };
+        let (batch, ()) = in_time(async { tokio::join!(next, append) }).await;
+        assert_eq!((batch.len(), batch.get(0).unwrap().position().get()), (1, 11));
+        assert!(store.head().position().get() <= 400);
+    }
 }
 
 /// Changes the first outcome of a reply.
