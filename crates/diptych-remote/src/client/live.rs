@@ -27,6 +27,7 @@ use crate::{
     client::{
         checks,
         link::{History, Link, Trouble},
+        read_ahead::goes_on,
     },
     wire::{
         self,
@@ -73,10 +74,9 @@ impl LiveCalls {
         let (pause, bytes, filter) = (self.pause.clone(), waiting.clone(), filter.clone());
         let task = async move {
             let history = link.history();
-            let (waiting, has_answered) = (bytes, false);
-            let behind_since = None;
-            let mut call =
-                OpenCall { filter, upto: after, send, waiting, has_answered, behind_since };
+            let (upto, waiting) = (after, bytes);
+            let (has_answered, behind_since) = (false, None);
+            let mut call = OpenCall { filter, upto, send, waiting, has_answered, behind_since };
             if let Err(status) = call.run(&link, &history, request).await {
                 // A change of the history ends the head, which the subscription sees.
                 if let Trouble::Final(error) = link.why(status, Some(history.identity)) {
@@ -144,7 +144,7 @@ impl OpenCall {
             Some(Delivery::CaughtUp(_) | Delivery::FellBehind(_)) | None => return Ok(true),
             Some(Delivery::Heartbeat(heartbeat)) => {
                 let upto = Position::new(heartbeat.upto);
-                if !is_possible(upto) {
+                if checks::head(upto.get()).is_err() {
                     return Err(Status::data_loss("no log has the position of a heartbeat"));
                 }
                 if upto <= self.upto {
@@ -165,23 +165,12 @@ impl OpenCall {
         let head = Position::new(reply.head);
         let batch = wire::batch_of(reply);
         let batch = batch.map_err(|error| Status::data_loss(error.to_string()))?;
-        // The events stand in their order, after those before.
-        let last = batch.iter().try_fold(self.upto, |last, event| {
-            let next = event.position();
-            let is_right = last < next && next <= batch.upto() && self.filter.matches(&event);
-            is_right.then_some(next)
-        });
-        if batch.upto() <= self.upto || last.is_none() || !is_possible(batch.upto()) {
-            let what = "live events of the server are not in their order, or match no filter";
-            return Err(Status::data_loss(what));
+        if !goes_on(&batch, &self.filter, self.upto, head) {
+            return Err(Status::data_loss("live events of the server are not the next ones"));
         }
-        history.advance(head.max(batch.upto()));
+        history.advance(head);
         Ok(batch)
     }
-}
-
-fn is_possible(upto: Position) -> bool {
-    checks::head(upto.get()).is_ok()
 }
 
 /// Live events as a subscription takes them. Dropping it ends the call.

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     client::{
-        checks::{self, ReadFacts},
+        checks,
         link::{History, Link},
     },
     wire::{self, messages::ReadRequest},
@@ -106,12 +106,11 @@ impl Reader {
         let read = Read::after(self.after);
         let request =
             ReadRequest { batch_events: limit, ..wire::read_request(&self.filter, &read, 0) };
-        let (history, after) = (link.history(), self.after);
-        let (filter, limit) = (self.filter.clone(), self.limit);
+        let (history, after, filter) = (link.history(), self.after, self.filter.clone());
         let is_same = history.identity == self.history;
         async move {
             if is_same {
-                read_ahead(&link, &history, request, (filter, limit, after), send).await;
+                read_ahead(&link, &history, (request, filter), after, send).await;
             }
         }
     }
@@ -120,7 +119,7 @@ impl Reader {
     pub(crate) async fn next(&mut self, upto: Position) -> Option<Batch> {
         let batch = self.batches.as_mut()?.recv().await?;
         self.after = batch.upto();
-        (batch.upto() <= upto).then_some(batch)
+        (batch.upto() <= upto && batch.len() <= self.limit).then_some(batch)
     }
 }
 
@@ -129,8 +128,8 @@ impl Reader {
 async fn read_ahead(
     link: &Link,
     history: &History,
-    request: ReadRequest,
-    (filter, limit, mut after): (Filter, usize, Position),
+    (request, filter): (ReadRequest, Filter),
+    mut after: Position,
     send: mpsc::Sender<Batch>,
 ) {
     let answer_time = link.options().answer_time;
@@ -144,15 +143,67 @@ async fn read_ahead(
         };
         let Ok(place) = place else { return };
         let Ok(Ok(Some(reply))) = timeout(answer_time, stream.message()).await else { return };
-        let Ok(head) = checks::head(reply.head) else { return };
+        let head = Position::new(reply.head);
         let Ok(batch) = wire::batch_of(reply) else { return };
-        let read = Read::after(after).limit(limit);
-        let facts = ReadFacts { filter: &filter, read: &read, known: head, head };
-        if batch.upto() <= after || facts.check(&batch).is_err() {
+        if !goes_on(&batch, &filter, after, head) {
             return;
         }
         after = batch.upto();
         history.advance(head);
         place.send(batch);
+    }
+}
+
+/// Whether a batch that a server sends by itself is the next one after this position: its events
+/// match, stand in their order, and are in the log. A server with a mistake is not believed.
+pub(crate) fn goes_on(batch: &Batch, filter: &Filter, after: Position, head: Position) -> bool {
+    let upto = batch.upto();
+    let in_order = batch.iter().try_fold(after, |last, event| {
+        let position = event.position();
+        let is_next = last < position && position <= upto && filter.matches(&event);
+        is_next.then_some(position)
+    });
+    let ends = after < upto && upto <= head && upto <= batch.commit_end();
+    ends && in_order.is_some() && checks::head(head.get()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use diptych_store::{BatchBuilder, Limits, RawEvent, Tag, Timestamp, encoding};
+
+    use super::*;
+
+    fn batch(positions: &[u64], upto: u64, commit_end: u64) -> Batch {
+        let mut bytes = Vec::new();
+        let event = RawEvent::new("a", "1").tag(Tag::new("k", 1));
+        encoding::encode(&event, &Limits::default(), &mut bytes).unwrap();
+        let (mut builder, end) = (BatchBuilder::new(), bytes.len() as u32);
+        let chunk = builder.chunk(bytes.into());
+        for position in positions {
+            builder.push((*position).into(), Timestamp::NEVER, chunk, 0, end).unwrap();
+        }
+        builder.finish(upto.into(), commit_end.into())
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_the_next_one_is_refused() {
+        let (mine, other) = (Filter::tag(Tag::new("k", 1)), Filter::tag(Tag::new("k", 2)));
+        let goes_on = |batch: &Batch, filter: &Filter, head: u64| {
+            super::goes_on(batch, filter, 5.into(), head.into())
+        };
+        assert!(goes_on(&batch(&[6, 9], 9, 10), &mine, 12));
+        assert!(goes_on(&batch(&[], 9, 9), &other, 9));
+        for (what, batch, filter, head) in [
+            ("it goes nowhere", batch(&[], 5, 5), &mine, 12),
+            ("an event from before", batch(&[5, 9], 9, 9), &mine, 12),
+            ("an event twice", batch(&[6, 6], 9, 9), &mine, 12),
+            ("an event behind its end", batch(&[6, 10], 9, 9), &mine, 12),
+            ("another filter", batch(&[6], 9, 9), &other, 12),
+            ("above the head", batch(&[6], 9, 9), &mine, 8),
+            ("a commit that ends before", batch(&[6], 9, 8), &mine, 12),
+            ("a head that no log has", batch(&[6], 9, 9), &mine, u64::MAX),
+        ] {
+            assert!(!goes_on(&batch, filter, head), "{what}");
+        }
     }
 }
