@@ -30,6 +30,8 @@ usage: cargo xtask <chore>
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
   deny          licences, advisories and sources of the dependencies (needs cargo-deny)
+  record-wire   records the conversation of a client and a server of this version, for the tests
+                of later versions
   release       every package builds from its own files, and with the oldest supported Rust
                 (needs rustup; downloads that Rust on first use)
 ";
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ["test", "--long"] => suites::run(Tier::Long, Lints::Compiler),
         ["deny"] => deny(),
         ["release"] => release(),
+        ["record-wire"] => gate("conversation of this version", &mut record_wire()),
         _ => {
             eprint!("{USAGE}");
             false
@@ -84,6 +87,15 @@ impl Lints {
         }
         command
     }
+}
+
+/// Records the conversation of this version (docs/reference/wire.md, "Versions").
+fn record_wire() -> Command {
+    let mut record = cargo();
+    record.args(["test", "-p", "diptych-server", "--all-features", "--test", "remote", "--"]);
+    record.args(["--exact", "compat::recorded_conversations_and_samples_are_never_changed"]);
+    record.env("DIPTYCH_COMPAT", "record");
+    record
 }
 
 /// Runs the checks of both tiers that execute no tests. Stops at the first failure, because later

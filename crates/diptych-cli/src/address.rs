@@ -34,7 +34,8 @@ fn parse(address: OsString) -> Result<LogAddress, String> {
     }
 }
 
-fn parse_folder(address: OsString) -> Result<PathBuf, String> {
+/// Parses the address of a log that is a folder.
+pub(crate) fn parse_folder(address: OsString) -> Result<PathBuf, String> {
     match parse(address)? {
         LogAddress::Folder(folder) => Ok(folder),
         LogAddress::Server(_) => Err("this command works on the files of a log: run it on the \

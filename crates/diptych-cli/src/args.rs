@@ -23,7 +23,7 @@ mod place;
 mod sharing;
 
 pub(crate) use place::{Folder, LogPlace, Wait};
-pub(crate) use sharing::{CopyArgs, Protection, SERVE_LISTEN, ServeArgs};
+pub(crate) use sharing::{CopyArgs, LogFormat, LogLevel, SERVE_LISTEN, ServeArgs, ServeOptions};
 
 /// Load, read, follow and check a Diptych event log.
 ///

@@ -42,6 +42,9 @@ pub(crate) enum Failure {
     /// An error, with the exit code and the message.
     #[error("{message}")]
     Stopped { exit: Exit, message: String },
+    /// An error that was reported in another way.
+    #[error("the error was reported")]
+    Reported { exit: Exit },
     /// The reader of standard output went away, so there is no work left.
     #[error("standard output is closed")]
     ReaderGone,
@@ -61,7 +64,7 @@ impl Failure {
     pub(crate) fn and(self, more: &str) -> Failure {
         match self {
             Failure::Stopped { exit, message } => Failure::new(exit, format!("{message}; {more}")),
-            Failure::ReaderGone => Failure::ReaderGone,
+            other => other,
         }
     }
 }
@@ -138,7 +141,7 @@ mod tests {
     fn exit(failure: impl Into<Failure>) -> Exit {
         match failure.into() {
             Failure::Stopped { exit, .. } => exit,
-            Failure::ReaderGone => panic!("ended without a code"),
+            other => panic!("ended without a code: {other}"),
         }
     }
 

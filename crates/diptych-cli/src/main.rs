@@ -58,9 +58,12 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Input.into() } else { ExitCode::SUCCESS };
         }
     };
-    show_warnings();
+    if !matches!(cli.command, Command::Serve(_)) {
+        show_warnings();
+    }
     match run(cli.command) {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(Failure::Reported { exit }) => exit.into(),
         Err(Failure::Stopped { exit, message }) => {
             // Ignored: there is no other place to report that standard error is closed.
             let _ = writeln!(io::stderr(), "diptych: {message}");
@@ -76,7 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(args),
         Command::Copy(args) => copy::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),

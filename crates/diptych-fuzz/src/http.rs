@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A request that the library of HTTP lets through; a server never sees others.
-fn request(data: &[u8]) -> Option<Request<Body>> {
+pub(crate) fn request(data: &[u8]) -> Option<Request<Body>> {
     let end = data.windows(2).position(|pair| pair == b"\n\n");
     let (head, body) = data.split_at(end.unwrap_or(data.len()));
     let body = body.get(2..).unwrap_or(&[]);

@@ -26,6 +26,7 @@ mod oracle;
 mod seal;
 mod snapshots;
 mod text;
+mod wire;
 
 // The command line is a program and no library, so what it does with its input is compiled here a
 // second time.
@@ -83,6 +84,12 @@ pub const TARGETS: &[Target] = &[
         &["NA", ",", "\n", "-1", "2400", "\""],
     ),
     Target { mutations: 200, ..words("http", http::http, http::http_seeds, HTTP_WORDS) },
+    words("wire_server", wire::wire_server, wire::wire_server_seeds, &[]),
+    words("log_http", wire::log_http, wire::log_http_seeds, LOG_HTTP_WORDS),
+    Target {
+        mutations: 100,
+        ..words("wire_client", wire::wire_client, wire::wire_client_seeds, &[])
+    },
 ];
 
 const FILTER_WORDS: &[&str] =
@@ -129,6 +136,32 @@ const LINE_WORDS: &[&str] = &[
     "}",
     "\"",
     ",",
+];
+const LOG_HTTP_WORDS: &[&str] = &[
+    "after=",
+    "upto=",
+    "limit=",
+    "backwards=true",
+    "types=",
+    "tags=",
+    "tag=n%3A1",
+    "18446744073709551615",
+    "-1",
+    "1e9",
+    "%00",
+    "%C3",
+    "\"items\":[",
+    "\"failIfEventsMatch\":",
+    "\"data_base64\":\"",
+    "\"recordedAt\":",
+    "\"tracking\":{\"source\":\"s\",\"position\":1}",
+    "null",
+    "{}",
+    "diptych-history: ",
+    "last-event-id: ",
+    "accept: text/event-stream",
+    "HEAD",
+    "\n",
 ];
 const HTTP_WORDS: &[&str] = &[
     "_after=",

@@ -5,6 +5,7 @@
 //! which all appends go; and a task for each read.
 
 mod address;
+mod checks;
 mod link;
 mod live;
 mod pending;
@@ -41,6 +42,7 @@ use tokio::{
 use crate::{
     client::{
         address::ServerAddress,
+        checks::{Contradiction, ReadFacts},
         link::{History, Link, LogCaller},
         live::LiveCalls,
         pending::{AppendJob, SessionOrder},
@@ -226,6 +228,18 @@ impl RemoteStore {
         };
         self.shared.thread.run(task).await
     }
+
+    /// Shows the head of a reply.
+    fn seen(&self, history: &History, head: u64) -> Result<Position, ReadError> {
+        let head = self.true_or_error(checks::head(head))?;
+        history.advance(head);
+        Ok(head)
+    }
+
+    /// The checked answer, or the error of a server that says what cannot be true.
+    fn true_or_error<T>(&self, checked: Result<T, Contradiction>) -> Result<T, ReadError> {
+        checked.map_err(|contradiction| self.shared.link.contradiction(&contradiction).into())
+    }
 }
 
 /// A read on the thread of the store. It ends if its caller goes away.
@@ -304,12 +318,14 @@ impl EventStore for RemoteStore {
     }
 
     async fn fresh_head(&self) -> Result<Position, ReadError> {
+        let known = self.shared.link.head().position();
         let (reply, history) = self
             .ask(|mut log: LogCaller| async move { log.head(HeadRequest::default()).await })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(Position::new(reply.head))
+        let head = self.seen(&history, reply.head)?;
+        self.true_or_error(checks::fresh_head(head, known))?;
+        Ok(head)
     }
 
     async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
@@ -333,6 +349,7 @@ impl EventStore for RemoteStore {
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
         let StoreParts { link, read_ahead, thread, .. } = &*self.shared;
         filter.check(link.limits())?;
+        let known = link.head().position();
         let reader = read_ahead.take(link.identity(), filter, &read);
         if let Some(mut reader) = reader.filter(|_| link.closed().is_none()) {
             if !reader.has_call() {
@@ -350,16 +367,19 @@ impl EventStore for RemoteStore {
                 async move { first(log.read(request).await?.into_inner()).await }
             })
             .await?;
-        history.advance(Position::new(reply.head));
+        let head = self.seen(&history, reply.head)?;
         let batch = wire::batch_of(reply).map_err(unusable)?;
+        let facts = ReadFacts { filter, read: &read, known, head };
+        self.true_or_error(facts.check(&batch))?;
         if let Some(reader) = Reader::of(&history, filter, &read, &batch) {
-            read_ahead.put(reader);
+            self.shared.read_ahead.put(reader);
         }
         Ok(batch)
     }
 
     async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
         let unlimited = read.limit_events == usize::MAX;
+        let known = self.shared.link.head().position();
         let request = ReadCommitsRequest {
             after: read.after.get(),
             limit_events: (!unlimited).then_some(read.limit_events as u64),
@@ -372,8 +392,10 @@ impl EventStore for RemoteStore {
                 first(log.read_commits(request).await?.into_inner()).await
             })
             .await?;
-        history.advance(Position::new(reply.head));
-        wire::commits_of(reply).map_err(unusable)
+        let head = self.seen(&history, reply.head)?;
+        let batch = wire::commits_of(reply).map_err(unusable)?;
+        self.true_or_error(checks::commits(&batch, read.after, known, head))?;
+        Ok(batch)
     }
 
     async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
@@ -381,7 +403,7 @@ impl EventStore for RemoteStore {
         let (reply, history) =
             self.ask(move |mut log: LogCaller| async move { log.checksum(request).await }).await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
+        self.seen(&history, reply.head)?;
         Ok(reply.checksum.map(EventChecksum::from_u64))
     }
 
@@ -396,8 +418,8 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(reply.position.map(Position::new))
+        let head = self.seen(&history, reply.head)?;
+        self.true_or_error(checks::last(reply.position, upto, head))
     }
 
     async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
@@ -413,8 +435,8 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(reply.count)
+        let head = self.seen(&history, reply.head)?;
+        self.true_or_error(checks::count(reply.count, upto, head))
     }
 
     async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
@@ -426,8 +448,9 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        reply.commit.map(wire::keyed_commit_of).transpose().map_err(unusable)
+        let head = self.seen(&history, reply.head)?;
+        let commit = reply.commit.map(wire::keyed_commit_of).transpose().map_err(unusable)?;
+        commit.map(|commit| self.true_or_error(checks::keyed(commit, head))).transpose()
     }
 
     async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
@@ -440,7 +463,7 @@ impl EventStore for RemoteStore {
             })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
+        self.seen(&history, reply.head)?;
         reply.tracking.map(wire::tracking_of).transpose().map_err(unusable)
     }
 
@@ -449,8 +472,8 @@ impl EventStore for RemoteStore {
             .ask(|mut log: LogCaller| async move { log.types(TypesRequest::default()).await })
             .await?;
         let reply = reply.into_inner();
-        history.advance(Position::new(reply.head));
-        Ok(reply.types)
+        self.seen(&history, reply.head)?;
+        self.true_or_error(checks::types(reply.types))
     }
 
     fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {

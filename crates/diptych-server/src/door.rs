@@ -16,6 +16,7 @@ pub(crate) mod metrics;
 pub(crate) mod notes;
 pub(crate) mod peers;
 pub(crate) mod problem;
+pub(crate) mod refusals;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod serve;

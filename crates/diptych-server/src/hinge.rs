@@ -7,11 +7,13 @@
 //! `http` has the log as JSON, for people and browsers.
 //!
 //! Each call passes `calls`, which asks `admission` about its token and takes a place for it; its
-//! answer is `held` to that place.
+//! answer is `held` to that place. `health` tells load balancers whether the log can be used.
 
 mod admission;
+mod append_bytes;
 mod appends;
 mod calls;
+mod health;
 mod held;
 mod http;
 mod live;

@@ -285,23 +285,34 @@ pub enum AppendError {
     /// The store accepts no commits at the moment. Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The commit was accepted, and then its write or sync failed. If the store stopped, it may or
-    /// may not exist after the store is opened again. If the store only has no space, the commit is
-    /// written when there is space, unless the process ends before.
+    /// The commit was accepted, and then its write or sync failed; or it was sent to a server, and
+    /// no usable answer came. If the store stopped, it may or may not exist after the store is
+    /// opened again. If the store only has no space, the commit is written when there is space,
+    /// unless the process ends before.
     #[error(transparent)]
     OutcomeUnknown(#[from] SyncError),
 }
 
-/// The write or sync of an accepted commit failed. The commit may or may not be durable, now or
-/// later.
+/// The write or sync of an accepted commit failed, or a server gave no usable answer. The commit may
+/// or may not be durable, now or later.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "outcome unknown: the commit was accepted, but was not synced when this happened: {cause}; {} \
-     (a key makes a retry safe)", look_for_it(.cause)
+    "outcome unknown: {}: {cause}; {} (a key makes a retry safe)",
+    how_far_it_came(.cause), look_for_it(.cause)
 )]
 pub struct SyncError {
     /// The failure of the store.
     pub cause: Unavailable,
+}
+
+/// The last step of the commit that is known. A store on a server may have got no answer at all.
+fn how_far_it_came(cause: &Unavailable) -> &'static str {
+    match cause {
+        Unavailable::Backend(_) | Unavailable::Server { .. } => {
+            "the commit was sent, and no usable answer says whether it is durable"
+        }
+        _ => "the commit was accepted, but was not synced when this happened",
+    }
 }
 
 /// How the caller of an accepted commit learns what became of it.
@@ -310,6 +321,7 @@ fn look_for_it(cause: &Unavailable) -> &'static str {
         Unavailable::Storage { .. } => {
             "the store keeps the commit and writes it when it can: look for it then"
         }
+        Unavailable::Backend(_) | Unavailable::Server { .. } => "look for it in the log",
         _ => "open the store again and look for it",
     }
 }

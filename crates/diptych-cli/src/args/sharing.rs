@@ -5,11 +5,11 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use crate::{
     address::{self, LogAddress},
-    args::place::{Folder, Wait},
+    args::place::Wait,
 };
 
 /// Default address of `diptych serve`.
@@ -22,6 +22,10 @@ pub(crate) const SERVE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 /// tail, stats and copy with --data or as an argument. Ctrl-C or a termination signal ends it in
 /// order: streams end, the commits that were accepted become durable, and the log is closed.
 ///
+/// Each option can also be a key of the file --config, or an environment variable: data in the
+/// file, DIPTYCH_DATA in the environment. A flag wins over the environment, the environment over
+/// the file, and the file over the default. --print-config shows the result.
+///
 /// Commands that work on files, such as verify and backup, run beside it, on its machine and with
 /// its folder.
 ///
@@ -30,46 +34,102 @@ pub(crate) const SERVE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 ///   diptych tail --data diptych://127.0.0.1:4500/log
 ///   diptych serve --data bank --listen 0.0.0.0:4500 --tokens tokens.toml
 ///       --certificate server.pem --private-key server.key
+///   diptych serve --config diptych.toml --print-config
 #[derive(Debug, Args)]
 #[command(
     about = "Serve the log of a folder to other processes, until interrupted",
     verbatim_doc_comment
 )]
 pub(crate) struct ServeArgs {
-    #[command(flatten)]
-    pub(crate) folder: Folder,
-    /// Address to listen at. Port 0 takes any free port.
-    #[arg(long, value_name = "ADDRESS", default_value_t = SERVE_LISTEN)]
-    pub(crate) listen: SocketAddr,
-    #[command(flatten)]
-    pub(crate) protection: Protection,
-    /// Take commits also if the last commit has a time more than a day after the clock. New events
-    /// get that time until the clock gets there.
+    /// Take options from this file (TOML). Its keys are the names of the options. Paths in it are
+    /// relative to its folder.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print each option with its value and the source of the value, as TOML, and end.
     #[arg(long)]
-    pub(crate) accept_future_time: bool,
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) options: ServeOptions,
 }
 
 // No doc comment: clap would show it instead of the command's doc comment.
-#[derive(Debug, Args)]
-pub(crate) struct Protection {
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeOptions {
+    /// The address of the log: a folder, as PATH or file:PATH. It is required.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_hint = ValueHint::DirPath,
+        value_parser = address::folder()
+    )]
+    pub(crate) data: Option<PathBuf>,
+    /// Wait this long for a folder that another process holds; 2 by default.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait_seconds: Option<u32>,
+    /// Address to listen at; 127.0.0.1:4500 by default. Port 0 takes any free port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
     /// Encrypt connections with the certificates in this file, the server's own first (PEM).
     /// Clients then take diptychs:// addresses. The files are read again when they change.
-    #[arg(long, value_name = "FILE", requires = "private_key", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) certificate: Option<PathBuf>,
     /// The private key of the certificate (PEM).
-    #[arg(long, value_name = "FILE", requires = "certificate", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) private_key: Option<PathBuf>,
     /// Serve only callers with a token of this file, which `diptych token` writes. Tokens that are
     /// added or revoked later count within a second.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) tokens: Option<PathBuf>,
-    /// A name under which browsers and HTTP clients reach the server. Can be given several times.
+    /// A name under which browsers and HTTP clients reach the server. Can be given several times,
+    /// as a list in the file, and with commas in the environment.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Vec<String>,
     /// Serve other machines without encryption, and without asking who they are. Each machine that
     /// reaches the address can then read and append everything.
-    #[arg(long)]
-    pub(crate) open_to_all: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) open_to_all: Option<bool>,
+    /// Take commits also if the last commit has a time more than a day after the clock. New events
+    /// get that time until the clock gets there.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) accept_future_time: Option<bool>,
+    /// The form of messages on standard error: text, the default, or json for one JSON object a
+    /// line.
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// The least important messages to show: error, warn, info, debug or trace; info by default.
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+/// The form of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The importance of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
 }
 
 /// Copy a log to another place: folder to folder, server to folder, folder to server.

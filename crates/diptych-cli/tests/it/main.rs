@@ -15,5 +15,7 @@ mod kept;
 mod program;
 mod reference;
 mod serve;
+mod serve_faults;
+mod serve_settings;
 mod served;
 mod token;

@@ -1,7 +1,8 @@
 //! A server of a log as a process, and programs that use it.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::{Child, Command},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -28,12 +29,18 @@ impl ServeProcess {
     }
 
     pub(crate) fn start_at(program: &Program, listen: &str) -> ServeProcess {
-        let mut process = program.start(&["serve", "--listen", listen]);
+        ServeProcess::start_with(program, &["--listen", listen])
+    }
+
+    /// Serves with these options.
+    pub(crate) fn start_with(program: &Program, options: &[&str]) -> ServeProcess {
+        let mut process = program.start(&[&["serve"], options].concat());
         let messages = Lines::of(process.stderr.take().unwrap());
         let mut url = String::new();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         output.read_line(&mut url).unwrap();
-        assert!(url.starts_with("diptych://127.0.0.1:"), "{url:?}, {:?}", messages.all());
+        let has_form = url.starts_with("diptych") && url.contains("://127.0.0.1:");
+        assert!(has_form, "{url:?}, {:?}", messages.all());
         ServeProcess { process, url: url.trim().to_owned(), messages }
     }
 
@@ -50,7 +57,26 @@ impl ServeProcess {
 
     /// The address that it listens at.
     pub(crate) fn listen(&self) -> &str {
-        self.url.strip_prefix("diptych://").unwrap().strip_suffix("/log").unwrap()
+        self.url.split_once("://").unwrap().1.strip_suffix("/log").unwrap()
+    }
+
+    /// The status and the body of an answer over HTTP.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.listen()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// What the server writes to standard error.
+    pub(crate) fn messages(&self) -> &Lines {
+        &self.messages
     }
 
     /// Ends the server by a termination signal. Returns its exit code and its messages.

@@ -24,7 +24,12 @@ use tonic::{
 };
 
 use crate::{
-    client::{RemoteOptions, address::ServerAddress, tls},
+    client::{
+        RemoteOptions,
+        address::ServerAddress,
+        checks::{self, Contradiction},
+        tls,
+    },
     wire::{
         self, HISTORY_HEADER, LOG_HEADER,
         messages::{DescribeRequest, Description, Failure, failure, log_client::LogClient},
@@ -66,6 +71,8 @@ const WINDOW_BYTES: (u32, u32) = (4 << 20, 64 << 20);
 
 /// The connection, shared by the handles and the tasks.
 pub(crate) struct Link {
+    /// The address of the server, for errors.
+    server: String,
     channel: Channel,
     token: Option<MetadataValue<Ascii>>,
     log: MetadataValue<Ascii>,
@@ -85,9 +92,11 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Publishes events up to this position.
+    /// Publishes events up to this position. One that no log can have shows nothing.
     pub(crate) fn advance(&self, head: Position) {
-        self.publisher.publish(head, CommitNumber(0));
+        if checks::head(head.get()).is_ok() {
+            self.publisher.publish(head, CommitNumber(0));
+        }
     }
 
     pub(crate) fn head(&self) -> Head {
@@ -102,6 +111,7 @@ impl Link {
         options: RemoteOptions,
     ) -> Result<Arc<Link>, ReadError> {
         let server = |what: &str| Unavailable::Server { what: what.into() };
+        let name = address.endpoint.clone();
         let endpoint = Endpoint::from_shared(address.endpoint)
             .map_err(|_| server("its address is no address of HTTP"))?
             .connect_timeout(options.connect_time)
@@ -121,6 +131,7 @@ impl Link {
         let log = address.log.parse();
         let log = log.map_err(|_| server("the name of the log is no text of a header"))?;
         let mut link = Link {
+            server: name,
             channel: endpoint.connect_lazy(),
             token,
             log,
@@ -139,7 +150,8 @@ impl Link {
         let Description { identity, limits, head, .. } = described.await?;
         let unusable = || server("it did not describe its log: compare the versions");
         let identity = identity.and_then(|identity| wire::identity_of(identity).ok());
-        let publisher = Arc::new(HeadPublisher::new(Position::new(head)));
+        let head = checks::head(head).map_err(|error| link.contradiction(&error))?;
+        let publisher = Arc::new(HeadPublisher::new(head));
         link.history = RwLock::new(History { identity: identity.ok_or_else(unusable)?, publisher });
         link.limits = wire::limits_of(&limits.ok_or_else(unusable)?);
         Ok(Arc::new(link))
@@ -167,6 +179,17 @@ impl Link {
         self.history.read().clone()
     }
 
+    /// The error of a server that says what cannot be true.
+    pub(crate) fn contradiction(&self, contradiction: &Contradiction) -> Unavailable {
+        let Contradiction(statement) = contradiction;
+        let what = format!(
+            "the server at {} says that {statement}, which cannot be: compare the versions of both \
+             programs, and verify the log of the server",
+            self.server
+        );
+        Unavailable::Server { what: what.into() }
+    }
+
     /// Whether the log takes commits now.
     pub(crate) fn paused(&self, why: Option<Unavailable>) {
         let publisher = self.history.read().publisher.clone();
@@ -179,6 +202,9 @@ impl Link {
 
     /// Takes the history that the server has now. If it is another one, the old head ends.
     pub(crate) fn found(&self, is: LogIdentity, head: Position) {
+        if checks::head(head.get()).is_err() {
+            return;
+        }
         let history = self.history();
         if is == history.identity {
             return history.advance(head);
@@ -293,6 +319,7 @@ impl Link {
                 | Code::NotFound
                 | Code::Unimplemented
                 | Code::InvalidArgument
+                | Code::OutOfRange
                 | Code::ResourceExhausted
                     if !is_of_transport =>
                 {
@@ -354,6 +381,7 @@ fn described(status: &Status) -> String {
         Code::PermissionDenied => "the token does not allow this",
         Code::Unimplemented => "it does not know this call; compare the versions",
         Code::NotFound => "it has no log of this name",
+        Code::OutOfRange => "it sends a larger message than this program takes",
         _ => "it answered with an error",
     };
     format!("{what} ({})", status.message())

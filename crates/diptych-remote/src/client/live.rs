@@ -25,8 +25,9 @@ use tonic::Status;
 
 use crate::{
     client::{
+        checks,
         link::{History, Link, Trouble},
-        read_ahead::{GREATEST, goes_on},
+        read_ahead::goes_on,
     },
     wire::{
         self,
@@ -74,14 +75,16 @@ impl LiveCalls {
         let task = async move {
             let history = link.history();
             let (upto, waiting) = (after, bytes);
-            let mut call = OpenCall { filter, upto, send, waiting, has_answered: false };
+            let (has_answered, behind_since) = (false, None);
+            let mut call = OpenCall { filter, upto, send, waiting, has_answered, behind_since };
             if let Err(status) = call.run(&link, &history, request).await {
                 // A change of the history ends the head, which the subscription sees.
                 if let Trouble::Final(error) = link.why(status, Some(history.identity)) {
                     tracing::debug!(%error, "live events of a remote log ended");
                 }
             }
-            if !call.has_answered {
+            // A server whose calls give nothing is not called in a loop.
+            if !call.has_answered || call.upto == after {
                 *pause.lock() = Some(Instant::now() + PAUSE);
             }
         };
@@ -98,6 +101,8 @@ struct OpenCall {
     /// Bytes of the batches that wait.
     waiting: Arc<AtomicUsize>,
     has_answered: bool,
+    /// Since when the log is known to go on, and the call stands still.
+    behind_since: Option<Instant>,
 }
 
 impl OpenCall {
@@ -115,8 +120,14 @@ impl OpenCall {
         let mut stream = stream.into_inner();
         while let Some(reply) = timeout(patience, stream.message()).await.map_err(silent)?? {
             self.has_answered = true;
+            let before = self.upto;
             if !self.take(history, reply)? {
                 return Ok(());
+            }
+            if self.upto > before || self.upto >= history.head().position() {
+                self.behind_since = None;
+            } else if self.behind_since.get_or_insert_with(Instant::now).elapsed() > patience {
+                return Err(Status::data_loss("live events of the server stand still"));
             }
         }
         Ok(())
@@ -133,7 +144,10 @@ impl OpenCall {
             Some(Delivery::CaughtUp(_) | Delivery::FellBehind(_)) | None => return Ok(true),
             Some(Delivery::Heartbeat(heartbeat)) => {
                 let upto = Position::new(heartbeat.upto);
-                if upto <= self.upto || upto > GREATEST {
+                if checks::head(upto.get()).is_err() {
+                    return Err(Status::data_loss("no log has the position of a heartbeat"));
+                }
+                if upto <= self.upto {
                     return Ok(true);
                 }
                 history.advance(upto);

@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    client::link::{History, Link},
+    client::{
+        checks,
+        link::{History, Link},
+    },
     wire::{self, messages::ReadRequest},
 };
 
@@ -116,7 +119,7 @@ impl Reader {
     pub(crate) async fn next(&mut self, upto: Position) -> Option<Batch> {
         let batch = self.batches.as_mut()?.recv().await?;
         self.after = batch.upto();
-        (batch.upto() <= upto).then_some(batch)
+        (batch.upto() <= upto && batch.len() <= self.limit).then_some(batch)
     }
 }
 
@@ -151,9 +154,6 @@ async fn read_ahead(
     }
 }
 
-/// The greatest position of a log. Counters near it do not overflow.
-pub(crate) const GREATEST: Position = Position::new(u64::MAX >> 1);
-
 /// Whether a batch that a server sends by itself is the next one after this position: its events
 /// match, stand in their order, and are in the log. A server with a mistake is not believed.
 pub(crate) fn goes_on(batch: &Batch, filter: &Filter, after: Position, head: Position) -> bool {
@@ -163,8 +163,8 @@ pub(crate) fn goes_on(batch: &Batch, filter: &Filter, after: Position, head: Pos
         let is_next = last < position && position <= upto;
         (is_next && (is_everything || filter.matches(&event))).then_some(position)
     });
-    let ends = after < upto && upto <= head && head <= GREATEST && upto <= batch.commit_end();
-    ends && in_order.is_some()
+    let ends = after < upto && upto <= head && upto <= batch.commit_end();
+    ends && in_order.is_some() && checks::head(head.get()).is_ok()
 }
 
 #[cfg(test)]

@@ -5,17 +5,22 @@
 use diptych_store::{
     Batch, Filter, Key, Position, Read, ReadError, Timestamp, Tracking, Unavailable,
 };
+use tokio::time::timeout;
 
 use crate::{
     client::{
+        checks::{self, ReadFacts},
         link::{Link, LogCaller},
         pending::{AppendJob, CommitTrace},
     },
     wire::{
         self,
-        messages::{FindKeyRequest, FindTrackingRequest, HeadRequest},
+        messages::{Accepted, FindKeyRequest, FindTrackingRequest, HeadRequest},
     },
 };
+
+/// How many times the time of an answer a search may take.
+const LONGEST_SEARCH: u32 = 8;
 
 /// The place of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,16 @@ pub(crate) struct CommitPlace {
     pub(crate) first: Position,
     pub(crate) last: Position,
     pub(crate) recorded_at: Timestamp,
+}
+
+impl CommitPlace {
+    pub(crate) fn of(accepted: &Accepted) -> CommitPlace {
+        CommitPlace {
+            first: accepted.first.into(),
+            last: accepted.last.into(),
+            recorded_at: Timestamp::from_micros(accepted.recorded_at),
+        }
+    }
 }
 
 /// The fate of a commit, as far as the log tells it.
@@ -35,8 +50,27 @@ pub(crate) enum Finding {
     Unknown,
 }
 
-/// Looks for a commit that was not accepted when the connection was lost.
-pub(crate) async fn find(link: &Link, job: &AppendJob) -> Result<Finding, ReadError> {
+/// Finds out what became of a commit, which was accepted at this place, or not accepted.
+pub(crate) async fn fate(
+    link: &Link,
+    job: &AppendJob,
+    place: Option<CommitPlace>,
+) -> Result<Finding, ReadError> {
+    let Some(place) = place else { return find(link, job).await };
+    Ok(match is_kept(link, &job.trace, &place).await? {
+        true => Finding::Made(place),
+        false => Finding::NotMade,
+    })
+}
+
+/// Looks for a commit that was not accepted when the connection was lost. A search that takes too
+/// long, as in a log that grows faster than it is read, finds nothing.
+async fn find(link: &Link, job: &AppendJob) -> Result<Finding, ReadError> {
+    let longest = link.options().answer_time * LONGEST_SEARCH;
+    timeout(longest, search(link, job)).await.unwrap_or(Ok(Finding::Unknown))
+}
+
+async fn search(link: &Link, job: &AppendJob) -> Result<Finding, ReadError> {
     let trace = &job.trace;
     if let Some(key) = &trace.key {
         return find_by_key(link, job, key).await;
@@ -69,11 +103,7 @@ fn unusable(error: wire::MessageError) -> Unavailable {
 }
 
 /// Whether the accepted commit is in the log.
-pub(crate) async fn is_kept(
-    link: &Link,
-    trace: &CommitTrace,
-    place: &CommitPlace,
-) -> Result<bool, ReadError> {
+async fn is_kept(link: &Link, trace: &CommitTrace, place: &CommitPlace) -> Result<bool, ReadError> {
     let Some(first) = &trace.first else {
         // A commit without events has a tracking, or nothing that could be lost.
         let Some(tracking) = &trace.tracking else { return Ok(true) };
@@ -103,7 +133,8 @@ async fn find_by_key(link: &Link, job: &AppendJob, key: &Key) -> Result<Finding,
     let (first, last) = (Position::new(commit.first), Position::new(commit.last));
     // Another commit is under the key, an older one or one of another process. The log refuses the
     // new one, and tells where the other is.
-    if first <= job.trace.after || last.get() - first.before().get() != job.trace.events {
+    let length = last.get().checked_sub(first.before().get());
+    if first <= job.trace.after || length != Some(job.trace.events) {
         return Ok(Finding::NotMade);
     }
     Ok(match recorded_at(link, job, first, last).await? {
@@ -171,5 +202,11 @@ async fn read(link: &Link, filter: &Filter, read: Read) -> Result<Batch, ReadErr
             message.ok_or_else(|| tonic::Status::unavailable("a read ended without an answer"))
         }
     });
-    Ok(wire::batch_of(reply.await?).map_err(unusable)?)
+    let reply = reply.await?;
+    let contradiction = |error| link.contradiction(&error);
+    let head = checks::head(reply.head).map_err(contradiction)?;
+    let batch = wire::batch_of(reply).map_err(unusable)?;
+    let facts = ReadFacts { filter, read: &read, known: Position::START, head };
+    facts.check(&batch).map_err(contradiction)?;
+    Ok(batch)
 }

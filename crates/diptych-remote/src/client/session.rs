@@ -7,14 +7,17 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use diptych_store::{
-    AcceptedCommit, AppendError, CommitSync, HistoryChanged, LogIdentity, Position, ReadError,
-    SyncError, Timestamp, Unavailable,
+    AcceptedCommit, AppendError, CommitSync, HistoryChanged, LogIdentity, ReadError, SyncError,
+    Unavailable,
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use prost::Message;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -26,6 +29,7 @@ use uuid::Uuid;
 use crate::{
     client::{
         AppendAnswer,
+        checks::{self, Contradiction},
         link::{History, Link, Pauses, Trouble},
         pending::{AppendJob, SessionOrder},
         resolve::{self, CommitPlace, Finding},
@@ -41,6 +45,8 @@ use crate::{
 const MESSAGE_CALLS: usize = 512;
 /// A message takes no further call once it has this size.
 const MESSAGE_BYTES: usize = 1 << 20;
+/// The most calls that are looked for at one time after a restart of the server.
+const SEARCHES: usize = 32;
 /// Messages that wait for the connection. Calls behind them are gathered into one message.
 const WAITING_MESSAGES: usize = 2;
 
@@ -256,41 +262,52 @@ impl Session {
     /// Finds out what became of each call that was sent to a server that has ended. Returns whether
     /// all are found out.
     async fn resolve(&mut self, history: &History) -> bool {
-        let numbers: Vec<u64> = self.sent.keys().copied().collect();
-        for number in numbers {
-            let Some(mut sent) = self.sent.remove(&number) else { continue };
-            let found = match sent.place {
-                Some(place) => {
-                    let is_kept = resolve::is_kept(&self.link, &sent.job.trace, &place).await;
-                    is_kept.map(|is_kept| match is_kept {
-                        true => Finding::Made(place),
-                        false => Finding::NotMade,
-                    })
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let (link, failed) = (self.link.clone(), has_failed.clone());
+        let searches = stream::iter(std::mem::take(&mut self.sent)).map(move |(number, sent)| {
+            let (link, failed) = (link.clone(), failed.clone());
+            async move {
+                if failed.load(Ordering::Relaxed) {
+                    return (number, sent, None);
                 }
-                None => resolve::find(&self.link, &sent.job).await,
-            };
+                let found = resolve::fate(&link, &sent.job, sent.place).await;
+                failed.fetch_or(found.is_err(), Ordering::Relaxed);
+                (number, sent, Some(found))
+            }
+        });
+        // In the order of the numbers, in which the commits were sent.
+        let found: Vec<_> = searches.buffered(SEARCHES).collect().await;
+        for (number, mut sent, found) in found {
             match found {
-                Ok(Finding::Made(place)) => {
+                Some(Ok(Finding::Made(place))) => {
                     history.advance(place.last);
                     self.accept(number, &mut sent, place);
                     self.synced(number, &mut sent);
                 }
                 // Decisions can rest on the lost commit, and its positions will have other events.
-                Ok(Finding::NotMade) if sent.is_known() => self.unknown(&mut sent, lost()),
-                Ok(Finding::NotMade) => {
+                Some(Ok(Finding::NotMade)) if sent.is_known() => self.unknown(&mut sent, lost()),
+                Some(Ok(Finding::NotMade)) => {
                     sent.place = None;
                     self.sent.insert(number, sent);
                 }
-                Ok(Finding::Unknown) => self.unknown(&mut sent, server_ended()),
-                Err(error) => {
-                    // The calls that were found out are settled. The others are looked for again.
+                Some(Ok(Finding::Unknown)) => self.unknown(&mut sent, server_ended()),
+                // A server that answers, and cannot tell, will not do so later.
+                Some(Err(error)) if is_of_server(&error) => {
+                    self.unknown(&mut sent, unavailable(error));
+                }
+                Some(Err(error)) => {
                     tracing::warn!(%error, "a commit could not be looked for");
                     self.sent.insert(number, sent);
-                    self.instance.clear();
-                    self.entry.clear();
-                    return false;
+                    self.give_up(&unavailable(error), Some(Instant::now()));
                 }
+                None => drop(self.sent.insert(number, sent)),
             }
+        }
+        if has_failed.load(Ordering::Relaxed) {
+            // The calls that were found out are settled. The others are looked for again.
+            self.instance.clear();
+            self.entry.clear();
+            return false;
         }
         true
     }
@@ -301,6 +318,16 @@ impl Session {
             let status = Status::aborted("the server has forgotten the session");
             self.unknown(&mut sent, Unavailable::Backend(Arc::new(status)));
         }
+    }
+
+    /// The server said what cannot be true, so that nothing of what it says about the calls can be
+    /// relied on.
+    fn contradicted(&mut self, contradiction: &Contradiction) {
+        let why = self.link.contradiction(contradiction);
+        for (_, mut sent) in std::mem::take(&mut self.sent) {
+            self.unknown(&mut sent, why.clone());
+        }
+        self.give_up(&why, None);
     }
 
     /// The outcome of this call stays unknown.
@@ -382,7 +409,10 @@ impl Session {
             let has_calls = !again.is_empty() || !self.queued.is_empty();
             tokio::select! {
                 reply = stream.replies.message() => match reply {
-                    Ok(Some(reply)) => self.replied(&stream.history, reply),
+                    Ok(Some(reply)) => if let Err(error) = self.replied(&stream.history, reply) {
+                        self.contradicted(&error);
+                        return StreamEnd::Connection;
+                    },
                     Ok(None) => return StreamEnd::Connection,
                     Err(status) => {
                         let named = Some(stream.history.identity);
@@ -443,20 +473,23 @@ impl Session {
         message
     }
 
-    fn replied(&mut self, history: &History, reply: AppendReply) {
+    fn replied(&mut self, history: &History, reply: AppendReply) -> Result<(), Contradiction> {
         // The head is shown first, so that a caller reads its own write.
-        history.advance(Position::new(reply.head));
+        history.advance(checks::head(reply.head)?);
         for CallReply { number, outcome } in reply.replies {
+            if number > self.last_number {
+                let statement = format!("it has an outcome of call {number}, which was never sent");
+                return Err(Contradiction(statement));
+            }
             let Some(outcome) = outcome else { continue };
+            if let Some(sent) = self.sent.get(&number) {
+                checks::outcome(&outcome, &sent.job.trace, sent.place)?;
+            }
             let Some(mut sent) = self.sent.remove(&number) else { continue };
             self.pauses = Pauses::new();
             match outcome {
                 call_reply::Outcome::Accepted(accepted) => {
-                    let place = CommitPlace {
-                        first: accepted.first.into(),
-                        last: accepted.last.into(),
-                        recorded_at: Timestamp::from_micros(accepted.recorded_at),
-                    };
+                    let place = CommitPlace::of(&accepted);
                     self.accept(number, &mut sent, place);
                     match accepted.synced {
                         true => self.synced(number, &mut sent),
@@ -473,6 +506,7 @@ impl Session {
                 }
             }
         }
+        Ok(())
     }
 
     /// Notes the place of an accepted commit, and answers a caller that waits only for that.
@@ -520,6 +554,11 @@ fn unavailable(error: ReadError) -> Unavailable {
         ReadError::Unavailable(unavailable) => unavailable,
         other => Unavailable::Server { what: other.to_string().into() },
     }
+}
+
+/// Whether the server answered, and its answer is of no use.
+fn is_of_server(error: &ReadError) -> bool {
+    matches!(error, ReadError::Unavailable(Unavailable::Server { .. }) | ReadError::Corrupt(_))
 }
 
 /// Why a store ends whose server lost commits.

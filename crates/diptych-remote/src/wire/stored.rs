@@ -67,6 +67,9 @@ pub fn limits_message(limits: &Limits) -> messages::Limits {
     }
 }
 
+/// The largest limit that is believed, in bytes or events.
+const GREATEST_LIMIT: usize = 1 << 40;
+
 /// The limits of a server's store. A limit that the server does not name has its default.
 pub fn limits_of(message: &messages::Limits) -> Limits {
     let mut limits = Limits::default();
@@ -89,7 +92,7 @@ pub fn limits_of(message: &messages::Limits) -> Limits {
     ];
     for (field, number) in fields {
         if let (true, Ok(number)) = (number > 0, usize::try_from(number)) {
-            *field = number;
+            *field = number.min(GREATEST_LIMIT);
         }
     }
     limits

@@ -32,6 +32,7 @@ use crate::door::{
     notes::NoteBudget,
     peers::{PeerCounts, PeerPermit},
     problem::Problem,
+    refusals::RefusalLog,
     request::pairs,
     stop::Stop,
 };
@@ -46,6 +47,7 @@ pub(crate) struct Door {
     peer_requests: Arc<PeerCounts>,
     peer_streams: Arc<PeerCounts>,
     notes: Arc<NoteBudget>,
+    refusals: RefusalLog,
     stop: Stop,
     has_metrics: bool,
 }
@@ -68,6 +70,7 @@ impl Door {
             peer_requests: PeerCounts::new(limits.peer_requests),
             peer_streams: PeerCounts::new(limits.peer_streams),
             notes: Arc::new(NoteBudget::new(&limits)),
+            refusals: RefusalLog::default(),
             stop: Stop::default(),
             has_metrics,
         }
@@ -83,6 +86,11 @@ impl Door {
 
     pub(crate) fn stop(&self) -> &Stop {
         &self.stop
+    }
+
+    /// Tells the log of the program that a request was refused.
+    pub(crate) fn refused(&self, peer: Option<SocketAddr>, reason: &str) {
+        self.refusals.note(peer, reason);
     }
 
     /// Asks the hook for the caller.
@@ -125,6 +133,7 @@ impl Door {
     pub(crate) fn stream(&self, peer: Option<SocketAddr>) -> Result<StreamPermit, Problem> {
         let busy = |whose: &str| {
             let detail = format!("the limit of open live streams{whose} is reached: retry later");
+            self.refused(peer, &detail);
             Problem::later(Code::Busy, detail)
         };
         let own =
@@ -139,6 +148,7 @@ impl Door {
         let busy = |whose: &str| {
             let detail =
                 format!("the limit of requests{whose} at one time is reached: retry later");
+            self.refused(peer, &detail);
             Problem::later(Code::Busy, detail)
         };
         let own =

@@ -82,6 +82,9 @@ pub struct ServerLimits {
     /// Minimum time between two answers of a live stream. Answers in between are left out, but
     /// never the latest one.
     pub live_interval: Duration,
+    /// Bytes of appends to a log that its store has not accepted, over all clients. Above it, no
+    /// stream of appends reads a further message, so each stream can hold one message beside.
+    pub append_bytes: usize,
     /// Time for connections and commands to end when the server stops.
     pub stop_time: Duration,
 }
@@ -112,6 +115,7 @@ impl Default for ServerLimits {
             all_noted_rejections: 1_200,
             noted_bytes: 64 << 20,
             live_interval: Duration::from_millis(100),
+            append_bytes: 256 << 20,
             stop_time: Duration::from_secs(10),
         }
     }

@@ -6,8 +6,8 @@ use axum::{
     response::IntoResponse,
 };
 use diptych::{
-    CommandError, ExecuteError, Invalid, QueryError, Recorded,
-    command::{Conflict, KeyReused, OutcomeUnknown},
+    CommandError, ExecuteError, Invalid, Position, QueryError, Recorded,
+    command::{Conflict, KeyReused, OrdinalError, OutcomeUnknown},
     event::BoundaryError,
     fold::FoldError,
     follow::{FollowerStop, NotYet},
@@ -136,6 +136,11 @@ impl Problem {
         !self.events.is_empty()
     }
 
+    /// The problem with another sentence for people.
+    pub(crate) fn saying(self, detail: String) -> Problem {
+        Problem { detail, ..self }
+    }
+
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
         self.headers.push((name, value));
         self
@@ -213,11 +218,16 @@ impl From<CommandError> for Problem {
                 let problem = Problem::new(StatusCode::CONFLICT, Code::KeyReused, detail);
                 problem.and("first", first.get()).and("last", last.get())
             }
+            CommandError::Ordinal(error) => of_ordinal(detail, error),
             CommandError::Token(_) => Problem::new(StatusCode::CONFLICT, Code::Token, detail),
             CommandError::InvalidRequest(_) => Problem::bad(Code::NotTaken, detail),
             CommandError::OutcomeUnknown(OutcomeUnknown { first, last, .. }) => {
                 let problem = Problem::later(Code::OutcomeUnknown, detail);
-                problem.and("first", first.get()).and("last", last.get())
+                match *first {
+                    // They were sent to a server, and have no known place.
+                    Position::START => problem,
+                    _ => problem.and("first", first.get()).and("last", last.get()),
+                }
             }
             CommandError::Unavailable(_) => Problem::later(Code::Unavailable, detail),
             CommandError::Stopped => Problem::later(Code::Stopping, detail),
@@ -286,6 +296,18 @@ fn of_conflict(detail: String, conflict: &Conflict) -> Problem {
         problem.events.insert("missed".to_owned(), with_payloads.into());
     }
     problem
+}
+
+/// Nothing was written. A gap has no `Retry-After`, because waiting alone does not close it.
+fn of_ordinal(detail: String, error: &OrdinalError) -> Problem {
+    let problem = |code| Problem::new(StatusCode::CONFLICT, code, detail);
+    match error {
+        OrdinalError::Missing { number, missing } => {
+            problem(Code::OrdinalGap).and("ordinal", *number).and("missing", *missing)
+        }
+        OrdinalError::Passed { number } => problem(Code::OrdinalPassed).and("ordinal", *number),
+        _ => problem(Code::OrdinalGap),
+    }
 }
 
 fn missed(event: &Recorded<RawEvent>) -> Value {
@@ -362,6 +384,16 @@ impl From<QueryError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_that_was_not_closed_in_time_names_the_missing_command() {
+        let error = CommandError::from(OrdinalError::Missing { number: 4, missing: 2 });
+        let problem = Problem::from(error);
+        assert_eq!((problem.status(), problem.word()), (StatusCode::CONFLICT, "ordinal-gap"));
+        let members = problem.to_json();
+        assert_eq!((&members["ordinal"], &members["missing"]), (&json!(4), &json!(2)));
+        assert!(members["detail"].as_str().unwrap().contains("waited 10 s for its command 2"));
+    }
 
     #[test]
     fn a_view_with_an_order_of_its_own_is_no_mistake_and_tells_no_type() {

@@ -14,6 +14,7 @@ use diptych::catalogue::decode;
 use diptych::{
     App, Position, Receipt, Session, SessionToken, Timestamp,
     catalogue::{DecodeError, decode_json},
+    command::Ordinal,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -290,6 +291,33 @@ impl<'a> RequestOptions<'a> {
         let Some(token) = self.value::<SessionToken>("session")? else { return Ok(None) };
         let session = app.resume_session(&token).await;
         session.map(Some).map_err(|error| self.source("session").name_in_token(error.into()))
+    }
+
+    /// The place of a command among the commands of its client.
+    pub(crate) fn ordinal(&self) -> Result<Option<Ordinal>, Problem> {
+        let client = self.text("client")?;
+        let (number, settled) = (self.value("ordinal")?, self.value("settled")?);
+        let lacks = |name: &str, other: &str| {
+            let detail = format!("is needed beside the header {}", header_of(other));
+            Err(self.wrong(name, detail))
+        };
+        let (client, number) = match (client, number, settled) {
+            (Some(client), Some(number), _) => (client, number),
+            (None, None, None) => return Ok(None),
+            (None, Some(_), _) => return lacks("client", "ordinal"),
+            (Some(_), None, _) => return lacks("ordinal", "client"),
+            (None, None, Some(_)) => return lacks("ordinal", "settled"),
+        };
+        let ordinal = Ordinal::new(client, number).settled(settled.unwrap_or(0));
+        match ordinal.check() {
+            Ok(()) => Ok(Some(ordinal)),
+            Err(invalid) if ordinal.is_too_far_ahead() => {
+                let status = StatusCode::CONFLICT;
+                let problem = Problem::new(status, Code::OrdinalAhead, invalid.problem);
+                Err(problem.and("ordinal", number).and("window", Ordinal::WINDOW))
+            }
+            Err(invalid) => Err(self.wrong("ordinal", format!("is refused: {}", invalid.problem))),
+        }
     }
 
     pub(crate) fn position(&self, name: &str) -> Result<Option<Position>, Problem> {

@@ -188,6 +188,8 @@ pub(crate) async fn serve(
     if timeout(limits.stop_time, end).await.is_err() {
         tracing::warn!("some connections or commands did not end in time, and were abandoned");
     }
+    #[cfg(feature = "log")]
+    stop.close_fence().await;
 }
 
 struct Connections {

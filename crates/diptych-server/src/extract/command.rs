@@ -27,8 +27,9 @@ use crate::{
 };
 
 /// The options of a command, from the headers of its request: `Idempotency-Key`,
-/// `Diptych-Occurred-At`, `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`,
-/// `Diptych-After`, `Diptych-Unchanged-Since` and `If-Match`.
+/// `Diptych-Client`, `Diptych-Ordinal`, `Diptych-Settled`, `Diptych-Occurred-At`,
+/// `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`, `Diptych-After`,
+/// `Diptych-Unchanged-Since` and `If-Match`.
 #[derive(Clone, Debug)]
 pub struct CommandHeaders {
     options: CommandOptions,

@@ -28,8 +28,11 @@ use tonic::{Status, Streaming};
 use uuid::Uuid;
 
 use crate::{
-    door::stop::{RunningCommand, Stop},
-    hinge::sessions::{CallOutcome, OpenSession, Sessions},
+    door::stop::Stop,
+    hinge::{
+        append_bytes::AppendBytes,
+        sessions::{CallOutcome, OpenSession, Sessions},
+    },
 };
 
 /// Time for the first message of a stream.
@@ -50,12 +53,18 @@ pub(crate) struct AppendStream {
     pub(crate) store: Store,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) instance: Uuid,
+    pub(crate) bytes: Arc<AppendBytes>,
     pub(crate) stop: Stop,
 }
 
 impl AppendStream {
-    /// Serves the stream until it ends.
-    pub(crate) async fn run(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
+    /// Serves the stream until it ends, or the server does.
+    pub(crate) async fn run(self, requests: Streaming<AppendRequest>, replies: Replies) {
+        let stop = self.stop.clone();
+        stop.fenced(self.serve(requests, replies)).await;
+    }
+
+    async fn serve(self, mut requests: Streaming<AppendRequest>, replies: Replies) {
         let (session, first_calls) = match self.open(&mut requests).await {
             Ok(opened) => opened,
             Err(status) => return drop(replies.send(Err(status)).await),
@@ -81,7 +90,7 @@ impl AppendStream {
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
-            _running: self.stop.command(),
+            bytes: self.bytes,
         };
         if is_open {
             calls.take(first_calls);
@@ -157,7 +166,8 @@ struct RunningCalls {
     front: Option<Syncing>,
     /// Replies that wait for the connection.
     outbox: Vec<CallReply>,
-    _running: RunningCommand,
+    /// The bytes of the appends of all streams.
+    bytes: Arc<AppendBytes>,
 }
 
 impl RunningCalls {
@@ -177,7 +187,8 @@ impl RunningCalls {
             if !is_reading && waiting == 0 && self.outbox.is_empty() {
                 return;
             }
-            let has_room = waiting + self.outbox.len() < STREAM_CALLS;
+            let has_bytes = self.bytes.have_room();
+            let has_room = has_bytes && waiting + self.outbox.len() < STREAM_CALLS;
             if self.session.calls.outcomes.len() >= STREAM_OUTCOMES {
                 let unsettled = "the client does not tell which outcomes it has (`settled`)";
                 return drop(replies.try_send(Err(Status::resource_exhausted(unsettled))));
@@ -205,6 +216,7 @@ impl RunningCalls {
                     let reply = AppendReply { replies, head, ..AppendReply::default() };
                     place.send(Ok(reply));
                 }
+                () = self.bytes.room(), if is_reading && !has_bytes => {}
                 () = replies.closed() => return,
                 () = &mut superseded => return,
                 () = &mut stopping, if is_reading => is_reading = false,
@@ -235,11 +247,15 @@ impl RunningCalls {
                 self.outbox.push(refused(&self.store, number, problem));
                 continue;
             }
+            let held = self.bytes.hold(&call);
             match wire::append_of(call, &limits) {
                 Ok(append) => {
                     self.under_way.insert(number, answer);
                     let store = self.store.clone();
-                    let accepted = async move { (number, store.append(append).await) };
+                    let accepted = async move {
+                        let _held = held;
+                        (number, store.append(append).await)
+                    };
                     self.offer(Box::pin(accepted));
                 }
                 Err(error) => self.failed(number, failure(&self.store, &error)),

@@ -26,8 +26,10 @@ use crate::{
     },
 };
 
-/// The service of the protocol, as it stands in the path of a call.
-pub(crate) const SERVICE: &str = "/diptych.v1.Log/";
+/// The service of the protocol.
+pub(crate) const SERVICE: &str = "diptych.v1.Log";
+/// The service of gRPC that tells whether the log can be used.
+pub(crate) const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 
 /// How a call is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,17 @@ enum CallKind {
     Stream,
 }
 
-/// The right that a call needs, and its kind. `None` if there is no such call.
+/// The right that a call needs, and its kind, by the path of the call. `None` if there is no such
+/// call.
+fn kind_of_path(path: &str) -> Option<(Need, CallKind)> {
+    match path.strip_prefix('/').and_then(|path| path.split_once('/'))? {
+        (SERVICE, call) => kind_of(call),
+        (HEALTH_SERVICE, "Check") => Some((Need::Nothing, CallKind::Request)),
+        (HEALTH_SERVICE, "Watch") => Some((Need::Nothing, CallKind::Stream)),
+        _ => None,
+    }
+}
+
 fn kind_of(call: &str) -> Option<(Need, CallKind)> {
     Some(match call {
         "Describe" | "Head" => (Need::Token, CallKind::Request),
@@ -99,12 +111,15 @@ impl CallEntrance {
         mut request: Request<Body>,
         next: Next,
     ) -> Result<Response<Body>, Status> {
-        let call = request.uri().path().strip_prefix(SERVICE).unwrap_or_default().to_owned();
-        let (need, kind) = kind_of(&call).ok_or_else(|| {
-            Status::unimplemented(format!("the service has no call {call:?}: compare the versions"))
+        let path = request.uri().path();
+        let (need, kind) = kind_of_path(path).ok_or_else(|| {
+            Status::unimplemented(format!("the server has no call {path:?}: compare the versions"))
         })?;
-        let revocation = self.gate.admit(request.headers(), need).map_err(refused)?;
         let peer = peer_of(request.extensions());
+        let revocation = self.gate.admit(request.headers(), need).map_err(|refusal| {
+            self.door.refused(peer, &refusal.reason);
+            refused(refusal)
+        })?;
         let limits = *self.door.limits();
         let stall = request.extensions().get::<CloseSignal>().cloned();
         let stall = stall.map(|close| (limits.write_time, close));

@@ -6,6 +6,7 @@ use axum::{Router, middleware::from_fn_with_state};
 use diptych::store::Store;
 use diptych_remote::wire::messages::log_server::LogServer as GrpcLog;
 use tokio::net::TcpListener;
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     door::{
@@ -19,7 +20,9 @@ use crate::{
     },
     hinge::{
         admission::TokenSources,
-        calls::{self, CallEntrance, SERVICE},
+        append_bytes::AppendBytes,
+        calls::{self, CallEntrance, HEALTH_SERVICE, SERVICE},
+        health::HealthService,
         http::{self, HttpLog, RequestForms},
         service::LogService,
         token_file::TokenFileError,
@@ -36,7 +39,7 @@ const LOG_NAME: &str = "log";
 ///
 /// Clients are `diptych_remote::RemoteStore` and, with the definition of the protocol, gRPC clients
 /// in any language. The same port has the log as JSON over HTTP, for people with curl and for
-/// browsers. The server works on any store, and every client sees what the store's own handles see.
+/// browsers. It also has the health service of gRPC, `grpc.health.v1`. The server works on any store, and every client sees what the store's own handles see.
 ///
 /// ```no_run
 /// use diptych::{LogOptions, log::Log, store::Store};
@@ -233,13 +236,16 @@ impl LogServer {
         let door = Arc::new(Door::new(hosts, None, limits, metrics.is_some()));
         let stop = door.stop().clone();
         let gate = tokens.into_gate(stop.clone()).map_err(ServeError::Thread)?;
-        let service = LogService::new(store.clone(), name.clone(), stop.clone());
+        let bytes = AppendBytes::new(limits.append_bytes);
+        let service = LogService::new(store.clone(), name.clone(), bytes, stop.clone());
         let grpc = GrpcLog::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
         let entrance = Arc::new(CallEntrance { door: door.clone(), gate: gate.clone() });
+        let health = HealthServer::new(HealthService::new(store.clone(), stop.clone()));
         let calls = Router::new()
-            .route_service(&format!("{SERVICE}{{*call}}"), grpc)
+            .route_service(&format!("/{SERVICE}/{{*call}}"), grpc)
+            .route_service(&format!("/{HEALTH_SERVICE}/{{*call}}"), health)
             .layer(from_fn_with_state(entrance, calls::enter));
         let http = HttpLog { store, name, door, gate, metrics, forms: RequestForms::new() };
         Ok((calls.merge(http::routes(http)), stop))

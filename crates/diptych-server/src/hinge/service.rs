@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     door::{entrance::RequestPermit, stop::Stop},
     hinge::{
+        append_bytes::AppendBytes,
         appends::AppendStream,
         live::LiveFeeds,
         sessions::Sessions,
@@ -47,13 +48,20 @@ pub(crate) struct LogService {
     instance: Uuid,
     sessions: Arc<Sessions>,
     feeds: Arc<LiveFeeds>,
+    append_bytes: Arc<AppendBytes>,
     stop: Stop,
 }
 
 impl LogService {
-    pub(crate) fn new(store: Store, name: String, stop: Stop) -> LogService {
+    pub(crate) fn new(
+        store: Store,
+        name: String,
+        append_bytes: AppendBytes,
+        stop: Stop,
+    ) -> LogService {
         let (instance, sessions) = (Uuid::new_v4(), Arc::new(Sessions::default()));
-        LogService { store, name, instance, sessions, feeds: Arc::default(), stop }
+        let (feeds, append_bytes) = (Arc::default(), Arc::new(append_bytes));
+        LogService { store, name, instance, sessions, feeds, append_bytes, stop }
     }
 
     /// The request, if it is for this log and its present history.
@@ -162,6 +170,7 @@ impl log_server::Log for LogService {
             store: self.store.pinned(),
             sessions: self.sessions.clone(),
             instance: self.instance,
+            bytes: self.append_bytes.clone(),
             stop: self.stop.clone(),
         };
         // A client that goes away does not end the appends that were read.
@@ -172,18 +181,23 @@ impl log_server::Log for LogService {
     async fn commit(&self, request: Request<Call>) -> Result<Response<Committed>, Status> {
         let place = request.extensions().get::<RequestPermit>().cloned();
         let call = self.enter(request)?;
+        let held = self.append_bytes.hold(&call);
         let append = wire::append_of(call, &self.store.limits());
         let append: Append = append.map_err(|error| self.failed(&error))?;
-        let (store, running) = (self.store.clone(), self.stop.command());
+        let (store, stop) = (self.store.clone(), self.stop.clone());
         // A client that goes away does not leave the commit half way.
         let committed = tokio::spawn(async move {
-            let _held = (running, place);
-            let accepted = store.append(append).await?;
-            let recorded_at = accepted.recorded_at;
-            Ok((accepted.synced().await?, recorded_at))
+            let _held = (held, place);
+            let commit = async {
+                let accepted = store.append(append).await?;
+                let recorded_at = accepted.recorded_at;
+                Ok((accepted.synced().await?, recorded_at))
+            };
+            stop.fenced(commit).await
         });
-        let committed: Result<_, diptych::store::AppendError> =
+        let committed: Option<Result<_, diptych::store::AppendError>> =
             committed.await.map_err(|_| Status::aborted("the append was cut off"))?;
+        let committed = committed.ok_or_else(|| Status::aborted("the server has ended"))?;
         let (commit, recorded_at) = committed.map_err(|error| self.failed(&error))?;
         Ok(Response::new(Committed {
             first: commit.first.get(),

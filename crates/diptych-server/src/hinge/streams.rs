@@ -32,7 +32,7 @@ const MESSAGE_BYTES: usize = 1 << 20;
 /// Events of the first message, and the bounds for the others.
 const MESSAGE_EVENTS: (usize, usize, usize) = (512, 16, 8_192);
 /// Pause before a head that ended is asked for again.
-const ENDED_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ENDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The messages of a channel.
 pub(crate) fn received<T: Send>(

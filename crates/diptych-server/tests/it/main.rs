@@ -16,6 +16,7 @@ mod limits;
 mod lists;
 mod live;
 mod mounted;
+mod ordinals;
 mod page_streams;
 mod past_answers;
 mod queries;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{
+    Router,
     body::{Body, Bytes},
     http::{HeaderMap, Request, StatusCode},
 };
@@ -13,8 +14,14 @@ use diptych_remote::{
 };
 use diptych_server::{LogServer, TokenFile, TokenScope};
 use http_body_util::BodyExt;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::{
+    client::conn::{http1, http2},
+    server,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -160,6 +167,20 @@ impl Answer {
         assert!(problem["detail"].is_string() && problem["title"].is_string(), "{problem}");
         problem
     }
+}
+
+/// Serves these routes over HTTP/2 until the runtime ends.
+pub(crate) async fn serve_routes(routes: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(routes.clone());
+            let connection = server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
 }
 
 /// The result, which does not take as long as `LONG`.

@@ -4,11 +4,15 @@
 
 mod apps;
 mod child;
+mod compat;
 mod conformance;
 mod door;
 mod door_server;
 mod encryption;
+mod fence;
+mod health;
 mod histories;
+mod hostile;
 mod http_json;
 mod kills;
 mod poster_process;

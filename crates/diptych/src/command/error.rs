@@ -151,20 +151,34 @@ pub struct CommandPanic {
     pub message: String,
 }
 
-/// A commit was accepted and may or may not be durable.
+/// A commit was accepted, or sent to a server, and may or may not be durable.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "outcome unknown: the events were accepted at {first} to {last}, but their sync was not \
-     confirmed: {cause}; start again and look for them, or send the command again under the \
-     same key"
+    "outcome unknown: {}: {cause}; start again and look for them, or send the command again under \
+     the same key", self.how_far_they_came()
 )]
 pub struct OutcomeUnknown {
-    /// Where its events begin, if the log has them.
+    /// Where its events begin, if the log has them. It is [`Position::START`] if they were sent to a
+    /// server that gave no usable answer.
     pub first: Position,
     /// Where they end.
     pub last: Position,
     /// The failure of the store.
     pub cause: Unavailable,
+}
+
+impl OutcomeUnknown {
+    fn how_far_they_came(&self) -> String {
+        match (self.first, self.last) {
+            (Position::START, _) => {
+                "the events were sent, and no usable answer says whether they are durable"
+                    .to_owned()
+            }
+            (first, last) => format!(
+                "the events were accepted at {first} to {last}, but their sync was not confirmed"
+            ),
+        }
+    }
 }
 
 impl From<ClaimError> for CommandError {

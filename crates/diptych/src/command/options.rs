@@ -4,7 +4,7 @@ use diptych_store::{Position, Timestamp, Tracking};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Command, Execute};
+use super::{Command, Execute, Ordinal};
 use crate::token::{Receipt, Session, SessionToken};
 
 /// The options of a command as one value, for a program that reads them from elsewhere, such as the
@@ -14,6 +14,8 @@ use crate::token::{Receipt, Session, SessionToken};
 pub struct ExecuteOptions {
     /// [`Execute::key`].
     pub key: Option<String>,
+    /// [`Execute::ordinal`].
+    pub ordinal: Option<Ordinal>,
     /// [`Execute::actor`].
     pub actor: Option<String>,
     /// Names and values of [`Execute::extra`].
@@ -46,6 +48,7 @@ impl<C: Command> Execute<C> {
     {
         let ExecuteOptions {
             key,
+            ordinal,
             actor,
             extra,
             occurred_at,
@@ -61,6 +64,9 @@ impl<C: Command> Execute<C> {
         let mut execute = self.tracking(tracking.clone());
         if let Some(key) = key {
             execute = execute.key(key);
+        }
+        if let Some(ordinal) = ordinal {
+            execute = execute.ordinal(ordinal.clone());
         }
         if let Some(actor) = actor {
             execute = execute.actor(actor);

@@ -50,13 +50,23 @@ impl Ordinal {
         self
     }
 
-    /// The command was decided before, and wrote nothing.
-    pub(super) fn passed(&self) -> OrdinalError {
-        OrdinalError::Passed { number: self.number }
+    /// The number of the command.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
-    /// The key of the command. No caller can choose such a key in another way.
-    pub(super) fn key<C: Serialize>(&self, command: &C) -> Result<Key, Invalid> {
+    /// Whether the command is more than [`WINDOW`](Ordinal::WINDOW) commands after those that the
+    /// client has the outcomes of.
+    pub fn is_too_far_ahead(&self) -> bool {
+        self.number.saturating_sub(self.settled) > Ordinal::WINDOW
+    }
+
+    /// Checks the name of the client and the number.
+    ///
+    /// # Errors
+    /// The name is empty or too long, or the number is 0 or [too far
+    /// ahead](Ordinal::is_too_far_ahead). A command with such an ordinal fails with the same error.
+    pub fn check(&self) -> Result<(), Invalid> {
         let Ordinal { client, number, settled } = self;
         let wrong = |problem: String| Err(Invalid::new("ordinal", problem));
         if client.is_empty() || client.len() > CLIENT_BYTES {
@@ -65,16 +75,30 @@ impl Ordinal {
         if *number == 0 {
             return wrong("the first command of a client has the number 1".to_owned());
         }
-        if number.saturating_sub(*settled) > Ordinal::WINDOW {
+        if self.is_too_far_ahead() {
             return wrong(format!(
                 "command {number} is more than {} commands after {settled}, up to which the client \
                  has outcomes: wait for outcomes, and tell them",
                 Ordinal::WINDOW
             ));
         }
+        Ok(())
+    }
+
+    /// The command was decided before, and wrote nothing.
+    pub(super) fn passed(&self) -> OrdinalError {
+        OrdinalError::Passed { number: self.number }
+    }
+
+    /// The key of the command. No caller can choose such a key in another way.
+    pub(super) fn key<C: Serialize>(&self, command: &C) -> Result<Key, Invalid> {
+        self.check()?;
         match request_digest(command) {
-            Ok(digest) => Ok(Key::new(key_name(client, *number), digest)),
-            Err(error) => wrong(format!("the command cannot be compared: {error}")),
+            Ok(digest) => Ok(Key::new(key_name(&self.client, self.number), digest)),
+            Err(error) => {
+                let problem = format!("the command cannot be compared: {error}");
+                Err(Invalid::new("ordinal", problem))
+            }
         }
     }
 }

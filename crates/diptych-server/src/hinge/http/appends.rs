@@ -64,11 +64,11 @@ async fn appended(
         append = append.condition(condition.into_condition(&limits)?);
     }
     let place = parts.extensions.get::<RequestPermit>().cloned();
-    let (store, running) = (log.store.clone(), log.door.stop().command());
+    let (store, stop) = (log.store.clone(), log.door.stop().clone());
     // A client that goes away does not leave the commit half way.
     let committed = tokio::spawn(async move {
-        let _held = (place, running);
-        commit(&store, append).await
+        let _held = place;
+        stop.fenced(commit(&store, append)).await
     });
     let unfinished = || {
         let detail = "the append is not done yet: send it again with its key to learn its outcome";
@@ -76,6 +76,7 @@ async fn appended(
     };
     let committed = timeout(log.door.limits().answer_time, committed).await;
     let answer = committed.map_err(|_| unfinished())?.map_err(|_| unfinished())?;
+    let answer = answer.ok_or_else(unfinished)?;
     let answer = answer.map_err(|problem| named(problem, condition.as_ref()))?;
     Ok(json_response(json!(answer).to_string().into()))
 }

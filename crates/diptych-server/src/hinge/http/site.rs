@@ -13,7 +13,11 @@ use tokio::time::timeout;
 
 use crate::{
     door::{
-        code::Code, entrance::Door, metrics::Metrics, problem::Problem, request::header_text,
+        code::Code,
+        entrance::{Door, peer_of},
+        metrics::Metrics,
+        problem::Problem,
+        request::header_text,
         response::response_of,
     },
     hinge::{
@@ -36,7 +40,9 @@ impl HttpLog {
     /// Admits a request about the log: its token, the name of the log, and the history that the
     /// client works with.
     pub(crate) fn admit(&self, parts: &Parts, need: Need) -> Result<Option<Revocation>, Problem> {
-        let revocation = self.gate.admit(&parts.headers, need)?;
+        let revocation = self.gate.admit(&parts.headers, need).inspect_err(|refusal| {
+            self.door.refused(peer_of(&parts.extensions), &refusal.reason);
+        })?;
         if let Some(history) = header_text(&parts.headers, wire::HISTORY_HEADER)? {
             let known = wire::history_of_header(history).ok_or_else(|| {
                 let detail = "the history of a log is its id, a slash, and its epoch as a number";

@@ -321,7 +321,7 @@ where
             match (result, noted) {
                 (Ok(receipt), _) => Ok(options.answer(receipt).await),
                 (Err(error), Some(noted)) => Err(noted.add_to(error.into())),
-                (Err(error), None) => Err(error.into()),
+                (Err(error), None) => Err(options.problem(error.into())),
             }
         })
     })
@@ -346,6 +346,7 @@ impl CommandOptions {
         let options = RequestOptions::in_headers(headers);
         let mut execute = ExecuteOptions {
             key: key(headers)?,
+            ordinal: options.ordinal()?,
             occurred_at: options.instant("occurred-at")?,
             correlation: options.value("correlation")?,
             causation: options.value("causation")?,
@@ -414,9 +415,20 @@ impl CommandOptions {
         }
     }
 
-    /// Names the part of the request with the token, in a problem with the token that the command
-    /// came after.
+    /// Names the part of the request that the problem is about: the token that the command came
+    /// after, or its ordinal.
     fn problem(&self, problem: Problem) -> Problem {
+        let problem = match &self.execute.ordinal {
+            Some(ordinal) if problem.word() == Code::KeyReused.word() => problem
+                .and("header", "diptych-ordinal")
+                .and("ordinal", ordinal.number())
+                .saying(format!(
+                    "another command of this client had the number {}: give each command a number \
+                     of its own",
+                    ordinal.number()
+                )),
+            _ => problem,
+        };
         let after = self.after.iter();
         after.fold(problem, |problem, after| after.name_in_token(problem))
     }

@@ -12,7 +12,7 @@ const PROBLEMS: [(&str, &str, &str); 9] = [
     (
         "409",
         "conflict",
-        "A concurrent commit, a token of another log, or a key of another command.",
+        "A concurrent commit, a token of another log, a key of another command, or a wrong order.",
     ),
     ("413", "too-large", "The body is larger than the limit."),
     ("415", "content-type", "The content type is not JSON."),
@@ -204,6 +204,9 @@ fn problem_schema() -> Value {
             "attempts": number(),
             "first": number(),
             "last": number(),
+            "ordinal": { "type": "integer", "description": "The number of the command." },
+            "missing": { "type": "integer", "description": "The number that has to come first." },
+            "window": { "type": "integer", "description": "How many commands lack an outcome." },
             "missed": { "type": "array", "items": own("missed-event") },
             "views": { "type": "array", "items": text() },
             "query": { "type": "string", "description": "The query of a stream that is wrong." },

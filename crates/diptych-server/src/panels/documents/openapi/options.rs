@@ -8,8 +8,11 @@ use crate::door::request::{
 };
 
 /// The headers of a command, with the option that each one sets.
-const COMMAND_HEADERS: [(&str, &str, &str); 8] = [
+const COMMAND_HEADERS: [(&str, &str, &str); 11] = [
     ("Idempotency-Key", "key", "A retry under the same key is not executed again."),
+    ("Diptych-Client", "client", "The unique name of a client that numbers its commands."),
+    ("Diptych-Ordinal", "ordinal", "The number of the command: they are decided in order."),
+    ("Diptych-Settled", "settled", "The client has the outcomes up to this number."),
     ("Diptych-Occurred-At", "occurred-at", "The instant at which it happened, with a zone."),
     ("Diptych-Correlation", "correlation", "The id of the case or request of the command."),
     ("Diptych-Causation", "causation", "The id of the event that caused it."),
@@ -107,9 +110,12 @@ fn schema(option: &str) -> Value {
     match option {
         "consistency" => own("consistency"),
         "or-stale" => json!({ "type": "boolean" }),
-        "within" | "at-most" | "as-of" | "limit" | "offset" | "start-after" | "unchanged-since" => {
+        "within" | "at-most" | "as-of" | "limit" | "offset" | "start-after" | "unchanged-since"
+        | "settled" => {
             json!({ "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX })
         }
+        "ordinal" => json!({ "type": "integer", "format": "uint64", "minimum": 1 }),
+        "client" => json!({ "type": "string", "minLength": 1, "maxLength": 128 }),
         "recorded-before" | "occurred-before" => {
             json!({ "type": "string", "format": "date-time" })
         }
