@@ -195,6 +195,7 @@ mod panics;
 pub mod past;
 mod plans;
 mod pool;
+pub mod process;
 pub mod projection;
 pub mod query;
 mod request;

@@ -6,6 +6,7 @@ use super::{command::CommandEntry, kind::EntryKind, query::QueryEntry, schemas::
 use crate::{
     event::{Event, EventType},
     fold::kept_name,
+    process::Process,
     projection::Target,
     view::View,
 };
@@ -28,7 +29,7 @@ pub(super) struct EventEntry {
     pub(super) describe: Describe,
 }
 
-/// A view or a projection.
+/// A view, a projection or a process.
 #[derive(Clone)]
 pub(super) struct FollowerEntry {
     pub(super) kind: EntryKind,
@@ -57,7 +58,7 @@ pub enum CatalogueError {
         /// Its name.
         name: String,
     },
-    /// Views or projections were added to the catalogue of an app that runs already.
+    /// Views, projections or processes were added to the catalogue of an app that runs already.
     #[error(
         "the {kind} {name:?} cannot be added to an app that runs: give it to the builder of the \
          app, or of an app beside this one"
@@ -73,6 +74,7 @@ pub enum CatalogueError {
 fn plural(kind: &EntryKind) -> String {
     match kind {
         EntryKind::Query => "queries".to_owned(),
+        EntryKind::Process => "processes".to_owned(),
         kind => format!("{kind}s"),
     }
 }
@@ -100,6 +102,11 @@ impl FollowerEntry {
         let (kind, name) = (EntryKind::Projection, target.name().to_owned());
         FollowerEntry { kind, name, type_name: type_name::<T>(), events: T::Event::types }
     }
+
+    pub(super) fn process<P: Process>() -> FollowerEntry {
+        let (kind, name) = (EntryKind::Process, P::NAME.to_owned());
+        FollowerEntry { kind, name, type_name: type_name::<P>(), events: P::Event::types }
+    }
 }
 
 impl CatalogueEntries {
@@ -110,7 +117,7 @@ impl CatalogueEntries {
         self.followers.append(&mut other.followers);
     }
 
-    /// Checks names. Views and projections are checked where they are started.
+    /// Checks names. Views, projections and processes are checked where they are started.
     ///
     /// # Errors
     /// [`CatalogueError`] with the first mistake.
@@ -123,7 +130,7 @@ impl CatalogueEntries {
     }
 
     /// # Errors
-    /// [`CatalogueError::Running`] if there is a view or a projection.
+    /// [`CatalogueError::Running`] if there is a view, a projection or a process.
     pub(super) fn check_followers(&self) -> Result<(), CatalogueError> {
         match self.followers.first() {
             Some(FollowerEntry { kind, name, .. }) => {

@@ -16,6 +16,8 @@ pub enum EntryKind {
     View,
     /// A projection.
     Projection,
+    /// A process.
+    Process,
 }
 
 impl fmt::Display for EntryKind {
@@ -26,6 +28,7 @@ impl fmt::Display for EntryKind {
             EntryKind::Event => "event",
             EntryKind::View => "view",
             EntryKind::Projection => "projection",
+            EntryKind::Process => "process",
         })
     }
 }

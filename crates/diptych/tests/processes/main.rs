@@ -1,0 +1,10 @@
+//! Tests of processes: reactions, timers, parked letters, and kills.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod kills;
+mod letters;
+mod nodes;
+mod orders;
+mod reactions;
+mod starts;
+mod timers;
