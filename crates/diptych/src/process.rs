@@ -138,6 +138,8 @@ mod wheel;
 pub use actions::{Action, Reactions};
 pub(crate) use command::{CommandsByName, PreparedCommand, SendAction, SendFailure, SentCommand};
 pub use context::{Phase, ReactionContext};
+#[cfg(feature = "testing")]
+pub(crate) use instance::Instance;
 pub use letter::{LetterAnswer, LetterError, ParkedLetter};
 pub use options::{ProcessOptions, ProcessStart};
 pub(crate) use plan::{AppParts, ProcessPlan, ProcessPlans};

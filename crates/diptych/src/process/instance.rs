@@ -25,7 +25,7 @@ pub(super) const MOST_ACTIONS: usize = 48;
 const PAGE: usize = 1_024;
 
 /// An instance that was folded up to a position.
-pub(super) struct Instance<P> {
+pub(crate) struct Instance<P> {
     state: P,
     is_ended: bool,
     /// Its pending timers, each with the position of the reaction that set it. The position is
@@ -79,7 +79,7 @@ impl<P: Process> Instance<P> {
     ///
     /// # Errors
     /// The panic of the process.
-    pub(super) fn new() -> Result<Instance<P>, String> {
+    pub(crate) fn new() -> Result<Instance<P>, String> {
         let state = caught(P::default).map_err(|panic| format!("`default` failed: {panic}"))?;
         let (is_ended, timers, parked, used) = (false, BTreeMap::new(), None, 0);
         Ok(Instance { state, is_ended, timers, parked, used })
@@ -180,7 +180,7 @@ impl<P: Process> Instance<P> {
     }
 
     /// Notes the actions of a reaction at this position, which is not known before its commit.
-    pub(super) fn note(&mut self, actions: &[Action], at: Option<Position>) {
+    pub(crate) fn note(&mut self, actions: &[Action], at: Option<Position>) {
         for action in actions {
             match action {
                 Action::SetTimer { timer, .. } => drop(self.timers.insert(timer.clone(), at)),
@@ -189,6 +189,12 @@ impl<P: Process> Instance<P> {
                 Action::Send { .. } => {}
             }
         }
+    }
+
+    /// The state of the process.
+    #[cfg(feature = "testing")]
+    pub(crate) fn state(&self) -> &P {
+        &self.state
     }
 
     /// Notes the position of a reaction.
@@ -207,7 +213,7 @@ impl<P: Process> Instance<P> {
     ///
     /// # Errors
     /// The panic of the process.
-    pub(super) fn apply(&mut self, trigger: &Trigger<P::Event>) -> Result<bool, String> {
+    pub(crate) fn apply(&mut self, trigger: &Trigger<P::Event>) -> Result<bool, String> {
         if let Trigger::Timer(fired) = trigger {
             if self.timers.get(&fired.timer) != Some(&Some(fired.set_at)) {
                 return Ok(false);
@@ -223,7 +229,7 @@ impl<P: Process> Instance<P> {
     ///
     /// # Errors
     /// The reason why the process has no reaction.
-    pub(super) fn react(
+    pub(crate) fn react(
         &self,
         trigger: &Trigger<P::Event>,
         cx: &ReactionContext<'_>,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod kills;
+mod kit;
 mod letters;
 mod nodes;
 mod orders;
