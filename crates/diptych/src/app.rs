@@ -516,6 +516,7 @@ impl AppBuilder {
             schema: left.schema.clone(),
             clock: left.clock.clone(),
             commands: Arc::new(ProcessCommands::new(catalogue.clone(), left.clone())),
+            gateways: catalogue.gateways.clone(),
             retired: settings.retired.clone(),
         };
         let processes = match Processes::start(processes, &parts).await {

@@ -150,7 +150,10 @@ use crate::{
     event::{Declare, Event, EventType, Schema},
     follow::Refresh,
     plans::FollowerPlans,
-    process::{Process, ProcessOptions, ProcessPlan, ProcessPlans, ProcessStart},
+    process::{
+        CallsFrom, Gateway, GatewayEntry, GatewayOptions, Process, ProcessOptions, ProcessPlan,
+        ProcessPlans, ProcessStart,
+    },
     projection::Target,
     query::{Query, RightPanel},
     view::{View, ViewOptions},
@@ -205,6 +208,16 @@ impl Declarations {
         self.entries.followers.push(FollowerEntry::process::<P>());
         self.processes.add(ProcessPlan::new::<P>(start, options));
         self.know::<P::Event>();
+    }
+
+    pub(crate) fn add_gateway<G: Gateway>(
+        &mut self,
+        name: String,
+        gateway: G,
+        from: CallsFrom,
+        options: GatewayOptions,
+    ) {
+        self.entries.gateways.add(GatewayEntry::new(name, gateway, from, options));
     }
 
     pub(crate) fn know<E: Event>(&mut self) {

@@ -118,9 +118,11 @@
 //! them.
 
 mod actions;
+mod calls;
 mod carrier;
 mod command;
 mod context;
+mod gateway;
 mod instance;
 mod letter;
 mod options;
@@ -129,15 +131,20 @@ mod reactor;
 mod reader;
 mod registry;
 mod runner;
+mod shared;
 mod status;
 mod stored;
 mod timers;
 mod trigger;
 mod wheel;
+mod work;
+mod worklist;
 
 pub use actions::{Action, Reactions};
 pub(crate) use command::{CommandsByName, PreparedCommand, SendAction, SendFailure, SentCommand};
 pub use context::{Phase, ReactionContext};
+pub use gateway::{CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliation};
+pub(crate) use gateway::{GatewayEntry, Gateways};
 #[cfg(feature = "testing")]
 pub(crate) use instance::Instance;
 pub use letter::{LetterAnswer, LetterError, ParkedLetter};
@@ -148,6 +155,7 @@ pub(crate) use runner::Processes;
 pub use runner::{NoSuchProcess, ProcessControl};
 pub use status::{ProcessState, ProcessStatus};
 pub use trigger::{ActionOutcome, ActionRejection, ActionSettled, TimerFired, Trigger};
+pub use worklist::{CallAnswer, WaitingCall};
 
 use crate::event::Event;
 

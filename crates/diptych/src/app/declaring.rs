@@ -6,7 +6,8 @@ use crate::{
     event::Event,
     follow::Refresh,
     process::{
-        NoSuchProcess, Process, ProcessControl, ProcessOptions, ProcessStart, ProcessStatus,
+        CallsFrom, Gateway, GatewayOptions, NoSuchProcess, Process, ProcessControl,
+        ProcessOptions, ProcessStart, ProcessStatus,
     },
     projection::Target,
     view::{View, ViewOptions},
@@ -82,6 +83,19 @@ impl AppBuilder {
         options: ProcessOptions,
     ) -> AppBuilder {
         self.declared.add_process::<P>(start, options);
+        self
+    }
+
+    /// Adds a [gateway](crate::process::Gateway), which processes call by this name. `from` tells
+    /// which calls it sends: a process that catches up with old events also asks for old calls.
+    pub fn gateway<G: Gateway>(
+        mut self,
+        name: impl Into<String>,
+        gateway: G,
+        from: CallsFrom,
+        options: GatewayOptions,
+    ) -> AppBuilder {
+        self.declared.add_gateway(name.into(), gateway, from, options);
         self
     }
 

@@ -6,7 +6,7 @@ use super::{command::CommandEntry, kind::EntryKind, query::QueryEntry, schemas::
 use crate::{
     event::{Event, EventType},
     fold::kept_name,
-    process::Process,
+    process::{Gateways, Process},
     projection::Target,
     view::View,
 };
@@ -19,6 +19,7 @@ pub(crate) struct CatalogueEntries {
     pub(super) events: Vec<EventEntry>,
     /// Views, projections, and any later kind that follows the log.
     pub(super) followers: Vec<FollowerEntry>,
+    pub(crate) gateways: Gateways,
 }
 
 /// An event of an application, which can have several types.
@@ -50,7 +51,7 @@ pub enum CatalogueError {
         /// The name of both.
         name: String,
     },
-    /// A command or a query has a name that cannot stand in an address.
+    /// A command, a query or a gateway has a name that cannot stand in an address.
     #[error("{name:?} is no name for a {kind}: use small letters, digits and dashes")]
     Name {
         /// The kind of the entry.
@@ -115,6 +116,7 @@ impl CatalogueEntries {
         self.queries.append(&mut other.queries);
         self.events.append(&mut other.events);
         self.followers.append(&mut other.followers);
+        self.gateways.append(other.gateways);
     }
 
     /// Checks names. Views, projections and processes are checked where they are started.
@@ -125,6 +127,7 @@ impl CatalogueEntries {
         let commands = self.commands.iter().map(|entry| entry.name.as_str());
         check_names(EntryKind::Command, commands)?;
         check_names(EntryKind::Query, self.queries.iter().map(|entry| entry.name.as_str()))?;
+        check_names(EntryKind::Gateway, self.gateways.iter().map(|entry| entry.name.as_str()))?;
         let types = self.events.iter().flat_map(|entry| (entry.types)());
         check_once(EntryKind::Event, types.map(|known| known.name))
     }
@@ -167,16 +170,18 @@ fn check_once<'n>(
 
 impl fmt::Debug for CatalogueEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CatalogueEntries { commands, queries, events, followers } = self;
+        let CatalogueEntries { commands, queries, events, followers, gateways } = self;
         let commands: Vec<_> = commands.iter().map(|entry| &entry.name).collect();
         let queries: Vec<_> = queries.iter().map(|entry| &entry.name).collect();
         let events: Vec<_> = events.iter().map(|entry| entry.type_name).collect();
         let followers: Vec<_> = followers.iter().map(|entry| &entry.name).collect();
+        let gateways: Vec<_> = gateways.iter().map(|entry| &entry.name).collect();
         f.debug_struct("Catalogue")
             .field("commands", &commands)
             .field("queries", &queries)
             .field("events", &events)
             .field("followers", &followers)
+            .field("gateways", &gateways)
             .finish()
     }
 }

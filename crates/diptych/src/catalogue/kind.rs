@@ -18,6 +18,8 @@ pub enum EntryKind {
     Projection,
     /// A process.
     Process,
+    /// A gateway.
+    Gateway,
 }
 
 impl fmt::Display for EntryKind {
@@ -29,6 +31,7 @@ impl fmt::Display for EntryKind {
             EntryKind::View => "view",
             EntryKind::Projection => "projection",
             EntryKind::Process => "process",
+            EntryKind::Gateway => "gateway",
         })
     }
 }

@@ -110,6 +110,9 @@ pub enum EntryDetail {
         /// The events that it reacts to.
         events: Vec<&'static str>,
     },
+    /// A gateway.
+    #[non_exhaustive]
+    Gateway {},
 }
 
 impl CatalogueEntry {
@@ -122,6 +125,7 @@ impl CatalogueEntry {
             EntryDetail::View { .. } => EntryKind::View,
             EntryDetail::Projection { .. } => EntryKind::Projection,
             EntryDetail::Process { .. } => EntryKind::Process,
+            EntryDetail::Gateway {} => EntryKind::Gateway,
         }
     }
 }
@@ -148,6 +152,12 @@ impl Listing {
         all.append(&mut views);
         all.append(&mut projections);
         all.append(&mut processes);
+        all.extend(entries.gateways.iter().map(|gateway| CatalogueEntry {
+            name: gateway.name.clone(),
+            type_name: gateway.type_name,
+            description: None,
+            detail: EntryDetail::Gateway {},
+        }));
         let schemas = schemas.into_definitions();
         for entry in &mut all {
             let schema = match &entry.detail {
@@ -156,7 +166,8 @@ impl Listing {
                 EntryDetail::Event { schema, .. } => schema.as_ref(),
                 EntryDetail::View { .. }
                 | EntryDetail::Projection { .. }
-                | EntryDetail::Process { .. } => None,
+                | EntryDetail::Process { .. }
+                | EntryDetail::Gateway {} => None,
             };
             entry.description = schema.and_then(|schema| description(schema, &schemas));
         }

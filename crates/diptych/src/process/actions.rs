@@ -3,6 +3,7 @@
 use diptych_store::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gateway::Gateway;
 use crate::command::Command;
 
 /// What a process does after a trigger: a list of actions, in order.
@@ -24,6 +25,14 @@ pub enum Action {
         /// The name of the command in the catalogue.
         command: String,
         /// The command as JSON.
+        #[serde(with = "json_text")]
+        body: String,
+    },
+    /// Calls a [gateway](super::Gateway).
+    Call {
+        /// The name of the gateway in the app.
+        gateway: String,
+        /// The call as JSON.
         #[serde(with = "json_text")]
         body: String,
     },
@@ -57,6 +66,19 @@ impl Reactions {
             Ok(body) => self.actions.push(Action::Send { command: name.to_owned(), body }),
             Err(error) => {
                 let fault = format!("the command {name} cannot be written as JSON: {error}");
+                self.fault.get_or_insert(fault);
+            }
+        }
+        self
+    }
+
+    /// Calls this gateway, by the name under which the app has it. The process gets the answer, or
+    /// the refusal, as [`Trigger::Settled`](super::Trigger::Settled).
+    pub fn call<G: Gateway>(mut self, name: &str, call: &G::Call) -> Reactions {
+        match serde_json::to_string(call) {
+            Ok(body) => self.actions.push(Action::Call { gateway: name.to_owned(), body }),
+            Err(error) => {
+                let fault = format!("the call of {name} cannot be written as JSON: {error}");
                 self.fault.get_or_insert(fault);
             }
         }
@@ -100,6 +122,21 @@ impl Reactions {
         match self.fault {
             Some(fault) => Err(fault),
             None => Ok(self.actions),
+        }
+    }
+}
+
+impl Action {
+    /// Whether it is carried out beside the process: a command or a call.
+    pub(super) fn leaves(&self) -> bool {
+        matches!(self, Action::Send { .. } | Action::Call { .. })
+    }
+
+    /// The call as JSON, if it is one.
+    pub(super) fn call(&self) -> Option<&str> {
+        match self {
+            Action::Call { body, .. } => Some(body),
+            _ => None,
         }
     }
 }

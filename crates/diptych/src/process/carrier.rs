@@ -15,7 +15,7 @@ use std::{
 };
 
 use diptych_store::{
-    Append, AppendError, Filter, FilterItem, Head, Metadata, Position, Read, Refusal, Tracking,
+    Append, AppendError, Filter, FilterItem, Head, Position, Read, Refusal, Tracking,
 };
 use foldhash::fast::RandomState;
 use tokio::task::JoinSet;
@@ -23,31 +23,23 @@ use tokio::task::JoinSet;
 use super::{
     Process,
     actions::Action,
+    calls::Calling,
     command::{ActionKey, SendAction, SendFailure, SentCommand},
-    reactor::{Interruption, ProcessShared, Waits},
     reader::InstanceEvent,
+    shared::{Interruption, ProcessShared, Waits},
     status::ProcessState,
     stored::{
-        InstanceId, PROCESS, REACTED, REACTIONS, ReactionRecord, SETTLED, SettlementRecord, about,
-        carried_source, process_tag,
+        CALL_RESENT, InstanceId, PROCESS, REACTED, REACTIONS, ResentCall, carried_source, decode,
+        process_tag,
     },
     trigger::ActionOutcome,
+    work::{Work, settle},
+    worklist::reaction_at,
 };
 use crate::command::error::CommandError;
 
 /// Number of reactions that are read at once.
 const PAGE: usize = 256;
-
-/// A reaction with commands.
-struct Work {
-    id: InstanceId,
-    position: Position,
-    record: ReactionRecord,
-    /// The correlation and the count of reactions that its commands carry on.
-    metadata: Metadata,
-    /// Whether another run may have begun it.
-    is_old: bool,
-}
 
 pub(super) struct Carrier<P: Process> {
     shared: Arc<ProcessShared<P>>,
@@ -112,7 +104,7 @@ impl<P: Process> Carrier<P> {
         let tracked = store.tracked(&self.source).await?;
         self.recorded = tracked.map_or(self.shared.begin, |tracked| tracked.position);
         let mut after = self.recorded;
-        let own = FilterItem::everything().or_type(REACTED);
+        let own = FilterItem::everything().or_type(REACTED).or_type(CALL_RESENT);
         let filter = Filter::from(own.and_tag(process_tag(self.shared.reader.process())));
         loop {
             let has_room = self.outstanding.len() < self.shared.options.waiting_reactions.max(1);
@@ -125,10 +117,37 @@ impl<P: Process> Carrier<P> {
                     let mut metadata = event.metadata();
                     metadata.extra.retain(|name, _| name == REACTIONS || name == PROCESS);
                     (metadata.correlation, metadata.causation) = (correlation, Some(causation));
+                    if event.event_type() == CALL_RESENT {
+                        let resent: ResentCall = decode(&event)?;
+                        if let Some(record) = reaction_at(&store, resent.reaction).await? {
+                            self.add(Work {
+                                id: record.id(),
+                                place: event.position(),
+                                position: resent.reaction,
+                                record,
+                                metadata,
+                                is_old: true,
+                                only: Some(resent.action),
+                                first_claim: resent.claim,
+                            });
+                        }
+                        continue;
+                    }
                     for (id, read) in self.shared.reader.read(&event)? {
                         if let InstanceEvent::Reacted { at, record } = read {
                             let (metadata, is_old) = (metadata.clone(), at <= old_upto);
-                            self.add(Work { id, position: at, record, metadata, is_old });
+                            let (only, first_claim) = (None, 0);
+                            let (place, position) = (at, at);
+                            self.add(Work {
+                                id,
+                                place,
+                                position,
+                                record,
+                                metadata,
+                                is_old,
+                                only,
+                                first_claim,
+                            });
                         }
                     }
                 }
@@ -172,10 +191,10 @@ impl<P: Process> Carrier<P> {
     }
 
     fn add(&mut self, work: Work) {
-        if !work.record.actions.iter().any(|action| matches!(action, Action::Send { .. })) {
+        if !work.record.actions.iter().any(Action::leaves) {
             return;
         }
-        self.outstanding.insert(work.position);
+        self.outstanding.insert(work.place);
         match self.instances.get_mut(&work.id) {
             Some(waiting) => waiting.push_back(work),
             None => {
@@ -190,8 +209,8 @@ impl<P: Process> Carrier<P> {
             let Some(work) = self.ready.pop_front() else { return };
             let shared = self.shared.clone();
             self.running.spawn(async move {
-                let (id, position) = (work.id.clone(), work.position);
-                carry_out(&shared, work).await.map(|()| (id, position))
+                let (id, place) = (work.id.clone(), work.place);
+                carry_out(&shared, work).await.map(|()| (id, place))
             });
         }
     }
@@ -226,18 +245,38 @@ impl<P: Process> Carrier<P> {
     }
 }
 
-/// Carries out the commands of a reaction in order. A command that fails is tried again.
-async fn carry_out<P: Process>(
-    shared: &ProcessShared<P>,
-    work: Work,
-) -> Result<(), Interruption> {
-    let actions = work.record.actions.iter().zip(0_u32..);
-    for (action, number) in actions {
-        let Action::Send { command, body } = action else { continue };
+/// Carries out the commands and calls of a reaction in order. A command that fails is tried again.
+async fn carry_out<P: Process>(shared: &ProcessShared<P>, work: Work) -> Result<(), Interruption> {
+    let trigger = work.record.trigger;
+    for (action, number) in work.record.actions.iter().zip(0_u32..) {
+        if !action.leaves() || work.only.is_some_and(|only| only != number) {
+            continue;
+        }
+        let key = ActionKey::new(&work.id, trigger.position.get(), trigger.part, number);
+        if work.is_old && is_done(shared, &work, &key).await? {
+            continue;
+        }
         let (mut waits, mut had_trouble) = (Waits::new(&shared.options), false);
-        while let Err(reason) = send(shared, &work, number, command, body).await? {
+        loop {
+            let tried = match action {
+                Action::Send { command, body } => {
+                    send(shared, &work, number, &key, (command, body)).await?
+                }
+                Action::Call { gateway, body } => match shared.gateways.named(gateway) {
+                    Some(entry) => {
+                        let (work, key, action) = (&work, &key, number);
+                        Calling { shared, work, action, key, entry, body }.run().await?;
+                        // It may have noted a trouble on the way.
+                        had_trouble = true;
+                        Ok(())
+                    }
+                    None => Err(format!("the app has no gateway {gateway:?}")),
+                },
+                _ => Ok(()),
+            };
+            let Err(reason) = tried else { break };
             had_trouble = true;
-            tracing::warn!(process = P::NAME, command, reason, "a command of a process failed");
+            tracing::warn!(process = P::NAME, reason, "an action of a process failed");
             shared.status.trouble(&work.id.instance, Some(reason));
             waits.wait().await;
         }
@@ -248,19 +287,25 @@ async fn carry_out<P: Process>(
     Ok(())
 }
 
+/// Whether an earlier run carried out the action, or listed it for an operator.
+async fn is_done<P: Process>(
+    shared: &ProcessShared<P>,
+    work: &Work,
+    key: &ActionKey,
+) -> Result<bool, Interruption> {
+    let store = shared.reader.store();
+    let is_settled = store.keyed(key.name()).await?.is_some();
+    Ok(is_settled || store.keyed(&key.unknown(work.first_claim)).await?.is_some())
+}
+
 /// Sends one command. `Ok(Err(reason))` if it failed, and may succeed later.
 async fn send<P: Process>(
     shared: &ProcessShared<P>,
     work: &Work,
     action: u32,
-    command: &str,
-    body: &str,
+    key: &ActionKey,
+    (command, body): (&str, &str),
 ) -> Result<Result<(), String>, Interruption> {
-    let (store, trigger) = (shared.reader.store(), work.record.trigger);
-    let key = ActionKey::new(&work.id, trigger.position.get(), trigger.part, action);
-    if work.is_old && store.keyed(key.name()).await?.is_some() {
-        return Ok(Ok(()));
-    }
     let prepared = match shared.commands.prepare(command, body) {
         Ok(prepared) => prepared,
         Err(reason) => return Ok(Err(reason)),
@@ -277,24 +322,5 @@ async fn send<P: Process>(
         }
         Err(SendFailure::Failed(error)) => return Ok(Err(format!("{command}: {error}"))),
     };
-    let record = SettlementRecord {
-        process: work.id.process.clone(),
-        instance: work.id.instance.clone(),
-        reaction: work.position,
-        action,
-        command: command.to_owned(),
-        outcome,
-    };
-    let event = about(SETTLED, &work.id, &record, work.metadata.clone())?;
-    match store.append(Append::event(event).key(key.of_settled())).await {
-        Ok(accepted) => match accepted.synced().await {
-            Ok(_) => Ok(Ok(())),
-            Err(error) => Err(error.cause.into()),
-        },
-        // Another program settled it, or committed the events of the command.
-        Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => {
-            Ok(Ok(()))
-        }
-        Err(error) => Err(error.into()),
-    }
+    settle(shared, work, action, command, key, outcome).await.map(Ok)
 }

@@ -61,8 +61,22 @@ impl ActionKey {
         Key::new(&self.0, Digest::of(b"committed"))
     }
 
-    /// The key of the event that tells why the command wrote none.
+    /// The key of the event that tells why the command wrote none, or the answer of the call.
     pub(super) fn of_settled(&self) -> Key {
-        Key::new(&self.0, Digest::of(b"settled"))
+        Key::new(&self.0, ActionKey::settled_digest())
+    }
+
+    pub(super) fn settled_digest() -> Digest {
+        Digest::of(b"settled")
+    }
+
+    /// The name of the key under which a program claims the call.
+    pub(super) fn claim(&self, number: u64) -> String {
+        format!("{}:started:{number}", self.0)
+    }
+
+    /// The name of the key under which the call is listed for an operator.
+    pub(super) fn unknown(&self, number: u64) -> String {
+        format!("{}:unknown:{number}", self.0)
     }
 }

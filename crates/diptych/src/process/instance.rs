@@ -186,7 +186,7 @@ impl<P: Process> Instance<P> {
                 Action::SetTimer { timer, .. } => drop(self.timers.insert(timer.clone(), at)),
                 Action::CancelTimer { timer } => drop(self.timers.remove(timer)),
                 Action::End => self.is_ended = true,
-                Action::Send { .. } => {}
+                Action::Send { .. } | Action::Call { .. } => {}
             }
         }
     }
@@ -261,13 +261,13 @@ impl<P: Process> Instance<P> {
                 Action::CancelTimer { timer } if !timers.remove(timer) => continue,
                 Action::End => {
                     // Timers that the log does not know need no cancellation either.
-                    result.retain(|action| matches!(action, Action::Send { .. }));
+                    result.retain(Action::leaves);
                     let pending = self.timers.keys().cloned();
                     result.extend(pending.map(|timer| Action::CancelTimer { timer }));
                     result.push(action);
                     return Ok(result);
                 }
-                Action::CancelTimer { .. } | Action::Send { .. } => {}
+                Action::CancelTimer { .. } | Action::Send { .. } | Action::Call { .. } => {}
             }
             result.push(action);
         }

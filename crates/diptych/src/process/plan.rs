@@ -9,11 +9,12 @@ use super::{
     Process,
     carrier::Carrier,
     command::CommandsByName,
+    gateway::Gateways,
     options::{ProcessOptions, ProcessStart},
-    reactor::{ProcessShared, Reactor},
+    reactor::Reactor,
     reader::ProcessReader,
     registry::{ProcessDeclaration, ProcessStartError, check_name, enrolled},
-    runner::AnyProcess,
+    shared::{AnyProcess, ProcessShared},
     status::StatusCell,
     timers::TimerTask,
 };
@@ -38,6 +39,7 @@ pub(crate) struct AppParts {
     pub(crate) schema: Arc<Schema>,
     pub(crate) clock: RuleClock,
     pub(crate) commands: Arc<dyn CommandsByName>,
+    pub(crate) gateways: Gateways,
     /// Names of processes in the log that the app leaves alone.
     pub(crate) retired: Vec<String>,
 }
@@ -139,6 +141,7 @@ impl<P: Process> StartingProcess for TypedPlan<P> {
                 options,
                 clock: parts.clock.clone(),
                 commands: parts.commands.clone(),
+                gateways: parts.gateways.clone(),
                 status: StatusCell::new(),
                 begin: record.after,
             });

@@ -1,29 +1,24 @@
 //! The task that reacts: it reads the triggers in order of the log and commits the reactions.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
-use diptych_store::{
-    Append, AppendError, Head, Metadata, Position, RawEvent, Read, ReadError, Refusal, Tracking,
-    Unavailable,
-};
+use diptych_store::{Append, Head, Metadata, Position, RawEvent, Read, Tracking};
 use foldhash::fast::RandomState;
 
 use super::{
     Process,
     actions::Action,
-    command::CommandsByName,
     context::{Phase, ReactionContext},
     instance::{Instance, LoadFailure, Parking},
-    options::ProcessOptions,
-    reader::{InstanceEvent, ProcessReader},
-    status::{ProcessState, StatusCell},
+    reader::InstanceEvent,
+    shared::{Interruption, ProcessShared, Waits},
+    status::ProcessState,
     stored::{
         InstanceId, PARKED, PROCESS, ParkingRecord, REACTIONS, ReactionRecord, ReleaseRecord,
         StoredAnswer, TriggerPlace, about, reacted_source,
     },
     trigger::Trigger,
 };
-use crate::{command::context::RuleClock, event::SchemaError};
 
 /// Number of events that are read at once.
 const PAGE: usize = 512;
@@ -34,89 +29,6 @@ const BEHIND: u64 = 65_536;
 const RELEASED_AT_ONCE: usize = 1_024;
 /// A commit of reactions keeps this part of the store's limit free.
 const SPARE: usize = 4;
-
-/// The parts of a process that its tasks share.
-pub(super) struct ProcessShared<P: Process> {
-    pub(super) reader: ProcessReader<P>,
-    pub(super) options: ProcessOptions,
-    pub(super) clock: RuleClock,
-    pub(super) commands: Arc<dyn CommandsByName>,
-    pub(super) status: StatusCell,
-    /// The position after which the process began.
-    pub(super) begin: Position,
-}
-
-/// Why a task cannot go on where it is.
-pub(super) enum Interruption {
-    /// Another program reacts for this process.
-    Overtaken,
-    /// The store does not answer for now.
-    Later(String),
-    /// The program or the log has to be changed first.
-    Stopped(String),
-}
-
-impl From<ReadError> for Interruption {
-    fn from(error: ReadError) -> Interruption {
-        match error {
-            ReadError::Unavailable(why) => why.into(),
-            other => Interruption::Stopped(other.to_string()),
-        }
-    }
-}
-
-impl From<Unavailable> for Interruption {
-    fn from(why: Unavailable) -> Interruption {
-        match why {
-            Unavailable::Closed | Unavailable::Failed { .. } | Unavailable::HistoryChanged(_) => {
-                Interruption::Stopped(why.to_string())
-            }
-            other => Interruption::Later(other.to_string()),
-        }
-    }
-}
-
-impl From<SchemaError> for Interruption {
-    fn from(error: SchemaError) -> Interruption {
-        Interruption::Stopped(error.to_string())
-    }
-}
-
-impl From<AppendError> for Interruption {
-    fn from(error: AppendError) -> Interruption {
-        match error {
-            AppendError::Refused(Refusal::AlreadyTracked { .. }) => Interruption::Overtaken,
-            AppendError::Unavailable(why) => why.into(),
-            // The place of the process tells later whether the commit is in the log.
-            AppendError::OutcomeUnknown(error) => Interruption::Later(error.to_string()),
-            other => Interruption::Stopped(other.to_string()),
-        }
-    }
-}
-
-/// The waits between tries.
-pub(super) struct Waits {
-    next: Duration,
-    first: Duration,
-    longest: Duration,
-}
-
-impl Waits {
-    pub(super) fn new(options: &ProcessOptions) -> Waits {
-        let (first, longest) = (options.first_wait, options.longest_wait);
-        Waits { next: first, first, longest }
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.next = self.first;
-    }
-
-    pub(super) async fn wait(&mut self) {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.longest);
-        tokio::time::sleep(wait).await;
-    }
-}
 
 /// An event that is ready to be committed.
 struct Staged {
@@ -186,7 +98,7 @@ impl<P: Process> Reactor<P> {
         }
     }
 
-    async fn follow(&mut self) -> Result<std::convert::Infallible, Interruption> {
+    async fn follow(&mut self) -> Result<Infallible, Interruption> {
         let store = self.shared.reader.store().clone();
         store.fresh_head().await?;
         let tracked = store.tracked(&self.source).await?;
@@ -316,9 +228,13 @@ impl<P: Process> Reactor<P> {
             return Ok(());
         }
         for action in &actions {
-            if let Action::Send { command, body } = action {
+            match action {
                 // Only checked: the command is sent once the reaction is durable.
-                drop(self.shared.commands.prepare(command, body)?);
+                Action::Send { command, body } => {
+                    drop(self.shared.commands.prepare(command, body)?);
+                }
+                Action::Call { gateway, body } => self.shared.gateways.check(gateway, body)?,
+                _ => {}
             }
         }
         let reactions = of.note(REACTIONS).and_then(|number| number.parse().ok());

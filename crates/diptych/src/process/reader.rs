@@ -196,9 +196,9 @@ impl<P: Process> ProcessReader<P> {
                 (id(process, instance), InstanceEvent::Trigger(place, Trigger::Timer(fired)))
             }
             SETTLED => {
-                let SettlementRecord { process, instance, reaction, action, command, outcome } =
+                let SettlementRecord { process, instance, reaction, action, name, outcome } =
                     decode(event)?;
-                let settled = ActionSettled { command, reaction, action, outcome };
+                let settled = ActionSettled { name, reaction, action, outcome };
                 let settled = self.recorded(event, settled);
                 (id(process, instance), InstanceEvent::Trigger(place, Trigger::Settled(settled)))
             }

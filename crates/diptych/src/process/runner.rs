@@ -2,17 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
-use diptych_store::{Position, ReadError, Store};
+use diptych_store::{Position, ReadError};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{
-    Process,
     letter::{LetterAnswer, LetterError, ParkedLetter, answer, letters},
     plan::{AppParts, ProcessPlans, StartedProcesses},
-    reactor::ProcessShared,
     registry::ProcessStartError,
+    shared::AnyProcess,
     status::ProcessStatus,
+    worklist::{CallAnswer, WaitingCall, answer_call, waiting_calls},
 };
 
 /// The running processes of an app. Dropping it ends them as a killed program would: the next start
@@ -21,32 +21,6 @@ use super::{
 pub(crate) struct Processes {
     processes: Vec<Arc<dyn AnyProcess>>,
     tasks: Mutex<JoinSet<()>>,
-}
-
-/// A running process whose type is erased.
-pub(super) trait AnyProcess: Send + Sync {
-    fn name(&self) -> &'static str;
-    fn process(&self) -> &Arc<str>;
-    fn store(&self) -> &Store;
-    fn status(&self) -> ProcessStatus;
-}
-
-impl<P: Process> AnyProcess for ProcessShared<P> {
-    fn name(&self) -> &'static str {
-        P::NAME
-    }
-
-    fn process(&self) -> &Arc<str> {
-        self.reader.process()
-    }
-
-    fn store(&self) -> &Store {
-        self.reader.store()
-    }
-
-    fn status(&self) -> ProcessStatus {
-        self.status.status(P::NAME)
-    }
 }
 
 impl Processes {
@@ -131,6 +105,32 @@ impl ProcessControl {
         why: &str,
     ) -> Result<Position, LetterError> {
         answer(self.0.store(), self.0.process(), letter, given, (who, why)).await
+    }
+}
+
+impl ProcessControl {
+    /// The calls of gateways that wait for an operator, in the order in which they were listed:
+    /// they may have been sent, or each try failed.
+    ///
+    /// # Errors
+    /// [`ReadError`] from the store.
+    pub async fn waiting_calls(&self) -> Result<Vec<WaitingCall>, ReadError> {
+        waiting_calls(self.0.store(), self.0.process()).await
+    }
+
+    /// Answers a call that waits. `who` and `why` stand in the log with the answer. Returns the
+    /// position of the answer.
+    ///
+    /// # Errors
+    /// [`LetterError::Answered`] if the call has an answer, and other errors of the store.
+    pub async fn answer_call(
+        &self,
+        call: &WaitingCall,
+        given: CallAnswer,
+        who: &str,
+        why: &str,
+    ) -> Result<Position, LetterError> {
+        answer_call(self.0.store(), call, given, (who, why)).await
     }
 }
 

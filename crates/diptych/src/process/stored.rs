@@ -9,6 +9,9 @@
 //! - `diptych:process-reacted`: a reaction, with all its actions. Its key is the tracking of the
 //!   process, which stores the place of the trigger with it.
 //! - `diptych:process-timer-fired`, `diptych:process-action-settled`: triggers of an instance.
+//! - `diptych:process-call-started`: a call of a gateway may leave from here on.
+//! - `diptych:process-call-unknown`: a call waits for an operator.
+//! - `diptych:process-call-resent`: an operator let it leave again.
 //! - `diptych:process-parked`: an instance stands before a trigger that it cannot take.
 //! - `diptych:process-released`: an operator let it go on.
 
@@ -25,11 +28,16 @@ pub(super) const RENAMED: &str = "diptych:process-renamed";
 pub(super) const REACTED: &str = "diptych:process-reacted";
 pub(super) const TIMER_FIRED: &str = "diptych:process-timer-fired";
 pub(super) const SETTLED: &str = "diptych:process-action-settled";
+pub(super) const CALL_STARTED: &str = "diptych:process-call-started";
+pub(super) const CALL_UNKNOWN: &str = "diptych:process-call-unknown";
+pub(super) const CALL_RESENT: &str = "diptych:process-call-resent";
 pub(super) const PARKED: &str = "diptych:process-parked";
 pub(super) const RELEASED: &str = "diptych:process-released";
 
 /// Extra metadata: the number of reactions that led to an event.
 pub(super) const REACTIONS: &str = "diptych:reactions";
+/// Extra metadata: the reason that an operator gave.
+pub(super) const WHY: &str = "diptych:why";
 /// Extra metadata: the process whose reaction led to an event.
 pub(super) const PROCESS: &str = "diptych:process";
 
@@ -167,7 +175,7 @@ pub(super) struct FiringRecord {
     pub(super) fired_at: Timestamp,
 }
 
-/// A command wrote no events.
+/// A command wrote no events, or a call has its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct SettlementRecord {
     #[serde(with = "text")]
@@ -178,8 +186,52 @@ pub(super) struct SettlementRecord {
     #[serde(with = "number")]
     pub(super) reaction: Position,
     pub(super) action: u32,
-    pub(super) command: String,
+    /// The name of the command or gateway.
+    pub(super) name: String,
     pub(super) outcome: ActionOutcome,
+}
+
+/// A call may leave from here on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StartedCall {
+    #[serde(with = "text")]
+    pub(super) process: Arc<str>,
+    #[serde(with = "text")]
+    pub(super) instance: Arc<str>,
+    #[serde(with = "number")]
+    pub(super) reaction: Position,
+    pub(super) action: u32,
+    pub(super) gateway: String,
+    /// Counts how often the call was known not to be done, and could leave anew.
+    pub(super) claim: u64,
+}
+
+/// A call waits for an operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct UnknownCall {
+    #[serde(with = "text")]
+    pub(super) process: Arc<str>,
+    #[serde(with = "text")]
+    pub(super) instance: Arc<str>,
+    #[serde(with = "number")]
+    pub(super) reaction: Position,
+    pub(super) action: u32,
+    pub(super) gateway: String,
+    pub(super) claim: u64,
+    pub(super) reason: String,
+}
+
+/// An operator let a call leave again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ResentCall {
+    #[serde(with = "text")]
+    pub(super) process: Arc<str>,
+    #[serde(with = "text")]
+    pub(super) instance: Arc<str>,
+    #[serde(with = "number")]
+    pub(super) reaction: Position,
+    pub(super) action: u32,
+    pub(super) claim: u64,
 }
 
 /// An instance stands before a trigger.

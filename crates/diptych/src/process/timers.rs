@@ -10,7 +10,7 @@ use diptych_store::{
 use super::{
     Process,
     actions::Action,
-    reactor::{Interruption, ProcessShared, Waits},
+    shared::{Interruption, ProcessShared, Waits},
     status::ProcessState,
     stored::{
         FiringRecord, InstanceId, PROCESS, REACTED, REACTIONS, ReactionRecord, decode, timer_tag,
@@ -113,7 +113,7 @@ impl<P: Process> TimerTask<P> {
                             self.wheel.set(id.timer(timer), pending);
                         }
                         Action::CancelTimer { timer } => self.wheel.remove(id.timer(timer)),
-                        Action::Send { .. } | Action::End => {}
+                        Action::Send { .. } | Action::Call { .. } | Action::End => {}
                     }
                 }
             }

@@ -15,8 +15,9 @@ pub enum Trigger<E> {
     Event(Recorded<E>),
     /// A timer of the instance fired.
     Timer(Recorded<TimerFired>),
-    /// A command of the instance was rejected, or had nothing to do. A command that wrote events
-    /// settles without such a trigger: the process may react to the events.
+    /// A command of the instance was rejected, or had nothing to do, or a call has its answer. A
+    /// command that wrote events settles without such a trigger: the process may react to the
+    /// events.
     Settled(Recorded<ActionSettled>),
 }
 
@@ -34,12 +35,12 @@ pub struct TimerFired {
     pub fired_at: Timestamp,
 }
 
-/// A command of a process settled without writing events.
+/// A command of a process wrote no events, or a call has its answer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ActionSettled {
-    /// The name of the command.
-    pub command: String,
+    /// The name of the command or gateway.
+    pub name: String,
     /// The position of the reaction that sent it.
     pub reaction: Position,
     /// The number of the action in its reaction, from 0.
@@ -48,15 +49,19 @@ pub struct ActionSettled {
     pub outcome: ActionOutcome,
 }
 
-/// The outcome of a command that wrote no events.
+/// The outcome of a command that wrote no events, or of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ActionOutcome {
-    /// The rule rejected the command.
+    /// The rule rejected the command, or the system outside refused the call.
     Rejected(ActionRejection),
     /// The rule had nothing to do.
     NothingToDo,
+    /// The answer of the call as JSON.
+    Answered(Value),
+    /// The gateway does not send a call for so old a trigger: see [`CallsFrom`](super::CallsFrom).
+    Withheld,
 }
 
 /// The rejection of a command of a process.
@@ -86,7 +91,15 @@ impl ActionSettled {
     pub fn rejection<R: DeserializeOwned>(&self) -> Option<R> {
         match &self.outcome {
             ActionOutcome::Rejected(rejection) => rejection.read(),
-            ActionOutcome::NothingToDo => None,
+            _ => None,
+        }
+    }
+
+    /// The answer of a call as its Rust type, or `None` if there is no such answer.
+    pub fn answer<A: DeserializeOwned>(&self) -> Option<A> {
+        match &self.outcome {
+            ActionOutcome::Answered(json) => serde_json::from_value(json.clone()).ok(),
+            _ => None,
         }
     }
 }

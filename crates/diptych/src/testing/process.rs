@@ -243,11 +243,23 @@ impl<P: Process> GivenProcess<P> {
         self.when_settled(command, ActionOutcome::NothingToDo)
     }
 
+    /// The last call of this gateway is answered.
+    ///
+    /// # Panics
+    /// If the answer cannot be written, or the process has a mistake.
+    #[track_caller]
+    pub fn when_answered<A: Serialize>(self, gateway: &str, answer: &A) -> GivenProcess<P> {
+        match serde_json::to_value(answer) {
+            Ok(json) => self.when_settled(gateway, ActionOutcome::Answered(json)),
+            Err(error) => panic!("the answer cannot be written: {error}"),
+        }
+    }
+
     #[track_caller]
     fn when_settled(mut self, command: &str, outcome: ActionOutcome) -> GivenProcess<P> {
         self.begin();
-        let (command, reaction) = (command.to_owned(), self.position.before());
-        let settled = ActionSettled { command, reaction, action: 0, outcome };
+        let (name, reaction) = (command.to_owned(), self.position.before());
+        let settled = ActionSettled { name, reaction, action: 0, outcome };
         let trigger = Trigger::Settled(self.recorded(settled));
         self.take(&trigger);
         self
@@ -363,7 +375,7 @@ impl<P: Process> GivenProcess<P> {
                     self.timers.insert(timer.clone(), (*due, self.position));
                 }
                 Action::CancelTimer { timer } => drop(self.timers.remove(timer)),
-                Action::Send { .. } | Action::End => {}
+                Action::Send { .. } | Action::Call { .. } | Action::End => {}
             }
         }
         self.reactions.extend(actions);

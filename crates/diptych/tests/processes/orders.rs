@@ -143,7 +143,7 @@ impl Process for Fulfilment {
                 Order::Shipped { .. } | Order::Cancelled { .. } => Reactions::none().end(),
             },
             Trigger::Timer(_) => cancel(order, "not paid in time"),
-            Trigger::Settled(settled) if settled.command == "ship-order" => {
+            Trigger::Settled(settled) if settled.name == "ship-order" => {
                 match settled.rejection::<Refused>() {
                     Some(refused) => cancel(refused.order, "out of stock"),
                     None => cancel(order, "nothing to ship"),
