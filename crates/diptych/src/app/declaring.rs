@@ -6,8 +6,8 @@ use crate::{
     event::Event,
     follow::Refresh,
     process::{
-        CallsFrom, Gateway, GatewayOptions, NoSuchProcess, Process, ProcessControl,
-        ProcessOptions, ProcessStart, ProcessStatus,
+        CallsFrom, Gateway, GatewayOptions, NoSuchProcess, Process, ProcessControl, ProcessOptions,
+        ProcessStart, ProcessStatus,
     },
     projection::Target,
     view::{View, ViewOptions},

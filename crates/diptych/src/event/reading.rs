@@ -91,7 +91,9 @@ impl<'a> StoredEvent<'a> {
     /// The tags that it was stored with.
     fn own_tags(&self) -> Vec<Tag> {
         match &self.tags {
-            StoredTags::Read(event) => event.tags().filter_map(|tag| Tag::parse(tag).ok()).collect(),
+            StoredTags::Read(event) => {
+                event.tags().filter_map(|tag| Tag::parse(tag).ok()).collect()
+            }
             StoredTags::Given(tags) => tags.to_vec(),
         }
     }

@@ -166,7 +166,10 @@ mod tests {
     #[test]
     fn actions_keep_their_stored_form() {
         let actions = [
-            Action::Send { command: "pay".into(), body: r#"{"cents":18446744073709551615}"#.into() },
+            Action::Send {
+                command: "pay".into(),
+                body: r#"{"cents":18446744073709551615}"#.into(),
+            },
             Action::SetTimer { timer: "pay-by".into(), due: Timestamp::from_micros(1) },
             Action::CancelTimer { timer: "pay-by".into() },
             Action::End,

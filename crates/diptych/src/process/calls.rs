@@ -5,9 +5,7 @@
 //! between programs, and tells a later run that the call may have been made. The answer is
 //! committed under the key of the action, so there is one.
 
-use diptych_store::{
-    Append, AppendError, Digest, Filter, Key, Metadata, Read, ReadError, Refusal,
-};
+use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, Read, ReadError, Refusal};
 
 use super::{
     Process,
@@ -85,7 +83,7 @@ impl<P: Process> Calling<'_, P> {
 
     async fn send(&self) -> Result<ActionOutcome, CallFailure> {
         let _place = self.entry.place().await;
-        match self.entry.gateway.send(self.body, self.key.name()).await {
+        match self.within(self.entry.gateway.send(self.body, self.key.name())).await {
             Ok(answer) => {
                 self.entry.succeeded();
                 Ok(ActionOutcome::Answered(answer))
@@ -99,6 +97,19 @@ impl<P: Process> Calling<'_, P> {
                 Err(failure)
             }
         }
+    }
+
+    /// Waits for the system outside, at most as long as a call may take.
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallFailure>>,
+    ) -> Result<T, CallFailure> {
+        let longest = self.entry.options.longest_call;
+        let late = |_| {
+            let reason = format!("no answer came within {longest:?}");
+            Err(CallFailure::Unknown { reason })
+        };
+        tokio::time::timeout(longest, call).await.unwrap_or_else(late)
     }
 
     /// Claims the call for this program. If it was claimed before, waits for its answer, and then
@@ -146,7 +157,7 @@ impl<P: Process> Calling<'_, P> {
         let mut failures = 0;
         loop {
             let place = self.entry.place().await;
-            let asked = self.entry.gateway.reconcile(self.body, self.key.name()).await;
+            let asked = self.within(self.entry.gateway.reconcile(self.body, self.key.name())).await;
             drop(place);
             match asked {
                 Ok(Reconciliation::Done(answer)) => {
@@ -166,7 +177,8 @@ impl<P: Process> Calling<'_, P> {
                 Err(CallFailure::NotSent { .. } | CallFailure::Unknown { .. }) => {
                     failures += 1;
                     if failures >= self.entry.options.attempts.max(1) {
-                        let text = format!("it may have been sent, and nobody can tell: {reason}");
+                        let text =
+                            format!("it may have been sent, and the gateway cannot tell: {reason}");
                         return Ok(Next::Unknown(text));
                     }
                     tokio::time::sleep(self.entry.wait(failures, None)).await;

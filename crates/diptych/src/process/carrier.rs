@@ -112,8 +112,8 @@ impl<P: Process> Carrier<P> {
                 let batch = store.read(&filter, Read::after(after).limit(PAGE)).await?;
                 for event in batch.iter() {
                     let (correlation, causation) = (event.metadata().correlation, event.id());
-                    let causation = causation
-                        .unwrap_or_else(|| self.shared.reader.id_at(event.position()));
+                    let causation =
+                        causation.unwrap_or_else(|| self.shared.reader.id_at(event.position()));
                     let mut metadata = event.metadata();
                     metadata.extra.retain(|name, _| name == REACTIONS || name == PROCESS);
                     (metadata.correlation, metadata.causation) = (correlation, Some(causation));

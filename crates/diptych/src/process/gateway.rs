@@ -117,6 +117,8 @@ pub struct GatewayOptions {
     pub failures_to_open: u32,
     /// How long an open circuit stays open.
     pub open_for: Duration,
+    /// How long a call may take. A call that takes longer is dropped, and may have had its effect.
+    pub longest_call: Duration,
     /// How long a call that was begun, here before a restart or by another program, may take until
     /// it counts as unknown.
     pub unknown_after: Duration,
@@ -133,6 +135,7 @@ impl Default for GatewayOptions {
             calls_at_once: 16,
             failures_to_open: 10,
             open_for: Duration::from_secs(5),
+            longest_call: Duration::from_secs(30),
             unknown_after: Duration::from_secs(60),
         }
     }
@@ -155,11 +158,8 @@ pub(super) trait AnyGateway: Send + Sync {
     /// The reason why the JSON is no call.
     fn check(&self, call: &str) -> Result<(), String>;
 
-    fn send<'a>(
-        &'a self,
-        call: &'a str,
-        key: &'a str,
-    ) -> BoxedCall<'a, Result<Value, CallFailure>>;
+    fn send<'a>(&'a self, call: &'a str, key: &'a str)
+    -> BoxedCall<'a, Result<Value, CallFailure>>;
 
     fn reconcile<'a>(
         &'a self,
@@ -173,10 +173,8 @@ struct TypedGateway<G>(G);
 impl<G: Gateway> TypedGateway<G> {
     fn read(call: &str) -> Result<G::Call, CallFailure> {
         let unreadable = |error| format!("{call} is no call of {}: {error}", type_name::<G>());
-        serde_json::from_str(call).map_err(|error| CallFailure::NotSent {
-            reason: unreadable(error),
-            retry_after: None,
-        })
+        serde_json::from_str(call)
+            .map_err(|error| CallFailure::NotSent { reason: unreadable(error), retry_after: None })
     }
 
     /// The answer as JSON. An answer that cannot be written may still have had its effect.
@@ -279,7 +277,8 @@ impl GatewayEntry {
         circuit.failures = circuit.failures.saturating_add(1);
         if circuit.failures >= self.options.failures_to_open.max(1) {
             tracing::warn!(gateway = self.name, "the circuit of a gateway is open");
-            *circuit = Circuit { failures: 0, open_until: Some(Instant::now() + self.options.open_for) };
+            *circuit =
+                Circuit { failures: 0, open_until: Some(Instant::now() + self.options.open_for) };
         }
     }
 
@@ -321,5 +320,74 @@ impl Gateways {
             Some(entry) => entry.gateway.check(call),
             None => Err(format!("the app has no gateway {name:?}: add it to the builder")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Gateway for Nothing {
+        type Call = ();
+        type Answer = ();
+
+        async fn send(&self, (): &(), _: &str) -> Result<(), CallFailure> {
+            Ok(())
+        }
+    }
+
+    fn entry(options: GatewayOptions) -> GatewayEntry {
+        GatewayEntry::new("nothing".to_owned(), Nothing, CallsFrom::Beginning, options)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_circuit_holds_calls_back_for_its_time() {
+        let options = GatewayOptions {
+            failures_to_open: 3,
+            open_for: Duration::from_secs(7),
+            ..GatewayOptions::default()
+        };
+        let (entry, begin) = (entry(options), Instant::now());
+        entry.failed();
+        entry.failed();
+        // A success in between closes it.
+        entry.succeeded();
+        entry.failed();
+        entry.failed();
+        drop(entry.place().await);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        entry.failed();
+        drop(entry.place().await);
+        assert!(begin.elapsed() >= Duration::from_secs(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_most_the_named_number_of_calls_is_made_at_once() {
+        let options = GatewayOptions { calls_at_once: 2, ..GatewayOptions::default() };
+        let entry = entry(options);
+        let (one, _other) = (entry.place().await, entry.place().await);
+        let third = tokio::time::timeout(Duration::from_secs(60), entry.place()).await;
+        assert!(third.is_err());
+        drop(one);
+        assert!(entry.place().await.is_some());
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_respect_what_the_system_asks_for() {
+        let options = GatewayOptions {
+            first_wait: Duration::from_millis(100),
+            longest_wait: Duration::from_millis(350),
+            jitter: 0.5,
+            ..GatewayOptions::default()
+        };
+        let entry = entry(options);
+        for (failures, most) in [(1, 100), (2, 200), (3, 350), (40, 350)] {
+            let wait = entry.wait(failures, None).as_millis();
+            assert!((most / 2..=most).contains(&wait), "{failures}: {wait}");
+        }
+        let asked = Duration::from_secs(9);
+        assert_eq!(entry.wait(1, Some(asked)), asked);
     }
 }

@@ -29,9 +29,18 @@ pub(super) struct ProcessReader<P: Process> {
 /// An event about an instance.
 pub(super) enum InstanceEvent<E> {
     Trigger(TriggerPlace, Trigger<E>),
-    Reacted { at: Position, record: ReactionRecord },
-    Parked { at: Position, record: ParkingRecord },
-    Released { at: Position, record: ReleaseRecord },
+    Reacted {
+        at: Position,
+        record: ReactionRecord,
+    },
+    Parked {
+        at: Position,
+        record: ParkingRecord,
+    },
+    Released {
+        at: Position,
+        record: ReleaseRecord,
+    },
     /// A stored event that cannot be read.
     Unreadable(TriggerPlace, SchemaError),
 }

@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendCondition, AppendError, Digest, Filter, Head, Metadata,
-    Position, RawEvent, Read, Refusal,
+    AcceptedCommit, Append, AppendCondition, AppendError, Digest, Filter, Head, Metadata, Position,
+    RawEvent, Read, Refusal,
 };
 
 use super::{

@@ -191,7 +191,10 @@ async fn a_process_that_is_killed_at_each_step_does_everything_once() {
     let seen: BTreeSet<_> = points.keys().copied().collect();
     for step in [Step::Start, Step::Reaction, Step::Command, Step::Settlement, Step::Firing] {
         for after in [false, true] {
-            assert!(seen.contains(&(step, after)), "no kill at {step:?}, after {after}: {points:?}");
+            assert!(
+                seen.contains(&(step, after)),
+                "no kill at {step:?}, after {after}: {points:?}"
+            );
         }
     }
     assert!(points.keys().any(|(step, _)| *step == Step::Mark), "{points:?}");

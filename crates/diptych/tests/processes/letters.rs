@@ -147,9 +147,9 @@ async fn an_operator_can_replace_a_reaction() {
 
 async fn reasons_of_13(store: &Store) -> Vec<String> {
     let cancelled = events(store, &["order-cancelled"]).await;
-    let of_13 = cancelled.iter().filter(|(_, event)| {
-        event.tags.iter().any(|tag| tag.as_str() == "order:13")
-    });
+    let of_13 = cancelled
+        .iter()
+        .filter(|(_, event)| event.tags.iter().any(|tag| tag.as_str() == "order:13"));
     let reason = |payload: &[u8]| {
         let event: serde_json::Value = serde_json::from_slice(payload).unwrap();
         event["reason"].as_str().unwrap().to_owned()

@@ -2,9 +2,7 @@
 
 use diptych::{Memory, Store, process::ProcessStart, testing::Clock};
 
-use super::orders::{
-    Fulfilment, PAY_WITHIN, Pay, Place, counts, events, idle, quick, shop, until,
-};
+use super::orders::{Fulfilment, PAY_WITHIN, Pay, Place, counts, events, idle, quick, shop, until};
 
 const ORDERS: u64 = 60;
 

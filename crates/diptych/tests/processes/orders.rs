@@ -246,9 +246,10 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn()
 pub(crate) async fn idle(app: &App) {
     until("the processes are idle", || async {
         let before = app.head();
-        let is_idle = app.processes().iter().all(|of| {
-            of.state == ProcessState::Live && of.position == before && of.carrying == 0
-        });
+        let is_idle = app
+            .processes()
+            .iter()
+            .all(|of| of.state == ProcessState::Live && of.position == before && of.carrying == 0);
         // A reaction that was just committed is seen by the other tasks a little later.
         tokio::time::sleep(Duration::from_millis(5)).await;
         is_idle && app.head() == before && app.processes().iter().all(|of| of.carrying == 0)
