@@ -10,6 +10,9 @@ use std::{
 
 use rustix::fs::{Advice, fadvise, major, minor};
 
+/// Linux reports times of processes to programs in this unit, on every usual machine.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Counts the flush requests of the disk below a folder.
 pub struct Flushes {
     stat: PathBuf,
@@ -112,7 +115,22 @@ pub fn drop_cache(folder: &Path) -> &'static str {
 
 /// A memory figure of this process in KiB, such as `VmHWM` or `RssAnon`; 0 if unknown.
 pub fn memory_kib(name: &str) -> u64 {
-    kib_in(&fs::read_to_string("/proc/self/status").unwrap_or_default(), name).unwrap_or(0)
+    memory_kib_of(std::process::id(), name)
+}
+
+/// A memory figure of a process in KiB; 0 if unknown.
+pub fn memory_kib_of(process: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status"));
+    kib_in(&status.unwrap_or_default(), name).unwrap_or(0)
+}
+
+/// The seconds that a process has used processors; 0 if unknown.
+pub fn processor_seconds(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name of the program, in parentheses, may contain spaces. Field 3 follows it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = |place: usize| number_of(fields, place - 2).unwrap_or(0);
+    (ticks(14) + ticks(15)) as f64 / TICKS_PER_SECOND
 }
 
 fn kib_in(status: &str, name: &str) -> Option<u64> {

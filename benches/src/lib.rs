@@ -1,6 +1,7 @@
 //! Code that the programs in this folder share: their options, the events that they write, the
 //! engines, and the tables of contenders that take turns.
 
+pub mod appends;
 pub mod device;
 pub mod engines;
 pub mod latency;

@@ -67,9 +67,16 @@ impl Entry {
     }
 
     /// A payload of the workload's size that costs almost nothing to make, so that the clock
-    /// measures the engine and not the encoding.
+    /// measures the engine and not the encoding. It begins with the amount.
     pub fn bytes(&self) -> Vec<u8> {
-        vec![self.amount as u8; PAYLOAD_BYTES]
+        let mut bytes = vec![self.amount as u8; PAYLOAD_BYTES];
+        bytes[..8].copy_from_slice(&self.amount.to_le_bytes());
+        bytes
+    }
+
+    /// The amount in such a payload.
+    pub fn amount_in(bytes: &[u8]) -> u64 {
+        bytes.first_chunk().copied().map_or(0, u64::from_le_bytes)
     }
 
     /// A JSON payload, padded to [`PAYLOAD_BYTES`].

@@ -1,7 +1,6 @@
 use diptych::{App, Command, DecisionContext, Event, Filter, Fold, Recorded, Tag};
-use serde::{Deserialize, Serialize};
 
-#[derive(Event, Serialize, Deserialize)]
+#[derive(Event, serde::Serialize, serde::Deserialize)]
 #[event("seat-taken")]
 struct Taken {
     #[tag]
@@ -19,8 +18,8 @@ impl Fold for Seat {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("seat {0} is taken")]
-struct IsTaken(String);
+#[error("the seat is taken")]
+struct IsTaken;
 
 struct Take(String);
 
@@ -32,8 +31,7 @@ impl Command for Take {
         Filter::tag(Tag::new("seat", &self.0)) // the rule depends on the events of this seat
     }
     fn decide(&self, seat: &Seat, _: &DecisionContext) -> Result<Vec<Taken>, IsTaken> {
-        let seat_id = self.0.clone();
-        if seat.0 { Err(IsTaken(seat_id)) } else { Ok(vec![Taken { seat: seat_id }]) }
+        if seat.0 { Err(IsTaken) } else { Ok(vec![Taken { seat: self.0.clone() }]) }
     }
 }
 

@@ -3,7 +3,39 @@
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
-use prost_build::Config;
+use prost_build::{Config, Service, ServiceGenerator};
+
+/// Calls whose answers the server encodes itself: one time for several clients, and without a copy
+/// of each event in between.
+const ENCODED: [&str; 2] = ["Read", "Subscribe"];
+/// The type of such an answer.
+const ENCODED_REPLY: &str = "crate::wire::EncodedReply";
+
+/// Generates the client as the definition says, and a server with encoded replies.
+struct Generator {
+    client: Box<dyn ServiceGenerator>,
+    server: Box<dyn ServiceGenerator>,
+}
+
+impl ServiceGenerator for Generator {
+    fn generate(&mut self, mut service: Service, code: &mut String) {
+        self.client.generate(service.clone(), code);
+        for method in &mut service.methods {
+            if ENCODED.contains(&method.proto_name.as_str()) {
+                method.output_type = ENCODED_REPLY.to_owned();
+            }
+        }
+        self.server.generate(service, code);
+    }
+}
+
+fn builder() -> tonic_prost_build::Builder {
+    tonic_prost_build::configure()
+        .client_mod_attribute("diptych.v1", "#[cfg(feature = \"client\")]")
+        .codec_path("crate::wire::CheckedCodec")
+        .build_transport(false)
+        .disable_comments(["."])
+}
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/diptych-remote");
@@ -12,13 +44,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let definition = protox::compile(["diptych/v1/log.proto"], [package.join("proto")])?;
     let mut config = Config::new();
     config.bytes([".diptych.v1.EncodedEvents.bytes"]).out_dir(&out);
-    tonic_prost_build::configure()
-        .out_dir(&out)
-        .client_mod_attribute("diptych.v1", "#[cfg(feature = \"client\")]")
-        .codec_path("crate::wire::CheckedCodec")
-        .build_transport(false)
-        .disable_comments(["."])
-        .compile_fds_with_config(definition, config)?;
+    config.service_generator(Box::new(Generator {
+        client: builder().build_server(false).service_generator(),
+        server: builder().build_client(false).service_generator(),
+    }));
+    config.compile_fds(definition)?;
     let generated = fs::read_to_string(out.join("diptych.v1.rs"))?;
     fs::remove_dir_all(&out)?;
     let committed = package.join("src/generated.in");

@@ -3,7 +3,6 @@
 use std::{
     env,
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::Stdio,
     time::Instant,
 };
@@ -12,6 +11,7 @@ use crate::{
     Lints,
     environment::{BROWSER, CLIENT_GENERATORS, Environment},
     summary::{Outcome, Row, Tests, summary},
+    target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
 };
 
@@ -178,8 +178,7 @@ fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
     let mut command = lints.cargo();
     command.args(["test", "--no-fail-fast", "--all-features"]);
     if suite.explores {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-        command.arg("--target-dir").arg(target.join("schedules"));
+        command.arg("--target-dir").arg(target().join("schedules"));
         let flags = env::var("RUSTFLAGS").unwrap_or_default();
         command.env("RUSTFLAGS", format!("{flags} --cfg diptych_model"));
     }

@@ -79,14 +79,14 @@ fn request(
     (request, answer)
 }
 
-fn event(entry: &Entry) -> DcbEvent {
+pub fn event(entry: &Entry) -> DcbEvent {
     DcbEvent::new()
         .event_type(entry.event_type)
         .tags([format!("account:{}", entry.account), format!("tenant:{}", entry.tenant)])
         .data(entry.bytes())
 }
 
-fn account(account: u64) -> DcbQuery {
+pub fn account(account: u64) -> DcbQuery {
     DcbQuery::new().item(DcbQueryItem::new().tags([format!("account:{account}")]))
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use diptych_benches::{
+    appends,
     device::{memory_kib, open_files},
     engines::{DIPTYCH, Engine, diptych::Diptych, kind},
     latency::Latencies,
@@ -17,7 +18,6 @@ use diptych_benches::{
 use diptych_store::{EventStore, Filter, Tag};
 
 use crate::{
-    appends,
     child::{Task, figure},
     plots::Plots,
 };

@@ -17,7 +17,6 @@
 //!
 //! Every append is durable before it counts. [`options::usage`] lists the options.
 
-mod appends;
 mod batch;
 mod child;
 mod cold;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use diptych_benches::{
+    appends::{self, CallReport},
     device::{drop_cache, files},
     engines::{ABOUT, DIPTYCH, Engine, Kind, READ_KINDS, TEPHRA},
     latency::Latencies,
@@ -20,7 +21,6 @@ use diptych_benches::{
 };
 
 use crate::{
-    appends::{self, CallReport},
     child::{Task, figure},
     plots::Plots,
 };

@@ -13,6 +13,7 @@ use std::{
 };
 
 use diptych_benches::{
+    appends,
     device::Flushes,
     engines::{ABOUT, Engine, KINDS, Kind, TEPHRA},
     latency::Latencies,
@@ -22,7 +23,7 @@ use diptych_benches::{
 };
 use tokio::runtime::Runtime;
 
-use crate::{appends, plots::Plots};
+use crate::plots::Plots;
 
 const THREADS: [u64; 4] = [1, 8, 64, 256];
 const TASKS: u64 = 256;
@@ -75,8 +76,7 @@ fn by_threads(options: &Options, threads: u64, plots: &mut Plots) -> Vec<Table> 
         };
         let appended = appends::threads(threads, round, options.turn(), mark, counted);
         let flushed = (count() - before) / calls.load(Ordering::Relaxed) as f64;
-        let quantile = |part| appended.latencies.quantile(part);
-        let figures = vec![appended.per_second, quantile(0.5), quantile(0.99), flushed];
+        let figures = [appended.figures(), vec![flushed]].concat();
         let mut all = latencies.borrow_mut();
         match all.iter_mut().find(|(known, _)| *known == name) {
             Some((_, latencies)) => latencies.merge(&appended.latencies),
@@ -215,7 +215,7 @@ fn by_tasks(options: &Options) -> Table {
         Contender::new(kind.name, move |round| {
             let folder = options.folder();
             let engine: Arc<dyn Engine> = (kind.open)(&folder.path().join("log")).into();
-            appends::tasks(runtime, &engine, TASKS, round, options.turn())
+            appends::tasks(runtime, &[engine], TASKS, round, options.turn()).per_second
         })
     };
     Table::new("writes: 256 tasks, 1 event in an append".into(), "events/s, each synced", TEPHRA)

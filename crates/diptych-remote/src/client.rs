@@ -6,7 +6,9 @@
 
 mod address;
 mod link;
+mod live;
 mod pending;
+mod read_ahead;
 mod resolve;
 mod session;
 mod sync_line;
@@ -26,13 +28,13 @@ use std::{
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
-    Head, KeyedCommit, Limits, LogIdentity, Position, Read, ReadCommits, ReadError, SyncError, Tag,
-    Tracking, Unavailable,
+    Head, KeyedCommit, Limits, LiveEvents, LogIdentity, Position, Read, ReadCommits, ReadError,
+    SyncError, Tag, Tracking, Unavailable,
 };
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Semaphore, mpsc, oneshot},
-    task::{JoinError, JoinHandle},
+    task::{AbortHandle, JoinError, JoinHandle},
     time::Instant,
 };
 
@@ -40,7 +42,9 @@ use crate::{
     client::{
         address::ServerAddress,
         link::{History, Link, LogCaller},
+        live::LiveCalls,
         pending::{AppendJob, SessionOrder},
+        read_ahead::{ReadAhead, Reader},
     },
     wire::{
         self, MessageError,
@@ -166,6 +170,8 @@ struct StoreParts {
     link: Arc<Link>,
     orders: mpsc::UnboundedSender<SessionOrder>,
     in_flight: Arc<Semaphore>,
+    live_calls: LiveCalls,
+    read_ahead: ReadAhead,
     thread: StoreThread,
 }
 
@@ -196,7 +202,9 @@ impl RemoteStore {
         thread.spawn(watch::follow(link.clone()));
         thread.spawn(session::run(link.clone(), received));
         let in_flight = Arc::new(Semaphore::new(options.commits_in_flight));
-        Ok(RemoteStore { shared: Arc::new(StoreParts { link, orders, in_flight, thread }) })
+        let (live_calls, read_ahead) = (LiveCalls::default(), ReadAhead::default());
+        let shared = StoreParts { link, orders, in_flight, live_calls, read_ahead, thread };
+        Ok(RemoteStore { shared: Arc::new(shared) })
     }
 
     /// Runs a read on the thread of the store. `ask` is called again after a lost connection.
@@ -260,10 +268,8 @@ impl StoreThread {
         answer.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(task);
-        }
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        Some(self.runtime.as_ref()?.spawn(task).abort_handle())
     }
 }
 
@@ -325,7 +331,18 @@ impl EventStore for RemoteStore {
     }
 
     async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        filter.check(self.shared.link.limits())?;
+        let StoreParts { link, read_ahead, thread, .. } = &*self.shared;
+        filter.check(link.limits())?;
+        let reader = read_ahead.take(link.identity(), filter, &read);
+        if let Some(mut reader) = reader.filter(|_| link.closed().is_none()) {
+            if !reader.has_call() {
+                thread.spawn(reader.call(link.clone()));
+            }
+            if let Some(batch) = reader.next(read.upto).await {
+                read_ahead.put(reader);
+                return Ok(batch);
+            }
+        }
         let request = wire::read_request(filter, &read, 1);
         let (reply, history) = self
             .ask(move |mut log: LogCaller| {
@@ -334,7 +351,11 @@ impl EventStore for RemoteStore {
             })
             .await?;
         history.advance(Position::new(reply.head));
-        wire::batch_of(reply).map_err(unusable)
+        let batch = wire::batch_of(reply).map_err(unusable)?;
+        if let Some(reader) = Reader::of(&history, filter, &read, &batch) {
+            read_ahead.put(reader);
+        }
+        Ok(batch)
     }
 
     async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
@@ -432,6 +453,17 @@ impl EventStore for RemoteStore {
         Ok(reply.types)
     }
 
+    fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
+        let StoreParts { link, live_calls, thread, .. } = &*self.shared;
+        if link.closed().is_some() || !live_calls.is_ready() {
+            return None;
+        }
+        filter.check(link.limits()).ok()?;
+        let (task, mut call) = live_calls.follow(link.clone(), filter, after);
+        call.task = thread.spawn(task);
+        Some(Box::new(call))
+    }
+
     async fn close(&self) -> Result<(), SyncError> {
         self.shared.link.close(Unavailable::Closed);
         let (reply, replied) = oneshot::channel();
@@ -444,10 +476,16 @@ impl EventStore for RemoteStore {
     }
 }
 
-/// The first message of a stream.
+/// The only message of a stream.
+///
+/// The end of the stream is read, too. A stream that is dropped before its end is reset, and a
+/// connection with a thousand resets in a short time is closed by HTTP/2.
 async fn first<T>(mut stream: tonic::Streaming<T>) -> Result<T, tonic::Status> {
     let message = stream.message().await?;
-    message.ok_or_else(|| tonic::Status::data_loss("the server ended a read without an answer"))
+    let none = || tonic::Status::data_loss("the server ended a read without an answer");
+    let message = message.ok_or_else(none)?;
+    stream.message().await?;
+    Ok(message)
 }
 
 /// An upper bound; none for the head.

@@ -4,6 +4,7 @@
 //! because the peer may have another version, or lie.
 
 mod codec;
+mod encoded;
 mod failure;
 mod request;
 #[cfg(test)]
@@ -12,8 +13,9 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{CheckedCodec, CheckedDecoder, CheckedEncoder, WireMessage};
+pub use codec::{CheckedCodec, CheckedDecoder, CheckedEncoder, OutgoingMessage, WireMessage};
 use diptych_store::{Epoch, LogId, LogIdentity};
+pub use encoded::{BatchEnds, EncodedReply};
 pub use failure::{
     FailureCause, as_append_error, as_read_error, failure_of, from_status, status,
     unavailable_message, unavailable_of,
@@ -22,9 +24,9 @@ pub use request::{
     RequestError, append_of, call_of, filter_of, message_of_filter, read_of, read_request,
 };
 pub use stored::{
-    batch_of, commits_of, encoded_events, event_of, identity_message, identity_of,
-    keyed_commit_message, keyed_commit_of, limits_message, limits_of, message_of_event,
-    read_commits_reply, read_reply, recorded_messages, tracking_message, tracking_of,
+    batch_of, commits_of, event_of, identity_message, identity_of, keyed_commit_message,
+    keyed_commit_of, limits_message, limits_of, message_of_event, read_commits_reply, read_reply,
+    recorded_messages, tracking_message, tracking_of,
 };
 use uuid::Uuid;
 

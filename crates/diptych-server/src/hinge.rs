@@ -2,7 +2,8 @@
 //!
 //! `service` answers calls about the log. `appends` serves the stream of a session, and `sessions`
 //! keeps the outcomes of each session, so that a client can ask again after it lost a connection.
-//! `streams` are reads and subscriptions, and `pages` what subscribers share.
+//! `streams` are reads and subscriptions, and `live` has the events that
+//! subscribers share.
 //! `http` has the log as JSON, for people and browsers.
 //!
 //! Each call passes `calls`, which asks `admission` about its token and takes a place for it; its
@@ -13,7 +14,7 @@ mod appends;
 mod calls;
 mod held;
 mod http;
-mod pages;
+mod live;
 mod server;
 mod service;
 mod sessions;

@@ -8,7 +8,6 @@ use crate::{
     error::InvalidRequest,
     event::{Metadata, RawEvent},
     position::Position,
-    tag::Tag,
     time::Timestamp,
 };
 
@@ -321,14 +320,6 @@ impl<'a> EventRef<'a> {
 
     /// Copies the event into memory of its own.
     pub fn to_raw(&self) -> RawEvent {
-        let rest = self.fields.rest();
-        RawEvent {
-            event_type: self.event_type().to_owned().into(),
-            version: rest.version,
-            tags: self.tags().map(Tag::stored).collect(),
-            payload: self.payload().to_vec(),
-            id: rest.id,
-            metadata: rest.metadata(),
-        }
+        self.fields.to_raw()
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     error::InvalidRequest,
     event::{Metadata, RawEvent},
     limits::Limits,
+    tag::Tag,
     time::Timestamp,
 };
 
@@ -175,6 +176,14 @@ pub struct DecodeError {
     what: &'static str,
 }
 
+/// The event of these bytes, in memory of its own.
+///
+/// # Errors
+/// [`DecodeError`] as [`Layout::of`] gives it.
+pub fn decode(bytes: &[u8]) -> Result<RawEvent, DecodeError> {
+    Ok(Fields::new(bytes, Layout::of(bytes)?).to_raw())
+}
+
 /// The offsets of the fields of an encoded event. A layout exists only for bytes that were checked
 /// completely, so reading their fields cannot fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,6 +297,19 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(self.layout.payload_at as usize..).unwrap_or(&[])
+    }
+
+    /// Copies the event into memory of its own.
+    pub(crate) fn to_raw(self) -> RawEvent {
+        let rest = self.rest();
+        RawEvent {
+            event_type: self.event_type().to_owned().into(),
+            version: rest.version,
+            tags: self.tags().map(Tag::stored).collect(),
+            payload: self.payload().to_vec(),
+            id: rest.id,
+            metadata: rest.metadata(),
+        }
     }
 
     pub(crate) fn rest(&self) -> Rest<'a> {
@@ -440,19 +462,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tag::Tag;
 
     fn decode(bytes: &[u8]) -> RawEvent {
-        let fields = Fields::new(bytes, Layout::of(bytes).unwrap());
-        let rest = fields.rest();
-        RawEvent {
-            event_type: fields.event_type().to_owned().into(),
-            version: rest.version,
-            tags: fields.tags().map(|tag| Tag::parse(tag).unwrap()).collect(),
-            payload: fields.payload().to_vec(),
-            id: rest.id,
-            metadata: rest.metadata(),
-        }
+        super::decode(bytes).unwrap()
     }
 
     fn full() -> RawEvent {

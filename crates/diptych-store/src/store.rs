@@ -16,6 +16,7 @@ use crate::{
     head::Head,
     identity::LogIdentity,
     limits::Limits,
+    live::LiveEvents,
     position::Position,
     tag::Tag,
 };
@@ -149,6 +150,16 @@ pub trait EventStore: Send + Sync + 'static {
     /// index.
     fn types(&self) -> impl Future<Output = Result<Vec<String>, ReadError>> + Send {
         read_types(self)
+    }
+
+    /// The matching events after this position, which the handle has seen, as the store sends them
+    /// by itself. A [`Subscription`](crate::Subscription) that has caught up asks for them, and
+    /// reads from the store without them.
+    ///
+    /// The default is `None`, for stores whose reads take no longer than to wait for a message.
+    fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
+        let _ = (filter, after);
+        None
     }
 
     /// Closes the store for all its handles: it accepts nothing more, makes all accepted commits
@@ -344,6 +355,12 @@ impl Store {
         self.of_this_history(self.store.types().await)
     }
 
+    /// See [`EventStore::live`].
+    pub(crate) fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
+        self.check_history().ok()?;
+        self.store.live(filter, after)
+    }
+
     /// See [`EventStore::close`].
     pub async fn close(&self) -> Result<(), SyncError> {
         self.store.close().await
@@ -394,6 +411,7 @@ trait ErasedStore: Send + Sync {
     fn tracked<'a>(&'a self, source: &'a str)
     -> BoxFuture<'a, Result<Option<Tracking>, ReadError>>;
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, ReadError>>;
+    fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>>;
     fn close(&self) -> BoxFuture<'_, Result<(), SyncError>>;
 }
 
@@ -466,6 +484,10 @@ impl<S: EventStore> ErasedStore for S {
 
     fn types(&self) -> BoxFuture<'_, Result<Vec<String>, ReadError>> {
         Box::pin(EventStore::types(self))
+    }
+
+    fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
+        EventStore::live(self, filter, after)
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), SyncError>> {

@@ -1,11 +1,23 @@
 //! Subscriptions: repeated bounded reads up to the published head, both for catching up and for
 //! live events. The caller's batch is the only buffer. So a slow reader costs no memory, and delays
 //! neither writers nor other readers.
+//!
+//! A store over the network sends live events by itself, within bounds of its own. A subscription
+//! that has caught up takes them, and reads again once they end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
 
 use crate::{
     batch::{Batch, Read},
-    error::{InvalidRequest, ReadError, SubscribeError},
+    error::{InvalidRequest, ReadError, SubscribeError, Unavailable},
     filter::Filter,
+    head::Head,
+    identity::LogIdentity,
+    live::LiveEvents,
     position::Position,
     store::Store,
 };
@@ -53,6 +65,10 @@ pub struct Subscription {
     options: SubscribeOptions,
     after: Position,
     live: bool,
+    /// The live events that the store sends, with the history that they are of.
+    pushed: Option<(LogIdentity, Box<dyn LiveEvents>)>,
+    /// A batch that the store sent was too large for the reader. It is read up to here instead.
+    read_upto: Position,
 }
 
 /// This method is in this file because subscriptions depend on the handle, and not the other way
@@ -77,7 +93,8 @@ impl Subscription {
         after: Position,
         options: SubscribeOptions,
     ) -> Subscription {
-        Subscription { store, filter, options, after, live: false }
+        let (pushed, read_upto) = (None, Position::START);
+        Subscription { store, filter, options, after, live: false, pushed, read_upto }
     }
 
     /// The position up to which every matching event was delivered. Another subscription can
@@ -106,24 +123,72 @@ impl Subscription {
             }
             let behind = position.get() - self.after.get();
             if self.live && behind > self.options.behind_events {
-                self.live = false;
+                (self.live, self.pushed) = (false, None);
                 return Ok(Delivery::FellBehind { by: behind });
             }
+            if self.after < self.read_upto {
+                return self.batch(self.read_upto).await.map(Delivery::Batch);
+            }
+            if self.pushed.is_some() {
+                match self.pushed_batch(&head).await? {
+                    Some(batch) => return Ok(Delivery::Batch(batch)),
+                    None => continue,
+                }
+            }
             if behind > 0 {
-                return self.batch().await.map(Delivery::Batch);
+                return self.batch(Position::MAX).await.map(Delivery::Batch);
             }
             if !self.live {
                 self.live = true;
                 return Ok(Delivery::CaughtUp { upto: self.after });
             }
-            if let Err(cause) = head.after(self.after).await {
+            let history = self.store.identity();
+            self.pushed = self.store.live(&self.filter, self.after).map(|live| (history, live));
+            if self.pushed.is_none()
+                && let Err(cause) = head.after(self.after).await
+            {
                 return Err(SubscribeError::Ended { after: self.after, cause });
             }
         }
     }
 
-    async fn batch(&mut self) -> Result<Batch, SubscribeError> {
-        let read = Read::after(self.after).limit(self.options.batch_events.max(1));
+    /// Waits for a batch that the store sends. Without one, the subscription looks again for what
+    /// to do.
+    async fn pushed_batch(&mut self, head: &Head) -> Result<Option<Batch>, SubscribeError> {
+        let Some((history, live)) = &mut self.pushed else { return Ok(None) };
+        // No position is above this one, so the wait ends with the head.
+        let mut end = head.after(Position::MAX);
+        let next = poll_fn(|context| {
+            if let Poll::Ready(batch) = live.poll_next(context) {
+                return Poll::Ready(Ok(batch));
+            }
+            let end = Pin::new(&mut end).poll(context);
+            end.map(|end: Result<_, Unavailable>| end.map(|_| None))
+        });
+        let next = next.await;
+        self.store
+            .check_history()
+            .map_err(|cause| SubscribeError::Read { after: self.after, cause: cause.into() })?;
+        let next = next.map_err(|cause| SubscribeError::Ended { after: self.after, cause })?;
+        // A store that changed its history has sent events of the former one.
+        let is_of_history = *history == self.store.identity();
+        let Some(batch) = next.filter(|_| is_of_history) else {
+            self.pushed = None;
+            return Ok(None);
+        };
+        if batch.upto() <= self.after {
+            return Ok(None);
+        }
+        if batch.len() > self.options.batch_events.max(1) {
+            self.read_upto = batch.upto();
+            return Ok(None);
+        }
+        self.after = batch.upto();
+        Ok(Some(batch))
+    }
+
+    async fn batch(&mut self, upto: Position) -> Result<Batch, SubscribeError> {
+        let read = Read::after(self.after).upto(upto).limit(self.options.batch_events.max(1));
         let batch = self.store.read(&self.filter, read).await;
         let batch = batch.map_err(|cause| self.failed(cause))?;
         self.after = batch.upto();

@@ -10,6 +10,7 @@ mod driver;
 mod hostile;
 mod living;
 mod page;
+mod printing;
 mod sending;
 mod showing;
 mod states;

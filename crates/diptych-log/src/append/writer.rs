@@ -240,10 +240,24 @@ impl Writer {
     /// Does the steps of an open that come before the first commit.
     pub(crate) fn do_first_step(&mut self, shared: &SharedState) -> Result<(), OpenError> {
         if self.steps.manifest {
+            self.sync_found_head(shared)?;
             self.replace_manifest(shared)?;
             self.steps.manifest = false;
         }
         Ok(())
+    }
+
+    /// Makes the published head that this open found durable. The manifest of this open names its
+    /// nonce. An older head that came back after a loss of power would look like one of another
+    /// log.
+    fn sync_found_head(&self, shared: &SharedState) -> Result<(), OpenError> {
+        let folders = shared.folders();
+        let found = match &self.head_file {
+            Some(file) => Some(file.clone()),
+            None => head_file::open_if_there(shared.disk(), folders)?,
+        };
+        let synced = found.map_or(Ok(()), |file| file.sync());
+        synced.map_err(io_error("sync", &folders.root.join(HEAD_FILE)))
     }
 
     /// Does the steps of an open that come after the manifest of this open.

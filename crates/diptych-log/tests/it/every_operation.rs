@@ -78,6 +78,37 @@ fn check(disk: &SimulatedDisk, acknowledged: u64, when: &str) {
     }
 }
 
+/// The second open sees writes of the first life that are not durable. What it makes durable must not
+/// rest on them.
+#[test]
+fn a_log_outlives_a_kill_a_stopped_open_and_a_loss_of_power_at_every_operation() {
+    let seeds = env::var("DIPTYCH_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    let seeds: u64 = seeds.map_or(1, |seeds: u64| seeds.div_ceil(100));
+    let whole = SimulatedDisk::new(0);
+    assert_eq!(live(&whole), COMMITS);
+    let operations = whole.operations();
+    let mut stopped = 0;
+    for (seed, after) in (0..seeds).flat_map(|seed| (0..operations).map(move |at| (seed, at))) {
+        let disk = SimulatedDisk::new(seed);
+        disk.fail_after(after, Fault::Stop);
+        let first = live(&disk);
+        let killed = disk.process_kill();
+        // An open has about this many operations.
+        let second_after = (after * 7 + seed * 11) % 48;
+        killed.fail_after(second_after, Fault::Stop);
+        // An open that fails acknowledges nothing.
+        let acknowledged = live(&killed).max(first);
+        let when = format!(
+            "seed {seed}, killed at operation {after}: {:?}, stopped at {second_after}: {:?}",
+            disk.failures(),
+            killed.failures()
+        );
+        check(&killed.power_loss(seed * 1_000_003 + after), acknowledged, &when);
+        stopped += u64::from(killed.is_stopped());
+    }
+    assert!(stopped > operations / 2, "{stopped} of {operations} opens were stopped");
+}
+
 /// The kind of the failed operation, and the ending of the name of its file.
 fn kind(failure: &str) -> String {
     let words: Vec<_> = failure.split(' ').collect();

@@ -45,6 +45,7 @@ mod samples;
 mod scrub;
 mod simulated;
 mod snapshots;
+mod stopped_opens;
 mod tuning;
 mod unfinished;
 mod verify_and_open;

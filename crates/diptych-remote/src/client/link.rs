@@ -1,6 +1,7 @@
 //! The connection to a server, and the history of its log as this handle has seen it.
 
 use std::{
+    error::Error,
     future::Future,
     sync::{
         Arc,
@@ -59,9 +60,9 @@ impl Interceptor for Headers {
 const MESSAGE_BYTES: usize = 256 << 20;
 /// The first and the longest pause before a call is sent again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How much a server may send before this side has read it, for each stream and in total. A batch
-/// fits in.
-const WINDOW_BYTES: (u32, u32) = (16 << 20, 64 << 20);
+/// How much a server may send before this side has read it, for each stream and in total. Some
+/// messages of a read that goes ahead fit in.
+const WINDOW_BYTES: (u32, u32) = (4 << 20, 64 << 20);
 
 /// The connection, shared by the handles and the tasks.
 pub(crate) struct Link {
@@ -282,6 +283,8 @@ impl Link {
             return Trouble::Final(Unavailable::Server { what: what.into() }.into());
         }
         let code = status.code();
+        // A connection that ends by an error of HTTP/2 has codes that a server also gives.
+        let is_of_transport = status.source().is_some();
         match wire::from_status(status) {
             Ok(failure) => self.answered(failure, named),
             Err(status) => match code {
@@ -290,7 +293,9 @@ impl Link {
                 | Code::NotFound
                 | Code::Unimplemented
                 | Code::InvalidArgument
-                | Code::ResourceExhausted => {
+                | Code::ResourceExhausted
+                    if !is_of_transport =>
+                {
                     Trouble::Final(Unavailable::Server { what: described(&status).into() }.into())
                 }
                 // The transport gives the other codes, a server that starts or stops, and a peer

@@ -50,6 +50,13 @@ pub(crate) struct CommitTrace {
     pub(crate) has_id: bool,
 }
 
+impl CommitTrace {
+    /// Whether the log tells what became of the commit, also if its place is not known.
+    pub(crate) fn can_be_found(&self) -> bool {
+        self.key.is_some() || self.has_id
+    }
+}
+
 impl AppendJob {
     pub(crate) fn new(
         append: Append,

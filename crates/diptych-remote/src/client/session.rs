@@ -89,7 +89,7 @@ struct Session {
     /// The number of the last call that was sent.
     last_number: u64,
     /// Calls that were never sent.
-    queued: VecDeque<AppendJob>,
+    queued: VecDeque<Box<AppendJob>>,
     /// Calls without an outcome, by number.
     sent: BTreeMap<u64, SentCall>,
     /// When the callers of sent calls stop waiting, in the order of the numbers.
@@ -108,7 +108,8 @@ struct Session {
 
 /// A call that was sent.
 struct SentCall {
-    job: AppendJob,
+    /// Boxed, because it moves with each reply.
+    job: Box<AppendJob>,
     /// Its place, once it is accepted.
     place: Option<CommitPlace>,
 }
@@ -139,7 +140,7 @@ impl Session {
         match order {
             SessionOrder::Append(mut job) => match self.link.closed() {
                 Some(why) => job.answer(Err(why.into())),
-                None => self.queued.push_back(*job),
+                None => self.queued.push_back(job),
             },
             SessionOrder::Close(reply) => self.closing.push(reply),
         }
@@ -321,7 +322,7 @@ impl Session {
     /// knows is kept, because the log tells its fate.
     fn give_up(&mut self, why: &Unavailable, by: Option<Instant>) {
         let is_over = |job: &AppendJob| by.is_none_or(|by| job.deadline <= by);
-        while self.queued.front().is_some_and(is_over) {
+        while self.queued.front().is_some_and(|job| is_over(job)) {
             if let Some(mut job) = self.queued.pop_front() {
                 job.answer(Err(why.clone().into()));
             }
@@ -372,7 +373,7 @@ impl Session {
             // A handle that sees another history makes its calls for that.
             let is_other = |job: &AppendJob| job.history != stream.history.identity;
             if self.link.identity() != stream.history.identity
-                || self.queued.front().is_some_and(is_other)
+                || self.queued.front().is_some_and(|job| is_other(job))
             {
                 return StreamEnd::Connection;
             }
@@ -424,6 +425,10 @@ impl Session {
             {
                 self.last_number += 1;
                 job.call.number = self.last_number;
+                // The place of an accepted commit serves a caller that waits for it. It also tells
+                // what became of a commit that cannot be found otherwise.
+                job.call.synced_only = self.link.options().append_answer == AppendAnswer::Synced
+                    && job.trace.can_be_found();
                 // The bytes of the events are shared, not copied.
                 let call = job.call.clone();
                 self.deadlines.push_back((job.deadline, self.last_number));

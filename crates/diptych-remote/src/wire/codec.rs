@@ -18,7 +18,7 @@ use crate::wire::messages;
 /// The key of the field with the checksum: field 2047, four bytes.
 const KEY: [u8; 2] = [0xfd, 0x7f];
 /// Bytes of the field with its key.
-const FIELD_BYTES: usize = 6;
+pub(crate) const FIELD_BYTES: usize = 6;
 /// Buffers of this size hold most messages.
 const BUFFER_BYTES: usize = 16 << 10;
 
@@ -45,6 +45,18 @@ checked! {
     FindTrackingRequest FindTrackingReply ChecksumRequest ChecksumReply TypesRequest TypesReply
 }
 
+/// A message that can be sent.
+pub trait OutgoingMessage {
+    /// Its bytes with the checksum.
+    fn into_bytes(self) -> Bytes;
+}
+
+impl<T: WireMessage> OutgoingMessage for T {
+    fn into_bytes(self) -> Bytes {
+        with_checksum(&self).into()
+    }
+}
+
 /// Encodes and decodes messages with their checksums.
 #[derive(Debug)]
 pub struct CheckedCodec<T, U>(PhantomData<(T, U)>);
@@ -57,7 +69,7 @@ impl<T, U> Default for CheckedCodec<T, U> {
 
 impl<T, U> Codec for CheckedCodec<T, U>
 where
-    T: WireMessage + Send + 'static,
+    T: OutgoingMessage + Send + 'static,
     U: WireMessage + Send + 'static,
 {
     type Encode = T;
@@ -78,12 +90,13 @@ where
 #[derive(Debug)]
 pub struct CheckedEncoder<T>(PhantomData<T>);
 
-impl<T: WireMessage> Encoder for CheckedEncoder<T> {
+impl<T: OutgoingMessage> Encoder for CheckedEncoder<T> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, message: T, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let bytes = with_checksum(&message);
+        let bytes = message.into_bytes();
+        out.reserve(bytes.len());
         out.put_slice(&bytes);
         Ok(())
     }
@@ -115,10 +128,15 @@ pub(crate) fn with_checksum(message: &impl WireMessage) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.encoded_len() + FIELD_BYTES);
     // A `Vec` grows, so the encoding cannot fail.
     let _ = message.encode(&mut bytes);
-    let checksum = crc32c::crc32c(&bytes);
+    push_checksum(&mut bytes);
+    bytes
+}
+
+/// Ends an encoded message with its checksum.
+pub(crate) fn push_checksum(bytes: &mut Vec<u8>) {
+    let checksum = crc32c::crc32c(bytes);
     bytes.extend_from_slice(&KEY);
     bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes
 }
 
 fn checked<U: WireMessage>(bytes: Bytes) -> Result<U, Status> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use diptych_store::{
     Batch, BatchBuilder, CommitBatch, CommitBatchBuilder, CommitFacts, CommitRef, Digest, Epoch,
     EventRef, Key, KeyedCommit, Limits, LogId, LogIdentity, Metadata, Position, RawEvent, Tag,
-    Timestamp, Tracking,
+    Timestamp, Tracking, encoding,
 };
 use uuid::Uuid;
 
@@ -95,11 +95,17 @@ pub fn limits_of(message: &messages::Limits) -> Limits {
     limits
 }
 
-/// Events of a log in its own encoding.
-pub fn encoded_events<'a>(events: impl Iterator<Item = EventRef<'a>>) -> EncodedEvents {
+/// Events of a log in its own encoding. `events` gives them twice: for their size, then for their
+/// bytes.
+fn encoded_events<'a, I>(events: impl Fn() -> I) -> EncodedEvents
+where
+    I: Iterator<Item = EventRef<'a>>,
+{
     let mut encoded = EncodedEvents::default();
-    let (mut bytes, mut position, mut time) = (Vec::new(), 0_u64, 0_i64);
-    for event in events {
+    // A batch has megabytes. A buffer that grows would copy them several times, into new pages.
+    let total = events().map(|event| event.bytes().len()).sum();
+    let (mut bytes, mut position, mut time) = (Vec::with_capacity(total), 0_u64, 0_i64);
+    for event in events() {
         let (at, recorded_at) = (event.position().get(), event.recorded_at().as_micros());
         if encoded.sizes.is_empty() {
             (encoded.base, position) = (at, at);
@@ -169,7 +175,7 @@ pub fn recorded_messages<'a>(events: impl Iterator<Item = EventRef<'a>>) -> Vec<
 /// A batch as a message.
 pub fn read_reply(batch: &Batch, head: Position, as_messages: bool) -> ReadReply {
     ReadReply {
-        encoded: (!as_messages).then(|| encoded_events(batch.iter())),
+        encoded: (!as_messages).then(|| encoded_events(|| batch.iter())),
         events: if as_messages { recorded_messages(batch.iter()) } else { Vec::new() },
         upto: batch.upto().get(),
         commit_end: batch.commit_end().get(),
@@ -231,28 +237,23 @@ fn located(
 /// # Errors
 /// [`MessageError`] if the bytes are not events, or a tag has no key.
 pub(crate) fn raw_events(bytes: &Bytes, sizes: &[u32]) -> Result<Vec<RawEvent>, MessageError> {
-    let mut builder = BatchBuilder::with_capacity(sizes.len());
-    let chunk = builder.chunk(bytes.clone());
-    let mut start = 0_u32;
+    let mut events = Vec::with_capacity(sizes.len().min(bytes.len()));
+    let mut rest = &bytes[..];
     for &size in sizes {
-        let end = start.checked_add(size).filter(|&end| end as usize <= bytes.len());
-        let end = end.ok_or(NOT_AN_EVENT)?;
-        let pushed = builder.push(Position::START, Timestamp::NEVER, chunk, start, end);
-        pushed.map_err(|_| NOT_AN_EVENT)?;
-        start = end;
+        let (event, others) = rest.split_at_checked(size as usize).ok_or(NOT_AN_EVENT)?;
+        let event = encoding::decode(event).map_err(|_| NOT_AN_EVENT)?;
+        let has_key =
+            |tag: &Tag| tag.as_str().split_once(':').is_some_and(|(key, _)| !key.is_empty());
+        if !event.tags.iter().all(has_key) {
+            return Err(MessageError::new(TAG_FORM));
+        }
+        events.push(event);
+        rest = others;
     }
-    if start as usize != bytes.len() {
+    if !rest.is_empty() {
         return Err(MessageError::new("there are bytes after the last event"));
     }
-    let batch = builder.finish(Position::START, Position::START);
-    let events = batch.iter().map(|event| {
-        let has_key = |tag: &str| tag.split_once(':').is_some_and(|(key, _)| !key.is_empty());
-        match event.tags().all(has_key) {
-            true => Ok(event.to_raw()),
-            false => Err(MessageError::new(TAG_FORM)),
-        }
-    });
-    events.collect()
+    Ok(events)
 }
 
 /// An idempotency key as a message.
@@ -322,7 +323,7 @@ pub fn read_commits_reply(
         tracking: commit.tracking().map(tracking_message),
     };
     ReadCommitsReply {
-        encoded: (!as_messages).then(|| encoded_events(events())),
+        encoded: (!as_messages).then(|| encoded_events(events)),
         events: if as_messages { recorded_messages(events()) } else { Vec::new() },
         commits: batch.iter().map(facts).collect(),
         upto: batch.upto().get(),

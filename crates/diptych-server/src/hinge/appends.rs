@@ -5,7 +5,7 @@
 //! kept in the session.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -15,7 +15,9 @@ use std::{
 use diptych::store::{AcceptedCommit, AppendError, CommitSync, Store, SyncError, Unavailable};
 use diptych_remote::wire::{
     self, FailureCause,
-    messages::{AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply},
+    messages::{
+        Accepted, AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply,
+    },
 };
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -75,7 +77,7 @@ impl AppendStream {
             store: self.store,
             session,
             accepting: FuturesUnordered::new(),
-            under_way: HashSet::new(),
+            under_way: HashMap::new(),
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
@@ -126,16 +128,31 @@ fn failure(store: &Store, cause: &impl FailureCause) -> Failure {
     wire::failure_of(cause, store.head().position())
 }
 
+/// The replies to a call whose commit is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CallAnswer {
+    /// Once it is accepted, and once it is synced.
+    Both,
+    /// Once it is synced, with its place.
+    Synced,
+}
+
+impl CallAnswer {
+    fn of(synced_only: bool) -> CallAnswer {
+        if synced_only { CallAnswer::Synced } else { CallAnswer::Both }
+    }
+}
+
 /// The calls of one stream.
 struct RunningCalls {
     store: Store,
     session: OpenSession,
     /// Calls that the store has not accepted yet.
     accepting: FuturesUnordered<Accepting>,
-    /// Their numbers.
-    under_way: HashSet<u64>,
+    /// Their numbers, and when each has its reply.
+    under_way: HashMap<u64, CallAnswer>,
     /// Accepted commits that are not synced, in the order in which they were accepted.
-    syncing: VecDeque<(u64, CommitSync)>,
+    syncing: VecDeque<(u64, CallAnswer, CommitSync)>,
     /// Waits for the first of them.
     front: Option<Syncing>,
     /// Replies that wait for the connection.
@@ -200,7 +217,7 @@ impl RunningCalls {
         while let Some(Some((number, accepted))) = self.accepting.next().now_or_never() {
             self.accepted(number, accepted);
         }
-        while self.syncing.front().is_some_and(|(_, sync)| sync.is_done()) {
+        while self.syncing.front().is_some_and(|(.., sync)| sync.is_done()) {
             self.front_synced(Ok(()));
         }
     }
@@ -209,8 +226,8 @@ impl RunningCalls {
         self.session.calls.settle(request.settled);
         let limits = self.store.limits();
         for call in request.calls {
-            let number = call.number;
-            if self.answer_again(number) || self.under_way.contains(&number) {
+            let (number, answer) = (call.number, CallAnswer::of(call.synced_only));
+            if self.answer_again(number, answer) || self.under_way.contains_key(&number) {
                 continue;
             }
             if self.session.calls.is_settled(number) {
@@ -220,25 +237,41 @@ impl RunningCalls {
             }
             match wire::append_of(call, &limits) {
                 Ok(append) => {
-                    self.under_way.insert(number);
+                    self.under_way.insert(number, answer);
                     let store = self.store.clone();
                     let accepted = async move { (number, store.append(append).await) };
-                    self.accepting.push(Box::pin(accepted));
+                    self.offer(Box::pin(accepted));
                 }
                 Err(error) => self.failed(number, failure(&self.store, &error)),
             }
         }
     }
 
+    /// Gives a call to the store. A store that answers at once, as a log with room for the commit,
+    /// is asked here. A call behind others that wait keeps its place.
+    fn offer(&mut self, mut accepted: Accepting) {
+        let answer = match self.accepting.is_empty() {
+            true => (&mut accepted).now_or_never(),
+            false => None,
+        };
+        match answer {
+            Some((number, accepted)) => self.accepted(number, accepted),
+            None => self.accepting.push(accepted),
+        }
+    }
+
     /// Sends the outcome of a call that was executed before. Returns whether it was.
-    fn answer_again(&mut self, number: u64) -> bool {
+    fn answer_again(&mut self, number: u64, answer: CallAnswer) -> bool {
         let outcome = match self.session.calls.outcomes.get(&number) {
             Some(CallOutcome::Failed(failure)) => call_reply::Outcome::Failure(failure.clone()),
             Some(outcome @ CallOutcome::Accepted { sync, .. }) => {
                 let Some(accepted) = outcome.accepted() else { return false };
                 if !accepted.synced {
-                    self.syncing.push_back((number, sync.clone()));
+                    self.syncing.push_back((number, answer, sync.clone()));
                     self.wait_for_front();
+                    if answer == CallAnswer::Synced {
+                        return true;
+                    }
                 }
                 call_reply::Outcome::Accepted(accepted)
             }
@@ -249,12 +282,12 @@ impl RunningCalls {
     }
 
     fn accepted(&mut self, number: u64, accepted: Result<AcceptedCommit, AppendError>) {
-        self.under_way.remove(&number);
+        let answer = self.under_way.remove(&number).unwrap_or(CallAnswer::Both);
         match accepted {
             Ok(AcceptedCommit { first, last, recorded_at, sync }) => {
                 let outcome = CallOutcome::Accepted { first, last, recorded_at, sync };
                 self.session.calls.outcomes.insert(number, outcome);
-                self.answer_again(number);
+                self.answer_again(number, answer);
             }
             Err(error) => self.failed(number, failure(&self.store, &error)),
         }
@@ -262,12 +295,12 @@ impl RunningCalls {
 
     fn failed(&mut self, number: u64, failure: Failure) {
         self.session.calls.outcomes.insert(number, CallOutcome::Failed(failure));
-        self.answer_again(number);
+        self.answer_again(number, CallAnswer::Both);
     }
 
     fn wait_for_front(&mut self) {
         if self.front.is_none() {
-            let front = self.syncing.front().map(|(_, sync)| sync.clone());
+            let front = self.syncing.front().map(|(.., sync)| sync.clone());
             self.front = front.map(|sync| Box::pin(sync.wait()) as Syncing);
         }
     }
@@ -275,7 +308,7 @@ impl RunningCalls {
     fn front_synced(&mut self, synced: Result<(), SyncError>) {
         self.front = None;
         // The store keeps the commit, and writes it when there is room again.
-        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some((_, sync))) =
+        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some((.., sync))) =
             (&synced, self.syncing.front())
         {
             let sync = sync.clone();
@@ -285,9 +318,9 @@ impl RunningCalls {
             }));
             return;
         }
-        if let Some((number, _)) = self.syncing.pop_front() {
+        if let Some((number, answer, _)) = self.syncing.pop_front() {
             let outcome = match synced {
-                Ok(()) => call_reply::Outcome::Synced(Synced {}),
+                Ok(()) => self.synced(number, answer),
                 Err(error) => {
                     let failure = failure(&self.store, &error);
                     let kept = CallOutcome::Failed(failure.clone());
@@ -300,6 +333,20 @@ impl RunningCalls {
         self.wait_for_front();
     }
 
+    /// The reply to a call whose commit is synced.
+    fn synced(&self, number: u64, answer: CallAnswer) -> call_reply::Outcome {
+        let place = match answer {
+            CallAnswer::Synced => {
+                self.session.calls.outcomes.get(&number).and_then(CallOutcome::accepted)
+            }
+            CallAnswer::Both => None,
+        };
+        match place {
+            Some(place) => call_reply::Outcome::Accepted(Accepted { synced: true, ..place }),
+            None => call_reply::Outcome::Synced(Synced {}),
+        }
+    }
+
     /// Waits until the store has answered every call. The session keeps the outcomes.
     async fn complete(mut self) {
         while let Some((number, accepted)) = self.accepting.next().await {
@@ -307,7 +354,7 @@ impl RunningCalls {
             self.accepted(number, accepted);
         }
         // The server does not stop before they are durable.
-        while let Some((_, sync)) = self.syncing.pop_front() {
+        while let Some((.., sync)) = self.syncing.pop_front() {
             let _ = sync.wait().await;
         }
         self.session.calls.complete();

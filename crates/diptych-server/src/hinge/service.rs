@@ -7,13 +7,13 @@ use diptych::store::{
     ReadError, Store, Tag, Unavailable,
 };
 use diptych_remote::wire::{
-    self, FailureCause,
+    self, EncodedReply, FailureCause,
     messages::{
         AppendReply, AppendRequest, Call, ChecksumReply, ChecksumRequest, Committed, CountReply,
         CountRequest, DescribeRequest, Description, FindKeyReply, FindKeyRequest,
         FindTrackingReply, FindTrackingRequest, HeadReply, HeadRequest, LastReply, LastRequest,
-        ReadCommitsReply, ReadCommitsRequest, ReadReply, ReadRequest, SubscribeReply,
-        SubscribeRequest, TypesReply, TypesRequest, WatchRequest, log_server,
+        ReadCommitsReply, ReadCommitsRequest, ReadRequest, SubscribeRequest, TypesReply,
+        TypesRequest, WatchRequest, log_server,
     },
 };
 use futures_util::Stream;
@@ -25,9 +25,9 @@ use crate::{
     door::{entrance::RequestPermit, stop::Stop},
     hinge::{
         appends::AppendStream,
-        pages::LivePages,
+        live::LiveFeeds,
         sessions::Sessions,
-        streams::{self, HeadWatch, LogFollower},
+        streams::{self, HeadWatch, LogFollower, MessageSize},
     },
 };
 
@@ -46,14 +46,14 @@ pub(crate) struct LogService {
     /// The running server. It tells clients that their sessions are gone.
     instance: Uuid,
     sessions: Arc<Sessions>,
-    pages: Arc<LivePages>,
+    feeds: Arc<LiveFeeds>,
     stop: Stop,
 }
 
 impl LogService {
     pub(crate) fn new(store: Store, name: String, stop: Stop) -> LogService {
         let (instance, sessions) = (Uuid::new_v4(), Arc::new(Sessions::default()));
-        LogService { store, name, instance, sessions, pages: Arc::default(), stop }
+        LogService { store, name, instance, sessions, feeds: Arc::default(), stop }
     }
 
     /// The request, if it is for this log and its present history.
@@ -117,9 +117,9 @@ fn upto(upto: Option<u64>) -> Position {
 impl log_server::Log for LogService {
     type WatchStream = MessageStream<HeadReply>;
     type AppendStream = MessageStream<AppendReply>;
-    type ReadStream = MessageStream<ReadReply>;
+    type ReadStream = MessageStream<EncodedReply>;
     type ReadCommitsStream = MessageStream<ReadCommitsReply>;
-    type SubscribeStream = MessageStream<SubscribeReply>;
+    type SubscribeStream = MessageStream<EncodedReply>;
 
     async fn describe(
         &self,
@@ -200,7 +200,8 @@ impl log_server::Log for LogService {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = self.enter(request)?;
         let filter = self.filter(request.filter.clone())?;
-        let read = streams::LogRead::new(self.store.clone(), filter, &request);
+        // The messages of one read are of one history.
+        let read = streams::LogRead::new(self.store.pinned(), filter, &request);
         // The first batch is read now, so that a wrong request is the answer of the call.
         let (first, rest) = read.next().await.map_err(|error| self.read_failed(error))?;
         Ok(Response::new(Box::pin(streams::batches(first, rest))))
@@ -228,13 +229,15 @@ impl log_server::Log for LogService {
         let filter = self.filter(request.filter)?;
         let follower = LogFollower {
             store: self.store.pinned(),
-            pages: self.pages.clone(),
+            feeds: self.feeds.clone(),
             filter,
             after: request.after.into(),
             heartbeat: heartbeat(request.heartbeat_ms),
             as_messages: request.as_messages,
             stop: self.stop.clone(),
             is_live: false,
+            member: None,
+            size: MessageSize::default(),
         };
         Ok(Response::new(Box::pin(follower.into_stream())))
     }

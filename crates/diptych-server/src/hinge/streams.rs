@@ -7,10 +7,10 @@ use diptych::store::{
     Store,
 };
 use diptych_remote::wire::{
-    self,
+    self, BatchEnds, EncodedReply,
     messages::{
         CaughtUp, FellBehind, HeadReply, Heartbeat, ReadCommitsReply, ReadCommitsRequest,
-        ReadReply, ReadRequest, SubscribeReply, subscribe_reply::Delivery as DeliveryMessage,
+        ReadRequest, SubscribeReply, subscribe_reply::Delivery as DeliveryMessage,
     },
 };
 use futures_util::{Stream, stream};
@@ -22,9 +22,15 @@ use tonic::Status;
 
 use crate::{
     door::stop::Stop,
-    hinge::pages::{self, LivePages},
+    hinge::live::{LiveFeeds, Membership},
 };
 
+/// About the bytes of one message of several. The connection sends it while the next one is read
+/// and encoded, and its memory stays in the caches of the processor. Clients take messages of this
+/// size without being told to. Smaller ones cost more: each looks for the end of its last commit.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// Events of the first message, and the bounds for the others.
+const MESSAGE_EVENTS: (usize, usize, usize) = (512, 16, 8_192);
 /// Pause before a head that ended is asked for again.
 const ENDED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,6 +104,27 @@ impl HeadWatch {
     }
 }
 
+/// The number of events that make a message of about the wanted size.
+pub(crate) struct MessageSize {
+    events: usize,
+}
+
+impl Default for MessageSize {
+    fn default() -> MessageSize {
+        MessageSize { events: MESSAGE_EVENTS.0 }
+    }
+}
+
+impl MessageSize {
+    /// Learns the size of an event from a message.
+    fn learn(&mut self, message: &EncodedReply, events: usize) {
+        if let Some(event_bytes) = message.bytes().len().checked_div(events) {
+            let (_, least, most) = MESSAGE_EVENTS;
+            self.events = (MESSAGE_BYTES / event_bytes.max(1)).clamp(least, most);
+        }
+    }
+}
+
 /// A read of several batches, up to the head at its begin.
 pub(crate) struct LogRead {
     store: Store,
@@ -105,6 +132,9 @@ pub(crate) struct LogRead {
     read: Read,
     /// The number of batches to come; `None` without a limit.
     batches: Option<u32>,
+    /// The most events of one message that the client takes.
+    most_events: usize,
+    size: MessageSize,
     as_messages: bool,
 }
 
@@ -116,14 +146,32 @@ impl LogRead {
             read.upto = read.upto.min(store.head().position()).max(read.after);
         }
         let batches = (request.batches > 0).then_some(request.batches);
-        LogRead { store, filter, read, batches, as_messages: request.as_messages }
+        let most_events = match usize::try_from(request.batch_events) {
+            Ok(events @ 1..) => events,
+            _ => usize::MAX,
+        };
+        // A single batch is as large as the store makes it.
+        let size = match batches {
+            Some(1) => MessageSize { events: usize::MAX },
+            _ => MessageSize::default(),
+        };
+        let as_messages = request.as_messages;
+        LogRead { store, filter, read, batches, most_events, size, as_messages }
     }
 
     /// The next batch, and the rest of the read if there is one.
-    pub(crate) async fn next(mut self) -> Result<(ReadReply, Option<LogRead>), ReadError> {
-        let batch = self.store.read(&self.filter, self.read.clone()).await?;
+    pub(crate) async fn next(mut self) -> Result<(EncodedReply, Option<LogRead>), ReadError> {
+        let most = self.size.events.min(self.most_events).min(self.read.limit);
+        let batch = self.store.read(&self.filter, self.read.clone().limit(most)).await?;
         let head = self.store.head().position();
-        let reply = wire::read_reply(&batch, head, self.as_messages);
+        let reply = match self.as_messages {
+            true => EncodedReply::of(&wire::read_reply(&batch, head, true)),
+            false => {
+                let (upto, commit_end) = (batch.upto(), batch.commit_end());
+                EncodedReply::read(|| batch.iter(), BatchEnds { upto, commit_end, head })
+            }
+        };
+        self.size.learn(&reply, batch.len());
         let rest = self.is_continued(&batch, head).then_some(self);
         Ok((reply, rest))
     }
@@ -148,9 +196,9 @@ impl LogRead {
 
 /// This batch and those after it.
 pub(crate) fn batches(
-    first: ReadReply,
+    first: EncodedReply,
     rest: Option<LogRead>,
-) -> impl Stream<Item = Result<ReadReply, Status>> + Send {
+) -> impl Stream<Item = Result<EncodedReply, Status>> + Send {
     let store = rest.as_ref().map(|rest| rest.store.clone());
     stream::unfold((Some(first), rest), move |(first, rest)| {
         let store = store.clone();
@@ -204,10 +252,11 @@ pub(crate) fn commit_batches(
     })
 }
 
-/// Follows the events that match a filter, without end.
+/// Follows the events that match a filter, without end. It reads the log until it has caught up.
+/// Then it takes live events from a feed.
 pub(crate) struct LogFollower {
     pub(crate) store: Store,
-    pub(crate) pages: Arc<LivePages>,
+    pub(crate) feeds: Arc<LiveFeeds>,
     pub(crate) filter: Filter,
     /// The position up to which every matching event was sent.
     pub(crate) after: Position,
@@ -216,6 +265,9 @@ pub(crate) struct LogFollower {
     pub(crate) stop: Stop,
     /// Whether the client was told that it caught up.
     pub(crate) is_live: bool,
+    /// The place in the feed, once the follower has caught up.
+    pub(crate) member: Option<Membership>,
+    pub(crate) size: MessageSize,
 }
 
 /// A live client that is more than this number of positions behind is told that it fell behind.
@@ -224,21 +276,17 @@ const BEHIND_EVENTS: u64 = 65_536;
 impl LogFollower {
     pub(crate) fn into_stream(
         self,
-    ) -> impl Stream<Item = Result<SubscribeReply, Status>> + Send + use<> {
+    ) -> impl Stream<Item = Result<EncodedReply, Status>> + Send + use<> {
         stream::unfold(Some(self), async |follower| {
             let mut follower = follower?;
             match follower.next().await {
-                Ok(delivery) => {
-                    let reply =
-                        SubscribeReply { delivery: Some(delivery), ..SubscribeReply::default() };
-                    Some((Ok(reply), Some(follower)))
-                }
+                Ok(reply) => Some((Ok(reply), Some(follower))),
                 Err(status) => Some((Err(status), None)),
             }
         })
     }
 
-    async fn next(&mut self) -> Result<DeliveryMessage, Status> {
+    async fn next(&mut self) -> Result<EncodedReply, Status> {
         let (heartbeat, stop) = (self.heartbeat, self.stop.clone());
         tokio::select! {
             delivery = timeout(heartbeat, self.delivery()) => if let Ok(delivery) = delivery {
@@ -246,68 +294,97 @@ impl LogFollower {
             },
             () = stop.begun() => return Err(stopping()),
         }
-        Ok(DeliveryMessage::Heartbeat(Heartbeat { upto: self.after.get() }))
+        if let Some(member) = &self.member
+            && member.from() <= self.after
+            && let Some(settled) = member.settled()
+        {
+            self.after = self.after.max(settled);
+        }
+        Ok(told(DeliveryMessage::Heartbeat(Heartbeat { upto: self.after.get() })))
     }
 
     /// Waits for the next delivery. Dropping the future loses no event.
-    async fn delivery(&mut self) -> Result<DeliveryMessage, Status> {
+    async fn delivery(&mut self) -> Result<EncodedReply, Status> {
         loop {
-            let head = self.store.head();
-            let mut position = head.position();
-            if self.after > position {
-                // Another process may have written up to there.
-                let fresh = self.store.fresh_head().await;
-                position = fresh.map_err(|error| failed(Some(&self.store), &error))?;
-                if self.after > position {
-                    let (position, head) = (self.after, position);
-                    let error = InvalidRequest::AboveHead { position, head }.into();
-                    return Err(failed(Some(&self.store), &error));
+            let delivery = match &self.member {
+                // What came before the feed took the follower is in the log only.
+                Some(member) if self.after < member.from() => self.page(member.from()).await?,
+                Some(_) if !self.is_live => {
+                    self.is_live = true;
+                    let upto = self.after.get();
+                    Some(told(DeliveryMessage::CaughtUp(CaughtUp { upto })))
                 }
-            }
-            let behind = position.get() - self.after.get();
-            if self.is_live && behind > BEHIND_EVENTS {
-                self.is_live = false;
-                return Ok(DeliveryMessage::FellBehind(FellBehind { by: behind }));
-            }
-            if behind > 0 {
-                // A page without events only moves the position, which a heartbeat tells.
-                if let Some(batch) = self.page().await? {
-                    return Ok(DeliveryMessage::Batch(batch));
-                }
-                continue;
-            }
-            if !self.is_live {
-                self.is_live = true;
-                return Ok(DeliveryMessage::CaughtUp(CaughtUp { upto: self.after.get() }));
-            }
-            if let Err(cause) = head.after(self.after).await {
-                let failure = wire::failure_of(&cause, position);
-                return Err(wire::status(&failure));
+                Some(_) => self.live_page().await,
+                None => self.catch_up().await?,
+            };
+            // A page without events only moves the position, which a heartbeat tells.
+            if let Some(delivery) = delivery {
+                return Ok(delivery);
             }
         }
     }
 
-    /// The next page as a message, or `None` if no event of it matches.
-    async fn page(&mut self) -> Result<Option<ReadReply>, Status> {
-        let page = match self.is_live {
-            true => self.pages.shared(&self.store, &self.filter, self.after).await,
-            false => pages::read(&self.store, &self.filter, self.after).await,
+    /// The next page of the feed. Without one, the follower reads from the log again.
+    async fn live_page(&mut self) -> Option<EncodedReply> {
+        let Some(page) = self.member.as_ref()?.next().await else {
+            self.member = None;
+            return None;
         };
-        let page = page.map_err(|error| failed(Some(&self.store), &error))?;
-        self.after = page.batch.upto();
-        if page.batch.is_empty() {
+        let after = self.after;
+        self.after = after.max(page.upto());
+        page.delivery(after, self.as_messages)
+    }
+
+    /// Reads from the log, or joins the feed if there is no more to read.
+    async fn catch_up(&mut self) -> Result<Option<EncodedReply>, Status> {
+        let head = self.store.head();
+        let mut position = head.position();
+        if self.after > position {
+            // Another process may have written up to there.
+            let fresh = self.store.fresh_head().await;
+            position = fresh.map_err(|error| failed(Some(&self.store), &error))?;
+            if self.after > position {
+                let (position, head) = (self.after, position);
+                let error = InvalidRequest::AboveHead { position, head }.into();
+                return Err(failed(Some(&self.store), &error));
+            }
+        }
+        let behind = position.get() - self.after.get();
+        if self.is_live && behind > BEHIND_EVENTS {
+            self.is_live = false;
+            return Ok(Some(told(DeliveryMessage::FellBehind(FellBehind { by: behind }))));
+        }
+        if behind > 0 {
+            return self.page(Position::MAX).await;
+        }
+        let changed = self.store.check_history().err();
+        if let Some(cause) = changed.or_else(|| head.ended()) {
+            return Err(wire::status(&wire::failure_of(&cause, position)));
+        }
+        self.member = Some(self.feeds.join(&self.store, &self.filter));
+        Ok(None)
+    }
+
+    /// The next page of the log, or `None` if no event of it matches.
+    async fn page(&mut self, upto: Position) -> Result<Option<EncodedReply>, Status> {
+        let read = Read::after(self.after).upto(upto).limit(self.size.events);
+        let batch = self.store.read(&self.filter, read).await;
+        let batch = batch.map_err(|error| failed(Some(&self.store), &error))?;
+        self.after = batch.upto();
+        if batch.is_empty() {
             return Ok(None);
         }
         let head = self.store.head().position();
-        Ok(Some(match self.as_messages {
-            true => wire::read_reply(&page.batch, head, true),
-            false => ReadReply {
-                encoded: Some(page.encoded()),
-                upto: page.batch.upto().get(),
-                commit_end: page.batch.commit_end().get(),
-                head: head.get(),
-                ..ReadReply::default()
-            },
-        }))
+        let (upto, commit_end) = (batch.upto(), batch.commit_end());
+        let reply = match self.as_messages {
+            true => told(DeliveryMessage::Batch(wire::read_reply(&batch, head, true))),
+            false => EncodedReply::delivery(|| batch.iter(), BatchEnds { upto, commit_end, head }),
+        };
+        self.size.learn(&reply, batch.len());
+        Ok(Some(reply))
     }
+}
+
+fn told(delivery: DeliveryMessage) -> EncodedReply {
+    EncodedReply::of(&SubscribeReply { delivery: Some(delivery), ..SubscribeReply::default() })
 }

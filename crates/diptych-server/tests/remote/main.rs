@@ -15,3 +15,4 @@ mod protocol;
 mod proxy;
 mod restarts;
 mod served_log;
+mod subscribers;

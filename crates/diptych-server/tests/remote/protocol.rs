@@ -333,6 +333,8 @@ fn a_number_that_cannot_be_used_is_an_invalid_call() {
                 }
             }
         }
+        // The second call with number 4 may be answered with the outcome of the first.
+        accepted.dedup();
         assert_eq!((refused, accepted), (vec![0, 2], vec![4]));
     });
     assert_eq!(raw.store.head().position().get(), 4, "a number under way was executed twice");

@@ -402,6 +402,8 @@ macro_rules! __conformance_cases {
                 "Payloads of any size are read as they were written.";
             numbers_are_stored_whole: extremes, [],
                 "Versions and tracked positions of any size are read as they were written.";
+            many_commits_have_their_facts: extremes, [],
+                "Each of several hundred commits is read with its key and its tracking.";
             many_keys_outlive_the_store: extremes, [Reopening],
                 "Each of several hundred keys is found and refused after reopening.";
             many_sources_outlive_the_store: extremes, [Reopening],

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     append::{Append, AppendCondition, Tracking},
     batch::{Direction, Read},
+    commits::ReadCommits,
     error::Refusal,
     event::RawEvent,
     filter::{Filter, FilterItem},
@@ -252,6 +253,27 @@ pub(super) fn many_keys_outlive_the_store(suite: &Suite<'_>) {
             let (first, last) = (keyed.first, keyed.last);
             assert_eq!(refused, Refusal::KeyTaken { first, last });
         }
+    }
+}
+
+pub(super) fn many_commits_have_their_facts(suite: &Suite<'_>) {
+    let probe = with_many_names(suite);
+    let expected = |number: u64| {
+        (Some(key(&format!("k{number}"), "r")), Some(Tracking::new(format!("s{number}"), number)))
+    };
+    let expected: Vec<_> = (1..=300).map(expected).collect();
+    let facts = |read: ReadCommits| {
+        let commits = probe.all_commits(read);
+        let facts = commits.into_iter().map(|commit| (commit.facts.key, commit.facts.tracking));
+        facts.collect::<Vec<_>>()
+    };
+    for limit in [1, 7, 64, 1_000] {
+        let read = ReadCommits::after(Position::START).limit_events(limit);
+        assert_eq!(facts(read), expected, "at most {limit} events");
+    }
+    for before in [1, 31, 32, 33, 127, 128, 255, 299] {
+        let after = probe.keyed(&format!("k{before}")).expect("the key was used").last;
+        assert_eq!(facts(ReadCommits::after(after)), expected[before..], "after commit {before}");
     }
 }
 

@@ -262,6 +262,7 @@ proofs! {
     a_conflict_far_away_is_named: FarConflictsNameTheNextEvent,
     payloads_of_any_size_are_read_as_written: CutsLargePayloads,
     numbers_are_stored_whole: VersionsHaveTwoBytes TrackingHasFourBytes,
+    many_commits_have_their_facts: CommitsForgetLateKeys CommitsForgetLateTracking,
     many_keys_outlive_the_store: ReopeningForgetsTheOldestKey,
     many_sources_outlive_the_store: ReopeningForgetsTheOldestSource,
     one_of_64_contenders_wins: ChecksBeforeTheLock,

@@ -40,7 +40,7 @@ fn a_seat_is_taken_once() {
     let readme = fs::read_to_string("../../README.md").unwrap();
     for (seat, answer) in [
         ("12A", "the seat is yours, by event 1\n"),
-        ("12A", "rejected: seat 12A is taken\n"),
+        ("12A", "rejected: the seat is taken\n"),
         ("12B", "the seat is yours, by event 2\n"),
     ] {
         assert_eq!(take(seat), answer);

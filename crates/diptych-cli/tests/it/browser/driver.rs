@@ -109,6 +109,13 @@ impl Driver {
         Some(entries.map(|entry| (text(entry, "level"), text(entry, "message"))).collect())
     }
 
+    /// Shows pages as for this medium, such as `print`.
+    pub(crate) fn emulate_media(&self, media: &str) {
+        let command = "Emulation.setEmulatedMedia";
+        let body = json!({ "cmd": command, "params": { "media": media } }).to_string();
+        self.request("POST", "/goog/cdp/execute", &body).expect("the browser answers");
+    }
+
     /// Uses a connection of its own, because the connection of the test may be what failed.
     fn request(&self, method: &str, path: &str, body: &str) -> Option<String> {
         let session = self.session.as_ref()?;

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fantoccini::{Client, Locator, elements::Element, key::Key, wd::WindowHandle};
+use fantoccini::{
+    Client, Locator,
+    elements::Element,
+    key::Key,
+    wd::{PrintConfiguration, WindowHandle},
+};
 use serde_json::{Value, json};
 use tokio::{runtime::Builder, time::sleep};
 
@@ -173,7 +178,6 @@ impl Page {
         clicked.unwrap_or_else(|error| panic!("{css} cannot be clicked: {error}"));
     }
 
-    /// Replaces the text of a field by typing.
     /// Types a text in the place of the one that is there.
     pub(crate) async fn type_in(&self, css: &str, text: &str) {
         // The driver's own way to clear a field sends no `input` event, as a person's does. Then a
@@ -200,6 +204,17 @@ impl Page {
 
     pub(crate) async fn focus(&self, css: &str) {
         self.run("document.querySelector(arguments[0]).focus();", vec![css.into()]).await;
+    }
+
+    /// Shows the page as it will be on paper.
+    pub(crate) async fn show_as_print(&self) {
+        self.driver.emulate_media("print");
+        self.wait("the page is as on paper", "matchMedia('print').matches").await;
+    }
+
+    /// The page on paper, as PDF.
+    pub(crate) async fn print(&self) -> Vec<u8> {
+        self.client.print(PrintConfiguration::default()).await.unwrap()
     }
 
     /// All messages of the console so far; `None` if the browser is gone.

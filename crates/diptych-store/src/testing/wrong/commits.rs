@@ -119,6 +119,10 @@ impl WrongStore {
             match self.0.flaw {
                 Some(Flaw::LeavesOutTrackingAlone) if row.first > row.last => continue,
                 Some(Flaw::CommitsForgetKeys) => row.facts.key = None,
+                Some(Flaw::CommitsForgetLateKeys) if row.last > 64 => row.facts.key = None,
+                Some(Flaw::CommitsForgetLateTracking) if row.last > 64 => {
+                    row.facts.tracking = None;
+                }
                 Some(Flaw::CommitsForgetDigests) => {
                     if let Some(key) = &mut row.facts.key {
                         key.digest = Default::default();

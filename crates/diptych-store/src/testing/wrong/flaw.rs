@@ -284,6 +284,10 @@ flaws! {
     JoinsCommits,
     /// Commits are read without their keys.
     CommitsForgetKeys,
+    /// Commits above position 64 are read without their keys.
+    CommitsForgetLateKeys,
+    /// Commits above position 64 are read without their tracking.
+    CommitsForgetLateTracking,
     /// The keys of commits are read without their digests.
     CommitsForgetDigests,
     /// Commits are read without their tracking.

@@ -1,28 +1,39 @@
-//! Callers repeat one operation until the turn is over. Threads also record the duration of each
-//! operation.
+//! Callers repeat one operation until the turn is over, and record the duration of each.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use diptych_benches::{
+use tokio::runtime::Runtime;
+
+use crate::{
     engines::Engine,
     latency::Latencies,
     workload::{Entry, Numbers},
 };
-use tokio::runtime::Runtime;
 
 /// Time before the clock starts, in which files, threads and batches reach a steady state.
-const WARM_UP: Duration = Duration::from_millis(300);
+pub const WARM_UP: Duration = Duration::from_millis(300);
 
-pub(crate) struct CallReport {
-    pub(crate) per_second: f64,
-    pub(crate) latencies: Latencies,
+pub struct CallReport {
+    pub per_second: f64,
+    pub latencies: Latencies,
+}
+
+impl CallReport {
+    pub fn new(latencies: Latencies, taken: Duration) -> CallReport {
+        CallReport { per_second: latencies.count() as f64 / taken.as_secs_f64(), latencies }
+    }
+
+    /// The rate, then the median and the 99th percentile of the durations in microseconds.
+    pub fn figures(&self) -> Vec<f64> {
+        vec![self.per_second, self.latencies.quantile(0.5), self.latencies.quantile(0.99)]
+    }
 }
 
 /// Tells the callers whether they warm up, are measured, or stop.
@@ -57,7 +68,7 @@ impl Phase {
 
 /// Runs `one` in a loop on `count` threads, each with its own sequence of numbers. Calls `mark`
 /// just before the measured phase.
-pub(crate) fn threads(
+pub fn threads(
     count: u64,
     round: u64,
     turn: Duration,
@@ -89,34 +100,38 @@ pub(crate) fn threads(
         }
         taken
     });
-    CallReport { per_second: latencies.count() as f64 / taken.as_secs_f64(), latencies }
+    CallReport::new(latencies, taken)
 }
 
-/// Appends per second of `count` tasks together, each of which makes one append after another.
-pub(crate) fn tasks(
+/// Runs `count` tasks, each of which makes one append after another. They share the engines evenly.
+pub fn tasks<E: Engine + ?Sized + 'static>(
     runtime: &Runtime,
-    engine: &Arc<dyn Engine>,
+    engines: &[Arc<E>],
     count: u64,
     round: u64,
     turn: Duration,
-) -> f64 {
-    let (phase, done) = (Arc::new(Phase::default()), Arc::new(AtomicU64::new(0)));
-    let task = |caller| {
-        let (engine, phase, done) = (engine.clone(), phase.clone(), done.clone());
+) -> CallReport {
+    let phase = Arc::new(Phase::default());
+    let task = |(caller, engine): (u64, &Arc<E>)| {
+        let (engine, phase) = (engine.clone(), phase.clone());
         runtime.spawn(async move {
-            let mut numbers = Numbers::of_caller(round, caller);
+            let (mut numbers, mut latencies) =
+                (Numbers::of_caller(round, caller), Latencies::default());
             while phase.goes_on() {
+                let start = Instant::now();
                 engine.append_async(Entry::random(&mut numbers)).await;
-                done.fetch_add(u64::from(phase.counts()), Ordering::Relaxed);
+                if phase.counts() {
+                    latencies.add(start.elapsed());
+                }
             }
+            latencies
         })
     };
-    let tasks: Vec<_> = (0..count).map(task).collect();
+    let tasks: Vec<_> = (0..count).zip(engines.iter().cycle()).map(task).collect();
     let taken = phase.pass(turn, || ());
-    runtime.block_on(async {
-        for task in tasks {
-            task.await.unwrap();
-        }
-    });
-    done.load(Ordering::Relaxed) as f64 / taken.as_secs_f64()
+    let mut latencies = Latencies::default();
+    for task in tasks {
+        latencies.merge(&runtime.block_on(task).unwrap());
+    }
+    CallReport::new(latencies, taken)
 }
