@@ -417,9 +417,9 @@ mod tests {
         let tags: Vec<_> = event.tags.iter().map(Tag::as_str).collect();
         let expected = [
             "diptych:process:checkout",
-            "diptych:process-instance:37a2a5cd6ee7c1cbd9a3d8a4d9bfe5aa",
+            "diptych:process-instance:fd9d26155bd4f125f7c2a8b8e3cbd80a",
             "diptych:process-timers:checkout",
-            "diptych:process-timer:00000000000000000000000000000000",
+            "diptych:process-timer:e24ecf68d11cc20b096232c14e61a15f",
         ];
         assert_eq!(tags, expected);
     }
