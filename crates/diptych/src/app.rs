@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 
 use crate::{
-    catalogue::{CatalogueEntries, Declarations},
+    catalogue::{CatalogueEntries, Declarations, ProcessCommands},
     command::{
         Command, CommandStats, Execute, Lane, LaneOptions, Retries, context::RuleClock,
         error::CommandError, panel::LeftPanel,
@@ -27,6 +27,7 @@ use crate::{
     follow::{FollowerControl, FollowerKind, FollowerStatus, Followers},
     lineage::Lineage,
     pool::ThreadPool,
+    process::{AppParts, Processes},
     projection::NoSuchProjection,
     query::{Ask, Query, QueryError, RightPanel, Watch},
     snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots},
@@ -44,6 +45,8 @@ use settings::Settings;
 /// clones share one app.
 #[derive(Clone)]
 pub struct App {
+    // Dropped first, because it sends commands.
+    processes: Arc<Processes>,
     // The right panel is dropped before the store, because its threads read the store.
     right: Arc<RightPanel>,
     left: Arc<LeftPanel>,
@@ -280,6 +283,7 @@ impl App {
     /// # Errors
     /// [`StopError`] if an accepted commit could not be synced, or commands did not end in time.
     pub async fn stop(self) -> Result<(), StopError> {
+        self.processes.stop().await;
         self.right.past.stop().await;
         let (commands, drained) = self.left.drain(self.beside.stop_within).await;
         self.right.followers.stop().await;
@@ -481,7 +485,7 @@ impl AppBuilder {
         self.declared.plans.snapshots.place = self.settings.snapshots.clone();
         let log = self.store.identity().id;
         let AppBuilder { store, mut settings, declared, .. } = self;
-        let Declarations { entries, plans, known } = declared;
+        let Declarations { entries, plans, processes, known } = declared;
         settings.declared.extend(known);
         let Settings { upcasters, policies, untagged, snapshots, .. } = settings.clone();
         let snapshots = snapshots.filter(|_| !policies.is_empty());
@@ -506,10 +510,27 @@ impl AppBuilder {
         let clock = clock.clone();
         let left =
             LeftPanel::new(lineage, schema, policies, cache_bytes, retries, clock, snapshots);
+        let (left, catalogue) = (Arc::new(left), Arc::new(entries));
+        let parts = AppParts {
+            store: left.store.clone(),
+            schema: left.schema.clone(),
+            clock: left.clock.clone(),
+            commands: Arc::new(ProcessCommands::new(catalogue.clone(), left.clone())),
+            gateways: catalogue.gateways.clone(),
+            retired: settings.retired.clone(),
+        };
+        let processes = match Processes::start(processes, &parts).await {
+            Ok(processes) => Arc::new(processes),
+            Err(error) => {
+                right.followers.stop().await;
+                return Err(error.into());
+            }
+        };
         Ok(App {
+            processes,
             right: Arc::new(right),
-            left: Arc::new(left),
-            catalogue: Arc::new(entries),
+            left,
+            catalogue,
             beside: Arc::new(settings),
             owns_store: self.owns_store,
             place: self.place,
@@ -527,6 +548,7 @@ impl AppBuilder {
         if let Some(name) = self.declared.plans.projection_twice() {
             return Err(StartError::ProjectionTwice { name });
         }
+        self.declared.processes.check()?;
         Ok(self.declared.entries.check()?)
     }
 

@@ -1,5 +1,5 @@
-//! The catalogue of an application: its commands, queries, events, views and projections, declared
-//! once, by stable names. HTTP, command lines and other programs read it.
+//! The catalogue of an application: its commands, queries, events, views, projections and
+//! processes, declared once, by stable names. HTTP, command lines and other programs read it.
 //!
 //! ```
 //! use diptych::{
@@ -119,6 +119,7 @@ mod decode;
 mod entries;
 mod kind;
 mod listing;
+mod process_commands;
 mod query;
 mod schemas;
 
@@ -132,6 +133,7 @@ pub use entries::CatalogueError;
 use entries::{EventEntry, FollowerEntry};
 pub use kind::EntryKind;
 pub use listing::{CatalogueEntry, Components, EntryDetail, Listing};
+pub(crate) use process_commands::ProcessCommands;
 use query::QueryEntry;
 pub use query::{
     AnyExplain, AnyPast, AnyQuery, AnyWatch, ExplainOptions, JsonAnswer, NamedQuery,
@@ -148,6 +150,10 @@ use crate::{
     event::{Declare, Event, EventType, Schema},
     follow::Refresh,
     plans::FollowerPlans,
+    process::{
+        CallsFrom, Gateway, GatewayEntry, GatewayOptions, Process, ProcessOptions, ProcessPlan,
+        ProcessPlans, ProcessStart,
+    },
     projection::Target,
     query::{Query, RightPanel},
     view::{View, ViewOptions},
@@ -179,6 +185,8 @@ pub(crate) struct Declarations {
     pub(crate) entries: CatalogueEntries,
     /// The views and projections that the app is to start.
     pub(crate) plans: FollowerPlans,
+    /// The processes that the app is to start.
+    pub(crate) processes: ProcessPlans,
     /// The events that the app is to know.
     pub(crate) known: Vec<Declare>,
 }
@@ -196,13 +204,30 @@ impl Declarations {
         self.know::<T::Event>();
     }
 
+    pub(crate) fn add_process<P: Process>(&mut self, start: ProcessStart, options: ProcessOptions) {
+        self.entries.followers.push(FollowerEntry::process::<P>());
+        self.processes.add(ProcessPlan::new::<P>(start, options));
+        self.know::<P::Event>();
+    }
+
+    pub(crate) fn add_gateway<G: Gateway>(
+        &mut self,
+        name: String,
+        gateway: G,
+        from: CallsFrom,
+        options: GatewayOptions,
+    ) {
+        self.entries.gateways.add(GatewayEntry::new(name, gateway, from, options));
+    }
+
     pub(crate) fn know<E: Event>(&mut self) {
         self.known.push(Schema::declared::<E>);
     }
 
     pub(crate) fn append(&mut self, other: Declarations) {
-        let Declarations { entries, plans, mut known } = other;
+        let Declarations { entries, plans, processes, mut known } = other;
         self.entries.append(entries);
+        self.processes.append(processes);
         self.plans.append(plans);
         self.known.append(&mut known);
     }
@@ -344,6 +369,21 @@ impl<S> Catalogue<S> {
     /// Like [`projection`](Catalogue::projection), with a choice of when to apply new events.
     pub fn projection_with(self, target: impl Target, refresh: Refresh) -> Catalogue<S> {
         self.with(|declarations| declarations.add_projection(target, refresh))
+    }
+
+    /// Declares a process, which the app runs: see
+    /// [`AppBuilder::process`](crate::AppBuilder::process).
+    pub fn process<P: Process>(self, start: ProcessStart) -> Catalogue<S> {
+        self.process_with::<P>(start, ProcessOptions::default())
+    }
+
+    /// Like [`process`](Catalogue::process), with options.
+    pub fn process_with<P: Process>(
+        self,
+        start: ProcessStart,
+        options: ProcessOptions,
+    ) -> Catalogue<S> {
+        self.with(|declarations| declarations.add_process::<P>(start, options))
     }
 
     /// Whether the declarations contradict each other. The start of an app checks this, too.

@@ -197,6 +197,7 @@ pub mod past;
 mod plans;
 mod pool;
 pub mod poster;
+pub mod process;
 pub mod projection;
 pub mod query;
 mod request;

@@ -247,8 +247,8 @@ impl PosterBuilder {
         }
     }
 
-    /// Keeps the views of this catalogue, and answers its queries by name. Its projections are left
-    /// out. Its commands are known by name, so that a server can forward them.
+    /// Keeps the views of this catalogue, and answers its queries by name. Its projections and its
+    /// processes are left out. Its commands are known by name, so that a server can forward them.
     pub fn catalogue<S: Send + 'static>(self, catalogue: Catalogue<S>) -> PosterBuilder {
         self.with(move |builder| builder.catalogue(catalogue))
     }

@@ -5,6 +5,10 @@ use crate::{
     catalogue::{AppCatalogue, Catalogue},
     event::Event,
     follow::Refresh,
+    process::{
+        CallsFrom, Gateway, GatewayOptions, NoSuchProcess, Process, ProcessControl, ProcessOptions,
+        ProcessPlans, ProcessStart, ProcessStatus,
+    },
     projection::Target,
     view::{View, ViewOptions},
 };
@@ -14,6 +18,19 @@ impl App {
     /// as data.
     pub fn catalogue(&self) -> AppCatalogue {
         AppCatalogue::new(self.catalogue.clone(), self.left.clone(), self.right.clone())
+    }
+
+    /// A handle on a process: its status and its parked letters.
+    ///
+    /// # Errors
+    /// [`NoSuchProcess`] if the app does not run it.
+    pub fn process(&self, name: &str) -> Result<ProcessControl, NoSuchProcess> {
+        self.processes.control(name)
+    }
+
+    /// The status of each process, in the order in which they were added.
+    pub fn processes(&self) -> Vec<ProcessStatus> {
+        self.processes.status()
     }
 }
 
@@ -48,6 +65,47 @@ impl AppBuilder {
         self
     }
 
+    /// Runs this [process](crate::process). `start` tells where it begins if the log does not know
+    /// it yet. The start of the app does not wait until the process has caught up.
+    ///
+    /// If the log knows a process with the same events and the same tag that this app does not run,
+    /// the start is refused: a renamed process would have its effects again. Then either
+    /// [name](ProcessOptions::renamed_from) the former name, or
+    /// [retire](AppBuilder::retired_process) the other process.
+    pub fn process<P: Process>(self, start: ProcessStart) -> AppBuilder {
+        self.process_with::<P>(start, ProcessOptions::default())
+    }
+
+    /// Like [`process`](AppBuilder::process), with options.
+    pub fn process_with<P: Process>(
+        mut self,
+        start: ProcessStart,
+        options: ProcessOptions,
+    ) -> AppBuilder {
+        self.declared.add_process::<P>(start, options);
+        self
+    }
+
+    /// Adds a [gateway](crate::process::Gateway), which processes call by this name. `from` tells
+    /// which calls it sends: a process that catches up with old events also asks for old calls.
+    pub fn gateway<G: Gateway>(
+        mut self,
+        name: impl Into<String>,
+        gateway: G,
+        from: CallsFrom,
+        options: GatewayOptions,
+    ) -> AppBuilder {
+        self.declared.add_gateway(name.into(), gateway, from, options);
+        self
+    }
+
+    /// Declares that the process of this name in the log belongs to another program, or is no
+    /// longer run. A process that looks like it may then start under its own name.
+    pub fn retired_process(mut self, name: impl Into<String>) -> AppBuilder {
+        self.settings.retired.push(name.into());
+        self
+    }
+
     /// Declares that the app knows the events of `E`. The app knows the events of its views and
     /// projections anyway, so this is for events that only commands read or write.
     ///
@@ -72,6 +130,7 @@ impl AppBuilder {
     /// Leaves out everything with an effect outside the process, for a poster.
     pub(crate) fn only_views(mut self) -> AppBuilder {
         self.declared.plans.drop_projections();
+        self.declared.processes = ProcessPlans::default();
         self
     }
 }

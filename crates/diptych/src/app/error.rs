@@ -9,6 +9,7 @@ use crate::{
     event::{MissingTag, OutdatedEvent, RetagFailure, SchemaError},
     follow::FollowState,
     plans::StartFailure,
+    process::ProcessStartError,
 };
 
 /// Why an app could not be started.
@@ -78,6 +79,9 @@ pub enum StartError {
     /// The log could not be read for the checks of a start.
     #[error("the log cannot be checked against the events of the app: {0}")]
     Unreadable(#[source] ReadError),
+    /// A [process](crate::process) does not fit the log.
+    #[error(transparent)]
+    Process(#[from] ProcessStartError),
     /// The system refuses a thread that a view or a projection needs.
     #[error(
         "a view or projection got no thread: {0}; raise the limit of threads, or have fewer of them"

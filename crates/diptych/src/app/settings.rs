@@ -22,6 +22,8 @@ pub(super) struct Settings {
     /// Event types in the log that the app leaves to others.
     pub(super) foreign: Vec<String>,
     pub(super) is_strict: bool,
+    /// Processes in the log that the app no longer runs.
+    pub(super) retired: Vec<String>,
     /// Whether stored events may lack tags, because the app is to give them these.
     pub(super) is_retagging: bool,
     pub(super) untagged: Vec<TagExemption>,
@@ -43,6 +45,7 @@ impl Default for Settings {
             declared: Vec::new(),
             foreign: Vec::new(),
             is_strict: false,
+            retired: Vec::new(),
             is_retagging: false,
             untagged: Vec::new(),
             cache_bytes: AppBuilder::CACHE_BYTES,

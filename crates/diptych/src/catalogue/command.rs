@@ -17,6 +17,7 @@ use super::{
 use crate::{
     command::{Command, Execute, ExecuteError, ExecuteOptions, panel::LeftPanel},
     event::{Event, EventType},
+    process::{ActionRejection, SendAction, SendFailure, SentCommand},
     request::BoxFuture,
     token::Receipt,
 };
@@ -189,6 +190,12 @@ impl AnyCommand {
         let AnyCommand { command, panel } = self;
         command.execute(panel, options).await
     }
+
+    /// Executes the command as an action of a process.
+    pub(super) fn send(self, action: SendAction) -> BoxFuture<Result<SentCommand, SendFailure>> {
+        let AnyCommand { command, panel } = self;
+        command.send(panel, action)
+    }
 }
 
 impl fmt::Debug for AnyCommand {
@@ -210,6 +217,13 @@ trait ErasedCommand: Send + Sync {
         panel: Arc<LeftPanel>,
         options: &ExecuteOptions,
     ) -> BoxFuture<Result<Receipt, ExecuteError<JsonRejection>>>;
+
+    /// Executes the command as an action of a process.
+    fn send(
+        self: Box<Self>,
+        panel: Arc<LeftPanel>,
+        action: SendAction,
+    ) -> BoxFuture<Result<SentCommand, SendFailure>>;
 }
 
 struct TypedCommand<C: Command> {
@@ -246,6 +260,27 @@ impl<C: Command + Serialize> ErasedCommand for TypedCommand<C> {
                 }),
                 ExecuteError::Failed(error) => ExecuteError::Failed(error),
             })
+        })
+    }
+
+    fn send(
+        self: Box<Self>,
+        panel: Arc<LeftPanel>,
+        action: SendAction,
+    ) -> BoxFuture<Result<SentCommand, SendFailure>> {
+        let TypedCommand { command, rejection } = *self;
+        let execute = Execute::new(panel, None, command).of_process(action.key, action.metadata);
+        Box::pin(async move {
+            match execute.await {
+                Ok(receipt) if receipt.is_empty() => Ok(SentCommand::NothingToDo),
+                Ok(_) => Ok(SentCommand::Committed),
+                Err(ExecuteError::Rejected(reason)) => {
+                    let json = rejection(&reason).unwrap_or_default();
+                    let rejection = ActionRejection::new(reason.to_string(), json);
+                    Err(SendFailure::Rejected(rejection))
+                }
+                Err(ExecuteError::Failed(error)) => Err(SendFailure::Failed(error)),
+            }
         })
     }
 }

@@ -6,6 +6,7 @@ use super::{command::CommandEntry, kind::EntryKind, query::QueryEntry, schemas::
 use crate::{
     event::{Event, EventType},
     fold::kept_name,
+    process::{Gateways, Process},
     projection::Target,
     view::View,
 };
@@ -18,6 +19,7 @@ pub(crate) struct CatalogueEntries {
     pub(super) events: Vec<EventEntry>,
     /// Views, projections, and any later kind that follows the log.
     pub(super) followers: Vec<FollowerEntry>,
+    pub(crate) gateways: Gateways,
 }
 
 /// An event of an application, which can have several types.
@@ -28,7 +30,7 @@ pub(super) struct EventEntry {
     pub(super) describe: Describe,
 }
 
-/// A view or a projection.
+/// A view, a projection or a process.
 #[derive(Clone)]
 pub(super) struct FollowerEntry {
     pub(super) kind: EntryKind,
@@ -49,7 +51,7 @@ pub enum CatalogueError {
         /// The name of both.
         name: String,
     },
-    /// A command or a query has a name that cannot stand in an address.
+    /// A command, a query or a gateway has a name that cannot stand in an address.
     #[error("{name:?} is no name for a {kind}: use small letters, digits and dashes")]
     Name {
         /// The kind of the entry.
@@ -57,7 +59,7 @@ pub enum CatalogueError {
         /// Its name.
         name: String,
     },
-    /// Views or projections were added to the catalogue of an app that runs already.
+    /// Views, projections or processes were added to the catalogue of an app that runs already.
     #[error(
         "the {kind} {name:?} cannot be added to an app that runs: give it to the builder of the \
          app, or of an app beside this one"
@@ -73,6 +75,7 @@ pub enum CatalogueError {
 fn plural(kind: &EntryKind) -> String {
     match kind {
         EntryKind::Query => "queries".to_owned(),
+        EntryKind::Process => "processes".to_owned(),
         kind => format!("{kind}s"),
     }
 }
@@ -100,6 +103,11 @@ impl FollowerEntry {
         let (kind, name) = (EntryKind::Projection, target.name().to_owned());
         FollowerEntry { kind, name, type_name: type_name::<T>(), events: T::Event::types }
     }
+
+    pub(super) fn process<P: Process>() -> FollowerEntry {
+        let (kind, name) = (EntryKind::Process, P::NAME.to_owned());
+        FollowerEntry { kind, name, type_name: type_name::<P>(), events: P::Event::types }
+    }
 }
 
 impl CatalogueEntries {
@@ -108,9 +116,10 @@ impl CatalogueEntries {
         self.queries.append(&mut other.queries);
         self.events.append(&mut other.events);
         self.followers.append(&mut other.followers);
+        self.gateways.append(other.gateways);
     }
 
-    /// Checks names. Views and projections are checked where they are started.
+    /// Checks names. Views, projections and processes are checked where they are started.
     ///
     /// # Errors
     /// [`CatalogueError`] with the first mistake.
@@ -118,12 +127,13 @@ impl CatalogueEntries {
         let commands = self.commands.iter().map(|entry| entry.name.as_str());
         check_names(EntryKind::Command, commands)?;
         check_names(EntryKind::Query, self.queries.iter().map(|entry| entry.name.as_str()))?;
+        check_names(EntryKind::Gateway, self.gateways.iter().map(|entry| entry.name.as_str()))?;
         let types = self.events.iter().flat_map(|entry| (entry.types)());
         check_once(EntryKind::Event, types.map(|known| known.name))
     }
 
     /// # Errors
-    /// [`CatalogueError::Running`] if there is a view or a projection.
+    /// [`CatalogueError::Running`] if there is a view, a projection or a process.
     pub(super) fn check_followers(&self) -> Result<(), CatalogueError> {
         match self.followers.first() {
             Some(FollowerEntry { kind, name, .. }) => {
@@ -160,16 +170,18 @@ fn check_once<'n>(
 
 impl fmt::Debug for CatalogueEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CatalogueEntries { commands, queries, events, followers } = self;
+        let CatalogueEntries { commands, queries, events, followers, gateways } = self;
         let commands: Vec<_> = commands.iter().map(|entry| &entry.name).collect();
         let queries: Vec<_> = queries.iter().map(|entry| &entry.name).collect();
         let events: Vec<_> = events.iter().map(|entry| entry.type_name).collect();
         let followers: Vec<_> = followers.iter().map(|entry| &entry.name).collect();
+        let gateways: Vec<_> = gateways.iter().map(|entry| &entry.name).collect();
         f.debug_struct("Catalogue")
             .field("commands", &commands)
             .field("queries", &queries)
             .field("events", &events)
             .field("followers", &followers)
+            .field("gateways", &gateways)
             .finish()
     }
 }

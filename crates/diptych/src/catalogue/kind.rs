@@ -16,6 +16,10 @@ pub enum EntryKind {
     View,
     /// A projection.
     Projection,
+    /// A process.
+    Process,
+    /// A gateway.
+    Gateway,
 }
 
 impl fmt::Display for EntryKind {
@@ -26,6 +30,8 @@ impl fmt::Display for EntryKind {
             EntryKind::Event => "event",
             EntryKind::View => "view",
             EntryKind::Projection => "projection",
+            EntryKind::Process => "process",
+            EntryKind::Gateway => "gateway",
         })
     }
 }

@@ -104,6 +104,15 @@ pub enum EntryDetail {
         /// The events that it applies.
         events: Vec<&'static str>,
     },
+    /// A process.
+    #[non_exhaustive]
+    Process {
+        /// The events that it reacts to.
+        events: Vec<&'static str>,
+    },
+    /// A gateway.
+    #[non_exhaustive]
+    Gateway {},
 }
 
 impl CatalogueEntry {
@@ -115,6 +124,8 @@ impl CatalogueEntry {
             EntryDetail::Event { .. } => EntryKind::Event,
             EntryDetail::View { .. } => EntryKind::View,
             EntryDetail::Projection { .. } => EntryKind::Projection,
+            EntryDetail::Process { .. } => EntryKind::Process,
+            EntryDetail::Gateway {} => EntryKind::Gateway,
         }
     }
 }
@@ -126,12 +137,13 @@ impl Listing {
         all.extend(entries.commands.iter().map(|entry| command(entry, &mut schemas)));
         all.extend(entries.queries.iter().map(|entry| query(entry, &mut schemas)));
         all.extend(entries.events.iter().flat_map(|entry| events(entry, &mut schemas)));
-        let (mut views, mut projections) = (Vec::new(), Vec::new());
+        let (mut views, mut projections, mut processes) = (Vec::new(), Vec::new(), Vec::new());
         for follower in &entries.followers {
             let FollowerEntry { kind, name, type_name, events } = follower;
             let events = names(&events());
             let (list, detail) = match kind {
                 EntryKind::Projection => (&mut projections, EntryDetail::Projection { events }),
+                EntryKind::Process => (&mut processes, EntryDetail::Process { events }),
                 _ => (&mut views, EntryDetail::View { events }),
             };
             let (name, type_name, description) = (name.clone(), *type_name, None);
@@ -139,13 +151,23 @@ impl Listing {
         }
         all.append(&mut views);
         all.append(&mut projections);
+        all.append(&mut processes);
+        all.extend(entries.gateways.iter().map(|gateway| CatalogueEntry {
+            name: gateway.name.clone(),
+            type_name: gateway.type_name,
+            description: None,
+            detail: EntryDetail::Gateway {},
+        }));
         let schemas = schemas.into_definitions();
         for entry in &mut all {
             let schema = match &entry.detail {
                 EntryDetail::Command { body, .. } => body.as_ref(),
                 EntryDetail::Query { arguments, .. } => arguments.as_ref(),
                 EntryDetail::Event { schema, .. } => schema.as_ref(),
-                EntryDetail::View { .. } | EntryDetail::Projection { .. } => None,
+                EntryDetail::View { .. }
+                | EntryDetail::Projection { .. }
+                | EntryDetail::Process { .. }
+                | EntryDetail::Gateway {} => None,
             };
             entry.description = schema.and_then(|schema| description(schema, &schemas));
         }

@@ -97,7 +97,7 @@ impl RuleClock {
         RuleClock::Given(Arc::new(move || instant))
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         match self {
             RuleClock::System => Timestamp::now(),
             RuleClock::Given(now) => now(),

@@ -247,6 +247,16 @@ impl<C: Command> Execute<C> {
     }
 
     /// Decisions rest on all events up to the head, so a point of this log only has to be checked.
+    /// Sends the command as an action of a process, under the reserved key of the action.
+    pub(crate) fn of_process(self, key: Key, metadata: Metadata) -> Execute<C> {
+        self.with(|parts| {
+            parts.request.key = Some(key);
+            parts.request.metadata.correlation = metadata.correlation;
+            parts.request.metadata.causation = metadata.causation;
+            parts.request.metadata.extra.extend(metadata.extra);
+        })
+    }
+
     fn knowing(self, point: HistoryPoint) -> Execute<C> {
         self.with(|parts| {
             parts.claims.point(&parts.panel.lineage, point);

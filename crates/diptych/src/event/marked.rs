@@ -112,6 +112,12 @@ impl RetaggedItem {
 }
 
 impl MarkedRead {
+    /// Finds these events, too.
+    pub(crate) fn or(mut self, filter: Filter) -> MarkedRead {
+        self.filter = self.filter.or(filter);
+        self
+    }
+
     /// The events that the filter finds, and those at these positions, which are in order.
     pub(crate) fn new(filter: Filter, marked: Vec<Position>) -> MarkedRead {
         MarkedRead { filter, sources: Filter::everything(), marked }

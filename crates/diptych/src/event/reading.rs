@@ -88,6 +88,16 @@ impl<'a> StoredEvent<'a> {
         }
     }
 
+    /// The tags that it was stored with.
+    fn own_tags(&self) -> Vec<Tag> {
+        match &self.tags {
+            StoredTags::Read(event) => {
+                event.tags().filter_map(|tag| Tag::parse(tag).ok()).collect()
+            }
+            StoredTags::Given(tags) => tags.to_vec(),
+        }
+    }
+
     /// Whether the filter matches the event's tags together with this type.
     pub(crate) fn is_in(&self, filter: &Filter, event_type: &str) -> bool {
         self.is_in_with(filter, event_type, &[])
@@ -325,6 +335,31 @@ impl<E: Event> Reading<E> {
             if is_in {
                 each(today.event);
             }
+            Ok(())
+        };
+        self.read_today(&stored.encoded, |_| true, each)
+    }
+
+    /// Turns a stored event into the events of `E` that it is today, and passes each to `each` with
+    /// its tags. If it may be older than a tag of its type, these are also the tags that it would
+    /// get if it were written today.
+    pub(crate) fn read_tagged(
+        &self,
+        stored: &StoredEvent<'_>,
+        mut each: impl FnMut(E, Vec<Tag>),
+    ) -> Result<(), SchemaError> {
+        let may_be_older = |name: &str| {
+            let is_changed = |known: &EventType| known.name == name && known.version > 1;
+            self.upcasters.know(stored.encoded.event_type) || self.types.iter().any(is_changed)
+        };
+        let each = |today: Today<'_, E>| {
+            let mut tags = stored.own_tags();
+            if may_be_older(today.name) {
+                tags.extend(today.all_tags()?);
+                tags.sort_unstable();
+                tags.dedup();
+            }
+            each(today.event, tags);
             Ok(())
         };
         self.read_today(&stored.encoded, |_| true, each)

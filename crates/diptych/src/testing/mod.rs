@@ -1,6 +1,7 @@
 //! Tools for tests of a domain.
 //!
-//! [`given()`] tests one command, without a store, a runtime or a wait. [`SchemaLock`] fails when
+//! [`given()`] tests one command, and [`given_process`] one instance of a process, without a store,
+//! a runtime or a wait. [`StubGateway`] stands in for a system outside. [`SchemaLock`] fails when
 //! the shape of a stored event changes by accident. [`check_determinism`] fails when a fold does
 //! not reach the same state every time. [`check_digest`](Given::check_digest) fails when a fold
 //! reaches another state than the one in its older snapshots.
@@ -13,13 +14,17 @@ mod determinism;
 mod folding;
 mod given;
 mod lock;
+mod process;
+mod stub_gateway;
 
 pub use clock::{Clock, ControlledClock, Ids};
 pub use determinism::check_determinism;
 pub use folding::Folding;
 pub use given::{Given, When, given, nothing_given};
 pub use lock::{SchemaLock, SchemaReport};
+pub use process::{GivenProcess, given_process};
 use similar::TextDiff;
+pub use stub_gateway::StubGateway;
 
 /// Number of equal lines that are shown around a difference. It is enough for the names of the
 /// types and fields around a changed value.

@@ -1,0 +1,189 @@
+//! The calls that wait for an operator, and the answers to them.
+
+use std::collections::BTreeMap;
+
+use diptych_store::{
+    Append, AppendError, Digest, Filter, FilterItem, Key, Metadata, Position, Read, ReadError,
+    Refusal, Store, Timestamp,
+};
+use serde_json::Value;
+
+use super::{
+    command::ActionKey,
+    letter::LetterError,
+    stored::{
+        CALL_RESENT, CALL_UNKNOWN, InstanceId, ReactionRecord, ResentCall, SETTLED,
+        SettlementRecord, UnknownCall, about, decode, process_tag,
+    },
+    trigger::{ActionOutcome, ActionRejection},
+};
+
+/// A call of a gateway that needs an operator: it may have been sent, or each try of it failed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct WaitingCall {
+    /// The tag of the instance, such as `order:7`.
+    pub instance: String,
+    /// The name of the gateway.
+    pub gateway: String,
+    /// The call as JSON.
+    pub call: String,
+    /// The key of the call, as the system outside knows it.
+    pub key: String,
+    /// The reason why it waits.
+    pub reason: String,
+    /// The position of the event that lists it.
+    pub listed_at: Position,
+    /// When it was listed.
+    pub since: Timestamp,
+    pub(super) record: UnknownCall,
+}
+
+/// The answer of an operator to a waiting call.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum CallAnswer {
+    /// The call was made, and this is its answer.
+    Answered(Value),
+    /// The call was not made, and is not to be made. The process gets the refusal.
+    Refused(ActionRejection),
+    /// The call is sent again.
+    SendAgain,
+}
+
+/// The calls of a process that wait, in the order in which they were listed.
+///
+/// # Errors
+/// [`ReadError`] from the store.
+pub(super) async fn waiting_calls(
+    store: &Store,
+    process: &str,
+) -> Result<Vec<WaitingCall>, ReadError> {
+    let head = store.fresh_head().await?;
+    let own = FilterItem::everything().or_type(CALL_UNKNOWN).or_type(CALL_RESENT);
+    let own = own.or_type(SETTLED).and_tag(process_tag(process));
+    let (filter, mut after) = (Filter::from(own), Position::START);
+    let mut waiting = BTreeMap::new();
+    while after < head {
+        let batch = store.read(&filter, Read::after(after).upto(head)).await?;
+        for event in batch.iter() {
+            let (at, since) = (event.position(), event.recorded_at());
+            match event.event_type() {
+                CALL_UNKNOWN => {
+                    if let Ok(record) = decode::<UnknownCall>(&event) {
+                        waiting.insert((record.reaction, record.action), (record, at, since));
+                    }
+                }
+                CALL_RESENT => {
+                    if let Ok(ResentCall { reaction, action, .. }) = decode(&event) {
+                        waiting.remove(&(reaction, action));
+                    }
+                }
+                _ => {
+                    if let Ok(SettlementRecord { reaction, action, .. }) = decode(&event) {
+                        waiting.remove(&(reaction, action));
+                    }
+                }
+            }
+        }
+        after = batch.upto();
+    }
+    let mut calls = Vec::new();
+    for (record, listed_at, since) in waiting.into_values() {
+        let id = InstanceId { process: record.process.clone(), instance: record.instance.clone() };
+        let reaction = reaction_at(store, record.reaction).await?;
+        let (call, key) = match &reaction {
+            Some(reaction) => {
+                let trigger = reaction.trigger;
+                let number = usize::try_from(record.action).unwrap_or(usize::MAX);
+                let call = reaction.actions.get(number).and_then(|action| action.call());
+                let position = trigger.position.get();
+                let key = ActionKey::new(&id, position, trigger.part, record.action);
+                (call.unwrap_or_default().to_owned(), key.name().to_owned())
+            }
+            None => (String::new(), String::new()),
+        };
+        calls.push(WaitingCall {
+            instance: record.instance.to_string(),
+            gateway: record.gateway.clone(),
+            call,
+            key,
+            reason: record.reason.clone(),
+            listed_at,
+            since,
+            record,
+        });
+    }
+    calls.sort_by_key(|call| call.listed_at);
+    Ok(calls)
+}
+
+/// The reaction at this position, if it can be read.
+pub(super) async fn reaction_at(
+    store: &Store,
+    at: Position,
+) -> Result<Option<ReactionRecord>, ReadError> {
+    let read = Read::after(at.before()).upto(at).limit(1);
+    let batch = store.read(&Filter::everything(), read).await?;
+    Ok(batch.get(0).and_then(|event| decode(&event).ok()))
+}
+
+/// Stores the answer to a waiting call. Returns its position.
+///
+/// # Errors
+/// [`LetterError`] if the call has an answer, or the store fails.
+pub(super) async fn answer_call(
+    store: &Store,
+    call: &WaitingCall,
+    answer: CallAnswer,
+    (who, why): (&str, &str),
+) -> Result<Position, LetterError> {
+    let UnknownCall { process, instance, reaction, action, gateway, claim, .. } = &call.record;
+    let id = InstanceId { process: process.clone(), instance: instance.clone() };
+    let mut metadata = Metadata { actor: Some(who.into()), ..Metadata::default() };
+    metadata.extra.insert(super::stored::WHY.into(), why.into());
+    let outcome = match answer {
+        CallAnswer::SendAgain => None,
+        CallAnswer::Answered(answer) => Some(ActionOutcome::Answered(answer)),
+        CallAnswer::Refused(rejection) => Some(ActionOutcome::Rejected(rejection)),
+    };
+    let (event, key) = match outcome {
+        Some(outcome) => {
+            let record = SettlementRecord {
+                process: process.clone(),
+                instance: instance.clone(),
+                reaction: *reaction,
+                action: *action,
+                name: gateway.clone(),
+                outcome,
+            };
+            // The settlement of this action, whoever makes it.
+            let key = Key::new(&call.key, ActionKey::settled_digest());
+            (about(SETTLED, &id, &record, metadata), key)
+        }
+        None => {
+            let record = ResentCall {
+                process: process.clone(),
+                instance: instance.clone(),
+                reaction: *reaction,
+                action: *action,
+                claim: claim + 1,
+            };
+            let name = format!("{}:resent:{claim}", call.key);
+            let key = Key::new(name, Digest::of(b"resent"));
+            (about(CALL_RESENT, &id, &record, metadata), key)
+        }
+    };
+    let event = event.map_err(|error| LetterError::Malformed(error.to_string()))?;
+    match store.append(Append::event(event).key(key)).await {
+        Ok(accepted) => {
+            let at = accepted.last;
+            let synced = accepted.synced().await;
+            synced.map(|_| at).map_err(|error| LetterError::Append(error.into()))
+        }
+        Err(AppendError::Refused(
+            Refusal::KeyTaken { last, .. } | Refusal::KeyReused { last, .. },
+        )) => Err(LetterError::Answered { instance: call.instance.clone(), at: last }),
+        Err(error) => Err(LetterError::Append(error)),
+    }
+}

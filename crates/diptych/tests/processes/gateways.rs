@@ -1,0 +1,333 @@
+use std::time::Duration;
+
+use diptych::{
+    App, AppBuilder, Memory, Store,
+    process::{
+        ActionOutcome, ActionRejection, CallAnswer, CallFailure, CallsFrom, GatewayOptions,
+        Process, ProcessStart, ReactionContext, Reactions, Trigger,
+    },
+    testing::{Clock, StubGateway, given_process},
+};
+use diptych_store::testing::{Call, WrappedStore};
+use serde::{Deserialize, Serialize};
+
+use super::orders::{Cancel, Order, Pay, Place, counts, events, idle, quick, shop, until};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Charge {
+    order: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Charged {
+    receipt: String,
+}
+
+type Payments = StubGateway<Charge, Charged>;
+
+/// Charges each order that is placed.
+#[derive(Default)]
+struct Checkout {
+    order: u64,
+}
+
+impl Process for Checkout {
+    type Event = Order;
+    const NAME: &'static str = "checkout";
+    const TAG: &'static str = "order";
+
+    fn apply(&mut self, trigger: &Trigger<Order>) {
+        if let Some(Order::Placed { order }) = trigger.event() {
+            self.order = *order;
+        }
+    }
+
+    fn react(&self, trigger: &Trigger<Order>, _: &ReactionContext<'_>) -> Reactions {
+        let order = self.order;
+        match trigger {
+            Trigger::Event(event) if matches!(event.event, Order::Placed { .. }) => {
+                Reactions::none().call::<Payments>("payments", &Charge { order })
+            }
+            Trigger::Settled(settled) => match &settled.outcome {
+                ActionOutcome::Answered(_) => Reactions::none().send("pay-order", &Pay { order }),
+                outcome => {
+                    let reason = format!("{outcome:?}");
+                    Reactions::none().send("cancel-order", &Cancel { order, reason })
+                }
+            },
+            _ => Reactions::none(),
+        }
+    }
+}
+
+fn payments() -> Payments {
+    StubGateway::answering(|charge: &Charge| Charged { receipt: format!("r{}", charge.order) })
+}
+
+fn policy() -> GatewayOptions {
+    let mut options = GatewayOptions::default();
+    options.first_wait = Duration::from_millis(1);
+    options.longest_wait = Duration::from_millis(4);
+    options.open_for = Duration::from_millis(2);
+    options.unknown_after = Duration::from_millis(10);
+    options.longest_call = Duration::from_millis(300);
+    options.attempts = 5;
+    options
+}
+
+fn till(store: &Store, payments: &Payments, options: GatewayOptions) -> AppBuilder {
+    shop(store, &Clock::new())
+        .gateway("payments", payments.clone(), CallsFrom::Beginning, options)
+        .process_with::<Checkout>(ProcessStart::Beginning, quick())
+}
+
+async fn settled(store: &Store) -> usize {
+    events(store, &["diptych:process-action-settled"]).await.len()
+}
+
+/// Places an order whose call dies half-way, and ends the program then.
+async fn killed_in_the_call(payments: &Payments, options: GatewayOptions) -> Store {
+    let store = Store::new(Memory::new());
+    let app = till(&store, payments, options).start().await.unwrap();
+    app.execute(Place { order: 1 }).await.unwrap();
+    until("the call is made", || async { payments.calls() == 1 }).await;
+    drop(app);
+    store
+}
+
+async fn again(store: &Store, payments: &Payments, options: GatewayOptions) -> App {
+    till(store, payments, options).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_comes_back_and_a_new_start_calls_nothing() {
+    let (store, payments) = (Store::new(Memory::new()), payments());
+    let app = again(&store, &payments, policy()).await;
+    for order in 1..=20 {
+        app.execute(Place { order }).await.unwrap();
+    }
+    idle(&app).await;
+    app.stop().await.unwrap();
+    assert_eq!(counts(&store, "order-paid").await.len(), 20);
+    assert_eq!(events(&store, &["diptych:process-call-started"]).await.len(), 20);
+    assert_eq!((payments.calls(), payments.effects().len()), (20, 20));
+    let app = again(&store, &payments, policy()).await;
+    idle(&app).await;
+    app.stop().await.unwrap();
+    assert_eq!(payments.calls(), 20, "the answers are in the log");
+}
+
+#[tokio::test]
+async fn an_idempotent_gateway_is_called_again_with_the_key() {
+    let payments = payments().once_for_each_key();
+    payments.die_after_effect();
+    let options = policy().idempotent();
+    let store = killed_in_the_call(&payments, options.clone()).await;
+    let app = again(&store, &payments, options).await;
+    until("it is settled", || async { settled(&store).await == 1 }).await;
+    idle(&app).await;
+    assert_eq!(payments.calls(), 2);
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(counts(&store, "order-paid").await["1"], 1);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_been_sent_waits_for_an_operator() {
+    let payments = payments();
+    payments.die_after_effect();
+    let store = killed_in_the_call(&payments, policy()).await;
+    let app = again(&store, &payments, policy()).await;
+    let control = app.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    let waiting = control.waiting_calls().await.unwrap();
+    assert!(waiting[0].reason.contains("may have been sent"), "{}", waiting[0].reason);
+    assert_eq!((&*waiting[0].instance, &*waiting[0].call), ("order:1", r#"{"order":1}"#));
+    assert_eq!(payments.effects().keys().next(), Some(&waiting[0].key));
+    assert_eq!((payments.calls(), settled(&store).await), (1, 0), "it is not sent again");
+    let answer = CallAnswer::Answered(serde_json::json!({ "receipt": "seen" }));
+    control.answer_call(&waiting[0], answer, "ann", "the provider says so").await.unwrap();
+    idle(&app).await;
+    assert_eq!(counts(&store, "order-paid").await["1"], 1);
+    assert!(control.waiting_calls().await.unwrap().is_empty());
+    let twice = CallAnswer::SendAgain;
+    assert!(control.answer_call(&waiting[0], twice, "bob", "late").await.is_ok());
+    idle(&app).await;
+    assert_eq!(payments.calls(), 1, "a settled call is not sent again");
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_lets_a_call_leave_again() {
+    let payments = payments();
+    payments.die_before_effect();
+    let store = killed_in_the_call(&payments, policy()).await;
+    let app = again(&store, &payments, policy()).await;
+    let control = app.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    let waiting = control.waiting_calls().await.unwrap();
+    let answer = CallAnswer::SendAgain;
+    control.answer_call(&waiting[0], answer, "ann", "it was not made").await.unwrap();
+    until("it is settled", || async { settled(&store).await == 1 }).await;
+    idle(&app).await;
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(counts(&store, "order-paid").await["1"], 1);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_is_given_up_and_listed() {
+    let (store, payments) = (Store::new(Memory::new()), payments());
+    payments.die_after_effect();
+    let app = again(&store, &payments, policy()).await;
+    app.execute(Place { order: 1 }).await.unwrap();
+    let control = app.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    let waiting = control.waiting_calls().await.unwrap();
+    assert!(waiting[0].reason.contains("no answer came within 300ms"), "{}", waiting[0].reason);
+    assert_eq!(payments.calls(), 1);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_can_tell_is_asked() {
+    for has_effect in [true, false] {
+        let payments = payments().reconciling();
+        match has_effect {
+            true => payments.die_after_effect(),
+            false => payments.die_before_effect(),
+        }
+        let store = killed_in_the_call(&payments, policy()).await;
+        let app = again(&store, &payments, policy()).await;
+        until("it is settled", || async { settled(&store).await == 1 }).await;
+        idle(&app).await;
+        assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+        assert_eq!(payments.calls(), if has_effect { 1 } else { 2 });
+        assert_eq!(counts(&store, "order-paid").await["1"], 1);
+        app.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_and_listed_beyond_the_policy() {
+    let (store, payments) = (Store::new(Memory::new()), payments());
+    let busy = || CallFailure::NotSent { reason: "busy".to_owned(), retry_after: None };
+    payments.fail_next((0..3).map(|_| busy()));
+    let app = again(&store, &payments, policy()).await;
+    app.execute(Place { order: 1 }).await.unwrap();
+    idle(&app).await;
+    assert_eq!((payments.calls(), counts(&store, "order-paid").await["1"]), (4, 1));
+    payments.fail_next((0..5).map(|_| busy()));
+    app.execute(Place { order: 2 }).await.unwrap();
+    idle(&app).await;
+    let control = app.process("checkout").unwrap();
+    let waiting = control.waiting_calls().await.unwrap();
+    assert_eq!(waiting[0].reason, "5 tries failed, lately: busy");
+    // A refusal is an answer.
+    let no = ActionRejection::new("no funds", serde_json::Value::Null);
+    payments.fail_next([CallFailure::Refused(no)]);
+    app.execute(Place { order: 3 }).await.unwrap();
+    idle(&app).await;
+    assert_eq!(counts(&store, "order-cancelled").await.len(), 1);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_gateway_over_old_events_sends_what_was_chosen() {
+    let clock = Clock::new();
+    let store = Store::new(diptych::testing::ControlledClock::new(clock.clone()));
+    let app = shop(&store, &clock).start().await.unwrap();
+    app.execute(Place { order: 1 }).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    app.execute(Place { order: 2 }).await.unwrap();
+    let from = clock.now();
+    app.stop().await.unwrap();
+    let payments = payments();
+    let app = shop(&store, &clock)
+        .gateway("payments", payments.clone(), CallsFrom::Instant(from), policy())
+        .process_with::<Checkout>(ProcessStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    idle(&app).await;
+    assert_eq!(payments.calls(), 1);
+    assert_eq!(counts(&store, "order-paid").await.into_keys().collect::<Vec<_>>(), ["2"]);
+    let cancelled = events(&store, &["order-cancelled"]).await;
+    assert!(String::from_utf8_lossy(&cancelled[0].1.payload).contains("Withheld"));
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_is_killed_around_its_calls_charges_once_or_lists_the_call() {
+    const ORDERS: u64 = 12;
+    for seed in 0..50 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (store, payments) = (Store::new(Memory::new()), payments());
+        let is_idempotent = seed % 2 == 0;
+        let (payments, options) = match is_idempotent {
+            true => (payments.once_for_each_key(), policy().idempotent()),
+            false => (payments, policy()),
+        };
+        let client = shop(&store, &Clock::new()).start().await.unwrap();
+        for order in 1..=ORDERS {
+            client.execute(Place { order }).await.unwrap();
+        }
+        for _ in 0..12 {
+            if random.bool() {
+                payments.die_after_effect();
+            }
+            let (dead, end) = (std::sync::Arc::new(tokio::sync::Notify::new()), random.u32(1..14));
+            let (killed, appends) = (dead.clone(), std::sync::atomic::AtomicU32::new(0));
+            let mortal = WrappedStore::over(store.clone()).before(move |call| {
+                let is_append = matches!(call, Call::Append(_));
+                let count =
+                    appends.fetch_add(is_append.into(), std::sync::atomic::Ordering::SeqCst);
+                let is_dead = count + u32::from(is_append) >= end;
+                if is_dead {
+                    killed.notify_one();
+                }
+                async move {
+                    if is_dead {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(())
+                }
+            });
+            let life = async {
+                let app = again(&Store::new(mortal), &payments, options.clone()).await;
+                tokio::time::sleep(Duration::from_millis(random.u64(1..20))).await;
+                drop(app);
+            };
+            tokio::select! {
+                () = dead.notified() => {}
+                () = life => {}
+            }
+        }
+        // A call that does not answer is given up, so faults that are left over end by themselves.
+        let app = again(&store, &payments, options).await;
+        let control = app.process("checkout").unwrap();
+        until("each order is paid or listed", || async {
+            let paid = counts(&store, "order-paid").await.len();
+            (paid + control.waiting_calls().await.unwrap().len()) as u64 == ORDERS
+        })
+        .await;
+        idle(&app).await;
+        let effects = payments.effects();
+        assert!(effects.values().all(|effects| *effects == 1), "seed {seed}: {effects:?}");
+        let listed = control.waiting_calls().await.unwrap();
+        assert!(!is_idempotent || listed.is_empty(), "seed {seed}");
+        let paid = counts(&store, "order-paid").await;
+        assert!(paid.values().all(|count| *count == 1), "seed {seed}");
+        assert!(effects.len() <= paid.len() + listed.len());
+        app.stop().await.unwrap();
+    }
+}
+
+#[test]
+fn the_kit_compares_calls_and_gives_answers() {
+    let call = Reactions::none().call::<Payments>("payments", &Charge { order: 7 });
+    let charged = Charged { receipt: "r7".to_owned() };
+    given_process::<Checkout>()
+        .when(Order::Placed { order: 7 })
+        .then(call)
+        .when_answered("payments", &charged)
+        .then(Reactions::none().send("pay-order", &Pay { order: 7 }));
+}

@@ -1,0 +1,12 @@
+//! Tests of processes: reactions, timers, parked letters, and kills.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod gateways;
+mod kills;
+mod kit;
+mod letters;
+mod nodes;
+mod orders;
+mod reactions;
+mod starts;
+mod timers;
