@@ -170,7 +170,7 @@ fn messages_of_version_1_are_read_and_written_as_ever() {
     let mut missing = String::new();
     let lines = &mut missing;
     compare("call", call(), lines);
-    let open = OpenSession { session: vec![6; 16], identity: identity(), ..OpenSession::default() };
+    let open = OpenSession { session: vec![6; 16], identity: identity() };
     let request =
         AppendRequest { open: Some(open), calls: vec![call()], settled: 2, ..Default::default() };
     compare("append-request", request, lines);
