@@ -293,8 +293,8 @@ pub enum AppendError {
     OutcomeUnknown(#[from] SyncError),
 }
 
-/// The write or sync of an accepted commit failed, or a server gave no usable answer. The commit may
-/// or may not be durable, now or later.
+/// The write or sync of an accepted commit failed, or a server gave no usable answer. The commit
+/// may or may not be durable, now or later.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "outcome unknown: {}: {cause}; {} (a key makes a retry safe)",

@@ -9,12 +9,35 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{SETTINGS, ValueForm};
 use crate::exit::Failure;
+
+/// The form of a setting's value in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueForm {
+    Text,
+    Number,
+    Flag,
+    List,
+}
+
+/// All settings, by the names that they have as flags and in the file.
+pub(super) const SETTINGS: [(&str, ValueForm); 11] = [
+    ("data", ValueForm::Text),
+    ("wait-seconds", ValueForm::Number),
+    ("listen", ValueForm::Text),
+    ("certificate", ValueForm::Text),
+    ("private-key", ValueForm::Text),
+    ("tokens", ValueForm::Text),
+    ("host", ValueForm::List),
+    ("open-to-all", ValueForm::Flag),
+    ("accept-future-time", ValueForm::Flag),
+    ("log-format", ValueForm::Text),
+    ("log-level", ValueForm::Text),
+];
 
 /// The largest file that is read.
 const FILE_BYTES: u64 = 1 << 20;
-/// How alike a known key has to be to be named as the one that is meant.
+/// How alike a known key has to be, so that an error names it.
 const ALIKE: f64 = 0.7;
 
 /// The entries of a file. There are none without a file.

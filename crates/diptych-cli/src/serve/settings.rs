@@ -13,36 +13,12 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::file::ConfigFile;
+use super::file::{ConfigFile, SETTINGS, ValueForm};
 use crate::{
     address,
     args::{LogFormat, LogLevel, SERVE_LISTEN, ServeArgs, ServeOptions},
     exit::Failure,
 };
-
-/// The form of a setting's value in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ValueForm {
-    Text,
-    Number,
-    Flag,
-    List,
-}
-
-/// All settings, by the names that they have as flags and in the file.
-pub(super) const SETTINGS: [(&str, ValueForm); 11] = [
-    ("data", ValueForm::Text),
-    ("wait-seconds", ValueForm::Number),
-    ("listen", ValueForm::Text),
-    ("certificate", ValueForm::Text),
-    ("private-key", ValueForm::Text),
-    ("tokens", ValueForm::Text),
-    ("host", ValueForm::List),
-    ("open-to-all", ValueForm::Flag),
-    ("accept-future-time", ValueForm::Flag),
-    ("log-format", ValueForm::Text),
-    ("log-level", ValueForm::Text),
-];
 
 /// The variable with the path of the file.
 const CONFIG: &str = "DIPTYCH_CONFIG";

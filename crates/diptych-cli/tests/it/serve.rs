@@ -131,6 +131,7 @@ impl Appender {
         };
         let mut numbers = 1..;
         let mut positions = BTreeMap::new();
+        self.acknowledged.wait_for_end();
         for line in self.acknowledged.to_vec() {
             let line: Value = serde_json::from_str(&line).unwrap();
             let (first, last) = (line["first"].as_u64().unwrap(), line["last"].as_u64().unwrap());

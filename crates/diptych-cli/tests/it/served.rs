@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command},
     sync::{Arc, Condvar, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::program::{Program, Ran, finish, spawn};
@@ -123,6 +123,16 @@ impl Lines {
             }
         });
         lines
+    }
+
+    /// Waits until the program has closed its output, and every line is here.
+    pub(crate) fn wait_for_end(&self) {
+        let begin = Instant::now();
+        // The thread that reads holds the other reference.
+        while Arc::strong_count(&self.0) > 1 {
+            assert!(begin.elapsed() < LONG, "the output does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// All lines so far, as one text.

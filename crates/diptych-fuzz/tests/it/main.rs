@@ -49,7 +49,8 @@ macro_rules! targets {
 
 targets! {
     segment tail manifest head index group mark snapshot
-    filter tag token json_object json_codec packed_codec ndjson flights http wire_server log_http wire_client
+    filter tag token json_object json_codec packed_codec ndjson flights http
+    wire_server log_http wire_client
 }
 
 #[test]

@@ -4,12 +4,11 @@
 //! Each check answers with the statement that cannot be true. `Link::contradiction` makes an error
 //! with the address of the server from it.
 
-use diptych_store::{Batch, CommitBatch, Direction, Filter, KeyedCommit, Position, Read};
-
-use crate::{
-    client::{pending::CommitTrace, resolve::CommitPlace},
-    wire::messages::call_reply,
+use diptych_store::{
+    Batch, CommitBatch, Direction, Filter, KeyedCommit, Position, Read, Timestamp,
 };
+
+use crate::wire::messages::{Accepted, call_reply};
 
 /// The greatest position of a log. At a million events a second it takes 292,000 years to get
 /// there, and counters near it do not overflow.
@@ -18,6 +17,24 @@ const GREATEST: u64 = u64::MAX >> 1;
 /// A statement that cannot be true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contradiction(pub(crate) String);
+
+/// The place of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitPlace {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    pub(crate) recorded_at: Timestamp,
+}
+
+impl CommitPlace {
+    pub(crate) fn of(accepted: &Accepted) -> CommitPlace {
+        CommitPlace {
+            first: accepted.first.into(),
+            last: accepted.last.into(),
+            recorded_at: Timestamp::from_micros(accepted.recorded_at),
+        }
+    }
+}
 
 type Check<T = ()> = Result<T, Contradiction>;
 
@@ -214,16 +231,15 @@ pub(crate) fn types(types: Vec<String>) -> Check<Vec<String>> {
     }
 }
 
-/// The outcome of a call, whose commit was accepted at this place before, or not accepted.
+/// The outcome of a call with this number of events, which was sent when the log ended at `after`.
+/// `known` is the place at which its commit was accepted before.
 pub(crate) fn outcome(
     outcome: &call_reply::Outcome,
-    trace: &CommitTrace,
+    (events, after): (u64, Position),
     known: Option<CommitPlace>,
 ) -> Check {
     match outcome {
-        call_reply::Outcome::Accepted(accepted) => {
-            place(&CommitPlace::of(accepted), trace.events, trace.after)
-        }
+        call_reply::Outcome::Accepted(accepted) => place(&CommitPlace::of(accepted), events, after),
         call_reply::Outcome::Synced(_) if known.is_none() => {
             refuse("a commit is synced that it has not accepted".to_owned())
         }

@@ -9,36 +9,18 @@ use tokio::time::timeout;
 
 use crate::{
     client::{
-        checks::{self, ReadFacts},
+        checks::{self, CommitPlace, ReadFacts},
         link::{Link, LogCaller},
         pending::{AppendJob, CommitTrace},
     },
     wire::{
         self,
-        messages::{Accepted, FindKeyRequest, FindTrackingRequest, HeadRequest},
+        messages::{FindKeyRequest, FindTrackingRequest, HeadRequest},
     },
 };
 
 /// How many times the time of an answer a search may take.
 const LONGEST_SEARCH: u32 = 8;
-
-/// The place of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CommitPlace {
-    pub(crate) first: Position,
-    pub(crate) last: Position,
-    pub(crate) recorded_at: Timestamp,
-}
-
-impl CommitPlace {
-    pub(crate) fn of(accepted: &Accepted) -> CommitPlace {
-        CommitPlace {
-            first: accepted.first.into(),
-            last: accepted.last.into(),
-            recorded_at: Timestamp::from_micros(accepted.recorded_at),
-        }
-    }
-}
 
 /// The fate of a commit, as far as the log tells it.
 pub(crate) enum Finding {

@@ -29,10 +29,10 @@ use uuid::Uuid;
 use crate::{
     client::{
         AppendAnswer,
-        checks::{self, Contradiction},
+        checks::{self, CommitPlace, Contradiction},
         link::{History, Link, Pauses, Trouble},
         pending::{AppendJob, SessionOrder},
-        resolve::{self, CommitPlace, Finding},
+        resolve::{self, Finding},
         sync_line::SyncLine,
     },
     wire::{
@@ -483,7 +483,8 @@ impl Session {
             }
             let Some(outcome) = outcome else { continue };
             if let Some(sent) = self.sent.get(&number) {
-                checks::outcome(&outcome, &sent.job.trace, sent.place)?;
+                let trace = &sent.job.trace;
+                checks::outcome(&outcome, (trace.events, trace.after), sent.place)?;
             }
             let Some(mut sent) = self.sent.remove(&number) else { continue };
             self.pauses = Pauses::new();

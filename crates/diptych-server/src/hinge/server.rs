@@ -39,7 +39,8 @@ const LOG_NAME: &str = "log";
 ///
 /// Clients are `diptych_remote::RemoteStore` and, with the definition of the protocol, gRPC clients
 /// in any language. The same port has the log as JSON over HTTP, for people with curl and for
-/// browsers. It also has the health service of gRPC, `grpc.health.v1`. The server works on any store, and every client sees what the store's own handles see.
+/// browsers. It also has the health service of gRPC, `grpc.health.v1`. The server works on any
+/// store, and every client sees what the store's own handles see.
 ///
 /// ```no_run
 /// use diptych::{LogOptions, log::Log, store::Store};

@@ -158,8 +158,8 @@ pub struct CommandPanic {
      the same key", self.how_far_they_came()
 )]
 pub struct OutcomeUnknown {
-    /// Where its events begin, if the log has them. It is [`Position::START`] if they were sent to a
-    /// server that gave no usable answer.
+    /// Where its events begin, if the log has them. It is [`Position::START`] if they were sent to
+    /// a server that gave no usable answer.
     pub first: Position,
     /// Where they end.
     pub last: Position,
