@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::gateway::Gateway;
 use crate::command::Command;
 
-/// What a process does after a trigger: a list of actions, in order.
+/// The answer of a process to a trigger: a list of actions, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "a reaction does nothing unless `react` returns it"]
 pub struct Reactions {

@@ -29,7 +29,7 @@ pub(super) struct Calling<'a, P: Process> {
 }
 
 /// How a call goes on.
-enum Next {
+enum NextStep {
     Settle(ActionOutcome),
     /// The call may be made.
     Send,
@@ -47,16 +47,16 @@ impl<P: Process> Calling<'_, P> {
         let (mut claim, mut failures) = (self.work.first_claim, 0_u32);
         let options = &self.entry.options;
         let mut next = match options.is_idempotent {
-            true => Next::Send,
+            true => NextStep::Send,
             false => self.claim(&mut claim).await?,
         };
         loop {
             next = match next {
-                Next::Settle(outcome) => return self.settle(outcome).await,
-                Next::Settled => return Ok(()),
-                Next::Unknown(reason) => return self.list(claim, reason).await,
-                Next::Send => match self.send().await {
-                    Ok(outcome) => Next::Settle(outcome),
+                NextStep::Settle(outcome) => return self.settle(outcome).await,
+                NextStep::Settled => return Ok(()),
+                NextStep::Unknown(reason) => return self.list(claim, reason).await,
+                NextStep::Send => match self.send().await {
+                    Ok(outcome) => NextStep::Settle(outcome),
                     Err(CallFailure::Unknown { reason }) if !options.is_idempotent => {
                         self.ask(&mut claim, reason).await?
                     }
@@ -74,7 +74,7 @@ impl<P: Process> Calling<'_, P> {
                         }
                         self.shared.status.trouble(&self.work.id.instance, Some(reason));
                         tokio::time::sleep(self.entry.wait(failures, asked)).await;
-                        Next::Send
+                        NextStep::Send
                     }
                 },
             };
@@ -114,7 +114,7 @@ impl<P: Process> Calling<'_, P> {
 
     /// Claims the call for this program. If it was claimed before, waits for its answer, and then
     /// asks the system outside.
-    async fn claim(&self, claim: &mut u64) -> Result<Next, Interruption> {
+    async fn claim(&self, claim: &mut u64) -> Result<NextStep, Interruption> {
         let store = self.shared.reader.store();
         let name = self.key.claim(*claim);
         let key = Key::new(&name, Digest::of(b"started"));
@@ -131,19 +131,19 @@ impl<P: Process> Calling<'_, P> {
             Ok(accepted) => {
                 // Before the call leaves, a later run has to know that it may have left.
                 accepted.synced().await.map_err(|error| Interruption::from(error.cause))?;
-                Ok(Next::Send)
+                Ok(NextStep::Send)
             }
             Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => {
                 let mut waits = Waits::new(&self.shared.options);
                 let until = tokio::time::Instant::now() + self.entry.options.unknown_after;
                 while tokio::time::Instant::now() < until {
                     if self.is_settled().await? {
-                        return Ok(Next::Settled);
+                        return Ok(NextStep::Settled);
                     }
                     waits.wait().await;
                 }
                 if self.is_settled().await? {
-                    return Ok(Next::Settled);
+                    return Ok(NextStep::Settled);
                 }
                 let reason = "the program ended, or lost its connection, during the call";
                 self.ask(claim, reason.to_owned()).await
@@ -153,7 +153,7 @@ impl<P: Process> Calling<'_, P> {
     }
 
     /// Asks the system outside about a call that may have been made.
-    async fn ask(&self, claim: &mut u64, reason: String) -> Result<Next, Interruption> {
+    async fn ask(&self, claim: &mut u64, reason: String) -> Result<NextStep, Interruption> {
         let mut failures = 0;
         loop {
             let place = self.entry.place().await;
@@ -161,7 +161,7 @@ impl<P: Process> Calling<'_, P> {
             drop(place);
             match asked {
                 Ok(Reconciliation::Done(answer)) => {
-                    return Ok(Next::Settle(ActionOutcome::Answered(answer)));
+                    return Ok(NextStep::Settle(ActionOutcome::Answered(answer)));
                 }
                 Ok(Reconciliation::NotDone) => {
                     // One program sends it again.
@@ -169,17 +169,17 @@ impl<P: Process> Calling<'_, P> {
                     return Box::pin(self.claim(claim)).await;
                 }
                 Ok(Reconciliation::Unknown) => {
-                    return Ok(Next::Unknown(format!("it may have been sent: {reason}")));
+                    return Ok(NextStep::Unknown(format!("it may have been sent: {reason}")));
                 }
                 Err(CallFailure::Refused(rejection)) => {
-                    return Ok(Next::Settle(ActionOutcome::Rejected(rejection)));
+                    return Ok(NextStep::Settle(ActionOutcome::Rejected(rejection)));
                 }
                 Err(CallFailure::NotSent { .. } | CallFailure::Unknown { .. }) => {
                     failures += 1;
                     if failures >= self.entry.options.attempts.max(1) {
                         let text =
                             format!("it may have been sent, and the gateway cannot tell: {reason}");
-                        return Ok(Next::Unknown(text));
+                        return Ok(NextStep::Unknown(text));
                     }
                     tokio::time::sleep(self.entry.wait(failures, None)).await;
                 }

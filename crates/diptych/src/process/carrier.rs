@@ -78,7 +78,7 @@ impl<P: Process> Carrier<P> {
     pub(super) async fn run(mut self) {
         loop {
             let Err(interruption) = self.follow().await;
-            // What was under way is carried out again, and finds its outcome.
+            // The work under way is carried out again, and finds its outcome.
             self.running = JoinSet::new();
             self.instances.clear();
             self.ready.clear();

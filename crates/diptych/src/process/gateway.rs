@@ -70,7 +70,7 @@ pub enum CallFailure {
     },
 }
 
-/// What a system outside knows about a call.
+/// The knowledge of a system outside about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reconciliation<A> {

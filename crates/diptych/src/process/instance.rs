@@ -95,7 +95,7 @@ impl<P: Process> Instance<P> {
         Ok(Instance::load_waiting(reader, id, upto).await?.0)
     }
 
-    /// Like [`load`](Instance::load), with the triggers from the one that parked it.
+    /// Like [`load`](Instance::load), with the triggers that wait for its release.
     pub(super) async fn load_waiting(
         reader: &ProcessReader<P>,
         id: &InstanceId,
@@ -147,7 +147,7 @@ impl<P: Process> Instance<P> {
         Ok((instance, triggers))
     }
 
-    /// Applies the triggers before the one that parked the instance, and notes the reactions in the
+    /// Applies the triggers before a parked one, and notes the reactions in the
     /// order of their triggers.
     fn replay(
         &mut self,

@@ -31,7 +31,7 @@ const RELEASED_AT_ONCE: usize = 1_024;
 const SPARE: usize = 4;
 
 /// An event that is ready to be committed.
-struct Staged {
+struct StagedEvent {
     id: InstanceId,
     event: RawEvent,
     /// Its actions, if it is a reaction.
@@ -43,7 +43,7 @@ pub(super) struct Reactor<P: Process> {
     source: String,
     head: Head,
     instances: HashMap<InstanceId, Instance<P>, RandomState>,
-    staged: Vec<Staged>,
+    staged: Vec<StagedEvent>,
     staged_bytes: usize,
     /// The place of the process that the log has.
     recorded: Position,
@@ -265,7 +265,7 @@ impl<P: Process> Reactor<P> {
         }
         instance.note(&record.actions, None);
         self.staged_bytes += event.payload.len();
-        self.staged.push(Staged { id: id.clone(), event, actions: record.actions });
+        self.staged.push(StagedEvent { id: id.clone(), event, actions: record.actions });
         Ok(())
     }
 
@@ -288,7 +288,7 @@ impl<P: Process> Reactor<P> {
         let record = ParkingRecord { process, instance, trigger, reason };
         let event = about(PARKED, id, &record, Metadata::default())?;
         self.staged_bytes += event.payload.len();
-        self.staged.push(Staged { id: id.clone(), event, actions: Vec::new() });
+        self.staged.push(StagedEvent { id: id.clone(), event, actions: Vec::new() });
         parked.parked = Some(Parking { at: Position::START, record });
         Ok(())
     }
@@ -372,7 +372,7 @@ impl<P: Process> Reactor<P> {
         self.recorded = upto;
         self.waits.reset();
         let mut position = accepted.first;
-        for Staged { id, actions, .. } in &staged {
+        for StagedEvent { id, actions, .. } in &staged {
             if let Some(instance) = self.instances.get_mut(id) {
                 instance.committed(actions, position);
             }

@@ -99,7 +99,7 @@ impl StatusCell {
 
     pub(super) fn state(&self, state: ProcessState) {
         let mut parts = self.0.lock();
-        // The first reason of a stop is the one that matters.
+        // The first reason of a stop counts.
         if !matches!(parts.state, ProcessState::Stopped { .. }) {
             parts.state = state;
         }

@@ -261,7 +261,7 @@ pub(super) struct ReleaseRecord {
     pub(super) why: String,
 }
 
-/// What becomes of a parked trigger.
+/// The answer to a parked trigger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum StoredAnswer {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::event::Recorded;
 
-/// What an instance reacts to. Each trigger is an event in the log.
+/// A cause of a reaction. Each trigger is an event in the log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Trigger<E> {

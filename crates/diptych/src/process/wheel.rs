@@ -38,7 +38,7 @@ impl TimerWheel {
         }
     }
 
-    /// Removes a timer, if it is the one that this reaction set.
+    /// Removes a timer, if this reaction set it.
     pub(super) fn remove_set_at(&mut self, timer: Digest, set_at: Position) {
         if self.by_timer.get(&timer).is_some_and(|pending| pending.set_at == set_at) {
             self.remove(timer);

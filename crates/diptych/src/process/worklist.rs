@@ -157,7 +157,7 @@ pub(super) async fn answer_call(
                 name: gateway.clone(),
                 outcome,
             };
-            // The settlement of this action, whoever makes it.
+            // An action is settled once, by an operator or by a program.
             let key = Key::new(&call.key, ActionKey::settled_digest());
             (about(SETTLED, &id, &record, metadata), key)
         }

@@ -31,7 +31,7 @@ struct StubState<C, A> {
     calls: u64,
 }
 
-/// What happens at a call, in place of an answer.
+/// The fault of a call, in place of an answer.
 enum StubFault {
     Failure(CallFailure),
     /// The call never ends. It has its effect before that, or it does not.

@@ -80,7 +80,11 @@ macro_rules! command {
                 Filter::tag(Tag::new("order", self.order))
             }
 
-            fn decide(&self, $state: &Lifecycle, _: &DecisionContext) -> Result<Vec<Order>, Refused> {
+            fn decide(
+                &self,
+                $state: &Lifecycle,
+                _: &DecisionContext,
+            ) -> Result<Vec<Order>, Refused> {
                 let $own = self;
                 $decide
             }
