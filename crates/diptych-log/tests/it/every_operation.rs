@@ -78,8 +78,8 @@ fn check(disk: &SimulatedDisk, acknowledged: u64, when: &str) {
     }
 }
 
-/// The second open sees writes of the first life that are not durable. What it makes durable must not
-/// rest on them.
+/// The second open sees writes of the first life that are not durable. It must make nothing durable
+/// that rests on them.
 #[test]
 fn a_log_outlives_a_kill_a_stopped_open_and_a_loss_of_power_at_every_operation() {
     let seeds = env::var("DIPTYCH_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
