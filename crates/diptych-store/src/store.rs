@@ -356,7 +356,7 @@ impl Store {
     }
 
     /// See [`EventStore::live`].
-    pub fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
+    pub(crate) fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
         self.check_history().ok()?;
         self.store.live(filter, after)
     }

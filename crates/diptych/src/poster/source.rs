@@ -4,8 +4,8 @@ use std::{collections::VecDeque, future::Future, io, sync::Arc, time::Duration};
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
-    Head, KeyedCommit, Limits, LiveEvents, LogIdentity, Position, Read, ReadCommits, ReadError,
-    Store, SyncError, Tag, Tracking, Unavailable,
+    Head, KeyedCommit, Limits, LogIdentity, Position, Read, ReadCommits, ReadError, Store,
+    SyncError, Tag, Tracking, Unavailable,
 };
 use parking_lot::Mutex;
 
@@ -169,10 +169,6 @@ impl EventStore for ReadOnlySource {
 
     async fn types(&self) -> Result<Vec<String>, ReadError> {
         self.store.types().await
-    }
-
-    fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
-        self.0.live(filter, after)
     }
 
     async fn close(&self) -> Result<(), SyncError> {
