@@ -85,6 +85,7 @@ async fn all_options_reach_the_events() {
     let token = app.token_at(first.last()).await.unwrap();
     let tracking = Tracking { source: "import".into(), origin: None, position: Position::new(5) };
     let options = ExecuteOptions {
+        ordinal: None,
         key: Some("k".to_owned()),
         actor: Some("ada".to_owned()),
         extra: vec![("desk".to_owned(), "3".to_owned())],
