@@ -1,7 +1,7 @@
 //! Runs a projection: reads the log in batches and hands them to it, until it is at the head.
 
 use diptych::{
-    Event, Filter, Recorded, Store, Uuid,
+    Event, Filter, Recorded, Store,
     event::EncodedEvent,
     projection::{BatchError, Checkpoint, ReplacedError, Target, TargetError, check, take},
     store::{EventRef, LogIdentity, Read},
@@ -78,7 +78,7 @@ pub(crate) fn decoded<E: Event>(event: &EventRef<'_>) -> Recorded<E> {
     Recorded {
         position: event.position(),
         recorded_at: event.recorded_at(),
-        id: event.id().unwrap_or(Uuid::nil()),
+        id: event.id().unwrap_or_default(),
         metadata: event.metadata(),
         event: E::decode(&encoded).unwrap(),
     }
