@@ -58,7 +58,8 @@ impl Scene {
         if random.chance(50) {
             let limit = ArchiveLimit::Upto(Position::new(1 + random.below(30)));
             log.archive(ARCHIVE, limit, |_, _| {}).unwrap();
-            append(&log, 20 + random.below(9));
+            // Some of these are in complete segments that are not archived.
+            append(&log, 40 + random.below(9));
         }
         log.close().unwrap();
         Scene { seed, disk: disk.process_kill() }

@@ -208,13 +208,14 @@ fn a_folder_can_be_opened_again_right_after_its_app_ended() {
             _ => drop(app),
         }
     }
-    for view in kept {
+    for (before, view) in (0..).zip(kept) {
         assert_eq!(view.status().state, FollowState::Closed);
         assert_eq!(block_on(view.pause()), Err(ControlError::Closed));
         assert_eq!(block_on(view.step()), Err(ControlError::Closed));
         assert_eq!(block_on(view.resume()), Err(ControlError::Closed));
         assert_eq!(block_on(view.rebuild()), Err(ControlError::Closed));
-        assert!(view.position() > Position::START);
+        // It had what was there at the start. The app may have ended before the commit was folded.
+        assert!([before, before + 1].contains(&view.position().get()), "{}", view.position());
     }
 }
 
