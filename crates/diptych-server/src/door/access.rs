@@ -292,10 +292,11 @@ fn text(value: &HeaderValue) -> Option<&str> {
 
 /// Headers that pages of allowed origins may send.
 const PREFLIGHT_HEADERS: &str = "content-type, authorization, idempotency-key, if-match, \
-    if-none-match, last-event-id, diptych-occurred-at, diptych-correlation, diptych-causation, \
-    diptych-session, diptych-after, diptych-unchanged-since, diptych-consistency, diptych-within, \
-    diptych-at-most, diptych-or-stale, diptych-as-of, diptych-recorded-before, \
-    diptych-occurred-before, diptych-limit, diptych-offset, diptych-start-after";
+    if-none-match, last-event-id, diptych-client, diptych-ordinal, diptych-settled, \
+    diptych-occurred-at, diptych-correlation, diptych-causation, diptych-session, diptych-after, \
+    diptych-unchanged-since, diptych-consistency, diptych-within, diptych-at-most, \
+    diptych-or-stale, diptych-as-of, diptych-recorded-before, diptych-occurred-before, \
+    diptych-limit, diptych-offset, diptych-start-after";
 
 /// Headers of answers that pages of allowed origins may read.
 pub(crate) const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
