@@ -58,11 +58,21 @@ impl Scene {
         if random.chance(50) {
             let limit = ArchiveLimit::Upto(Position::new(1 + random.below(30)));
             log.archive(ARCHIVE, limit, |_, _| {}).unwrap();
-            // Some of these are in complete segments that are not archived.
-            append(&log, 40 + random.below(9));
+            append(&log, 20 + random.below(9));
         }
         log.close().unwrap();
+        // There has to be something to archive.
+        while scene.moved(&disk.process_kill()) == 0 {
+            let log = scene.open(&disk);
+            append(&log, 10);
+            log.close().unwrap();
+        }
         Scene { seed, disk: disk.process_kill() }
+    }
+
+    /// The number of segments that an archiving moves.
+    fn moved(&self, disk: &SimulatedDisk) -> u64 {
+        self.open(disk).archive(ARCHIVE, ArchiveLimit::All, |_, _| {}).unwrap().moved
     }
 
     fn open(&self, disk: &SimulatedDisk) -> Log {
