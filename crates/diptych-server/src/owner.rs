@@ -1,7 +1,7 @@
 //! The way out of a poster: commands go to the application that owns the log.
 //!
 //! A request is passed on as it came, with the credential of its sender, and so is the answer. The
-//! subtle part is a lost answer: the request is sent again only under a key, so that the command is
+//! subtle part is a lost answer: each command has a key or a number, so it can be sent again and is
 //! carried out once.
 
 mod headers;
@@ -160,9 +160,8 @@ impl Owner {
                 Failure::TooLarge => return Err(too_large(self.answer_bytes)),
             };
             let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            // Without a key the command might be carried out twice.
-            let is_last = may_have_arrived && key.is_none();
-            if is_last || Instant::now() + wait >= deadline {
+            // A command without a key has a number. Both let it be carried out once.
+            if Instant::now() + wait >= deadline {
                 tracing::warn!(owner = self.base, command = name, reason, "no answer");
                 let sent_key = key.as_ref().and_then(|key| key.to_str().ok());
                 let problem = unanswered(may_have_arrived, sent_key);
@@ -290,7 +289,7 @@ fn unanswered(may_have_arrived: bool, key: Option<&str>) -> Problem {
         (true, None) => Problem::later(
             Code::OutcomeUnknown,
             "the application that owns the log did not answer: the command may have been carried \
-             out; read its effects before you send it again",
+             out; send it again under the same number, and it is carried out once",
         ),
     };
     match key {

@@ -74,7 +74,7 @@ impl ServeProcess {
         (status, body.to_owned())
     }
 
-    /// What the server writes to standard error.
+    /// The standard error of the server.
     pub(crate) fn messages(&self) -> &Lines {
         &self.messages
     }

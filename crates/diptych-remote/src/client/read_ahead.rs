@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     client::{
-        checks,
+        checks::{self, ReadFacts},
         link::{History, Link},
     },
     wire::{self, messages::ReadRequest},
@@ -157,14 +157,9 @@ async fn read_ahead(
 /// Whether a batch that a server sends by itself is the next one after this position: its events
 /// match, stand in their order, and are in the log. A server with a mistake is not believed.
 pub(crate) fn goes_on(batch: &Batch, filter: &Filter, after: Position, head: Position) -> bool {
-    let (upto, is_everything) = (batch.upto(), filter.is_everything());
-    let in_order = batch.iter().try_fold(after, |last, event| {
-        let position = event.position();
-        let is_next = last < position && position <= upto;
-        (is_next && (is_everything || filter.matches(&event))).then_some(position)
-    });
-    let ends = after < upto && upto <= head && upto <= batch.commit_end();
-    ends && in_order.is_some() && checks::head(head.get()).is_ok()
+    let read = Read::after(after);
+    let facts = ReadFacts { filter, read: &read, known: after, head };
+    after < batch.upto() && checks::head(head.get()).is_ok() && facts.check(batch).is_ok()
 }
 
 #[cfg(test)]

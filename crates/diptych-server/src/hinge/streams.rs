@@ -307,7 +307,7 @@ impl LogFollower {
     async fn delivery(&mut self) -> Result<EncodedReply, Status> {
         loop {
             let delivery = match &self.member {
-                // What came before the feed took the follower is in the log only.
+                // Events from before the feed took the subscriber are in the log only.
                 Some(member) if self.after < member.from() => self.page(member.from()).await?,
                 Some(_) if !self.is_live => {
                     self.is_live = true;

@@ -39,7 +39,7 @@ pub struct SourceAbsence {
     pub reason: String,
 }
 
-/// What is known about the source.
+/// The ends and the silences of the source, as far as they were noticed.
 pub(crate) struct Contact {
     state: Mutex<ContactState>,
     is_away: watch::Sender<bool>,

@@ -392,6 +392,7 @@ mod number {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::ActionRejection;
 
     #[test]
     fn a_reaction_keeps_its_stored_form() {
@@ -422,6 +423,109 @@ mod tests {
             "diptych:process-timer:e24ecf68d11cc20b096232c14e61a15f",
         ];
         assert_eq!(tags, expected);
+    }
+
+    /// Checks that a record has this form, and is read from it.
+    #[track_caller]
+    fn assert_stored<R>(record: &R, stored: &str)
+    where
+        R: Serialize + DeserializeOwned + PartialEq + fmt::Debug,
+    {
+        assert_eq!(serde_json::to_string(record).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<R>(stored).unwrap(), *record);
+    }
+
+    #[test]
+    fn every_event_of_a_process_keeps_its_stored_form() {
+        let (process, instance): (Arc<str>, Arc<str>) = ("p".into(), "order:7".into());
+        let names = || (process.clone(), instance.clone());
+        let (reaction, action, claim, gateway) = (Position::new(9), 1, 2, "bank".to_owned());
+        let trigger = TriggerPlace { position: Position::new(12), part: 3 };
+        assert_stored(
+            &StartRecord {
+                process: process.clone(),
+                after: Position::new(4),
+                shards: 1,
+                tag: "order".into(),
+                types: vec!["order-placed".into()],
+            },
+            r#"{"process":"p","after":4,"shards":1,"tag":"order","types":["order-placed"]}"#,
+        );
+        let rename = Rename { process: process.clone(), name: "q".into() };
+        assert_stored(&rename, r#"{"process":"p","name":"q"}"#);
+        let (process, instance) = names();
+        let (due, fired_at) = (Timestamp::from_micros(0), Timestamp::from_micros(1));
+        let (timer, set_at) = ("pay-by".to_owned(), reaction);
+        assert_stored(
+            &FiringRecord { process, instance, timer, set_at, due, fired_at },
+            concat!(
+                r#"{"process":"p","instance":"order:7","timer":"pay-by","set_at":9,"#,
+                r#""due":"1970-01-01T00:00:00Z","fired_at":"1970-01-01T00:00:00.000001Z"}"#,
+            ),
+        );
+        let begin = r#"{"process":"p","instance":"order:7","reaction":9,"action":1,"#;
+        let outcomes = [
+            (ActionOutcome::NothingToDo, r#""nothing-to-do""#),
+            (ActionOutcome::Withheld, r#""withheld""#),
+            (ActionOutcome::Answered(1.into()), r#"{"answered":1}"#),
+            (
+                ActionOutcome::Rejected(ActionRejection::new("no", 2.into())),
+                r#"{"rejected":{"text":"no","json":2}}"#,
+            ),
+        ];
+        for (outcome, stored) in outcomes {
+            let ((process, instance), name) = (names(), "pay".to_owned());
+            assert_stored(
+                &SettlementRecord { process, instance, reaction, action, name, outcome },
+                &format!(r#"{begin}"name":"pay","outcome":{stored}}}"#),
+            );
+        }
+        let (process, instance) = names();
+        assert_stored(
+            &StartedCall { process, instance, reaction, action, gateway: gateway.clone(), claim },
+            &format!(r#"{begin}"gateway":"bank","claim":2}}"#),
+        );
+        let ((process, instance), reason) = (names(), "lost".to_owned());
+        assert_stored(
+            &UnknownCall { process, instance, reaction, action, gateway, claim, reason },
+            &format!(r#"{begin}"gateway":"bank","claim":2,"reason":"lost"}}"#),
+        );
+        let (process, instance) = names();
+        assert_stored(
+            &ResentCall { process, instance, reaction, action, claim },
+            &format!(r#"{begin}"claim":2}}"#),
+        );
+        let ((process, instance), reason) = (names(), "broken".to_owned());
+        assert_stored(
+            &ParkingRecord { process, instance, trigger, reason },
+            concat!(
+                r#"{"process":"p","instance":"order:7","trigger":{"position":12,"part":3},"#,
+                r#""reason":"broken"}"#,
+            ),
+        );
+        let parked = concat!(
+            r#"{"process":"p","instance":"order:7","parked_at":20,"#,
+            r#""trigger":{"position":12,"part":3},"#,
+        );
+        let answers = [
+            (StoredAnswer::Retry, r#""retry""#),
+            (StoredAnswer::Skip, r#""skip""#),
+            (StoredAnswer::Replace(vec![Action::End]), r#"{"replace":["end"]}"#),
+        ];
+        for (answer, stored) in answers {
+            let ((process, instance), parked_at) = (names(), Position::new(20));
+            let (who, why) = ("ada".to_owned(), "fixed".to_owned());
+            assert_stored(
+                &ReleaseRecord { process, instance, parked_at, trigger, answer, who, why },
+                &format!(r#"{parked}"answer":{stored},"who":"ada","why":"fixed"}}"#),
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_keeps_its_stored_form() {
+        let call = Action::Call { gateway: "bank".into(), body: r#"{"cents":1}"#.into() };
+        assert_stored(&call, r#"{"call":{"gateway":"bank","body":{"cents":1}}}"#);
     }
 
     #[test]
