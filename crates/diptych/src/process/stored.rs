@@ -435,15 +435,19 @@ mod tests {
         assert_eq!(serde_json::from_str::<R>(stored).unwrap(), *record);
     }
 
+    /// The names of a process and of an instance.
+    fn names() -> (Arc<str>, Arc<str>) {
+        ("p".into(), "order:7".into())
+    }
+
+    /// Begins the stored form of an event about an action.
+    const OF_ACTION: &str = r#"{"process":"p","instance":"order:7","reaction":9,"action":1,"#;
+
     #[test]
-    fn every_event_of_a_process_keeps_its_stored_form() {
-        let (process, instance): (Arc<str>, Arc<str>) = ("p".into(), "order:7".into());
-        let names = || (process.clone(), instance.clone());
-        let (reaction, action, claim, gateway) = (Position::new(9), 1, 2, "bank".to_owned());
-        let trigger = TriggerPlace { position: Position::new(12), part: 3 };
+    fn starts_renamings_and_timers_keep_their_stored_form() {
         assert_stored(
             &StartRecord {
-                process: process.clone(),
+                process: "p".into(),
                 after: Position::new(4),
                 shards: 1,
                 tag: "order".into(),
@@ -451,11 +455,11 @@ mod tests {
             },
             r#"{"process":"p","after":4,"shards":1,"tag":"order","types":["order-placed"]}"#,
         );
-        let rename = Rename { process: process.clone(), name: "q".into() };
+        let rename = Rename { process: "p".into(), name: "q".into() };
         assert_stored(&rename, r#"{"process":"p","name":"q"}"#);
         let (process, instance) = names();
         let (due, fired_at) = (Timestamp::from_micros(0), Timestamp::from_micros(1));
-        let (timer, set_at) = ("pay-by".to_owned(), reaction);
+        let (timer, set_at) = ("pay-by".to_owned(), Position::new(9));
         assert_stored(
             &FiringRecord { process, instance, timer, set_at, due, fired_at },
             concat!(
@@ -463,7 +467,11 @@ mod tests {
                 r#""due":"1970-01-01T00:00:00Z","fired_at":"1970-01-01T00:00:00.000001Z"}"#,
             ),
         );
-        let begin = r#"{"process":"p","instance":"order:7","reaction":9,"action":1,"#;
+    }
+
+    #[test]
+    fn settled_actions_keep_their_stored_form() {
+        let (reaction, action) = (Position::new(9), 1);
         let outcomes = [
             (ActionOutcome::NothingToDo, r#""nothing-to-do""#),
             (ActionOutcome::Withheld, r#""withheld""#),
@@ -477,24 +485,34 @@ mod tests {
             let ((process, instance), name) = (names(), "pay".to_owned());
             assert_stored(
                 &SettlementRecord { process, instance, reaction, action, name, outcome },
-                &format!(r#"{begin}"name":"pay","outcome":{stored}}}"#),
+                &format!(r#"{OF_ACTION}"name":"pay","outcome":{stored}}}"#),
             );
         }
+    }
+
+    #[test]
+    fn calls_keep_their_stored_form() {
+        let (reaction, action, claim, gateway) = (Position::new(9), 1, 2, "bank".to_owned());
         let (process, instance) = names();
         assert_stored(
             &StartedCall { process, instance, reaction, action, gateway: gateway.clone(), claim },
-            &format!(r#"{begin}"gateway":"bank","claim":2}}"#),
+            &format!(r#"{OF_ACTION}"gateway":"bank","claim":2}}"#),
         );
         let ((process, instance), reason) = (names(), "lost".to_owned());
         assert_stored(
             &UnknownCall { process, instance, reaction, action, gateway, claim, reason },
-            &format!(r#"{begin}"gateway":"bank","claim":2,"reason":"lost"}}"#),
+            &format!(r#"{OF_ACTION}"gateway":"bank","claim":2,"reason":"lost"}}"#),
         );
         let (process, instance) = names();
         assert_stored(
             &ResentCall { process, instance, reaction, action, claim },
-            &format!(r#"{begin}"claim":2}}"#),
+            &format!(r#"{OF_ACTION}"claim":2}}"#),
         );
+    }
+
+    #[test]
+    fn letters_keep_their_stored_form() {
+        let trigger = TriggerPlace { position: Position::new(12), part: 3 };
         let ((process, instance), reason) = (names(), "broken".to_owned());
         assert_stored(
             &ParkingRecord { process, instance, trigger, reason },
