@@ -118,10 +118,13 @@
 //! them.
 
 mod actions;
+#[cfg(feature = "calendars")]
+pub mod calendar;
 mod calls;
 mod carrier;
 mod command;
 mod context;
+mod due;
 mod gateway;
 mod instance;
 mod letter;
@@ -131,6 +134,7 @@ mod reactor;
 mod reader;
 mod registry;
 mod runner;
+mod shard;
 mod shared;
 mod status;
 mod stored;
@@ -143,6 +147,7 @@ mod worklist;
 pub use actions::{Action, Reactions};
 pub(crate) use command::{CommandsByName, PreparedCommand, SendAction, SendFailure, SentCommand};
 pub use context::{Phase, ReactionContext};
+pub use due::{CivilTime, Due};
 pub use gateway::{CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliation};
 pub(crate) use gateway::{GatewayEntry, Gateways};
 #[cfg(feature = "testing")]

@@ -1,9 +1,14 @@
 //! The actions of a reaction.
 
+use std::fmt::Display;
+
 use diptych_store::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::gateway::Gateway;
+use super::{
+    due::{CivilTime, Due},
+    gateway::Gateway,
+};
 use crate::command::Command;
 
 /// The answer of a process to a trigger: a list of actions, in order.
@@ -42,6 +47,9 @@ pub enum Action {
         timer: String,
         /// The instant from which it fires.
         due: Timestamp,
+        /// The civil time that the instant was made from, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        civil: Option<CivilTime>,
     },
     /// Cancels a timer. It is no error if the timer is not pending.
     CancelTimer {
@@ -87,8 +95,23 @@ impl Reactions {
 
     /// Sets a timer of the instance. It fires once the clock has reached `due`, or as soon as the
     /// program runs again after that. If a timer of this name is pending, it is set anew.
-    pub fn set_timer(mut self, name: &str, due: Timestamp) -> Reactions {
-        self.actions.push(Action::SetTimer { timer: name.to_owned(), due });
+    ///
+    /// `due` is an instant, or what a calendar gives (feature `calendars`). If that is an error, the
+    /// instance is parked with its text.
+    pub fn set_timer<D>(mut self, name: &str, due: D) -> Reactions
+    where
+        D: TryInto<Due>,
+        D::Error: Display,
+    {
+        match due.try_into() {
+            Ok(Due { at, civil }) => {
+                self.actions.push(Action::SetTimer { timer: name.to_owned(), due: at, civil });
+            }
+            Err(error) => {
+                let fault = format!("the timer {name:?} has no due time: {error}");
+                self.fault.get_or_insert(fault);
+            }
+        }
         self
     }
 
@@ -170,13 +193,24 @@ mod tests {
                 command: "pay".into(),
                 body: r#"{"cents":18446744073709551615}"#.into(),
             },
-            Action::SetTimer { timer: "pay-by".into(), due: Timestamp::from_micros(1) },
+            Action::SetTimer {
+                timer: "pay-by".into(),
+                due: Timestamp::from_micros(1),
+                civil: None,
+            },
+            Action::SetTimer {
+                timer: "open".into(),
+                due: Timestamp::from_micros(1),
+                civil: Some(CivilTime::new("Europe/London", "1970-01-01T01:00:00")),
+            },
             Action::CancelTimer { timer: "pay-by".into() },
             Action::End,
         ];
         let stored = concat!(
             r#"[{"send":{"command":"pay","body":{"cents":18446744073709551615}}},"#,
             r#"{"set-timer":{"timer":"pay-by","due":"1970-01-01T00:00:00.000001Z"}},"#,
+            r#"{"set-timer":{"timer":"open","due":"1970-01-01T00:00:00.000001Z","#,
+            r#""civil":{"zone":"Europe/London","time":"1970-01-01T01:00:00"}}},"#,
             r#"{"cancel-timer":{"timer":"pay-by"}},"end"]"#,
         );
         assert_eq!(serde_json::to_string(&actions).unwrap(), stored);

@@ -61,7 +61,7 @@ pub(super) struct Carrier<P: Process> {
 impl<P: Process> Carrier<P> {
     pub(super) fn new(shared: Arc<ProcessShared<P>>) -> Carrier<P> {
         Carrier {
-            source: carried_source(shared.reader.process(), 0),
+            source: carried_source(shared.reader.process(), shared.shard.number),
             head: shared.reader.store().head(),
             instances: HashMap::default(),
             ready: VecDeque::new(),
@@ -191,7 +191,8 @@ impl<P: Process> Carrier<P> {
     }
 
     fn add(&mut self, work: Work) {
-        if !work.record.actions.iter().any(Action::leaves) {
+        let is_other = !self.shared.shard.has(&work.id);
+        if is_other || !work.record.actions.iter().any(Action::leaves) {
             return;
         }
         self.outstanding.insert(work.place);

@@ -25,6 +25,14 @@ pub struct ProcessOptions {
     /// The former name of the process in the log. The first start under the new name notes the
     /// change in the log, and the process goes on where it stood.
     pub renamed_from: Option<String>,
+    /// The number of shards over which the instances are spread by a hash of their tag. Shards react
+    /// and fire timers independently, each with its own place in the log, so they use several
+    /// processors or programs. Each reads all triggers. The first start fixes the number: another one
+    /// is refused later.
+    pub shards: u32,
+    /// The shards that this program runs, or `None` for all. Each shard should be run by at least
+    /// one program.
+    pub only_shards: Option<Vec<u32>>,
     /// Maximum number of reactions in one commit. A larger number costs fewer commits, and a
     /// smaller one lets the first of them be durable sooner.
     pub reactions_per_commit: usize,
@@ -45,6 +53,9 @@ pub struct ProcessOptions {
     /// The longest sleep before the clock is read again for due timers. It bounds how late a timer
     /// fires after the clock was set forward.
     pub timer_check: Duration,
+    /// After this number of events that set, cancel or fire timers, the pending timers are noted in
+    /// the log. It bounds the events that a start reads for its timers.
+    pub timer_events_without_note: u64,
     /// The number of reactions that may cause each other, from process to command to event to
     /// process. Beyond it the chain is taken for a loop and cut: the instance is parked.
     pub reactions_in_a_row: u32,
@@ -58,6 +69,8 @@ impl Default for ProcessOptions {
     fn default() -> ProcessOptions {
         ProcessOptions {
             renamed_from: None,
+            shards: 1,
+            only_shards: None,
             reactions_per_commit: 64,
             positions_without_commit: 10_000,
             instances_in_memory: 10_000,
@@ -65,6 +78,7 @@ impl Default for ProcessOptions {
             waiting_reactions: 1_024,
             reactions_without_mark: 1_024,
             timer_check: Duration::from_millis(500),
+            timer_events_without_note: 32_768,
             reactions_in_a_row: 100,
             first_wait: Duration::from_millis(10),
             longest_wait: Duration::from_secs(5),

@@ -1,6 +1,11 @@
 //! Processes before the start of their app.
 
-use std::{any::type_name, collections::HashSet, marker::PhantomData, sync::Arc};
+use std::{
+    any::type_name,
+    collections::{BTreeSet, HashSet},
+    marker::PhantomData,
+    sync::Arc,
+};
 
 use diptych_store::Store;
 use tokio::task::JoinSet;
@@ -14,6 +19,7 @@ use super::{
     reactor::Reactor,
     reader::ProcessReader,
     registry::{ProcessDeclaration, ProcessStartError, check_name, enrolled},
+    shard::{RunningShards, Shard},
     shared::{AnyProcess, ProcessShared},
     status::StatusCell,
     timers::TimerTask,
@@ -131,25 +137,41 @@ impl<P: Process> StartingProcess for TypedPlan<P> {
             }
             let types = ProcessReader::<P>::types();
             let renamed_from = options.renamed_from.as_deref();
-            let declared = ProcessDeclaration { name, tag, types, start, renamed_from };
+            let shards = options.shards;
+            let declared = ProcessDeclaration { name, tag, types, start, shards, renamed_from };
             let record = enrolled(&parts.store, &declared, run).await?;
-            let (schema, store) = (parts.schema.clone(), parts.store.clone());
-            let reader = ProcessReader::<P>::new(schema, store, record.process.clone())?;
-            reader.check_tag().await?;
-            let shared = Arc::new(ProcessShared {
-                reader,
-                options,
-                clock: parts.clock.clone(),
-                commands: parts.commands.clone(),
-                gateways: parts.gateways.clone(),
-                status: StatusCell::new(),
-                begin: record.after,
-            });
+            let numbers = options.only_shards.clone().unwrap_or_else(|| (0..shards).collect());
+            if let Some(shard) = numbers.iter().copied().find(|number| *number >= shards) {
+                return Err(ProcessStartError::NoShard { name, shard, shards });
+            }
             tracing::debug!(process = name, rust = type_name::<P>(), "a process starts");
-            started.tasks.spawn(Reactor::new(shared.clone()).run());
-            started.tasks.spawn(Carrier::new(shared.clone()).run());
-            started.tasks.spawn(TimerTask::new(shared.clone()).run());
-            started.processes.push(shared);
+            let mut running = RunningShards {
+                process: record.process.clone(),
+                store: parts.store.clone(),
+                shards: Vec::new(),
+            };
+            for number in numbers.into_iter().collect::<BTreeSet<_>>() {
+                let (schema, store) = (parts.schema.clone(), parts.store.clone());
+                let reader = ProcessReader::<P>::new(schema, store, record.process.clone())?;
+                if running.shards.is_empty() {
+                    reader.check_tag().await?;
+                }
+                let shared = Arc::new(ProcessShared {
+                    reader,
+                    shard: Shard { number, of: shards },
+                    options: options.clone(),
+                    clock: parts.clock.clone(),
+                    commands: parts.commands.clone(),
+                    gateways: parts.gateways.clone(),
+                    status: StatusCell::new(),
+                    begin: record.after,
+                });
+                started.tasks.spawn(Reactor::new(shared.clone()).run());
+                started.tasks.spawn(Carrier::new(shared.clone()).run());
+                started.tasks.spawn(TimerTask::new(shared.clone()).run());
+                running.shards.push(shared);
+            }
+            started.processes.push(Arc::new(running));
             Ok(())
         })
     }

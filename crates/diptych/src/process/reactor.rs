@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
-use diptych_store::{Append, Head, Metadata, Position, RawEvent, Read, Tracking};
+use diptych_store::{Append, AppendCondition, Head, Metadata, Position, RawEvent, Read, Tracking};
 use foldhash::fast::RandomState;
 
 use super::{
@@ -49,6 +49,9 @@ pub(super) struct Reactor<P: Process> {
     recorded: Position,
     /// The last position of the reactions that were accepted.
     accepted: Position,
+    /// All reactions of the shard up to here are known. So the next commit needs that there are no
+    /// later ones: another program may have reacted to a part of the same triggers.
+    known: Position,
     is_live: bool,
     /// Counts triggers, to know which instances were triggered last.
     count: u64,
@@ -57,7 +60,7 @@ pub(super) struct Reactor<P: Process> {
 
 impl<P: Process> Reactor<P> {
     pub(super) fn new(shared: Arc<ProcessShared<P>>) -> Reactor<P> {
-        let source = reacted_source(shared.reader.process(), 0);
+        let source = reacted_source(shared.reader.process(), shared.shard.number);
         Reactor {
             source,
             head: shared.reader.store().head(),
@@ -66,6 +69,7 @@ impl<P: Process> Reactor<P> {
             staged_bytes: 0,
             recorded: Position::START,
             accepted: Position::START,
+            known: Position::START,
             is_live: false,
             count: 0,
             waits: Waits::new(&shared.options),
@@ -100,7 +104,8 @@ impl<P: Process> Reactor<P> {
 
     async fn follow(&mut self) -> Result<Infallible, Interruption> {
         let store = self.shared.reader.store().clone();
-        store.fresh_head().await?;
+        self.published().await?;
+        self.known = store.fresh_head().await?;
         let tracked = store.tracked(&self.source).await?;
         self.recorded = tracked.map_or(self.shared.begin, |tracked| tracked.position);
         let (mut position, filter) = (self.recorded, self.shared.reader.triggers());
@@ -122,7 +127,9 @@ impl<P: Process> Reactor<P> {
             for event in batch.iter() {
                 let at = event.position();
                 for (id, event) in self.shared.reader.read(&event)? {
-                    self.take(id, event).await?;
+                    if self.shared.shard.has(&id) {
+                        self.take(id, event).await?;
+                    }
                 }
                 if self.is_full() {
                     self.commit(at).await?;
@@ -155,7 +162,7 @@ impl<P: Process> Reactor<P> {
         let mut instance = match self.instances.remove(&id) {
             Some(instance) => instance,
             None => {
-                self.published().await?;
+                // None of its reactions waits for a sync: see `evict`.
                 match Instance::load(&self.shared.reader, &id, place.position.before()).await {
                     Ok(instance) => instance,
                     Err(LoadFailure::Read(error)) => return Err(error.into()),
@@ -258,6 +265,7 @@ impl<P: Process> Reactor<P> {
         let at = self.shared.clock.now();
         let record = ReactionRecord { process, instance: tag, trigger, at, actions };
         let event = record.to_event(metadata).map_err(|error| error.to_string())?;
+        let event = self.shared.shard.mark(&id.process, event);
         let limit = self.shared.reader.store().limits().event_bytes / SPARE * (SPARE - 1);
         if event.payload.len() > limit {
             let bytes = event.payload.len();
@@ -287,6 +295,7 @@ impl<P: Process> Reactor<P> {
         let (process, instance) = (id.process.clone(), id.instance.clone());
         let record = ParkingRecord { process, instance, trigger, reason };
         let event = about(PARKED, id, &record, Metadata::default())?;
+        let event = self.shared.shard.mark(&id.process, event);
         self.staged_bytes += event.payload.len();
         self.staged.push(StagedEvent { id: id.clone(), event, actions: Vec::new() });
         parked.parked = Some(Parking { at: Position::START, record });
@@ -367,7 +376,11 @@ impl<P: Process> Reactor<P> {
         self.staged_bytes = 0;
         let staged = std::mem::take(&mut self.staged);
         let events = staged.iter().map(|staged| staged.event.clone());
-        let append = Append::events(events).tracking(Tracking::new(&self.source, upto));
+        let process = self.shared.reader.process();
+        let fail_if = self.shared.shard.reactions(process);
+        let append = Append::events(events)
+            .tracking(Tracking::new(&self.source, upto))
+            .condition(AppendCondition { fail_if, after: self.known });
         let accepted = self.shared.reader.store().append(append).await?;
         self.recorded = upto;
         self.waits.reset();
@@ -380,6 +393,7 @@ impl<P: Process> Reactor<P> {
         }
         if !staged.is_empty() {
             self.accepted = accepted.last;
+            self.known = accepted.last;
         }
         Ok(())
     }

@@ -199,9 +199,10 @@ impl<P: Process> ProcessReader<P> {
         let id = |process, instance| InstanceId { process, instance };
         let read = match event.event_type() {
             TIMER_FIRED => {
-                let FiringRecord { process, instance, timer, set_at, due, fired_at } =
+                let FiringRecord { process, instance, timer, set_at, due, civil, fired_at } =
                     decode(event)?;
-                let fired = self.recorded(event, TimerFired { timer, set_at, due, fired_at });
+                let fired = TimerFired { timer, set_at, due, civil, fired_at };
+                let fired = self.recorded(event, fired);
                 (id(process, instance), InstanceEvent::Trigger(place, Trigger::Timer(fired)))
             }
             SETTLED => {

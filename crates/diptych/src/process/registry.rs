@@ -64,15 +64,39 @@ pub enum ProcessStartError {
         /// The end of the log.
         head: Position,
     },
-    /// The log has more shards of the process than this program knows.
+    /// The log has another number of shards of the process.
     #[error(
-        "the process {name:?} has {shards} shards in this log, and this program knows one: run a \
-         newer program"
+        "the process {name:?} has {shards} shards in this log, and the program says {given}: the \
+         first start fixed the number, because each shard has its own place in the log; set \
+         `shards` to {shards} in its `ProcessOptions`"
     )]
     Shards {
         /// The name of the process.
         name: &'static str,
         /// The number in the log.
+        shards: u32,
+        /// The number in the program.
+        given: u32,
+    },
+    /// The number of shards is not possible.
+    #[error("the process {name:?} cannot have {given} shards: 1 to {MOST_SHARDS} are possible")]
+    ShardCount {
+        /// The name of the process.
+        name: &'static str,
+        /// The number in the program.
+        given: u32,
+    },
+    /// The program is to run a shard that the process does not have.
+    #[error(
+        "the process {name:?} has no shard {shard}: it has {shards}, counted from 0; see \
+         `only_shards` in its `ProcessOptions`"
+    )]
+    NoShard {
+        /// The name of the process.
+        name: &'static str,
+        /// The number in the program.
+        shard: u32,
+        /// The number of its shards.
         shards: u32,
     },
     /// Older events lack the tag of the instances.
@@ -124,8 +148,8 @@ impl From<RetagFailure> for ProcessStartError {
 
 /// Maximum length of the name of a process. It is part of tags, keys and tracking sources.
 const MOST_NAME_BYTES: usize = 100;
-/// The number of shards that new processes have.
-const SHARDS: u32 = 1;
+/// Maximum number of shards of a process. Each has two tracking sources in the log.
+const MOST_SHARDS: u32 = 256;
 
 /// The declaration of a process, as the log compares it.
 pub(super) struct ProcessDeclaration<'a> {
@@ -133,6 +157,7 @@ pub(super) struct ProcessDeclaration<'a> {
     pub(super) tag: &'static str,
     pub(super) types: Vec<String>,
     pub(super) start: ProcessStart,
+    pub(super) shards: u32,
     pub(super) renamed_from: Option<&'a str>,
 }
 
@@ -201,20 +226,23 @@ pub(super) async fn enrolled(
     declared: &ProcessDeclaration<'_>,
     run: &[String],
 ) -> Result<StartRecord, ProcessStartError> {
-    let ProcessDeclaration { name, tag, types, start, renamed_from } = declared;
+    let ProcessDeclaration { name, tag, types, start, shards, renamed_from } = declared;
+    if !(1..=MOST_SHARDS).contains(shards) {
+        return Err(ProcessStartError::ShardCount { name, given: *shards });
+    }
+    let checked = |record: StartRecord| match record.shards == *shards {
+        true => Ok(record),
+        false => Err(ProcessStartError::Shards { name, shards: record.shards, given: *shards }),
+    };
     loop {
         let registry = Registry::read(store).await?;
         if let Some(known) = registry.named(name) {
-            let record = known.record.clone();
-            return match record.shards {
-                SHARDS => Ok(record),
-                shards => Err(ProcessStartError::Shards { name, shards }),
-            };
+            return checked(known.record.clone());
         }
         let former = renamed_from.and_then(|former| registry.named(former));
         let (event, tracking, record) = match former {
             Some(former) => {
-                let record = former.record.clone();
+                let record = checked(former.record.clone())?;
                 let rename = Rename { process: record.process.clone(), name: (*name).to_owned() };
                 let event = about_process(RENAMED, &record.process, &rename)?;
                 (event, None, record)
@@ -239,7 +267,7 @@ pub(super) async fn enrolled(
                 }
                 let process: Arc<str> = first_name(&registry, name).into();
                 let (tag, types) = ((*tag).to_owned(), types.clone());
-                let record = StartRecord { process, after, shards: SHARDS, tag, types };
+                let record = StartRecord { process, after, shards: *shards, tag, types };
                 let event = about_process(STARTED, &record.process, &record)?;
                 let source = reacted_source(&record.process, 0);
                 (event, Some(Tracking::new(source, after)), record)

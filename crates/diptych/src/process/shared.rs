@@ -10,13 +10,15 @@ use super::{
     gateway::Gateways,
     options::ProcessOptions,
     reader::ProcessReader,
+    shard::Shard,
     status::{ProcessStatus, StatusCell},
 };
 use crate::{command::context::RuleClock, event::SchemaError};
 
-/// The parts of a process that its tasks share.
+/// The parts of a shard of a process that its tasks share.
 pub(super) struct ProcessShared<P: Process> {
     pub(super) reader: ProcessReader<P>,
+    pub(super) shard: Shard,
     pub(super) options: ProcessOptions,
     pub(super) clock: RuleClock,
     pub(super) commands: Arc<dyn CommandsByName>,
@@ -65,7 +67,9 @@ impl From<SchemaError> for Interruption {
 impl From<AppendError> for Interruption {
     fn from(error: AppendError) -> Interruption {
         match error {
-            AppendError::Refused(Refusal::AlreadyTracked { .. }) => Interruption::Overtaken,
+            AppendError::Refused(Refusal::AlreadyTracked { .. } | Refusal::Conflict { .. }) => {
+                Interruption::Overtaken
+            }
             AppendError::Unavailable(why) => why.into(),
             // The place of the process tells later whether the commit is in the log.
             AppendError::OutcomeUnknown(error) => Interruption::Later(error.to_string()),
@@ -104,22 +108,4 @@ pub(super) trait AnyProcess: Send + Sync {
     fn process(&self) -> &Arc<str>;
     fn store(&self) -> &Store;
     fn status(&self) -> ProcessStatus;
-}
-
-impl<P: Process> AnyProcess for ProcessShared<P> {
-    fn name(&self) -> &'static str {
-        P::NAME
-    }
-
-    fn process(&self) -> &Arc<str> {
-        self.reader.process()
-    }
-
-    fn store(&self) -> &Store {
-        self.reader.store()
-    }
-
-    fn status(&self) -> ProcessStatus {
-        self.status.status(P::NAME)
-    }
 }

@@ -9,6 +9,7 @@
 //! - `diptych:process-reacted`: a reaction, with all its actions. Its key is the tracking of the
 //!   process, which stores the place of the trigger with it.
 //! - `diptych:process-timer-fired`, `diptych:process-action-settled`: triggers of an instance.
+//! - `diptych:process-timers-noted`: the pending timers, so that a start reads no older events.
 //! - `diptych:process-call-started`: a call of a gateway may leave from here on.
 //! - `diptych:process-call-unknown`: a call waits for an operator.
 //! - `diptych:process-call-resent`: an operator let it leave again.
@@ -20,13 +21,14 @@ use std::{fmt, sync::Arc};
 use diptych_store::{Digest, EventRef, Metadata, Position, RawEvent, Tag, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{actions::Action, trigger::ActionOutcome};
+use super::{actions::Action, due::CivilTime, trigger::ActionOutcome};
 use crate::event::{Codec, EncodedEvent, Json, RESERVED, SchemaError};
 
 pub(super) const STARTED: &str = "diptych:process-started";
 pub(super) const RENAMED: &str = "diptych:process-renamed";
 pub(super) const REACTED: &str = "diptych:process-reacted";
 pub(super) const TIMER_FIRED: &str = "diptych:process-timer-fired";
+pub(super) const TIMERS_NOTED: &str = "diptych:process-timers-noted";
 pub(super) const SETTLED: &str = "diptych:process-action-settled";
 pub(super) const CALL_STARTED: &str = "diptych:process-call-started";
 pub(super) const CALL_UNKNOWN: &str = "diptych:process-call-unknown";
@@ -69,6 +71,12 @@ impl InstanceId {
         self.digest(timer)
     }
 
+    /// The shard of the instance, of this number of shards. Stored reactions depend on it.
+    pub(super) fn shard(&self, of: u32) -> u32 {
+        let Digest([a, b, c, d, ..]) = self.digest("");
+        u32::from_be_bytes([a, b, c, d]) % of.max(1)
+    }
+
     fn digest(&self, timer: &str) -> Digest {
         let InstanceId { process, instance } = self;
         // Names of processes have no line breaks, and the length separates the last two.
@@ -93,6 +101,16 @@ pub(super) fn process_tag(process: &str) -> Tag {
 /// The tag of the events of this process that set, cancel or fire timers.
 pub(super) fn timers_tag(process: &str) -> Tag {
     Tag::new(TAG_KEY, format_args!("process-timers:{process}"))
+}
+
+/// The tag of the reactions of one of several shards of this process.
+pub(super) fn shard_tag(process: &str, shard: u32) -> Tag {
+    Tag::new(TAG_KEY, format_args!("process-shard:{process}:{shard}"))
+}
+
+/// The tag of the notes of pending timers of a shard.
+pub(super) fn noted_tag(process: &str, shard: u32) -> Tag {
+    Tag::new(TAG_KEY, format_args!("process-timers-noted:{process}:{shard}"))
 }
 
 /// The source under which the log tracks which triggers a shard of the process has reacted to.
@@ -172,7 +190,36 @@ pub(super) struct FiringRecord {
     #[serde(with = "number")]
     pub(super) set_at: Position,
     pub(super) due: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) civil: Option<CivilTime>,
     pub(super) fired_at: Timestamp,
+}
+
+/// The pending timers of a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TimersNote {
+    #[serde(with = "text")]
+    pub(super) process: Arc<str>,
+    pub(super) shard: u32,
+    /// The timers were pending when everything up to here had happened.
+    #[serde(with = "number")]
+    pub(super) upto: Position,
+    /// The timers are all that were set up to here. Younger ones are found behind it.
+    #[serde(with = "number")]
+    pub(super) after: Position,
+    pub(super) timers: Vec<NotedTimer>,
+}
+
+/// A pending timer in a note.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct NotedTimer {
+    #[serde(with = "digest")]
+    pub(super) timer: Digest,
+    pub(super) due: Timestamp,
+    #[serde(with = "number")]
+    pub(super) set_at: Position,
+    /// The number of the action in the reaction.
+    pub(super) action: u32,
 }
 
 /// A command wrote no events, or a call has its answer.
@@ -301,6 +348,15 @@ impl ReactionRecord {
     }
 }
 
+impl TimersNote {
+    /// # Errors
+    /// [`SchemaError::Encode`] if it cannot be written.
+    pub(super) fn to_event(&self) -> Result<RawEvent, SchemaError> {
+        let event = about_process(TIMERS_NOTED, &self.process, self)?;
+        Ok(event.tag(noted_tag(&self.process, self.shard)))
+    }
+}
+
 impl FiringRecord {
     /// # Errors
     /// [`SchemaError::Encode`] if it cannot be written.
@@ -370,6 +426,27 @@ mod text {
     }
 }
 
+/// A digest as hexadecimal digits.
+mod digest {
+    use diptych_store::Digest;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        digest: &Digest,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = u128::from_str_radix(&text, 16).map_err(de::Error::custom)?;
+        Ok(Digest(number.to_be_bytes()))
+    }
+}
+
 /// A position as its number.
 mod number {
     use diptych_store::Position;
@@ -390,166 +467,4 @@ mod number {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::ActionRejection;
-
-    #[test]
-    fn a_reaction_keeps_its_stored_form() {
-        let record = ReactionRecord {
-            process: "checkout".into(),
-            instance: "order:7".into(),
-            trigger: TriggerPlace { position: Position::new(12), part: 0 },
-            at: Timestamp::from_micros(0),
-            actions: vec![
-                Action::SetTimer { timer: "pay-by".into(), due: Timestamp::from_micros(1) },
-                Action::CancelTimer { timer: "pay-by".into() },
-                Action::End,
-            ],
-        };
-        let event = record.to_event(Metadata::default()).unwrap();
-        assert_eq!(event.event_type, "diptych:process-reacted");
-        let stored = concat!(
-            r#"{"process":"checkout","instance":"order:7","trigger":{"position":12},"#,
-            r#""at":"1970-01-01T00:00:00Z","actions":[{"set-timer":{"timer":"pay-by","#,
-            r#""due":"1970-01-01T00:00:00.000001Z"}},{"cancel-timer":{"timer":"pay-by"}},"end"]}"#,
-        );
-        assert_eq!(std::str::from_utf8(&event.payload).unwrap(), stored);
-        let tags: Vec<_> = event.tags.iter().map(Tag::as_str).collect();
-        let expected = [
-            "diptych:process:checkout",
-            "diptych:process-instance:fd9d26155bd4f125f7c2a8b8e3cbd80a",
-            "diptych:process-timers:checkout",
-            "diptych:process-timer:e24ecf68d11cc20b096232c14e61a15f",
-        ];
-        assert_eq!(tags, expected);
-    }
-
-    /// Checks that a record has this form, and is read from it.
-    #[track_caller]
-    fn assert_stored<R>(record: &R, stored: &str)
-    where
-        R: Serialize + DeserializeOwned + PartialEq + fmt::Debug,
-    {
-        assert_eq!(serde_json::to_string(record).unwrap(), stored);
-        assert_eq!(serde_json::from_str::<R>(stored).unwrap(), *record);
-    }
-
-    /// The names of a process and of an instance.
-    fn names() -> (Arc<str>, Arc<str>) {
-        ("p".into(), "order:7".into())
-    }
-
-    /// Begins the stored form of an event about an action.
-    const OF_ACTION: &str = r#"{"process":"p","instance":"order:7","reaction":9,"action":1,"#;
-
-    #[test]
-    fn starts_renamings_and_timers_keep_their_stored_form() {
-        assert_stored(
-            &StartRecord {
-                process: "p".into(),
-                after: Position::new(4),
-                shards: 1,
-                tag: "order".into(),
-                types: vec!["order-placed".into()],
-            },
-            r#"{"process":"p","after":4,"shards":1,"tag":"order","types":["order-placed"]}"#,
-        );
-        let rename = Rename { process: "p".into(), name: "q".into() };
-        assert_stored(&rename, r#"{"process":"p","name":"q"}"#);
-        let (process, instance) = names();
-        let (due, fired_at) = (Timestamp::from_micros(0), Timestamp::from_micros(1));
-        let (timer, set_at) = ("pay-by".to_owned(), Position::new(9));
-        assert_stored(
-            &FiringRecord { process, instance, timer, set_at, due, fired_at },
-            concat!(
-                r#"{"process":"p","instance":"order:7","timer":"pay-by","set_at":9,"#,
-                r#""due":"1970-01-01T00:00:00Z","fired_at":"1970-01-01T00:00:00.000001Z"}"#,
-            ),
-        );
-    }
-
-    #[test]
-    fn settled_actions_keep_their_stored_form() {
-        let (reaction, action) = (Position::new(9), 1);
-        let outcomes = [
-            (ActionOutcome::NothingToDo, r#""nothing-to-do""#),
-            (ActionOutcome::Withheld, r#""withheld""#),
-            (ActionOutcome::Answered(1.into()), r#"{"answered":1}"#),
-            (
-                ActionOutcome::Rejected(ActionRejection::new("no", 2.into())),
-                r#"{"rejected":{"text":"no","json":2}}"#,
-            ),
-        ];
-        for (outcome, stored) in outcomes {
-            let ((process, instance), name) = (names(), "pay".to_owned());
-            assert_stored(
-                &SettlementRecord { process, instance, reaction, action, name, outcome },
-                &format!(r#"{OF_ACTION}"name":"pay","outcome":{stored}}}"#),
-            );
-        }
-    }
-
-    #[test]
-    fn calls_keep_their_stored_form() {
-        let (reaction, action, claim, gateway) = (Position::new(9), 1, 2, "bank".to_owned());
-        let (process, instance) = names();
-        assert_stored(
-            &StartedCall { process, instance, reaction, action, gateway: gateway.clone(), claim },
-            &format!(r#"{OF_ACTION}"gateway":"bank","claim":2}}"#),
-        );
-        let ((process, instance), reason) = (names(), "lost".to_owned());
-        assert_stored(
-            &UnknownCall { process, instance, reaction, action, gateway, claim, reason },
-            &format!(r#"{OF_ACTION}"gateway":"bank","claim":2,"reason":"lost"}}"#),
-        );
-        let (process, instance) = names();
-        assert_stored(
-            &ResentCall { process, instance, reaction, action, claim },
-            &format!(r#"{OF_ACTION}"claim":2}}"#),
-        );
-    }
-
-    #[test]
-    fn letters_keep_their_stored_form() {
-        let trigger = TriggerPlace { position: Position::new(12), part: 3 };
-        let ((process, instance), reason) = (names(), "broken".to_owned());
-        assert_stored(
-            &ParkingRecord { process, instance, trigger, reason },
-            concat!(
-                r#"{"process":"p","instance":"order:7","trigger":{"position":12,"part":3},"#,
-                r#""reason":"broken"}"#,
-            ),
-        );
-        let parked = concat!(
-            r#"{"process":"p","instance":"order:7","parked_at":20,"#,
-            r#""trigger":{"position":12,"part":3},"#,
-        );
-        let answers = [
-            (StoredAnswer::Retry, r#""retry""#),
-            (StoredAnswer::Skip, r#""skip""#),
-            (StoredAnswer::Replace(vec![Action::End]), r#"{"replace":["end"]}"#),
-        ];
-        for (answer, stored) in answers {
-            let ((process, instance), parked_at) = (names(), Position::new(20));
-            let (who, why) = ("ada".to_owned(), "fixed".to_owned());
-            assert_stored(
-                &ReleaseRecord { process, instance, parked_at, trigger, answer, who, why },
-                &format!(r#"{parked}"answer":{stored},"who":"ada","why":"fixed"}}"#),
-            );
-        }
-    }
-
-    #[test]
-    fn a_call_keeps_its_stored_form() {
-        let call = Action::Call { gateway: "bank".into(), body: r#"{"cents":1}"#.into() };
-        assert_stored(&call, r#"{"call":{"gateway":"bank","body":{"cents":1}}}"#);
-    }
-
-    #[test]
-    fn instances_and_timers_with_like_texts_are_told_apart() {
-        let id = |instance: &str| InstanceId { process: "p".into(), instance: instance.into() };
-        assert_ne!(id("a:1").timer("2"), id("a:12").timer(""));
-        assert_ne!(id("a:1").timer_tag("2"), id("a:12").tag());
-    }
-}
+mod tests;

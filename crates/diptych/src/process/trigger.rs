@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::due::CivilTime;
 use crate::event::Recorded;
 
 /// A cause of a reaction. Each trigger is an event in the log.
@@ -31,6 +32,8 @@ pub struct TimerFired {
     pub set_at: Position,
     /// The instant for which it was set.
     pub due: Timestamp,
+    /// The civil time that the instant was made from, if it was.
+    pub civil: Option<CivilTime>,
     /// The instant at which it fired. It is later than `due` if the program did not run then.
     pub fired_at: Timestamp,
 }

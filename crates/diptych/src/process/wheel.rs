@@ -1,6 +1,6 @@
 //! The pending timers of a process, derived from its events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use diptych_store::{Digest, Position, Timestamp};
 use foldhash::fast::RandomState;
@@ -56,6 +56,31 @@ impl TimerWheel {
         self.by_due.first_key_value().map(|(pending, _)| pending.due)
     }
 
+    /// The pending timers that were set first, at most `most` and all of each reaction, and the
+    /// position up to which they are all. `upto` is the position up to which the wheel is complete.
+    pub(super) fn oldest(
+        &self,
+        most: usize,
+        upto: Position,
+    ) -> (Position, Vec<(PendingTimer, Digest)>) {
+        // A heap of positions, because a list of all timers would need much memory.
+        let mut first = BinaryHeap::with_capacity(most.saturating_add(2));
+        for pending in self.by_due.keys() {
+            if first.len() <= most {
+                first.push(pending.set_at);
+            } else if first.peek().is_some_and(|last| pending.set_at < *last) {
+                first.pop();
+                first.push(pending.set_at);
+            }
+        }
+        let after = match first.peek() {
+            Some(beyond) if first.len() > most => beyond.before(),
+            _ => upto,
+        };
+        let oldest = self.by_due.iter().filter(|(pending, _)| pending.set_at <= after);
+        (after, oldest.map(|(pending, timer)| (*pending, *timer)).collect())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_due.len()
     }
@@ -106,5 +131,24 @@ mod tests {
         assert_eq!(wheel.len(), 1);
         wheel.remove(timer(1));
         assert_eq!((wheel.len(), wheel.next()), (0, None));
+    }
+
+    #[test]
+    fn the_oldest_timers_are_whole_reactions() {
+        let mut wheel = TimerWheel::default();
+        let upto = Position::new(50);
+        assert_eq!(wheel.oldest(2, upto), (upto, Vec::new()));
+        for (number, set_at) in [(1, 7), (2, 3), (3, 5), (4, 5)] {
+            wheel.set(timer(number), pending(i64::from(number), set_at));
+        }
+        let oldest = |most| {
+            let (after, timers) = wheel.oldest(most, upto);
+            (after.get(), timers.iter().map(|(_, timer)| timer.0[0]).collect::<Vec<_>>())
+        };
+        assert_eq!(oldest(4), (50, vec![1, 2, 3, 4]));
+        assert_eq!(oldest(3), (6, vec![2, 3, 4]));
+        assert_eq!(oldest(2), (4, vec![2]));
+        assert_eq!(oldest(1), (4, vec![2]));
+        assert_eq!(oldest(0), (2, vec![]));
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     event::{Event, Reading, Recorded, Upcasters, derived_id, encoded},
     process::{
-        Action, ActionOutcome, ActionRejection, ActionSettled, Instance, Phase, Process,
+        Action, ActionOutcome, ActionRejection, ActionSettled, CivilTime, Instance, Phase, Process,
         ReactionContext, Reactions, TimerFired, Trigger,
     },
 };
@@ -106,7 +106,7 @@ pub struct GivenProcess<P: Process> {
     position: Position,
     clock: Timestamp,
     phase: Phase,
-    timers: BTreeMap<String, (Timestamp, Position)>,
+    timers: BTreeMap<String, (Timestamp, Position, Option<CivilTime>)>,
     /// The actions since the last `when`.
     reactions: Vec<Action>,
 }
@@ -311,7 +311,7 @@ impl<P: Process> GivenProcess<P> {
     /// If it differs, or the timer is not pending.
     #[track_caller]
     pub fn then_due(self, timer: &str, expected: Timestamp) -> GivenProcess<P> {
-        let due = self.timers.get(timer).map(|(due, _)| *due);
+        let due = self.timers.get(timer).map(|(due, ..)| *due);
         assert_eq!(due, Some(expected), "the due time of {timer:?} of {}", type_name::<P>());
         self
     }
@@ -327,13 +327,13 @@ impl<P: Process> GivenProcess<P> {
 
     fn next_timer(&self) -> Option<(Timestamp, Position, String)> {
         let timers = self.timers.iter();
-        timers.map(|(timer, (due, set_at))| (*due, *set_at, timer.clone())).min()
+        timers.map(|(timer, (due, set_at, _))| (*due, *set_at, timer.clone())).min()
     }
 
     #[track_caller]
     fn fire(&mut self, timer: String, due: Timestamp, set_at: Position) {
-        self.timers.remove(&timer);
-        let fired = TimerFired { timer, set_at, due, fired_at: self.clock };
+        let civil = self.timers.remove(&timer).and_then(|(.., civil)| civil);
+        let fired = TimerFired { timer, set_at, due, civil, fired_at: self.clock };
         let trigger = Trigger::Timer(self.recorded(fired));
         self.take(&trigger);
     }
@@ -371,8 +371,8 @@ impl<P: Process> GivenProcess<P> {
         self.instance.note(&actions, Some(self.position));
         for action in &actions {
             match action {
-                Action::SetTimer { timer, due } => {
-                    self.timers.insert(timer.clone(), (*due, self.position));
+                Action::SetTimer { timer, due, civil } => {
+                    self.timers.insert(timer.clone(), (*due, self.position, civil.clone()));
                 }
                 Action::CancelTimer { timer } => drop(self.timers.remove(timer)),
                 Action::Send { .. } | Action::Call { .. } | Action::End => {}

@@ -1,12 +1,17 @@
 //! Tests of processes: reactions, timers, parked letters, and kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[cfg(feature = "calendars")]
+mod calendars;
 mod gateways;
 mod kills;
 mod kit;
 mod letters;
 mod nodes;
 mod orders;
+mod parallel;
+mod pending;
 mod reactions;
+mod shards;
 mod starts;
 mod timers;
