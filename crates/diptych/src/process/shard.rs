@@ -66,8 +66,15 @@ impl<P: Process> AnyProcess for RunningShards<P> {
 
     fn status(&self) -> ProcessStatus {
         let mut all = self.shards.iter().map(|shared| shared.status.status(P::NAME));
-        let first = all.next().unwrap_or_else(|| StatusCell::new().status(P::NAME));
-        all.fold(first, together)
+        match all.next() {
+            Some(first) => all.fold(first, together),
+            None => {
+                // Other programs run all shards.
+                let none = StatusCell::new();
+                none.state(ProcessState::Standby);
+                none.status(P::NAME)
+            }
+        }
     }
 }
 
