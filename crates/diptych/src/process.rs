@@ -134,6 +134,7 @@ mod reactor;
 mod reader;
 mod registry;
 mod runner;
+mod running;
 mod shard;
 mod shared;
 mod status;

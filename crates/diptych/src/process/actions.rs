@@ -96,8 +96,8 @@ impl Reactions {
     /// Sets a timer of the instance. It fires once the clock has reached `due`, or as soon as the
     /// program runs again after that. If a timer of this name is pending, it is set anew.
     ///
-    /// `due` is an instant, or what a calendar gives (feature `calendars`). If that is an error, the
-    /// instance is parked with its text.
+    /// `due` is an instant, or what a calendar gives (feature `calendars`). If that is an error,
+    /// the instance is parked with its text.
     pub fn set_timer<D>(mut self, name: &str, due: D) -> Reactions
     where
         D: TryInto<Due>,

@@ -1,8 +1,9 @@
-//! Due times by a calendar: at a time of the day, on a business day, in some months, in a time zone.
+//! Due times by calendar and time zone: every day at a time, on a business day, in some months.
 //!
 //! Everything here is a pure function of its arguments and of the rules of the zones, which are
 //! compiled into the program. The clock and the zone files of the machine have no part in it. So
-//! count from the time in the trigger, or from [`ReactionContext::now`](super::ReactionContext::now).
+//! count from the time in the trigger, or from
+//! [`ReactionContext::now`](super::ReactionContext::now).
 //!
 //! ```
 //! use diptych::{
@@ -24,8 +25,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Reactions::set_timer`](super::Reactions::set_timer) also takes the `Result` of these functions.
-//! An error then parks the instance, and the letter has its text.
+//! [`Reactions::set_timer`](super::Reactions::set_timer) also takes the `Result` of these
+//! functions. An error then parks the instance, and the letter has its text.
 //!
 //! # Summer time
 //!
@@ -36,9 +37,9 @@
 //! # Changed rules
 //!
 //! A timer keeps the instant that it was set with. If a later release has other rules for the zone,
-//! then timers that are already set do not move. [`TimerFired::civil`](super::TimerFired::civil) has
-//! the civil time that was asked for, so a process can ask [`Zone::at`] again and set the timer anew
-//! if the answer is a later instant.
+//! then timers that are already set do not move.
+//! [`TimerFired::civil`](super::TimerFired::civil) has the civil time that was asked for. So a
+//! process can ask [`Zone::at`] again, and set the timer anew if the answer is a later instant.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 

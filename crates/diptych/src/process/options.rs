@@ -25,10 +25,10 @@ pub struct ProcessOptions {
     /// The former name of the process in the log. The first start under the new name notes the
     /// change in the log, and the process goes on where it stood.
     pub renamed_from: Option<String>,
-    /// The number of shards over which the instances are spread by a hash of their tag. Shards react
-    /// and fire timers independently, each with its own place in the log, so they use several
-    /// processors or programs. Each reads all triggers. The first start fixes the number: another one
-    /// is refused later.
+    /// The number of shards over which the instances are spread by a hash of their tag. Shards
+    /// react and fire timers independently, each with its own place in the log, so they use
+    /// several processors or programs. Each reads all triggers. The first start fixes the number:
+    /// another one is refused later.
     pub shards: u32,
     /// The shards that this program runs, or `None` for all. Each shard should be run by at least
     /// one program.
