@@ -193,6 +193,11 @@ impl Gateway for Webhooks {
     ) -> Result<Reconciliation<WebhookDelivery>, CallFailure> {
         Ok(Reconciliation::NotDone)
     }
+
+    /// The calls to one endpoint go one after another.
+    fn lane(&self, webhook: &Webhook) -> Option<String> {
+        Some(webhook.endpoint.clone())
+    }
 }
 
 impl fmt::Debug for Webhooks {

@@ -1,6 +1,7 @@
 //! Tests of processes: reactions, timers, parked letters, and kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod doors;
 mod gateways;
 mod kills;
 mod kit;
