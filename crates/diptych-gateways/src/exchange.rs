@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use diptych::process::{ActionRejection, CallFailure};
-use reqwest::{Client, Request, Response, StatusCode, header, redirect};
+use reqwest::{Client, Request, StatusCode, header, redirect};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
@@ -70,7 +70,7 @@ pub(crate) struct Exchange {
 }
 
 /// An answer. Its body is no longer than it may be.
-pub(crate) struct Received {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) location: Option<String>,
@@ -118,7 +118,7 @@ impl Exchange {
     ///
     /// # Errors
     /// [`CallFailure`] if no status came.
-    pub(crate) async fn send(&self, request: Request) -> Result<Received, CallFailure> {
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, CallFailure> {
         if let Err(error) = self.options.reach.check(request.url()) {
             return Err(internal(&error));
         }
@@ -127,10 +127,10 @@ impl Exchange {
         let retry_after = header(header::RETRY_AFTER).and_then(wait_of);
         let location = header(header::LOCATION).map(str::to_owned);
         let (body, cut) = self.body(&mut response).await;
-        Ok(Received { status: response.status(), retry_after, location, body, cut })
+        Ok(Response { status: response.status(), retry_after, location, body, cut })
     }
 
-    async fn body(&self, response: &mut Response) -> (Vec<u8>, Option<String>) {
+    async fn body(&self, response: &mut reqwest::Response) -> (Vec<u8>, Option<String>) {
         let most = self.options.answer_bytes;
         let mut body = Vec::new();
         loop {
@@ -152,7 +152,7 @@ impl Exchange {
     }
 }
 
-impl Received {
+impl Response {
     /// The body as JSON, or as text if it is none.
     pub(crate) fn json(&self) -> Value {
         if self.body.is_empty() {

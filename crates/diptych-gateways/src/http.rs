@@ -10,7 +10,7 @@ use reqwest::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    exchange::{Exchange, GatewaySetupError, HttpOptions, Received},
+    exchange::{Exchange, GatewaySetupError, HttpOptions, Response},
     status::StatusMeaning,
 };
 
@@ -201,7 +201,7 @@ where
         Ok(request)
     }
 
-    fn answer(received: &Received) -> Result<A, CallFailure> {
+    fn answer(received: &Response) -> Result<A, CallFailure> {
         // The call had its effect, so a repetition without a key would have a second one.
         let lost = |why: String| {
             let reason = format!("{}, and its body is not usable: {why}", received.text());

@@ -39,9 +39,9 @@
 //!
 //! | failure | meaning |
 //! |---|---|
-//! | the name has no address, the connection is refused, TLS fails | nothing was sent: tried again |
+//! | the name has no address, or no connection opens | nothing was sent: tried again |
 //! | the connection ends, or time runs out, after that | it may have been sent |
-//! | an answer that is cut short, too long, or not what was expected | it had its effect, and the answer is lost |
+//! | an answer that is cut short, too long, or not as expected | the answer is lost |
 //! | a status | see [`StatusMeaning::of`] |
 //!
 //! No redirect is followed, and no proxy of the environment is used.

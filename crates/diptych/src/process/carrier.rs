@@ -212,8 +212,8 @@ impl<P: Process> Carrier<P> {
         }
     }
 
-    /// Whether further reactions are read. Calls that rest do not count, up to a bound of their own,
-    /// and neither do the reactions behind them.
+    /// Whether further reactions are read. Calls that rest do not count, and neither do the
+    /// reactions behind them. They have a bound of their own.
     fn has_room(&self) -> bool {
         let options = &self.shared.options;
         let (most, resting) = (options.waiting_reactions.max(1), self.places.resting());

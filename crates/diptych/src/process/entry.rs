@@ -59,7 +59,7 @@ pub(crate) struct GatewayEntry {
     pub(super) from: CallsFrom,
     pub(super) options: GatewayOptions,
     places: Semaphore,
-    lanes: Mutex<HashMap<String, Lane>>,
+    lanes: Mutex<HashMap<String, GatewayLane>>,
     circuit: Mutex<Circuit>,
     calling: AtomicUsize,
     waiting: AtomicUsize,
@@ -67,7 +67,7 @@ pub(crate) struct GatewayEntry {
 }
 
 /// The calls of one lane that are under way or wait.
-struct Lane {
+struct GatewayLane {
     places: Arc<Semaphore>,
     users: usize,
 }
@@ -81,7 +81,7 @@ struct Circuit {
 
 /// A call may be made while this is held.
 pub(super) struct CallPlace<'a> {
-    _calling: Counted<'a>,
+    _calling: InCount<'a>,
     _place: Option<SemaphorePermit<'a>>,
     // The permit of the lane is given back before the lane is dropped.
     _lane: Option<(OwnedSemaphorePermit, LaneUse<'a>)>,
@@ -106,16 +106,16 @@ impl Drop for LaneUse<'_> {
 }
 
 /// Counts until it is dropped.
-struct Counted<'a>(&'a AtomicUsize);
+struct InCount<'a>(&'a AtomicUsize);
 
-impl Counted<'_> {
-    fn new(count: &AtomicUsize) -> Counted<'_> {
+impl InCount<'_> {
+    fn new(count: &AtomicUsize) -> InCount<'_> {
         count.fetch_add(1, Ordering::Relaxed);
-        Counted(count)
+        InCount(count)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for InCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -146,7 +146,7 @@ impl GatewayEntry {
     /// Waits until a call of this lane may be made. The lane is waited for first, so a full lane
     /// takes no place from the others.
     pub(super) async fn place<'a>(&'a self, lane: Option<&'a str>) -> CallPlace<'a> {
-        let waiting = Counted::new(&self.waiting);
+        let waiting = InCount::new(&self.waiting);
         let lane = match lane {
             Some(lane) => self.lane(lane).await,
             None => None,
@@ -164,7 +164,7 @@ impl GatewayEntry {
             }
         };
         drop(waiting);
-        CallPlace { _calling: Counted::new(&self.calling), _place: place, _lane: lane }
+        CallPlace { _calling: InCount::new(&self.calling), _place: place, _lane: lane }
     }
 
     async fn lane<'a>(&'a self, name: &'a str) -> Option<(OwnedSemaphorePermit, LaneUse<'a>)> {
@@ -172,7 +172,7 @@ impl GatewayEntry {
             let mut lanes = self.lanes.lock();
             let lane = lanes.entry(name.to_owned()).or_insert_with(|| {
                 let places = self.options.calls_at_once_in_a_lane.max(1);
-                Lane { places: Arc::new(Semaphore::new(places)), users: 0 }
+                GatewayLane { places: Arc::new(Semaphore::new(places)), users: 0 }
             });
             lane.users += 1;
             lane.places.clone()

@@ -134,9 +134,10 @@ pub struct GatewayOptions {
     /// How long a call that another program, or an earlier run of this one, has begun may still get
     /// its answer from there. After that the gateway is asked about it
     /// ([`reconcile`](Gateway::reconcile)), or it is listed for an operator. The time is counted
-    /// from when this program found the call. Keep it longer than
-    /// [`longest_call`](GatewayOptions::longest_call) of every program, because a call that is asked
-    /// about while it is on its way may be sent a second time.
+    /// from when this program found the call.
+    ///
+    /// Keep it longer than the [`longest_call`](GatewayOptions::longest_call) of every program. A
+    /// call that is asked about while it is on its way may be sent a second time.
     pub unknown_after: Duration,
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Places {
 }
 
 /// A call waits for a time, and is not counted among the work under way.
-pub(super) struct Rest<'a>(&'a Places);
+pub(super) struct CallRest<'a>(&'a Places);
 
 impl Places {
     pub(super) fn new(commands: usize) -> Places {
@@ -24,10 +24,10 @@ impl Places {
         }
     }
 
-    pub(super) fn rest(&self) -> Rest<'_> {
+    pub(super) fn rest(&self) -> CallRest<'_> {
         self.resting.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_one();
-        Rest(self)
+        CallRest(self)
     }
 
     /// Number of calls that rest.
@@ -41,7 +41,7 @@ impl Places {
     }
 }
 
-impl Drop for Rest<'_> {
+impl Drop for CallRest<'_> {
     fn drop(&mut self) {
         self.0.resting.fetch_sub(1, Ordering::SeqCst);
     }

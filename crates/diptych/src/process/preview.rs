@@ -18,6 +18,7 @@ use super::{
     reader::{InstanceEvent, ProcessReader},
     registry::ProcessStartError,
     stored::InstanceId,
+    trigger::Trigger,
 };
 use crate::{command::context::RuleClock, event::Schema};
 
@@ -27,7 +28,8 @@ const PAGE: usize = 512;
 /// The calls and commands that a process would ask for if it were started now. Nothing is sent or
 /// stored.
 ///
-/// It is a list of first actions: nothing that an answer, a command or a timer would cause is in it.
+/// It is a list of first actions: nothing that an answer, a command or a timer would cause is in
+/// it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ProcessPreview {
@@ -75,12 +77,6 @@ pub struct PreviewedCall {
 impl ProcessPreview {
     /// Maximum number of parked instances that a preview lists.
     pub const PARKED: usize = 100;
-
-    fn park(&mut self, id: &InstanceId, reason: String) {
-        if self.parked.len() < ProcessPreview::PARKED {
-            self.parked.push((id.instance.to_string(), reason));
-        }
-    }
 }
 
 /// Reacts to the events of the log, and lists the first `most` calls.
@@ -103,82 +99,113 @@ pub(crate) async fn preview<P: Process>(
         ProcessStart::Now => upto,
         ProcessStart::After(after) => after,
     };
-    let mut preview = ProcessPreview {
+    let preview = ProcessPreview {
         calls: Vec::new(),
         gateways: BTreeMap::new(),
         commands: BTreeMap::new(),
         parked: Vec::new(),
         upto,
     };
-    // An instance that would be parked takes no more triggers.
-    let mut instances: HashMap<InstanceId, Option<Instance<P>>, RandomState> = HashMap::default();
+    let instances = HashMap::default();
+    let mut run = Run::<P> { clock, gateways, most, preview, instances };
     let filter = reader.events();
     while after < upto {
         let batch = store.read(&filter, Read::after(after).upto(upto).limit(PAGE)).await?;
         for event in batch.iter() {
-            let recorded_at = event.recorded_at();
+            let (at, recorded_at) = (event.position(), event.recorded_at());
             for (id, read) in reader.read(&event)? {
-                let instance = match instances.entry(id.clone()) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => match Instance::new() {
-                        Ok(instance) => new.insert(Some(instance)),
-                        Err(reason) => {
-                            preview.park(&id, reason);
-                            new.insert(None)
-                        }
-                    },
-                };
-                let Some(of) = instance else { continue };
-                let reacted = match read {
-                    InstanceEvent::Trigger(_, trigger) => {
-                        let behind = upto.get().saturating_sub(event.position().get());
-                        let (now, phase) = (clock.now(), Phase::CatchingUp { behind });
-                        let cx = ReactionContext::new(now, phase, id.value());
-                        of.apply(&trigger).and_then(|_| of.react(&trigger, &cx))
-                    }
+                let actions = match read {
+                    InstanceEvent::Trigger(_, trigger) => run.react(&id, at, &trigger),
                     InstanceEvent::Unreadable(_, error) => Err(error.to_string()),
                     _ => continue,
                 };
-                let actions = match reacted {
-                    Ok(actions) => actions,
-                    Err(reason) => {
-                        preview.park(&id, reason);
-                        *instance = None;
-                        continue;
-                    }
-                };
-                of.note(&actions, Some(event.position()));
-                for action in actions {
-                    let (gateway, call) = match action {
-                        Action::Call { gateway, body } => (gateway, body),
-                        Action::Send { command, .. } => {
-                            *preview.commands.entry(command).or_default() += 1;
-                            continue;
-                        }
-                        _ => continue,
-                    };
-                    let entry = gateways.named(&gateway);
-                    let now = clock.now();
-                    let is_withheld = entry.is_some_and(|of| of.withholds(recorded_at, now));
-                    let counts = preview.gateways.entry(gateway.clone()).or_default();
-                    match is_withheld {
-                        true => counts.withheld += 1,
-                        false => counts.sent += 1,
-                    }
-                    if preview.calls.len() < most {
-                        preview.calls.push(PreviewedCall {
-                            instance: id.instance.to_string(),
-                            gateway,
-                            call,
-                            trigger: event.position(),
-                            recorded_at,
-                            is_withheld,
-                        });
-                    }
+                match actions {
+                    Ok(actions) => run.list(&id, at, recorded_at, actions),
+                    Err(reason) => run.park(id, reason),
                 }
             }
         }
         after = batch.upto();
     }
-    Ok(preview)
+    Ok(run.preview)
+}
+
+/// A run of the process in memory.
+struct Run<'a, P> {
+    clock: &'a RuleClock,
+    gateways: &'a Gateways,
+    most: usize,
+    preview: ProcessPreview,
+    /// An instance that would be parked takes no more triggers.
+    instances: HashMap<InstanceId, Option<Instance<P>>, RandomState>,
+}
+
+impl<P: Process> Run<'_, P> {
+    /// # Errors
+    /// The reason why the instance would be parked.
+    fn react(
+        &mut self,
+        id: &InstanceId,
+        at: Position,
+        trigger: &Trigger<P::Event>,
+    ) -> Result<Vec<Action>, String> {
+        let instance = match self.instances.entry(id.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Some(Instance::new()?)),
+        };
+        let Some(instance) = instance else { return Ok(Vec::new()) };
+        let behind = self.preview.upto.get().saturating_sub(at.get());
+        let phase = Phase::CatchingUp { behind };
+        let cx = ReactionContext::new(self.clock.now(), phase, id.value());
+        instance.apply(trigger)?;
+        let actions = instance.react(trigger, &cx)?;
+        instance.note(&actions, Some(at));
+        Ok(actions)
+    }
+
+    fn park(&mut self, id: InstanceId, reason: String) {
+        let parked = &mut self.preview.parked;
+        if parked.len() < ProcessPreview::PARKED {
+            parked.push((id.instance.to_string(), reason));
+        }
+        self.instances.insert(id, None);
+    }
+
+    fn list(
+        &mut self,
+        id: &InstanceId,
+        trigger: Position,
+        recorded_at: Timestamp,
+        actions: Vec<Action>,
+    ) {
+        for action in actions {
+            let (gateway, call) = match action {
+                Action::Call { gateway, body } => (gateway, body),
+                Action::Send { command, .. } => {
+                    *self.preview.commands.entry(command).or_default() += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            let entry = self.gateways.named(&gateway);
+            let now = self.clock.now();
+            let is_withheld = entry.is_some_and(|entry| entry.withholds(recorded_at, now));
+            let counts = self.preview.gateways.entry(gateway.clone()).or_default();
+            match is_withheld {
+                true => counts.withheld += 1,
+                false => counts.sent += 1,
+            }
+            if self.preview.calls.len() < self.most {
+                let instance = id.instance.to_string();
+                self.preview.calls.push(PreviewedCall {
+                    instance,
+                    gateway,
+                    call,
+                    trigger,
+                    recorded_at,
+                    is_withheld,
+                });
+            }
+        }
+    }
 }

@@ -29,11 +29,11 @@ struct StubState<C, A> {
     next: VecDeque<StubFault>,
     effects: BTreeMap<String, u64>,
     calls: u64,
-    lane: Option<Lane<C>>,
+    lane: Option<StubLane<C>>,
 }
 
 /// Finds the lane of a call.
-type Lane<C> = Arc<dyn Fn(&C) -> String + Send + Sync>;
+type StubLane<C> = Arc<dyn Fn(&C) -> String + Send + Sync>;
 
 /// The fault of a call, in place of an answer.
 enum StubFault {
