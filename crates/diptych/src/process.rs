@@ -118,6 +118,7 @@
 //! them.
 
 mod actions;
+mod ask;
 #[cfg(feature = "calendars")]
 pub mod calendar;
 mod calls;
@@ -125,11 +126,14 @@ mod carrier;
 mod command;
 mod context;
 mod due;
+mod entry;
 mod gateway;
 mod instance;
 mod letter;
 mod options;
+mod places;
 mod plan;
+mod preview;
 mod reactor;
 mod reader;
 mod registry;
@@ -146,16 +150,21 @@ mod work;
 mod worklist;
 
 pub use actions::{Action, Reactions};
+pub(crate) use ask::ask;
+pub use ask::{AskError, OutsideAnswer};
 pub(crate) use command::{CommandsByName, PreparedCommand, SendAction, SendFailure, SentCommand};
 pub use context::{Phase, ReactionContext};
 pub use due::{CivilTime, Due};
+pub use entry::{CircuitState, GatewayStatus};
+pub(crate) use entry::{GatewayEntry, Gateways};
 pub use gateway::{CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliation};
-pub(crate) use gateway::{GatewayEntry, Gateways};
 #[cfg(feature = "testing")]
 pub(crate) use instance::Instance;
 pub use letter::{LetterAnswer, LetterError, ParkedLetter};
 pub use options::{ProcessOptions, ProcessStart};
 pub(crate) use plan::{AppParts, ProcessPlan, ProcessPlans};
+pub(crate) use preview::preview;
+pub use preview::{CallCounts, PreviewedCall, ProcessPreview};
 pub use registry::ProcessStartError;
 pub(crate) use runner::Processes;
 pub use runner::{NoSuchProcess, ProcessControl};

@@ -3,11 +3,13 @@
 use super::{App, AppBuilder};
 use crate::{
     catalogue::{AppCatalogue, Catalogue},
+    command::panel::LeftPanel,
     event::Event,
     follow::Refresh,
     process::{
-        CallsFrom, Gateway, GatewayOptions, NoSuchProcess, Process, ProcessControl, ProcessOptions,
-        ProcessPlans, ProcessStart, ProcessStatus,
+        AskError, CallsFrom, Gateway, GatewayOptions, GatewayStatus, NoSuchProcess, OutsideAnswer,
+        Process, ProcessControl, ProcessOptions, ProcessPlans, ProcessPreview, ProcessStart,
+        ProcessStartError, ProcessStatus, ask, preview,
     },
     projection::Target,
     view::{View, ViewOptions},
@@ -31,6 +33,46 @@ impl App {
     /// The status of each process, in the order in which they were added.
     pub fn processes(&self) -> Vec<ProcessStatus> {
         self.processes.status()
+    }
+
+    /// The status of each gateway in this program, in the order in which they were added.
+    pub fn gateways(&self) -> Vec<GatewayStatus> {
+        self.processes.gateways().status()
+    }
+
+    /// Asks a gateway for an answer that a decision needs, such as a rate of today. Give the answer
+    /// to the command as data.
+    ///
+    /// The answer is in the log before this returns, under a key of the caller, such as the key of
+    /// the command. So a repetition with this key gets the recorded answer, also after a restart
+    /// and in another program, and nothing is asked again. It is asked once, and the policy of the
+    /// gateway repeats nothing.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is no answer, or the key has the answer to another question.
+    pub async fn ask<G: Gateway>(
+        &self,
+        gateway: &str,
+        question: &G::Call,
+        key: &str,
+    ) -> Result<OutsideAnswer<G::Answer>, AskError> {
+        ask::<G>(&self.left.store, self.processes.gateways(), gateway, question, key).await
+    }
+
+    /// The calls and commands that a process would ask for if this app ran it from `start`. The
+    /// process reacts to the events of the log in memory, and nothing is sent or stored. It lists
+    /// the first `most` calls, and counts all. Use it before a process, or a gateway, is started
+    /// over old events.
+    ///
+    /// # Errors
+    /// [`ProcessStartError`] if the process does not fit the log.
+    pub async fn preview_process<P: Process>(
+        &self,
+        start: ProcessStart,
+        most: usize,
+    ) -> Result<ProcessPreview, ProcessStartError> {
+        let LeftPanel { store, schema, clock, .. } = &*self.left;
+        preview::<P>(schema, store, clock, self.processes.gateways(), start, most).await
     }
 }
 

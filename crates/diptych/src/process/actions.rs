@@ -51,6 +51,17 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         civil: Option<CivilTime>,
     },
+    /// Makes a call once the timer of this name has fired, in place of triggering the process. The
+    /// timer is set by the action before it. Setting or cancelling the timer anew drops the call.
+    Hold {
+        /// The name of the timer.
+        timer: String,
+        /// The name of the gateway in the app.
+        gateway: String,
+        /// The call as JSON.
+        #[serde(with = "json_text")]
+        body: String,
+    },
     /// Cancels a timer. It is no error if the timer is not pending.
     CancelTimer {
         /// The name of the timer in its instance.
@@ -85,6 +96,37 @@ impl Reactions {
     pub fn call<G: Gateway>(mut self, name: &str, call: &G::Call) -> Reactions {
         match serde_json::to_string(call) {
             Ok(body) => self.actions.push(Action::Call { gateway: name.to_owned(), body }),
+            Err(error) => {
+                let fault = format!("the call of {name} cannot be written as JSON: {error}");
+                self.fault.get_or_insert(fault);
+            }
+        }
+        self
+    }
+
+    /// Calls this gateway once the clock has reached `release`. Until then the call is held under
+    /// the name of a timer: [`cancel_timer`](Reactions::cancel_timer) takes it back, another call
+    /// under that name replaces it, and the end of the instance takes it back as well.
+    ///
+    /// The timer does not trigger the process. The answer comes as for
+    /// [`call`](Reactions::call).
+    pub fn call_at<G: Gateway>(
+        mut self,
+        timer: &str,
+        release: Timestamp,
+        name: &str,
+        call: &G::Call,
+    ) -> Reactions {
+        match serde_json::to_string(call) {
+            Ok(body) => {
+                let (timer, gateway) = (timer.to_owned(), name.to_owned());
+                self.actions.push(Action::SetTimer {
+                    timer: timer.clone(),
+                    due: release,
+                    civil: None,
+                });
+                self.actions.push(Action::Hold { timer, gateway, body });
+            }
             Err(error) => {
                 let fault = format!("the call of {name} cannot be written as JSON: {error}");
                 self.fault.get_or_insert(fault);
@@ -203,6 +245,7 @@ mod tests {
                 due: Timestamp::from_micros(1),
                 civil: Some(CivilTime::new("Europe/London", "1970-01-01T01:00:00")),
             },
+            Action::Hold { timer: "pay-by".into(), gateway: "mail".into(), body: "7".into() },
             Action::CancelTimer { timer: "pay-by".into() },
             Action::End,
         ];
@@ -211,6 +254,7 @@ mod tests {
             r#"{"set-timer":{"timer":"pay-by","due":"1970-01-01T00:00:00.000001Z"}},"#,
             r#"{"set-timer":{"timer":"open","due":"1970-01-01T00:00:00.000001Z","#,
             r#""civil":{"zone":"Europe/London","time":"1970-01-01T01:00:00"}}},"#,
+            r#"{"hold":{"timer":"pay-by","gateway":"mail","body":7}},"#,
             r#"{"cancel-timer":{"timer":"pay-by"}},"end"]"#,
         );
         assert_eq!(serde_json::to_string(&actions).unwrap(), stored);

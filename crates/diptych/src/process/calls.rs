@@ -5,12 +5,16 @@
 //! between programs, and tells a later run that the call may have been made. The answer is
 //! committed under the key of the action, so there is one.
 
+use std::time::Duration;
+
 use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, Read, ReadError, Refusal};
 
 use super::{
     Process,
     command::ActionKey,
-    gateway::{CallFailure, CallsFrom, GatewayEntry, Reconciliation},
+    entry::GatewayEntry,
+    gateway::{CallFailure, CallsFrom, Reconciliation},
+    places::Places,
     shared::{Interruption, ProcessShared, Waits},
     stored::{CALL_STARTED, CALL_UNKNOWN, StartedCall, UnknownCall, about},
     trigger::ActionOutcome,
@@ -20,6 +24,7 @@ use super::{
 /// A call of an action.
 pub(super) struct Calling<'a, P: Process> {
     pub(super) shared: &'a ProcessShared<P>,
+    pub(super) places: &'a Places,
     pub(super) work: &'a Work,
     /// The number of the action in its reaction.
     pub(super) action: u32,
@@ -31,8 +36,8 @@ pub(super) struct Calling<'a, P: Process> {
 /// How a call goes on.
 enum NextStep {
     Settle(ActionOutcome),
-    /// The call may be made.
-    Send,
+    /// The call had no effect, and may be claimed and made anew.
+    Anew,
     /// The call was settled elsewhere.
     Settled,
     Unknown(String),
@@ -42,23 +47,24 @@ impl<P: Process> Calling<'_, P> {
     /// Makes the call, until it has an outcome or is listed as unknown.
     pub(super) async fn run(&self) -> Result<(), Interruption> {
         if self.is_withheld().await? {
+            self.entry.withheld();
             return self.settle(ActionOutcome::Withheld).await;
         }
         let (mut claim, mut failures) = (self.work.first_claim, 0_u32);
         let options = &self.entry.options;
-        let mut next = match options.is_idempotent {
-            true => NextStep::Send,
-            false => self.claim(&mut claim).await?,
-        };
+        let lane = self.entry.gateway.lane(self.body);
+        let mut is_claimed = options.is_idempotent;
         loop {
-            next = match next {
-                NextStep::Settle(outcome) => return self.settle(outcome).await,
-                NextStep::Settled => return Ok(()),
-                NextStep::Unknown(reason) => return self.list(claim, reason).await,
-                NextStep::Send => match self.send().await {
+            // A claimed call leaves at once, so other programs know how long it may take.
+            let place = self.entry.place(lane.as_deref()).await;
+            let next = if is_claimed || self.claim(claim).await? {
+                is_claimed = true;
+                let sent = self.send().await;
+                drop(place);
+                match sent {
                     Ok(outcome) => NextStep::Settle(outcome),
                     Err(CallFailure::Unknown { reason }) if !options.is_idempotent => {
-                        self.ask(&mut claim, reason).await?
+                        self.ask(reason).await?
                     }
                     Err(failure) => {
                         failures += 1;
@@ -72,18 +78,26 @@ impl<P: Process> Calling<'_, P> {
                             let tries = format!("{failures} tries failed, lately: {reason}");
                             return self.list(claim, tries).await;
                         }
-                        self.shared.status.trouble(&self.work.id.instance, Some(reason));
-                        tokio::time::sleep(self.entry.wait(failures, asked)).await;
-                        NextStep::Send
+                        self.rest(self.entry.wait(failures, asked), reason).await;
+                        continue;
                     }
-                },
+                }
+            } else {
+                drop(place);
+                self.of_other().await?
             };
+            match next {
+                NextStep::Settle(outcome) => return self.settle(outcome).await,
+                NextStep::Settled => return Ok(()),
+                NextStep::Unknown(reason) => return self.list(claim, reason).await,
+                NextStep::Anew => (claim, is_claimed) = (claim + 1, false),
+            }
         }
     }
 
+    /// Sends the call. The caller holds a place.
     async fn send(&self) -> Result<ActionOutcome, CallFailure> {
-        let _place = self.entry.place().await;
-        match self.within(self.entry.gateway.send(self.body, self.key.name())).await {
+        match self.within(self.entry.gateway.send(self.body, &self.outside_key())).await {
             Ok(answer) => {
                 self.entry.succeeded();
                 Ok(ActionOutcome::Answered(answer))
@@ -99,6 +113,17 @@ impl<P: Process> Calling<'_, P> {
         }
     }
 
+    fn outside_key(&self) -> String {
+        self.key.outside(self.shared.reader.store().identity().id)
+    }
+
+    /// Waits without a place. The status tells why.
+    async fn rest(&self, time: Duration, reason: String) {
+        self.shared.status.trouble(&self.work.id.instance, Some(reason));
+        let _rest = self.places.rest();
+        tokio::time::sleep(time).await;
+    }
+
     /// Waits for the system outside, at most as long as a call may take.
     async fn within<T>(
         &self,
@@ -112,11 +137,10 @@ impl<P: Process> Calling<'_, P> {
         tokio::time::timeout(longest, call).await.unwrap_or_else(late)
     }
 
-    /// Claims the call for this program. If it was claimed before, waits for its answer, and then
-    /// asks the system outside.
-    async fn claim(&self, claim: &mut u64) -> Result<NextStep, Interruption> {
+    /// Claims the call for this program. False if it was claimed before.
+    async fn claim(&self, claim: u64) -> Result<bool, Interruption> {
         let store = self.shared.reader.store();
-        let name = self.key.claim(*claim);
+        let name = self.key.claim(claim);
         let key = Key::new(&name, Digest::of(b"started"));
         let record = StartedCall {
             process: self.work.id.process.clone(),
@@ -124,67 +148,91 @@ impl<P: Process> Calling<'_, P> {
             reaction: self.work.position,
             action: self.action,
             gateway: self.entry.name.clone(),
-            claim: *claim,
+            claim,
         };
         let event = about(CALL_STARTED, &self.work.id, &record, self.metadata())?;
         match store.append(Append::event(event).key(key)).await {
             Ok(accepted) => {
                 // Before the call leaves, a later run has to know that it may have left.
                 accepted.synced().await.map_err(|error| Interruption::from(error.cause))?;
-                Ok(NextStep::Send)
+                Ok(true)
             }
             Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => {
-                let mut waits = Waits::new(&self.shared.options);
-                let until = tokio::time::Instant::now() + self.entry.options.unknown_after;
-                while tokio::time::Instant::now() < until {
-                    if self.is_settled().await? {
-                        return Ok(NextStep::Settled);
-                    }
-                    waits.wait().await;
-                }
-                if self.is_settled().await? {
-                    return Ok(NextStep::Settled);
-                }
-                let reason = "the program ended, or lost its connection, during the call";
-                self.ask(claim, reason.to_owned()).await
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
     }
 
+    /// Waits for the answer of a call that another program, or an earlier run, has begun. Then asks
+    /// the system outside.
+    async fn of_other(&self) -> Result<NextStep, Interruption> {
+        let unknown_after = self.entry.options.unknown_after;
+        let until = tokio::time::Instant::now() + unknown_after;
+        if !self.is_settled().await? {
+            let why = format!(
+                "the call was begun before, and may get its answer there: it counts \
+                               as unknown after {unknown_after:?}"
+            );
+            self.shared.status.trouble(&self.work.id.instance, Some(why));
+        }
+        {
+            let _rest = self.places.rest();
+            let mut waits = Waits::new(&self.shared.options);
+            while tokio::time::Instant::now() < until {
+                if self.is_settled().await? {
+                    return Ok(NextStep::Settled);
+                }
+                waits.wait().await;
+            }
+        }
+        if self.is_settled().await? {
+            return Ok(NextStep::Settled);
+        }
+        self.ask("the program ended, or lost its connection, during the call".to_owned()).await
+    }
+
     /// Asks the system outside about a call that may have been made.
-    async fn ask(&self, claim: &mut u64, reason: String) -> Result<NextStep, Interruption> {
-        let mut failures = 0;
+    async fn ask(&self, reason: String) -> Result<NextStep, Interruption> {
+        let lane = self.entry.gateway.lane(self.body);
+        let (mut failures, key) = (0, self.outside_key());
         loop {
-            let place = self.entry.place().await;
-            let asked = self.within(self.entry.gateway.reconcile(self.body, self.key.name())).await;
+            let place = self.entry.place(lane.as_deref()).await;
+            let asked = self.within(self.entry.gateway.reconcile(self.body, &key)).await;
             drop(place);
             match asked {
                 Ok(Reconciliation::Done(answer)) => {
                     return Ok(NextStep::Settle(ActionOutcome::Answered(answer)));
                 }
-                Ok(Reconciliation::NotDone) => {
-                    // One program sends it again.
-                    *claim += 1;
-                    return Box::pin(self.claim(claim)).await;
-                }
+                // One program sends it again.
+                Ok(Reconciliation::NotDone) => return Ok(NextStep::Anew),
                 Ok(Reconciliation::Unknown) => {
                     return Ok(NextStep::Unknown(format!("it may have been sent: {reason}")));
                 }
                 Err(CallFailure::Refused(rejection)) => {
                     return Ok(NextStep::Settle(ActionOutcome::Rejected(rejection)));
                 }
-                Err(CallFailure::NotSent { .. } | CallFailure::Unknown { .. }) => {
+                Err(CallFailure::NotSent { reason: why, retry_after: asked }) => {
                     failures += 1;
-                    if failures >= self.entry.options.attempts.max(1) {
-                        let text =
-                            format!("it may have been sent, and the gateway cannot tell: {reason}");
-                        return Ok(NextStep::Unknown(text));
+                    if let Some(unknown) = self.given_up(failures, &reason) {
+                        return Ok(unknown);
                     }
-                    tokio::time::sleep(self.entry.wait(failures, None)).await;
+                    self.rest(self.entry.wait(failures, asked), why).await;
+                }
+                Err(CallFailure::Unknown { reason: why }) => {
+                    failures += 1;
+                    if let Some(unknown) = self.given_up(failures, &reason) {
+                        return Ok(unknown);
+                    }
+                    self.rest(self.entry.wait(failures, None), why).await;
                 }
             }
         }
+    }
+
+    fn given_up(&self, failures: u32, reason: &str) -> Option<NextStep> {
+        let text = || format!("it may have been sent, and the gateway cannot tell: {reason}");
+        (failures >= self.entry.options.attempts.max(1)).then(|| NextStep::Unknown(text()))
     }
 
     /// Lists the call for an operator. It is carried out as far as this program can.
@@ -224,17 +272,19 @@ impl<P: Process> Calling<'_, P> {
         Ok(store.keyed(self.key.name()).await?.is_some())
     }
 
-    /// Whether the trigger is older than the calls that the gateway sends.
+    /// Whether the gateway does not send calls for so old a trigger.
     async fn is_withheld(&self) -> Result<bool, Interruption> {
-        let from = match self.entry.from {
+        match self.entry.from {
             CallsFrom::Beginning => return Ok(false),
             CallsFrom::Never => return Ok(true),
-            CallsFrom::Instant(from) => from,
-        };
+            CallsFrom::Instant(_) | CallsFrom::Within(_) => {}
+        }
         let at = self.work.record.trigger.position;
         let read = Read::after(at.before()).upto(at).limit(1);
         let batch = self.shared.reader.store().read(&Filter::everything(), read).await?;
-        Ok(batch.get(0).is_some_and(|event| event.recorded_at() < from))
+        let reacted_at = self.work.record.at;
+        let trigger = batch.get(0);
+        Ok(trigger.is_some_and(|event| self.entry.withholds(event.recorded_at(), reacted_at)))
     }
 
     fn metadata(&self) -> Metadata {

@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
 };
@@ -25,6 +25,7 @@ use super::{
     actions::Action,
     calls::Calling,
     command::{ActionKey, SendAction, SendFailure, SentCommand},
+    places::Places,
     reader::InstanceEvent,
     shared::{Interruption, ProcessShared, Waits},
     status::ProcessState,
@@ -43,6 +44,7 @@ const PAGE: usize = 256;
 
 pub(super) struct Carrier<P: Process> {
     shared: Arc<ProcessShared<P>>,
+    places: Arc<Places>,
     source: String,
     head: Head,
     /// The waiting work of each instance that has work under way.
@@ -70,6 +72,7 @@ impl<P: Process> Carrier<P> {
             recorded: Position::START,
             carried: 0,
             waits: Waits::new(&shared.options),
+            places: Arc::new(Places::new(shared.options.commands_at_once)),
             shared,
         }
     }
@@ -107,7 +110,7 @@ impl<P: Process> Carrier<P> {
         let own = FilterItem::everything().or_type(REACTED).or_type(CALL_RESENT);
         let filter = Filter::from(own.and_tag(process_tag(self.shared.reader.process())));
         loop {
-            let has_room = self.outstanding.len() < self.shared.options.waiting_reactions.max(1);
+            let has_room = self.has_room();
             if has_room && after < self.head.position() {
                 let batch = store.read(&filter, Read::after(after).limit(PAGE)).await?;
                 for event in batch.iter() {
@@ -172,6 +175,7 @@ impl<P: Process> Carrier<P> {
         after: Option<Position>,
     ) -> Result<Option<Result<(InstanceId, Position), Interruption>>, Interruption> {
         let mut news = after.map(|after| self.head.after(after));
+        let mut rested = pin!(self.places.rested());
         let running = &mut self.running;
         poll_fn(|context| {
             // Without running work the set is ready with nothing, and only the log has news.
@@ -180,6 +184,10 @@ impl<P: Process> Carrier<P> {
                     Err(Interruption::Later(format!("a command did not end: {error}")))
                 });
                 return Poll::Ready(Ok(Some(ended)));
+            }
+            // There may be room for more now.
+            if rested.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(None));
             }
             match news.as_mut().map(|news| Pin::new(news).poll(context)) {
                 Some(Poll::Ready(Ok(_))) => Poll::Ready(Ok(None)),
@@ -205,13 +213,22 @@ impl<P: Process> Carrier<P> {
         }
     }
 
+    /// Whether further reactions are read. Calls that rest do not count, and neither do the
+    /// reactions behind them. They have a bound of their own.
+    fn has_room(&self) -> bool {
+        let options = &self.shared.options;
+        let (most, resting) = (options.waiting_reactions.max(1), self.places.resting());
+        let behind = if resting > 0 { options.resting_reactions } else { 0 };
+        let under_way = self.running.len().saturating_sub(resting);
+        under_way < most && self.outstanding.len() < most.saturating_add(behind)
+    }
+
     fn start(&mut self) {
-        while self.running.len() < self.shared.options.commands_at_once.max(1) {
-            let Some(work) = self.ready.pop_front() else { return };
-            let shared = self.shared.clone();
+        while let Some(work) = self.ready.pop_front() {
+            let (shared, places) = (self.shared.clone(), self.places.clone());
             self.running.spawn(async move {
                 let (id, place) = (work.id.clone(), work.place);
-                carry_out(&shared, work).await.map(|()| (id, place))
+                carry_out(&shared, &places, work).await.map(|()| (id, place))
             });
         }
     }
@@ -247,7 +264,11 @@ impl<P: Process> Carrier<P> {
 }
 
 /// Carries out the commands and calls of a reaction in order. A command that fails is tried again.
-async fn carry_out<P: Process>(shared: &ProcessShared<P>, work: Work) -> Result<(), Interruption> {
+async fn carry_out<P: Process>(
+    shared: &ProcessShared<P>,
+    places: &Places,
+    work: Work,
+) -> Result<(), Interruption> {
     let trigger = work.record.trigger;
     for (action, number) in work.record.actions.iter().zip(0_u32..) {
         if !action.leaves() || work.only.is_some_and(|only| only != number) {
@@ -261,12 +282,14 @@ async fn carry_out<P: Process>(shared: &ProcessShared<P>, work: Work) -> Result<
         loop {
             let tried = match action {
                 Action::Send { command, body } => {
+                    // The semaphore is never closed.
+                    let _place = places.commands.acquire().await.ok();
                     send(shared, &work, number, &key, (command, body)).await?
                 }
                 Action::Call { gateway, body } => match shared.gateways.named(gateway) {
                     Some(entry) => {
                         let (work, key, action) = (&work, &key, number);
-                        Calling { shared, work, action, key, entry, body }.run().await?;
+                        Calling { shared, places, work, action, key, entry, body }.run().await?;
                         // It may have noted a trouble on the way.
                         had_trouble = true;
                         Ok(())

@@ -1,6 +1,6 @@
 //! The commands of an app by name, as a process needs them.
 
-use diptych_store::{Digest, Key, Metadata};
+use diptych_store::{Digest, Key, LogId, Metadata};
 
 use super::{
     stored::{InstanceId, prefixed},
@@ -40,6 +40,11 @@ pub(crate) enum SendFailure {
     Failed(CommandError),
 }
 
+/// The key under which a system outside knows what this log knows under `name`.
+pub(super) fn outside_key(log: LogId, name: &str) -> String {
+    format!("diptych-{}", Digest::of(format!("{log}\n{name}").as_bytes()))
+}
+
 /// The key of an action. The events of its command are committed under it, or else the event that
 /// tells why there are none. So an action has exactly one outcome, whatever sends it.
 pub(crate) struct ActionKey(String);
@@ -54,6 +59,12 @@ impl ActionKey {
 
     pub(super) fn name(&self) -> &str {
         &self.0
+    }
+
+    /// The key under which a system outside knows the call. It differs between logs, because their
+    /// positions are alike.
+    pub(super) fn outside(&self, log: LogId) -> String {
+        outside_key(log, &self.0)
     }
 
     /// The key of the command's own events.

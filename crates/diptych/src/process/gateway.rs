@@ -1,15 +1,10 @@
 //! Gateways: the doors of processes to systems outside.
 
-use std::{any::type_name, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{any::type_name, future::Future, pin::Pin, time::Duration};
 
 use diptych_store::Timestamp;
-use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
 
 use super::trigger::ActionRejection;
 
@@ -47,6 +42,13 @@ pub trait Gateway: Send + Sync + 'static {
         _key: &str,
     ) -> impl Future<Output = Result<Reconciliation<Self::Answer>, CallFailure>> + Send {
         async { Ok(Reconciliation::Unknown) }
+    }
+
+    /// The lane of a call, such as its customer. At most
+    /// [`calls_at_once_in_a_lane`](GatewayOptions::calls_at_once_in_a_lane) calls of one lane are
+    /// made at once by one program. The default has no lanes.
+    fn lane(&self, _call: &Self::Call) -> Option<String> {
+        None
     }
 }
 
@@ -91,6 +93,10 @@ pub enum CallsFrom {
     /// Calls whose trigger was recorded at or after this instant. The others are withheld, and the
     /// process gets [`ActionOutcome::Withheld`](super::ActionOutcome::Withheld).
     Instant(Timestamp),
+    /// Calls whose reaction was made within this time after its trigger was recorded. A process
+    /// that catches up with older events makes its reactions late, so their calls are withheld. A
+    /// call that was asked for in time is sent, also after the program was down.
+    Within(Duration),
     /// None: every call is withheld.
     Never,
 }
@@ -110,17 +116,28 @@ pub struct GatewayOptions {
     pub jitter: f64,
     /// Number of tries in one run of the program, after which the call is listed for an operator.
     pub attempts: u32,
-    /// Number of calls that this program makes at once through the gateway.
+    /// The longest wait that the system outside may ask for (`Retry-After`). It is tried again
+    /// after this time even if it asked for longer.
+    pub longest_asked: Duration,
+    /// Number of calls that this program makes at once through the gateway. A call that waits for
+    /// another try, or for the outcome of an earlier one, does not count.
     pub calls_at_once: usize,
+    /// Number of calls of one [lane](Gateway::lane) that this program makes at once.
+    pub calls_at_once_in_a_lane: usize,
     /// After this number of failures in a row, from whatever calls, the circuit opens: no call is
-    /// made for [`open_for`](GatewayOptions::open_for).
+    /// made for [`open_for`](GatewayOptions::open_for). A single failure after that opens it again.
     pub failures_to_open: u32,
     /// How long an open circuit stays open.
     pub open_for: Duration,
     /// How long a call may take. A call that takes longer is dropped, and may have had its effect.
     pub longest_call: Duration,
-    /// How long a call that was begun, here before a restart or by another program, may take until
-    /// it counts as unknown.
+    /// How long a call that another program, or an earlier run of this one, has begun may still get
+    /// its answer from there. After that the gateway is asked about it
+    /// ([`reconcile`](Gateway::reconcile)), or it is listed for an operator. The time is counted
+    /// from when this program found the call.
+    ///
+    /// Keep it longer than the [`longest_call`](GatewayOptions::longest_call) of every program. A
+    /// call that is asked about while it is on its way may be sent a second time.
     pub unknown_after: Duration,
 }
 
@@ -130,9 +147,11 @@ impl Default for GatewayOptions {
             is_idempotent: false,
             first_wait: Duration::from_millis(100),
             longest_wait: Duration::from_secs(60),
+            longest_asked: Duration::from_secs(24 * 60 * 60),
             jitter: 0.2,
             attempts: 20,
             calls_at_once: 16,
+            calls_at_once_in_a_lane: 1,
             failures_to_open: 10,
             open_for: Duration::from_secs(5),
             longest_call: Duration::from_secs(30),
@@ -158,6 +177,9 @@ pub(super) trait AnyGateway: Send + Sync {
     /// The reason why the JSON is no call.
     fn check(&self, call: &str) -> Result<(), String>;
 
+    /// The lane of the call, if it has one.
+    fn lane(&self, call: &str) -> Option<String>;
+
     fn send<'a>(&'a self, call: &'a str, key: &'a str)
     -> BoxedCall<'a, Result<Value, CallFailure>>;
 
@@ -168,7 +190,7 @@ pub(super) trait AnyGateway: Send + Sync {
     ) -> BoxedCall<'a, Result<Reconciliation<Value>, CallFailure>>;
 }
 
-struct TypedGateway<G>(G);
+pub(super) struct TypedGateway<G>(pub(super) G);
 
 impl<G: Gateway> TypedGateway<G> {
     fn read(call: &str) -> Result<G::Call, CallFailure> {
@@ -191,6 +213,10 @@ impl<G: Gateway> AnyGateway for TypedGateway<G> {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("{call} is no call of {}: {error}", type_name::<G>())),
         }
+    }
+
+    fn lane(&self, call: &str) -> Option<String> {
+        self.0.lane(&Self::read(call).ok()?)
     }
 
     fn send<'a>(
@@ -217,177 +243,5 @@ impl<G: Gateway> AnyGateway for TypedGateway<G> {
                 Reconciliation::Unknown => Reconciliation::Unknown,
             })
         })
-    }
-}
-
-/// A gateway of an app, with the state that its calls share.
-pub(crate) struct GatewayEntry {
-    pub(crate) name: String,
-    pub(crate) type_name: &'static str,
-    pub(super) gateway: Box<dyn AnyGateway>,
-    pub(super) from: CallsFrom,
-    pub(super) options: GatewayOptions,
-    places: Semaphore,
-    circuit: Mutex<Circuit>,
-}
-
-/// Whether calls may be made.
-#[derive(Default)]
-struct Circuit {
-    failures: u32,
-    open_until: Option<Instant>,
-}
-
-impl GatewayEntry {
-    pub(crate) fn new<G: Gateway>(
-        name: String,
-        gateway: G,
-        from: CallsFrom,
-        options: GatewayOptions,
-    ) -> GatewayEntry {
-        GatewayEntry {
-            name,
-            type_name: type_name::<G>(),
-            gateway: Box::new(TypedGateway(gateway)),
-            from,
-            places: Semaphore::new(options.calls_at_once.max(1)),
-            circuit: Mutex::default(),
-            options,
-        }
-    }
-
-    /// Waits until a call may be made.
-    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        loop {
-            let open_until = self.circuit.lock().open_until;
-            match open_until.filter(|until| *until > Instant::now()) {
-                Some(until) => tokio::time::sleep_until(until).await,
-                // The semaphore is never closed.
-                None => return self.places.acquire().await.ok(),
-            }
-        }
-    }
-
-    pub(super) fn succeeded(&self) {
-        *self.circuit.lock() = Circuit::default();
-    }
-
-    pub(super) fn failed(&self) {
-        let mut circuit = self.circuit.lock();
-        circuit.failures = circuit.failures.saturating_add(1);
-        if circuit.failures >= self.options.failures_to_open.max(1) {
-            tracing::warn!(gateway = self.name, "the circuit of a gateway is open");
-            *circuit =
-                Circuit { failures: 0, open_until: Some(Instant::now() + self.options.open_for) };
-        }
-    }
-
-    /// The wait before the next try, after this number of failures.
-    pub(super) fn wait(&self, failures: u32, asked: Option<Duration>) -> Duration {
-        let GatewayOptions { first_wait, longest_wait, jitter, .. } = self.options;
-        let doubled = first_wait.saturating_mul(1 << failures.saturating_sub(1).min(30));
-        let wait = doubled.min(longest_wait);
-        let random = wait.mul_f64(jitter.clamp(0.0, 1.0) * fastrand::f64());
-        (wait - random).max(asked.unwrap_or_default())
-    }
-}
-
-/// The gateways of an app.
-#[derive(Clone, Default)]
-pub(crate) struct Gateways(Vec<Arc<GatewayEntry>>);
-
-impl Gateways {
-    pub(crate) fn add(&mut self, entry: GatewayEntry) {
-        self.0.push(Arc::new(entry));
-    }
-
-    pub(crate) fn append(&mut self, mut other: Gateways) {
-        self.0.append(&mut other.0);
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &GatewayEntry> + Clone {
-        self.0.iter().map(|entry| &**entry)
-    }
-
-    pub(super) fn named(&self, name: &str) -> Option<&Arc<GatewayEntry>> {
-        self.0.iter().find(|entry| entry.name == name)
-    }
-
-    /// # Errors
-    /// The reason why there is no such gateway, or why the JSON is no call of it.
-    pub(super) fn check(&self, name: &str, call: &str) -> Result<(), String> {
-        match self.named(name) {
-            Some(entry) => entry.gateway.check(call),
-            None => Err(format!("the app has no gateway {name:?}: add it to the builder")),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Nothing;
-
-    impl Gateway for Nothing {
-        type Call = ();
-        type Answer = ();
-
-        async fn send(&self, (): &(), _: &str) -> Result<(), CallFailure> {
-            Ok(())
-        }
-    }
-
-    fn entry(options: GatewayOptions) -> GatewayEntry {
-        GatewayEntry::new("nothing".to_owned(), Nothing, CallsFrom::Beginning, options)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_open_circuit_holds_calls_back_for_its_time() {
-        let options = GatewayOptions {
-            failures_to_open: 3,
-            open_for: Duration::from_secs(7),
-            ..GatewayOptions::default()
-        };
-        let (entry, begin) = (entry(options), Instant::now());
-        entry.failed();
-        entry.failed();
-        // A success in between closes it.
-        entry.succeeded();
-        entry.failed();
-        entry.failed();
-        drop(entry.place().await);
-        assert_eq!(begin.elapsed(), Duration::ZERO);
-        entry.failed();
-        drop(entry.place().await);
-        assert!(begin.elapsed() >= Duration::from_secs(7));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn at_most_the_named_number_of_calls_is_made_at_once() {
-        let options = GatewayOptions { calls_at_once: 2, ..GatewayOptions::default() };
-        let entry = entry(options);
-        let (one, _other) = (entry.place().await, entry.place().await);
-        let third = tokio::time::timeout(Duration::from_secs(60), entry.place()).await;
-        assert!(third.is_err());
-        drop(one);
-        assert!(entry.place().await.is_some());
-    }
-
-    #[test]
-    fn waits_double_up_to_the_longest_and_respect_what_the_system_asks_for() {
-        let options = GatewayOptions {
-            first_wait: Duration::from_millis(100),
-            longest_wait: Duration::from_millis(350),
-            jitter: 0.5,
-            ..GatewayOptions::default()
-        };
-        let entry = entry(options);
-        for (failures, most) in [(1, 100), (2, 200), (3, 350), (40, 350)] {
-            let wait = entry.wait(failures, None).as_millis();
-            assert!((most / 2..=most).contains(&wait), "{failures}: {wait}");
-        }
-        let asked = Duration::from_secs(9);
-        assert_eq!(entry.wait(1, Some(asked)), asked);
     }
 }

@@ -31,6 +31,10 @@ pub(crate) struct Instance<P> {
     /// Its pending timers, each with the position of the reaction that set it. The position is
     /// not known before the commit of that reaction.
     timers: BTreeMap<String, Option<Position>>,
+    /// The calls that wait for their timers, by their names: gateway and body.
+    held: BTreeMap<String, (String, String)>,
+    /// The held call whose timer was applied last.
+    released: Option<(String, String)>,
     pub(super) parked: Option<Parking>,
     /// When it was last triggered.
     pub(super) used: u64,
@@ -82,7 +86,8 @@ impl<P: Process> Instance<P> {
     pub(crate) fn new() -> Result<Instance<P>, String> {
         let state = caught(P::default).map_err(|panic| format!("`default` failed: {panic}"))?;
         let (is_ended, timers, parked, used) = (false, BTreeMap::new(), None, 0);
-        Ok(Instance { state, is_ended, timers, parked, used })
+        let (held, released) = (BTreeMap::new(), None);
+        Ok(Instance { state, is_ended, timers, held, released, parked, used })
     }
 
     /// The instance with everything up to a position. If it is parked, it has the state before the
@@ -183,8 +188,17 @@ impl<P: Process> Instance<P> {
     pub(crate) fn note(&mut self, actions: &[Action], at: Option<Position>) {
         for action in actions {
             match action {
-                Action::SetTimer { timer, .. } => drop(self.timers.insert(timer.clone(), at)),
-                Action::CancelTimer { timer } => drop(self.timers.remove(timer)),
+                Action::SetTimer { timer, .. } => {
+                    self.held.remove(timer);
+                    self.timers.insert(timer.clone(), at);
+                }
+                Action::Hold { timer, gateway, body } => {
+                    self.held.insert(timer.clone(), (gateway.clone(), body.clone()));
+                }
+                Action::CancelTimer { timer } => {
+                    self.held.remove(timer);
+                    self.timers.remove(timer);
+                }
                 Action::End => self.is_ended = true,
                 Action::Send { .. } | Action::Call { .. } => {}
             }
@@ -214,11 +228,16 @@ impl<P: Process> Instance<P> {
     /// # Errors
     /// The panic of the process.
     pub(crate) fn apply(&mut self, trigger: &Trigger<P::Event>) -> Result<bool, String> {
+        self.released = None;
         if let Trigger::Timer(fired) = trigger {
             if self.timers.get(&fired.timer) != Some(&Some(fired.set_at)) {
                 return Ok(false);
             }
             self.timers.remove(&fired.timer);
+            self.released = self.held.remove(&fired.timer);
+            if self.released.is_some() {
+                return Ok(true);
+            }
         }
         let state = &mut self.state;
         let applied = caught(|| state.apply(trigger));
@@ -236,6 +255,9 @@ impl<P: Process> Instance<P> {
     ) -> Result<Vec<Action>, String> {
         if self.is_ended {
             return Ok(Vec::new());
+        }
+        if let Some((gateway, body)) = self.released.clone() {
+            return Ok(vec![Action::Call { gateway, body }]);
         }
         let state = &self.state;
         let reactions = caught(|| state.react(trigger, cx));
@@ -267,7 +289,10 @@ impl<P: Process> Instance<P> {
                     result.push(action);
                     return Ok(result);
                 }
-                Action::CancelTimer { .. } | Action::Send { .. } | Action::Call { .. } => {}
+                Action::CancelTimer { .. }
+                | Action::Hold { .. }
+                | Action::Send { .. }
+                | Action::Call { .. } => {}
             }
             result.push(action);
         }

@@ -47,6 +47,9 @@ pub struct ProcessOptions {
     /// Number of reactions whose commands may wait for their turn. Beyond it, no further reaction
     /// is read from the log.
     pub waiting_reactions: usize,
+    /// Number of further reactions that are read while calls wait for another try, or for the
+    /// outcome of an earlier one. So a gateway that is away does not hold other instances.
+    pub resting_reactions: usize,
     /// After this number of carried out reactions, the place up to which everything is carried
     /// out is stored. It bounds the look-ups after a restart.
     pub reactions_without_mark: u64,
@@ -76,6 +79,7 @@ impl Default for ProcessOptions {
             instances_in_memory: 10_000,
             commands_at_once: 64,
             waiting_reactions: 1_024,
+            resting_reactions: 16_384,
             reactions_without_mark: 1_024,
             timer_check: Duration::from_millis(500),
             timer_events_without_note: 32_768,

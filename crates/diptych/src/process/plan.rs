@@ -14,7 +14,7 @@ use super::{
     Process,
     carrier::Carrier,
     command::CommandsByName,
-    gateway::Gateways,
+    entry::Gateways,
     options::{ProcessOptions, ProcessStart},
     reactor::Reactor,
     reader::ProcessReader,

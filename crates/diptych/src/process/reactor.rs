@@ -240,7 +240,9 @@ impl<P: Process> Reactor<P> {
                 Action::Send { command, body } => {
                     drop(self.shared.commands.prepare(command, body)?);
                 }
-                Action::Call { gateway, body } => self.shared.gateways.check(gateway, body)?,
+                Action::Call { gateway, body } | Action::Hold { gateway, body, .. } => {
+                    self.shared.gateways.check(gateway, body)?
+                }
                 _ => {}
             }
         }

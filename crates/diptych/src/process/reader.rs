@@ -97,6 +97,11 @@ impl<P: Process> ProcessReader<P> {
         self.reading.everything().or(Filter::from(own))
     }
 
+    /// The events that the process reacts to, without those of processes.
+    pub(super) fn events(&self) -> Filter {
+        self.reading.everything()
+    }
+
     /// Where all events about an instance are.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{
+    entry::Gateways,
     letter::{LetterAnswer, LetterError, ParkedLetter, answer, letters},
     plan::{AppParts, ProcessPlans, StartedProcesses},
     registry::ProcessStartError,
@@ -21,6 +22,7 @@ use super::{
 pub(crate) struct Processes {
     processes: Vec<Arc<dyn AnyProcess>>,
     tasks: Mutex<JoinSet<()>>,
+    gateways: Gateways,
 }
 
 impl Processes {
@@ -33,13 +35,15 @@ impl Processes {
         parts: &AppParts,
     ) -> Result<Processes, ProcessStartError> {
         if plans.is_empty() {
-            return Ok(Processes::default());
+            let gateways = parts.gateways.clone();
+            return Ok(Processes { gateways, ..Processes::default() });
         }
         if Handle::try_current().is_err() {
             return Err(ProcessStartError::NoRuntime);
         }
         let StartedProcesses { processes, tasks } = plans.start(parts).await?;
-        Ok(Processes { processes, tasks: Mutex::new(tasks) })
+        let gateways = parts.gateways.clone();
+        Ok(Processes { processes, tasks: Mutex::new(tasks), gateways })
     }
 
     /// Ends all processes. A step that is cut short is made again by the next start.
@@ -50,6 +54,10 @@ impl Processes {
 
     pub(crate) fn status(&self) -> Vec<ProcessStatus> {
         self.processes.iter().map(|process| process.status()).collect()
+    }
+
+    pub(crate) fn gateways(&self) -> &Gateways {
+        &self.gateways
     }
 
     /// # Errors

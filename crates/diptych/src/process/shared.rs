@@ -7,7 +7,7 @@ use diptych_store::{AppendError, Position, ReadError, Refusal, Store, Unavailabl
 use super::{
     Process,
     command::CommandsByName,
-    gateway::Gateways,
+    entry::Gateways,
     options::ProcessOptions,
     reader::ProcessReader,
     shard::Shard,

@@ -150,7 +150,10 @@ impl<P: Process> TimerTask<P> {
                             self.wheel.set(id.timer(timer), pending);
                         }
                         Action::CancelTimer { timer } => self.wheel.remove(id.timer(timer)),
-                        Action::Send { .. } | Action::Call { .. } | Action::End => {}
+                        Action::Hold { .. }
+                        | Action::Send { .. }
+                        | Action::Call { .. }
+                        | Action::End => {}
                     }
                 }
             }

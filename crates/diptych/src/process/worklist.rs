@@ -37,6 +37,8 @@ pub struct WaitingCall {
     /// When it was listed.
     pub since: Timestamp,
     pub(super) record: UnknownCall,
+    /// The key of the action in the log.
+    pub(super) action_key: String,
 }
 
 /// The answer of an operator to a waiting call.
@@ -92,16 +94,17 @@ pub(super) async fn waiting_calls(
     for (record, listed_at, since) in waiting.into_values() {
         let id = InstanceId { process: record.process.clone(), instance: record.instance.clone() };
         let reaction = reaction_at(store, record.reaction).await?;
-        let (call, key) = match &reaction {
+        let (call, key, action_key) = match &reaction {
             Some(reaction) => {
                 let trigger = reaction.trigger;
                 let number = usize::try_from(record.action).unwrap_or(usize::MAX);
                 let call = reaction.actions.get(number).and_then(|action| action.call());
                 let position = trigger.position.get();
                 let key = ActionKey::new(&id, position, trigger.part, record.action);
-                (call.unwrap_or_default().to_owned(), key.name().to_owned())
+                let outside = key.outside(store.identity().id);
+                (call.unwrap_or_default().to_owned(), outside, key.name().to_owned())
             }
-            None => (String::new(), String::new()),
+            None => (String::new(), String::new(), String::new()),
         };
         calls.push(WaitingCall {
             instance: record.instance.to_string(),
@@ -112,6 +115,7 @@ pub(super) async fn waiting_calls(
             listed_at,
             since,
             record,
+            action_key,
         });
     }
     calls.sort_by_key(|call| call.listed_at);
@@ -158,7 +162,7 @@ pub(super) async fn answer_call(
                 outcome,
             };
             // An action is settled once, by an operator or by a program.
-            let key = Key::new(&call.key, ActionKey::settled_digest());
+            let key = Key::new(&call.action_key, ActionKey::settled_digest());
             (about(SETTLED, &id, &record, metadata), key)
         }
         None => {
@@ -169,7 +173,7 @@ pub(super) async fn answer_call(
                 action: *action,
                 claim: claim + 1,
             };
-            let name = format!("{}:resent:{claim}", call.key);
+            let name = format!("{}:resent:{claim}", call.action_key);
             let key = Key::new(name, Digest::of(b"resent"));
             (about(CALL_RESENT, &id, &record, metadata), key)
         }

@@ -375,7 +375,7 @@ impl<P: Process> GivenProcess<P> {
                     self.timers.insert(timer.clone(), (*due, self.position, civil.clone()));
                 }
                 Action::CancelTimer { timer } => drop(self.timers.remove(timer)),
-                Action::Send { .. } | Action::Call { .. } | Action::End => {}
+                Action::Hold { .. } | Action::Send { .. } | Action::Call { .. } | Action::End => {}
             }
         }
         self.reactions.extend(actions);

@@ -29,7 +29,11 @@ struct StubState<C, A> {
     next: VecDeque<StubFault>,
     effects: BTreeMap<String, u64>,
     calls: u64,
+    lane: Option<StubLane<C>>,
 }
+
+/// Finds the lane of a call.
+type StubLane<C> = Arc<dyn Fn(&C) -> String + Send + Sync>;
 
 /// The fault of a call, in place of an answer.
 enum StubFault {
@@ -51,6 +55,7 @@ impl<C, A> StubGateway<C, A> {
                 next: VecDeque::new(),
                 effects: BTreeMap::new(),
                 calls: 0,
+                lane: None,
             })),
         }
     }
@@ -66,6 +71,16 @@ impl<C, A> StubGateway<C, A> {
     #[must_use]
     pub fn reconciling(self) -> StubGateway<C, A> {
         self.shared.lock().can_reconcile = true;
+        self
+    }
+
+    /// Calls have lanes: see [`Gateway::lane`].
+    #[must_use]
+    pub fn in_lanes(
+        self,
+        lane: impl Fn(&C) -> String + Send + Sync + 'static,
+    ) -> StubGateway<C, A> {
+        self.shared.lock().lane = Some(Arc::new(lane));
         self
     }
 
@@ -140,6 +155,11 @@ where
             true => Ok(Reconciliation::Done((state.answer)(call))),
             false => Ok(Reconciliation::NotDone),
         }
+    }
+
+    fn lane(&self, call: &C) -> Option<String> {
+        let lane = self.shared.lock().lane.clone();
+        lane.map(|lane| lane(call))
     }
 }
 

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "calendars")]
 mod calendars;
+mod doors;
 mod gateways;
 mod kills;
 mod kit;
