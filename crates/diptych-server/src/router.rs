@@ -21,7 +21,7 @@ use tower_http::{
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
-        handlers::{catalogue, commands, files, live, queries, receipts, source, status},
+        handlers::{catalogue, commands, feeds, files, live, queries, receipts, source, status},
         site::Site,
     },
 };
@@ -38,6 +38,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/queries/{name}/explanation", get(queries::explain))
         .route("/queries/{name}/live", get(live::answers))
         .route("/live", get(live::many))
+        .route("/feeds/{name}", get(feeds::read))
         .route("/receipts/{key}", get(receipts::find))
         .route("/status", get(status::show))
         .route("/status/live", get(live::status))
@@ -63,6 +64,7 @@ pub(crate) fn has_route(path: &str) -> bool {
         || is_below("/commands/")
         || is_below("/queries/")
         || is_below("/receipts/")
+        || is_below("/feeds/")
 }
 
 async fn wrong_method(request: Request<Body>) -> Response<Body> {

@@ -457,7 +457,7 @@ impl Server {
         let Server { app, limits, hosts, hook, metrics, poster, .. } = self;
         #[cfg(feature = "poster")]
         let owner = self.owner;
-        let documents = Documents::of(&entries, &listing, metrics.is_some());
+        let documents = Documents::of(&entries, &listing, app.feeds(), metrics.is_some());
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));

@@ -6,7 +6,11 @@ mod openapi;
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use diptych::catalogue::{CatalogueEntry, EntryDetail, Listing};
+use diptych::{
+    EventType,
+    catalogue::{CatalogueEntry, EntryDetail, Listing},
+    collaboration::FeedHandle,
+};
 use serde_json::{Value, json};
 
 use crate::panels::entries::{
@@ -21,9 +25,14 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// The documents of these entries, which are those of this listing.
-    pub(crate) fn of(entries: &Entries, listing: &Listing, has_metrics: bool) -> Documents {
+    pub(crate) fn of(
+        entries: &Entries,
+        listing: &Listing,
+        feeds: &[FeedHandle],
+        has_metrics: bool,
+    ) -> Documents {
         let schemas = &listing.components.schemas;
-        let openapi = openapi::document(entries, schemas, has_metrics);
+        let openapi = openapi::document(entries, schemas, feeds, has_metrics);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,
@@ -32,6 +41,7 @@ impl Documents {
             "events": entries.events.iter().map(event).collect::<Vec<_>>(),
             "views": views(entries, listing),
             "projections": projections(listing),
+            "feeds": feeds.iter().map(feed).collect::<Vec<_>>(),
             "components": { "schemas": schemas },
         });
         Documents { catalogue: catalogue.to_string().into(), openapi: openapi.to_string().into() }
@@ -48,6 +58,13 @@ impl Documents {
             None => self.openapi.clone(),
         }
     }
+}
+
+fn feed(feed: &FeedHandle) -> Value {
+    let events = feed.public_events();
+    let event = |known: &EventType| json!({ "type": known.name, "version": known.version });
+    let events: Vec<_> = events.iter().map(event).collect();
+    json!({ "name": feed.name(), "path": format!("/feeds/{}", feed.name()), "events": events })
 }
 
 fn command((name, entry): (&String, &CommandEntry)) -> Value {

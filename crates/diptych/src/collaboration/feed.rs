@@ -18,7 +18,9 @@ use super::{
     public_event::PublicEvent,
 };
 use crate::{
-    event::{Codec, Event, Json, Reading, Recorded, Schema, SchemaError, StoredEvent, Trail},
+    event::{
+        Codec, Event, EventType, Json, Reading, Recorded, Schema, SchemaError, StoredEvent, Trail,
+    },
     panics::caught,
     request::BoxFuture,
 };
@@ -117,6 +119,11 @@ impl FeedHandle {
         self.0.name()
     }
 
+    /// The types of its public events.
+    pub fn public_events(&self) -> Vec<EventType> {
+        self.0.public_events()
+    }
+
     /// The next events after a place. If there are none, it waits for one as long as the question
     /// says, and returns an empty page then.
     ///
@@ -147,6 +154,7 @@ impl fmt::Debug for FeedHandle {
 /// A feed whose type is erased.
 pub(super) trait AnyFeed: Send + Sync {
     fn name(&self) -> &'static str;
+    fn public_events(&self) -> Vec<EventType>;
     fn page(self: Arc<Self>, read: FeedRead) -> BoxFuture<Result<FeedPage, FeedError>>;
 }
 
@@ -263,6 +271,10 @@ impl<F: Feed> FeedReader<F> {
 impl<F: Feed> AnyFeed for FeedReader<F> {
     fn name(&self) -> &'static str {
         F::NAME
+    }
+
+    fn public_events(&self) -> Vec<EventType> {
+        F::Public::types()
     }
 
     fn page(self: Arc<Self>, read: FeedRead) -> BoxFuture<Result<FeedPage, FeedError>> {

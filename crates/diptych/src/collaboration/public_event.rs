@@ -25,6 +25,7 @@ use crate::event::{EncodedEvent, Event, EventType, SchemaError};
 ///     order: u64,
 /// }
 ///
+/// #[derive(Default)]
 /// struct Orders(u64);
 ///
 /// impl Fold for Orders {
@@ -35,6 +36,11 @@ use crate::event::{EncodedEvent, Event, EventType, SchemaError};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a public event",
+    label = "public events are declared here",
+    note = "derive `diptych::collaboration::PublicEvent`, with a name that other services read"
+)]
 pub trait PublicEvent: Send + Sync + Sized + 'static {
     /// The types that an event of this Rust type can have.
     fn types() -> Vec<EventType>;

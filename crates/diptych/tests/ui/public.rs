@@ -9,6 +9,7 @@ struct OrderPlaced {
     order: u64,
 }
 
+#[derive(Default)]
 struct Orders(u64);
 
 impl Fold for Orders {
