@@ -333,7 +333,14 @@ fn the_page_of_each_crate_leads_to_its_guide_and_to_pages_that_exist() {
 
 /// The sources of the libraries that programs use, without their support for tests of stores.
 fn library_sources() -> Vec<(String, String)> {
-    let libraries = ["diptych", "diptych-store", "diptych-log", "diptych-server", "diptych-sqlite"];
+    let libraries = [
+        "diptych",
+        "diptych-store",
+        "diptych-log",
+        "diptych-server",
+        "diptych-sqlite",
+        "diptych-gateways",
+    ];
     let folders = libraries.map(|library| format!("crates/{library}/src/"));
     let mut files = files(&[".rs"]);
     files.retain(|(path, _)| {

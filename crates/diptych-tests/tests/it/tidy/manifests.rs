@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-jetstream", &["diptych-store", "diptych-log"]),
     ("diptych", &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote"]),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
+    ("diptych-gateways", &["diptych"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
     (
         "diptych-cli",
@@ -45,6 +46,7 @@ const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-schedules", "diptych-tes
 const NETWORKED: &[&str] = &[
     "diptych-server",
     "diptych-remote",
+    "diptych-gateways",
     "diptych-cli",
     "diptych-demo",
     "diptych-fuzz",
