@@ -52,9 +52,7 @@ impl HttpFeed {
 
     /// Options with the defaults for feeds: a page is larger than the answer of a call.
     pub fn options() -> HttpOptions {
-        let mut options = HttpOptions::default();
-        options.answer_bytes = HttpFeed::PAGE_BYTES;
-        options
+        HttpOptions { answer_bytes: HttpFeed::PAGE_BYTES, ..HttpOptions::default() }
     }
 
     /// Adds a header to each request, such as a token. It stands in no log and no output.
