@@ -3,7 +3,11 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use diptych::process::{ActionRejection, CallFailure};
-use reqwest::{Client, Request, StatusCode, header, redirect};
+use reqwest::{
+    Client, Request, StatusCode,
+    header::{self, HeaderMap},
+    redirect,
+};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
@@ -74,6 +78,7 @@ pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) location: Option<String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     /// Why the body is not complete.
     pub(crate) cut: Option<String>,
@@ -126,8 +131,9 @@ impl Exchange {
         let header = |name| response.headers().get(name)?.to_str().ok();
         let retry_after = header(header::RETRY_AFTER).and_then(wait_of);
         let location = header(header::LOCATION).map(str::to_owned);
+        let headers = response.headers().clone();
         let (body, cut) = self.body(&mut response).await;
-        Ok(Response { status: response.status(), retry_after, location, body, cut })
+        Ok(Response { status: response.status(), retry_after, location, headers, body, cut })
     }
 
     async fn body(&self, response: &mut reqwest::Response) -> (Vec<u8>, Option<String>) {

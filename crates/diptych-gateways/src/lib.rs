@@ -2,6 +2,7 @@
 //!
 //! - [`HttpGateway`] sends a call as a request over HTTP, with the key of the call as
 //!   `Idempotency-Key`.
+//! - [`HttpFeed`] reads the [feed](diptych::collaboration) of another service.
 //! - [`Webhooks`] sends signed webhooks after the specification of Standard Webhooks.
 //!
 //! ```
@@ -54,6 +55,7 @@
 
 mod address;
 mod exchange;
+mod feed;
 mod http;
 mod signature;
 mod status;
@@ -61,6 +63,7 @@ mod webhooks;
 
 pub use address::Reach;
 pub use exchange::{GatewaySetupError, HttpOptions};
+pub use feed::HttpFeed;
 pub use http::{HttpGateway, HttpRequest};
 pub use signature::{SecretError, WebhookSecret};
 pub use status::StatusMeaning;

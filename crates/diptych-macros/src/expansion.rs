@@ -10,16 +10,33 @@ use crate::{
     tags::{at, keys, tagged},
 };
 
-/// The output of `#[derive(Event)]`.
-pub(crate) fn write(declared: &Declaration) -> Result<TokenStream> {
-    let Declaration { ident, diptych, kind } = declared;
-    match kind {
-        Kind::Struct(event) => Ok(of_struct(ident, event, diptych)),
-        Kind::Enum(variants) => of_enum(ident, variants, diptych),
+/// The trait that a macro implements. Both have the same functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Implemented {
+    Event,
+    PublicEvent,
+}
+
+impl Implemented {
+    fn path(self, diptych: &Path) -> TokenStream {
+        match self {
+            Implemented::Event => quote!(#diptych::Event),
+            Implemented::PublicEvent => quote!(#diptych::collaboration::PublicEvent),
+        }
     }
 }
 
-fn of_struct(ident: &Ident, event: &Own, diptych: &Path) -> TokenStream {
+/// The output of `#[derive(Event)]` and `#[derive(PublicEvent)]`.
+pub(crate) fn write(declared: &Declaration, implemented: Implemented) -> Result<TokenStream> {
+    let Declaration { ident, diptych, kind } = declared;
+    let implemented = implemented.path(diptych);
+    match kind {
+        Kind::Struct(event) => Ok(of_struct(ident, event, diptych, implemented)),
+        Kind::Enum(variants) => of_enum(ident, variants, diptych, implemented),
+    }
+}
+
+fn of_struct(ident: &Ident, event: &Own, diptych: &Path, implemented: TokenStream) -> TokenStream {
     let (name, codec) = (&event.name, codec(event, diptych));
     let known = event_type(event, ident, diptych);
     // If the type lacks a trait that the codec needs, the compiler's message points at the struct.
@@ -35,6 +52,7 @@ fn of_struct(ident: &Ident, event: &Own, diptych: &Path) -> TokenStream {
     implementation(&Functions {
         ident,
         diptych,
+        implemented,
         types: quote!(::std::vec![#known]),
         encode,
         decode: quote! {
@@ -47,7 +65,12 @@ fn of_struct(ident: &Ident, event: &Own, diptych: &Path) -> TokenStream {
     })
 }
 
-fn of_enum(ident: &Ident, variants: &[Variant], diptych: &Path) -> Result<TokenStream> {
+fn of_enum(
+    ident: &Ident,
+    variants: &[Variant],
+    diptych: &Path,
+    implemented: TokenStream,
+) -> Result<TokenStream> {
     let (mut names, mut known, mut inners) = (Vec::new(), Vec::new(), Vec::new());
     let (mut encode, mut decode) = (Vec::new(), Vec::new());
     // Arms with a literal name come first, because guards are tested one by one and cost more.
@@ -63,7 +86,7 @@ fn of_enum(ident: &Ident, variants: &[Variant], diptych: &Path) -> Result<TokenS
                 decode.push(decoded);
             }
             Variant::Of { ident: variant, inner } => {
-                let event = quote_spanned!(at(inner.span())=> <#inner as #diptych::Event>);
+                let event = quote_spanned!(at(inner.span())=> <#inner as #implemented>);
                 encode.push(quote!(Self::#variant(__event) => #event::encode(__event),));
                 delegated.push(quote! {
                     __other if #event::has_type(__other) => {
@@ -86,6 +109,7 @@ fn of_enum(ident: &Ident, variants: &[Variant], diptych: &Path) -> Result<TokenS
     let implementation = implementation(&Functions {
         ident,
         diptych,
+        implemented,
         types,
         encode: quote!(match self { #(#encode)* }),
         decode: quote! {
@@ -180,6 +204,8 @@ fn encoded(
 struct Functions<'a> {
     ident: &'a Ident,
     diptych: &'a Path,
+    /// The trait.
+    implemented: TokenStream,
     types: TokenStream,
     encode: TokenStream,
     decode: TokenStream,
@@ -187,13 +213,13 @@ struct Functions<'a> {
 }
 
 fn implementation(functions: &Functions<'_>) -> TokenStream {
-    let Functions { ident, diptych, types, encode, decode, has_type } = functions;
+    let Functions { ident, diptych, implemented, types, encode, decode, has_type } = functions;
     let result = quote!(::std::result::Result);
     // Deprecated events stay in the log, so their code must not warn.
     quote! {
         #[automatically_derived]
         #[allow(deprecated)]
-        impl #diptych::Event for #ident {
+        impl #implemented for #ident {
             fn types() -> ::std::vec::Vec<#diptych::EventType> {
                 #types
             }

@@ -1,4 +1,4 @@
-//! The derive macros `Event` and `Tags` of the crate [`diptych`](https://docs.rs/diptych), which
+//! The derive macros `Event`, `PublicEvent` and `Tags` of the crate [`diptych`](https://docs.rs/diptych), which
 //! exports them with its default feature `derive`.
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod payload;
 mod serde_attributes;
 mod tags;
 
+use expansion::Implemented;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
@@ -37,8 +38,19 @@ use syn::{DeriveInput, parse_macro_input};
 /// compile `diptych` and all that it needs a second time, for the compiler's own machine.
 #[proc_macro_derive(Event, attributes(event, tag, serde))]
 pub fn event(item: TokenStream) -> TokenStream {
+    implement(item, Implemented::Event)
+}
+
+/// Implements the trait `diptych::collaboration::PublicEvent`. The documentation is at its export.
+#[proc_macro_derive(PublicEvent, attributes(event, tag, serde))]
+pub fn public_event(item: TokenStream) -> TokenStream {
+    implement(item, Implemented::PublicEvent)
+}
+
+fn implement(item: TokenStream, implemented: Implemented) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);
-    let written = declaration::read(input).and_then(|declared| expansion::write(&declared));
+    let written =
+        declaration::read(input).and_then(|declared| expansion::write(&declared, implemented));
     written.unwrap_or_else(|error| error.into_compile_error()).into()
 }
 

@@ -22,7 +22,7 @@ use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
         handlers::{
-            catalogue, commands, files, live, processes, queries, receipts, source, status,
+            catalogue, commands, feeds, files, live, processes, queries, receipts, source, status,
         },
         site::Site,
     },
@@ -40,6 +40,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/queries/{name}/explanation", get(queries::explain))
         .route("/queries/{name}/live", get(live::answers))
         .route("/live", get(live::many))
+        .route("/feeds/{name}", get(feeds::read))
         .route("/receipts/{key}", get(receipts::find))
         .route("/processes", get(processes::list))
         .route("/processes/instances", get(processes::instances))
@@ -79,6 +80,7 @@ pub(crate) fn has_route(path: &str) -> bool {
         || is_below("/commands/")
         || is_below("/queries/")
         || is_below("/receipts/")
+        || is_below("/feeds/")
 }
 
 async fn wrong_method(request: Request<Body>) -> Response<Body> {

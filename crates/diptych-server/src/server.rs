@@ -469,7 +469,8 @@ impl Server {
         let Server { app, limits, hosts, hook, metrics, has_operations, poster, .. } = self;
         #[cfg(feature = "poster")]
         let owner = self.owner;
-        let documents = Documents::of(&entries, &listing, metrics.is_some(), has_operations);
+        let (feeds, has_metrics) = (app.feeds(), metrics.is_some());
+        let documents = Documents::of(&entries, &listing, feeds, has_metrics, has_operations);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));

@@ -135,6 +135,10 @@ pub struct MemoryImage;
 pub struct EventPoster;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/explain/event-collaboration.md")]
+pub struct EventCollaboration;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/explain/reporting-database.md")]
 pub struct ReportingDatabase;
 

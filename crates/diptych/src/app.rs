@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     catalogue::{CatalogueEntries, Declarations, ProcessCommands},
+    collaboration::{Collaboration, CollaborationParts},
     command::{
         Command, CommandStats, Execute, Lane, LaneOptions, Retries, context::RuleClock,
         error::CommandError, panel::LeftPanel,
@@ -45,7 +46,8 @@ use settings::Settings;
 /// clones share one app.
 #[derive(Clone)]
 pub struct App {
-    // Dropped first, because it sends commands.
+    // Dropped first, because they write.
+    collaboration: Arc<Collaboration>,
     processes: Arc<Processes>,
     // The right panel is dropped before the store, because its threads read the store.
     right: Arc<RightPanel>,
@@ -283,6 +285,7 @@ impl App {
     /// # Errors
     /// [`StopError`] if an accepted commit could not be synced, or commands did not end in time.
     pub async fn stop(self) -> Result<(), StopError> {
+        self.collaboration.stop().await;
         self.processes.stop().await;
         self.right.past.stop().await;
         let (commands, drained) = self.left.drain(self.beside.stop_within).await;
@@ -485,7 +488,7 @@ impl AppBuilder {
         self.declared.plans.snapshots.place = self.settings.snapshots.clone();
         let log = self.store.identity().id;
         let AppBuilder { store, mut settings, declared, .. } = self;
-        let Declarations { entries, plans, processes, known } = declared;
+        let Declarations { entries, plans, processes, collaboration, known } = declared;
         settings.declared.extend(known);
         let Settings { upcasters, policies, untagged, snapshots, .. } = settings.clone();
         let snapshots = snapshots.filter(|_| !policies.is_empty());
@@ -526,7 +529,18 @@ impl AppBuilder {
                 return Err(error.into());
             }
         };
+        let (store, schema) = (&left.store, &*left.schema);
+        let parts = CollaborationParts { store, schema, retired: &settings.retired_intakes };
+        let collaboration = match collaboration.start(&parts).await {
+            Ok(collaboration) => Arc::new(collaboration),
+            Err(error) => {
+                processes.stop().await;
+                right.followers.stop().await;
+                return Err(error.into());
+            }
+        };
         Ok(App {
+            collaboration,
             processes,
             right: Arc::new(right),
             left,
@@ -549,6 +563,7 @@ impl AppBuilder {
             return Err(StartError::ProjectionTwice { name });
         }
         self.declared.processes.check()?;
+        self.declared.collaboration.check()?;
         Ok(self.declared.entries.check()?)
     }
 

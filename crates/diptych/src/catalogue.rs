@@ -146,6 +146,7 @@ pub use schemas::{SCHEMAS, resolved};
 use serde::{Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
+    collaboration::{CollaborationPlans, Feed, FeedSource, Intake, IntakeOptions, IntakeStart},
     command::{Command, panel::LeftPanel},
     event::{Declare, Event, EventType, Schema},
     follow::Refresh,
@@ -187,6 +188,8 @@ pub(crate) struct Declarations {
     pub(crate) plans: FollowerPlans,
     /// The processes that the app is to start.
     pub(crate) processes: ProcessPlans,
+    /// The feeds and intakes that the app is to start.
+    pub(crate) collaboration: CollaborationPlans,
     /// The events that the app is to know.
     pub(crate) known: Vec<Declare>,
 }
@@ -210,6 +213,23 @@ impl Declarations {
         self.know::<P::Event>();
     }
 
+    pub(crate) fn add_feed<F: Feed>(&mut self) {
+        self.entries.followers.push(FollowerEntry::feed::<F>());
+        self.collaboration.add_feed::<F>();
+        self.know::<F::Private>();
+    }
+
+    pub(crate) fn add_intake<I: Intake, S: FeedSource>(
+        &mut self,
+        source: S,
+        start: IntakeStart,
+        options: IntakeOptions,
+    ) {
+        self.entries.followers.push(FollowerEntry::intake::<I>());
+        self.collaboration.add_intake::<I, S>(source, start, options);
+        self.know::<I::Event>();
+    }
+
     pub(crate) fn add_gateway<G: Gateway>(
         &mut self,
         name: String,
@@ -225,9 +245,10 @@ impl Declarations {
     }
 
     pub(crate) fn append(&mut self, other: Declarations) {
-        let Declarations { entries, plans, processes, mut known } = other;
+        let Declarations { entries, plans, processes, collaboration, mut known } = other;
         self.entries.append(entries);
         self.processes.append(processes);
+        self.collaboration.append(collaboration);
         self.plans.append(plans);
         self.known.append(&mut known);
     }

@@ -15,6 +15,7 @@ mod retags;
 mod schema;
 mod tagging;
 pub(crate) mod tags;
+mod trail;
 
 use std::{
     any::{TypeId, type_name},
@@ -47,6 +48,7 @@ pub(crate) use retags::{Marks, RetagFailure, RetaggedKeys, completed, fenced, ma
 pub(crate) use schema::{Declare, Schema, TagExemption};
 pub(crate) use tagging::{AnyReading, RetagType};
 pub use tags::Tags;
+pub(crate) use trail::Trail;
 
 /// Prefix of the names that only this crate writes: of event types, tags, extra metadata, and keys
 /// of commits.

@@ -184,6 +184,7 @@ extern crate self as diptych;
 mod address;
 mod app;
 pub mod catalogue;
+pub mod collaboration;
 pub mod command;
 pub mod derived;
 pub mod digest;

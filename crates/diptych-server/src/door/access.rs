@@ -36,6 +36,8 @@ pub enum Operation {
     /// asked about this operation in addition to [`Command`](Operation::Command), and only for a
     /// command whose route [allows it](crate::CommandRoute::explained).
     ExplainConflict(String),
+    /// Reading the feed of this name.
+    Feed(String),
     /// Looking up the commit that was made under this idempotency key.
     Receipt(String),
     /// Reading the catalogue or the OpenAPI document.

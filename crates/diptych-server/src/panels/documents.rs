@@ -6,7 +6,11 @@ mod openapi;
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use diptych::catalogue::{CatalogueEntry, EntryDetail, Listing};
+use diptych::{
+    EventType,
+    catalogue::{CatalogueEntry, EntryDetail, Listing},
+    collaboration::FeedHandle,
+};
 use serde_json::{Value, json};
 
 use crate::panels::entries::{
@@ -24,11 +28,12 @@ impl Documents {
     pub(crate) fn of(
         entries: &Entries,
         listing: &Listing,
+        feeds: &[FeedHandle],
         has_metrics: bool,
         has_operations: bool,
     ) -> Documents {
         let schemas = &listing.components.schemas;
-        let openapi = openapi::document(entries, schemas, has_metrics, has_operations);
+        let openapi = openapi::document(entries, schemas, feeds, has_metrics, has_operations);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,
@@ -37,6 +42,7 @@ impl Documents {
             "events": entries.events.iter().map(event).collect::<Vec<_>>(),
             "views": views(entries, listing),
             "projections": projections(listing),
+            "feeds": feeds.iter().map(feed).collect::<Vec<_>>(),
             "components": { "schemas": schemas },
         });
         Documents { catalogue: catalogue.to_string().into(), openapi: openapi.to_string().into() }
@@ -53,6 +59,13 @@ impl Documents {
             None => self.openapi.clone(),
         }
     }
+}
+
+fn feed(feed: &FeedHandle) -> Value {
+    let events = feed.public_events();
+    let event = |known: &EventType| json!({ "type": known.name, "version": known.version });
+    let events: Vec<_> = events.iter().map(event).collect();
+    json!({ "name": feed.name(), "path": format!("/feeds/{}", feed.name()), "events": events })
 }
 
 fn command((name, entry): (&String, &CommandEntry)) -> Value {

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalogue;
 pub(crate) mod commands;
+pub(crate) mod feeds;
 pub(crate) mod files;
 pub(crate) mod links;
 pub(crate) mod live;

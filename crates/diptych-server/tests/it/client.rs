@@ -263,7 +263,7 @@ impl Events {
                         _ => {}
                     }
                 }
-                if !sent.event.is_empty() {
+                if !(sent.event.is_empty() && sent.data.is_empty()) {
                     return Some(sent);
                 }
                 continue;

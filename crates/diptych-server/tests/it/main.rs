@@ -10,6 +10,7 @@ mod commands;
 mod domain;
 #[cfg(feature = "extract")]
 mod extract;
+mod feeds;
 mod garbage;
 mod grain;
 mod limits;

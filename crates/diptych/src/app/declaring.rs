@@ -3,6 +3,9 @@
 use super::{App, AppBuilder};
 use crate::{
     catalogue::{AppCatalogue, Catalogue},
+    collaboration::{
+        Feed, FeedHandle, FeedSource, Intake, IntakeControl, IntakeOptions, IntakeStart,
+    },
     command::panel::LeftPanel,
     event::Event,
     follow::Refresh,
@@ -91,6 +94,26 @@ impl App {
         let LeftPanel { store, schema, clock, .. } = &*self.left;
         preview::<P>(schema, store, clock, self.processes.gateways(), start, most).await
     }
+
+    /// The feed of this name.
+    pub fn feed(&self, name: &str) -> Option<FeedHandle> {
+        self.feeds().iter().find(|feed| feed.name() == name).cloned()
+    }
+
+    /// All [feeds](crate::collaboration::Feed), in the order in which they were added.
+    pub fn feeds(&self) -> &[FeedHandle] {
+        self.collaboration.feeds()
+    }
+
+    /// The intake of this name: its status and its parked events.
+    pub fn intake(&self, name: &str) -> Option<IntakeControl> {
+        self.intakes().iter().find(|intake| intake.name() == name).cloned()
+    }
+
+    /// All [intakes](crate::collaboration::Intake), in the order in which they were added.
+    pub fn intakes(&self) -> &[IntakeControl] {
+        self.collaboration.intakes()
+    }
 }
 
 impl AppBuilder {
@@ -158,6 +181,38 @@ impl AppBuilder {
         self
     }
 
+    /// Publishes this [feed](crate::collaboration::Feed). Other programs read it by
+    /// [`App::feed`].
+    pub fn feed<F: Feed>(mut self) -> AppBuilder {
+        self.declared.add_feed::<F>();
+        self
+    }
+
+    /// Takes in the feed of another service by this [intake](crate::collaboration::Intake). `start`
+    /// tells where it begins if the log does not know it yet. The start of the app does not wait
+    /// for the source.
+    pub fn intake<I: Intake>(self, source: impl FeedSource, start: IntakeStart) -> AppBuilder {
+        self.intake_with::<I>(source, start, IntakeOptions::default())
+    }
+
+    /// Like [`intake`](AppBuilder::intake), with options.
+    pub fn intake_with<I: Intake>(
+        mut self,
+        source: impl FeedSource,
+        start: IntakeStart,
+        options: IntakeOptions,
+    ) -> AppBuilder {
+        self.declared.add_intake::<I, _>(source, start, options);
+        self
+    }
+
+    /// Declares that the intake of this name in the log belongs to another program, or is no longer
+    /// run. An intake that looks like it may then start under its own name.
+    pub fn retired_intake(mut self, name: impl Into<String>) -> AppBuilder {
+        self.settings.retired_intakes.push(name.into());
+        self
+    }
+
     /// Declares that the process of this name in the log belongs to another program, or is no
     /// longer run. A process that looks like it may then start under its own name.
     pub fn retired_process(mut self, name: impl Into<String>) -> AppBuilder {
@@ -190,6 +245,7 @@ impl AppBuilder {
     pub(crate) fn only_views(mut self) -> AppBuilder {
         self.declared.plans.drop_projections();
         self.declared.processes = ProcessPlans::default();
+        self.declared.collaboration.drop_intakes();
         self
     }
 }

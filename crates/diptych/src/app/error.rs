@@ -6,6 +6,7 @@ use diptych_store::{ReadError, Unavailable};
 
 use crate::{
     catalogue::CatalogueError,
+    collaboration::CollaborationError,
     event::{MissingTag, OutdatedEvent, RetagFailure, SchemaError},
     follow::FollowState,
     plans::StartFailure,
@@ -82,6 +83,9 @@ pub enum StartError {
     /// A [process](crate::process) does not fit the log.
     #[error(transparent)]
     Process(#[from] ProcessStartError),
+    /// A feed or an intake of a [collaboration](crate::collaboration) does not fit the log.
+    #[error(transparent)]
+    Collaboration(#[from] CollaborationError),
     /// The system refuses a thread that a view or a projection needs.
     #[error(
         "a view or projection got no thread: {0}; raise the limit of threads, or have fewer of them"

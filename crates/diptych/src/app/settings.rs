@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) is_strict: bool,
     /// Processes in the log that the app no longer runs.
     pub(super) retired: Vec<String>,
+    /// Intakes in the log that this app leaves alone.
+    pub(super) retired_intakes: Vec<String>,
     /// Whether stored events may lack tags, because the app is to give them these.
     pub(super) is_retagging: bool,
     pub(super) untagged: Vec<TagExemption>,
@@ -46,6 +48,7 @@ impl Default for Settings {
             foreign: Vec::new(),
             is_strict: false,
             retired: Vec::new(),
+            retired_intakes: Vec::new(),
             is_retagging: false,
             untagged: Vec::new(),
             cache_bytes: AppBuilder::CACHE_BYTES,

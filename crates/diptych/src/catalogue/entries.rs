@@ -4,6 +4,7 @@ use std::{any::type_name, collections::HashSet, fmt, sync::Arc};
 
 use super::{command::CommandEntry, kind::EntryKind, query::QueryEntry, schemas::Describe};
 use crate::{
+    collaboration::{Feed, Intake, PublicEvent},
     event::{Event, EventType},
     fold::kept_name,
     process::{Gateways, Process},
@@ -30,7 +31,7 @@ pub(super) struct EventEntry {
     pub(super) describe: Describe,
 }
 
-/// A view, a projection or a process.
+/// A view, a projection, a process, a feed or an intake.
 #[derive(Clone)]
 pub(super) struct FollowerEntry {
     pub(super) kind: EntryKind,
@@ -102,6 +103,16 @@ impl FollowerEntry {
     pub(super) fn projection<T: Target>(target: &T) -> FollowerEntry {
         let (kind, name) = (EntryKind::Projection, target.name().to_owned());
         FollowerEntry { kind, name, type_name: type_name::<T>(), events: T::Event::types }
+    }
+
+    pub(super) fn feed<F: Feed>() -> FollowerEntry {
+        let (kind, name) = (EntryKind::Feed, F::NAME.to_owned());
+        FollowerEntry { kind, name, type_name: type_name::<F>(), events: F::Public::types }
+    }
+
+    pub(super) fn intake<I: Intake>() -> FollowerEntry {
+        let (kind, name) = (EntryKind::Intake, I::NAME.to_owned());
+        FollowerEntry { kind, name, type_name: type_name::<I>(), events: I::Public::types }
     }
 
     pub(super) fn process<P: Process>() -> FollowerEntry {

@@ -20,6 +20,10 @@ pub enum EntryKind {
     Process,
     /// A gateway.
     Gateway,
+    /// A feed.
+    Feed,
+    /// An intake.
+    Intake,
 }
 
 impl fmt::Display for EntryKind {
@@ -32,6 +36,8 @@ impl fmt::Display for EntryKind {
             EntryKind::Projection => "projection",
             EntryKind::Process => "process",
             EntryKind::Gateway => "gateway",
+            EntryKind::Feed => "feed",
+            EntryKind::Intake => "intake",
         })
     }
 }

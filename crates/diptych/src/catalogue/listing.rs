@@ -113,6 +113,18 @@ pub enum EntryDetail {
     /// A gateway.
     #[non_exhaustive]
     Gateway {},
+    /// A feed.
+    #[non_exhaustive]
+    Feed {
+        /// The public events that it publishes.
+        public_events: Vec<&'static str>,
+    },
+    /// An intake.
+    #[non_exhaustive]
+    Intake {
+        /// The public events that it understands.
+        public_events: Vec<&'static str>,
+    },
 }
 
 impl CatalogueEntry {
@@ -126,6 +138,8 @@ impl CatalogueEntry {
             EntryDetail::Projection { .. } => EntryKind::Projection,
             EntryDetail::Process { .. } => EntryKind::Process,
             EntryDetail::Gateway {} => EntryKind::Gateway,
+            EntryDetail::Feed { .. } => EntryKind::Feed,
+            EntryDetail::Intake { .. } => EntryKind::Intake,
         }
     }
 }
@@ -138,12 +152,15 @@ impl Listing {
         all.extend(entries.queries.iter().map(|entry| query(entry, &mut schemas)));
         all.extend(entries.events.iter().flat_map(|entry| events(entry, &mut schemas)));
         let (mut views, mut projections, mut processes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut feeds, mut intakes) = (Vec::new(), Vec::new());
         for follower in &entries.followers {
             let FollowerEntry { kind, name, type_name, events } = follower;
             let events = names(&events());
             let (list, detail) = match kind {
                 EntryKind::Projection => (&mut projections, EntryDetail::Projection { events }),
                 EntryKind::Process => (&mut processes, EntryDetail::Process { events }),
+                EntryKind::Feed => (&mut feeds, EntryDetail::Feed { public_events: events }),
+                EntryKind::Intake => (&mut intakes, EntryDetail::Intake { public_events: events }),
                 _ => (&mut views, EntryDetail::View { events }),
             };
             let (name, type_name, description) = (name.clone(), *type_name, None);
@@ -158,6 +175,8 @@ impl Listing {
             description: None,
             detail: EntryDetail::Gateway {},
         }));
+        all.append(&mut feeds);
+        all.append(&mut intakes);
         let schemas = schemas.into_definitions();
         for entry in &mut all {
             let schema = match &entry.detail {
@@ -167,7 +186,9 @@ impl Listing {
                 EntryDetail::View { .. }
                 | EntryDetail::Projection { .. }
                 | EntryDetail::Process { .. }
-                | EntryDetail::Gateway {} => None,
+                | EntryDetail::Gateway {}
+                | EntryDetail::Feed { .. }
+                | EntryDetail::Intake { .. } => None,
             };
             entry.description = schema.and_then(|schema| description(schema, &schemas));
         }

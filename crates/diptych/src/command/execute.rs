@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     digest::request_digest,
-    event::Recorded,
+    event::{Recorded, Trail},
     request::{BoxFuture, Request},
     token::{Claims, Receipt, Session, SessionToken},
 };
@@ -177,7 +177,8 @@ impl<C: Command> Execute<C> {
     /// Names this event as the cause. The command's events carry its id as their causation, and
     /// join its conversation.
     pub fn caused_by<E>(self, event: &Recorded<E>) -> Execute<C> {
-        self.causation(event.id).correlation(event.correlation())
+        let caused = self.causation(event.id).correlation(event.correlation());
+        caused.metadata(|metadata| Trail::carry(&event.metadata, metadata))
     }
 
     /// Stores this place in a source of events together with the events of the command: for a

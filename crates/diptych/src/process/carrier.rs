@@ -37,7 +37,7 @@ use super::{
     work::{Work, settle},
     worklist::reaction_at,
 };
-use crate::command::error::CommandError;
+use crate::{command::error::CommandError, event::Trail};
 
 /// Number of reactions that are read at once.
 const PAGE: usize = 256;
@@ -118,7 +118,9 @@ impl<P: Process> Carrier<P> {
                     let causation =
                         causation.unwrap_or_else(|| self.shared.reader.id_at(event.position()));
                     let mut metadata = event.metadata();
-                    metadata.extra.retain(|name, _| name == REACTIONS || name == PROCESS);
+                    metadata.extra.retain(|name, _| {
+                        name == REACTIONS || name == PROCESS || Trail::is_part(name)
+                    });
                     (metadata.correlation, metadata.causation) = (correlation, Some(causation));
                     if event.event_type() == CALL_RESENT {
                         let resent: ResentCall = decode(&event)?;

@@ -19,6 +19,7 @@ use super::{
     },
     trigger::Trigger,
 };
+use crate::event::Trail;
 
 /// Number of events that are read at once.
 const PAGE: usize = 512;
@@ -263,6 +264,7 @@ impl<P: Process> Reactor<P> {
         };
         metadata.extra.insert(REACTIONS.into(), reactions.to_string().into());
         metadata.extra.insert(PROCESS.into(), (&*id.process).into());
+        Trail::carry(of.metadata(), &mut metadata);
         let (process, tag) = (id.process.clone(), id.instance.clone());
         let at = self.shared.clock.now();
         let record = ReactionRecord { process, instance: tag, trigger, at, actions };

@@ -1,6 +1,6 @@
 //! The triggers of reactions.
 
-use diptych_store::{Position, Timestamp};
+use diptych_store::{Metadata, Position, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
@@ -152,11 +152,14 @@ impl<E> Trigger<E> {
 
     /// A value that a process noted in the metadata of the trigger.
     pub(crate) fn note(&self, name: &str) -> Option<&str> {
-        let metadata = match self {
+        self.metadata().extra.get(name).map(|value| value.as_str())
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        match self {
             Trigger::Event(event) => &event.metadata,
             Trigger::Timer(event) => &event.metadata,
             Trigger::Settled(event) => &event.metadata,
-        };
-        metadata.extra.get(name).map(|value| value.as_str())
+        }
     }
 }

@@ -9,7 +9,7 @@ use answers::{
     AnswerKind, answer, own, problems, rejected, shared_headers, shared_responses, shared_schemas,
 };
 use axum::body::Bytes;
-use diptych::catalogue::resolved;
+use diptych::{catalogue::resolved, collaboration::FeedHandle};
 use serde_json::{Map, Value, json};
 use variants::with_named_variants;
 
@@ -22,6 +22,7 @@ use crate::{
 pub(crate) fn document(
     entries: &Entries,
     schemas: &Map<String, Value>,
+    feeds: &[FeedHandle],
     has_metrics: bool,
     has_operations: bool,
 ) -> Value {
@@ -43,6 +44,9 @@ pub(crate) fn document(
         paths.insert("/live".to_owned(), page_path());
     }
     paths.insert("/receipts/{key}".to_owned(), receipt_path());
+    for feed in feeds {
+        paths.insert(format!("/feeds/{}", feed.name()), feed_path(feed.name()));
+    }
     let plain = plain_paths().into_iter();
     paths.extend(plain.filter(|(path, _)| has_metrics || path != "/metrics"));
     if has_operations {
@@ -193,6 +197,47 @@ fn receipt_path() -> Value {
         "summary": "The receipt of the commit under an idempotency key",
         "parameters": [
             { "name": "key", "in": "path", "required": true, "schema": { "type": "string" } },
+        ],
+        "responses": responses,
+    } })
+}
+
+fn feed_path(name: &str) -> Value {
+    let mut responses = problems(&["400", "403", "503"]);
+    let number = json!({ "type": "integer", "minimum": 0 });
+    let header = |what: &str, schema: &Value| json!({ "description": what, "schema": schema });
+    let text = json!({ "type": "string" });
+    responses.insert(
+        "200".into(),
+        json!({
+            "description": "Published events in order; an empty list if there are none.",
+            "headers": {
+                "Diptych-Feed": header("The log, its epoch and the feed.", &text),
+                "Diptych-Upto": header("Everything up to here was considered.", &number),
+                "Diptych-Head": header("The end of the log.", &number),
+            },
+            "content": {
+                "application/cloudevents-batch+json": {
+                    "schema": { "type": "array", "items": { "type": "object" } },
+                },
+                "text/event-stream": { "schema": text },
+            },
+        }),
+    );
+    let parameter = |name: &str, what: &str, schema: Value| json!({ "name": name, "in": "query", "description": what, "schema": schema });
+    json!({ "get": {
+        "operationId": format!("{name}-feed"),
+        "tags": ["feeds"],
+        "summary": format!("The feed {name}"),
+        "parameters": [
+            parameter("lastEventId", "Only events after the one with this id.", text.clone()),
+            parameter(
+                "after",
+                "Only events after this position of the log, or after its `end`.",
+                text.clone(),
+            ),
+            parameter("timeout", "Milliseconds to wait for an event.", number.clone()),
+            parameter("limit", "Maximum number of events.", number),
         ],
         "responses": responses,
     } })

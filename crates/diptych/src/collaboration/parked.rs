@@ -1,0 +1,244 @@
+//! Published events that could not be taken in, and those that wait behind them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use diptych_store::{
+    Append, AppendCondition, AppendError, EventRef, Filter, FilterItem, Metadata, Position, Read,
+    ReadError, Refusal, Store, Timestamp,
+};
+
+use super::{
+    cloud_event::CloudEvent,
+    stored::{
+        ANSWERED, AnsweredRecord, PARKED, ParkedRecord, RESUMED, ResumedRecord, StoredIntakeAnswer,
+        decode, intake_tag, record,
+    },
+};
+use crate::event::SchemaError;
+
+/// A published event that could not be taken in. Later events of its subject wait behind it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ParkedForeignEvent {
+    /// The subject, such as `order:7`. It is empty for an event without a subject.
+    pub subject: String,
+    /// The reason.
+    pub reason: String,
+    /// The number of events that wait behind it.
+    pub waiting: usize,
+    /// The event, as it came.
+    pub event: CloudEvent,
+    /// The position in this log of the event that keeps it.
+    pub parked_at: Position,
+    /// When it was parked.
+    pub since: Timestamp,
+}
+
+/// The answer of an operator to a parked event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IntakeAnswer {
+    /// The intake translates it again, by the code of this program.
+    Retry,
+    /// It is left out.
+    Skip,
+}
+
+/// A published event that waits.
+pub(super) struct WaitingForeignEvent {
+    pub(super) at: Position,
+    pub(super) since: Timestamp,
+    /// The reason; `None` if it only waits behind another one.
+    pub(super) reason: Option<String>,
+    pub(super) event: CloudEvent,
+}
+
+/// The events of an intake that wait, by subject, and the answers that were not followed yet.
+#[derive(Default)]
+pub(super) struct WaitingSubjects {
+    subjects: BTreeMap<String, VecDeque<WaitingForeignEvent>>,
+    answered: BTreeMap<String, StoredIntakeAnswer>,
+    waiting: usize,
+    /// Everything up to here in this log was considered.
+    pub(super) upto: Position,
+    /// Events about the intake that cannot be read. They hide no others.
+    unreadable: Vec<(Position, String)>,
+}
+
+impl WaitingSubjects {
+    pub(super) fn is_empty(&self) -> bool {
+        self.subjects.is_empty()
+    }
+
+    /// The number of events that wait.
+    pub(super) fn count(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn holds(&self, subject: &str) -> bool {
+        self.subjects.contains_key(subject)
+    }
+
+    /// Reads what was added to the log since.
+    ///
+    /// # Errors
+    /// [`ReadError`] from the store.
+    pub(super) async fn catch_up(&mut self, store: &Store, intake: &str) -> Result<(), ReadError> {
+        let head = store.fresh_head().await?;
+        let about = [PARKED, ANSWERED, RESUMED].into_iter();
+        let about = about.fold(FilterItem::everything(), FilterItem::or_type);
+        let filter = Filter::from(about.and_tag(intake_tag(intake)));
+        while self.upto < head {
+            let batch = store.read(&filter, Read::after(self.upto).upto(head)).await?;
+            for event in batch.iter() {
+                if let Err(error) = self.apply(&event) {
+                    self.unreadable.push((event.position(), error.to_string()));
+                }
+            }
+            self.upto = batch.upto();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: &EventRef<'_>) -> Result<(), SchemaError> {
+        match event.event_type() {
+            PARKED => {
+                let ParkedRecord { subject, reason, event: waiting, .. } = decode(event)?;
+                let (at, since) = (event.position(), event.recorded_at());
+                let waiting = WaitingForeignEvent { at, since, reason, event: waiting };
+                self.subjects.entry(subject).or_default().push_back(waiting);
+                self.waiting += 1;
+            }
+            ANSWERED => {
+                let AnsweredRecord { subject, parked_at, answer, .. } = decode(event)?;
+                let first = self.subjects.get(&subject).and_then(VecDeque::front);
+                if first.is_some_and(|first| first.at.get() == parked_at) {
+                    self.answered.insert(subject, answer);
+                }
+            }
+            RESUMED => {
+                let ResumedRecord { subject, upto, reason, .. } = decode(event)?;
+                self.answered.remove(&subject);
+                let Some(waiting) = self.subjects.get_mut(&subject) else { return Ok(()) };
+                let before = waiting.len();
+                waiting.retain(|event| upto.is_none_or(|upto| event.at.get() > upto));
+                self.waiting -= before - waiting.len();
+                match waiting.front_mut() {
+                    Some(first) => first.reason = reason.or(first.reason.take()),
+                    None => drop(self.subjects.remove(&subject)),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A subject whose first event was answered, with the answer.
+    pub(super) fn next_answered(&self) -> Option<(String, StoredIntakeAnswer)> {
+        self.answered.iter().next().map(|(subject, answer)| (subject.clone(), *answer))
+    }
+
+    pub(super) fn of_subject(&self, subject: &str) -> impl Iterator<Item = &WaitingForeignEvent> {
+        self.subjects.get(subject).into_iter().flatten()
+    }
+
+    /// The first event of each subject, in the order in which they were parked. An event that
+    /// cannot be read stands there with the reason.
+    pub(super) fn parked(&self) -> Vec<ParkedForeignEvent> {
+        let first = self.subjects.iter().filter_map(|(subject, waiting)| {
+            let first = waiting.front()?;
+            Some(ParkedForeignEvent {
+                subject: subject.clone(),
+                reason: first.reason.clone().unwrap_or_default(),
+                waiting: waiting.len() - 1,
+                event: first.event.clone(),
+                parked_at: first.at,
+                since: first.since,
+            })
+        });
+        let mut parked: Vec<_> = first.collect();
+        parked.sort_by_key(|parked| parked.parked_at);
+        parked
+    }
+
+    /// Events about the intake that cannot be read, each with its position and the reason.
+    pub(super) fn unreadable(&self) -> &[(Position, String)] {
+        &self.unreadable
+    }
+}
+
+/// Why a parked event could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntakeAnswerError {
+    /// It was answered before.
+    #[error(
+        "the event of {subject:?} that was parked at position {parked_at} was answered before: \
+         list the parked events again"
+    )]
+    Answered {
+        /// The subject.
+        subject: String,
+        /// The position in this log of the event that keeps it.
+        parked_at: Position,
+    },
+    /// The answer cannot be written.
+    #[error("the answer cannot be stored: {0}")]
+    Malformed(#[from] SchemaError),
+    /// The log cannot be read.
+    #[error("the parked events cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// The answer cannot be appended.
+    #[error("the answer cannot be stored: {0}")]
+    Append(#[source] AppendError),
+}
+
+/// Stores the answer to a parked event. Returns its position.
+///
+/// # Errors
+/// [`IntakeAnswerError`] if it was answered before, or the store fails.
+pub(super) async fn answer(
+    store: &Store,
+    intake: &str,
+    parked: &ParkedForeignEvent,
+    given: IntakeAnswer,
+    (who, why): (&str, &str),
+) -> Result<Position, IntakeAnswerError> {
+    let answer = match given {
+        IntakeAnswer::Retry => StoredIntakeAnswer::Retry,
+        IntakeAnswer::Skip => StoredIntakeAnswer::Skip,
+    };
+    let (subject, parked_at) = (&parked.subject, parked.parked_at);
+    let answered = AnsweredRecord {
+        intake: intake.to_owned(),
+        subject: subject.clone(),
+        parked_at: parked_at.get(),
+        answer,
+        who: who.to_owned(),
+        why: why.to_owned(),
+    };
+    let metadata = Metadata { actor: Some(who.into()), ..Metadata::default() };
+    let event = record(ANSWERED, intake, &answered, metadata)?;
+    let about = FilterItem::everything().or_type(ANSWERED).or_type(RESUMED);
+    let about = Filter::from(about.and_tag(intake_tag(intake)));
+    let mut known = WaitingSubjects::default();
+    loop {
+        known.catch_up(store, intake).await?;
+        let first = known.of_subject(subject).next().map(|first| first.at);
+        if first != Some(parked_at) || known.answered.contains_key(subject) {
+            return Err(IntakeAnswerError::Answered { subject: subject.clone(), parked_at });
+        }
+        let condition = AppendCondition { fail_if: about.clone(), after: known.upto };
+        let append = Append::event(event.clone()).condition(condition);
+        let failed = match store.append(append).await {
+            Ok(accepted) => match accepted.synced().await {
+                Ok(synced) => return Ok(synced.last),
+                Err(error) => error.into(),
+            },
+            // An answer to this event or to another one came in between.
+            Err(AppendError::Refused(Refusal::Conflict { .. })) => continue,
+            Err(error) => error,
+        };
+        return Err(IntakeAnswerError::Append(failed));
+    }
+}

@@ -1,0 +1,11 @@
+//! Tests of services that collaborate: feeds, intakes, and what can go wrong between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod exchange;
+mod feeds;
+mod hostile_sources;
+mod kills;
+mod loops;
+mod parked;
+mod services;
+mod starts;

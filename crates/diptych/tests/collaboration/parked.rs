@@ -1,0 +1,144 @@
+//! A published event that cannot be taken in holds back its subject, and nothing else.
+
+use std::{
+    error::Error,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use diptych::{
+    App, AppBuilder, Memory, Store,
+    collaboration::{
+        FeedHandle, ForeignEvent, Intake, IntakeAnswer, IntakeAnswerError, IntakeControl,
+        IntakeStart, ParkedForeignEvent,
+    },
+};
+
+use super::services::{Accepted, Due, Shipments, orders, place, quick, shipments, stopped, until};
+
+/// One test at a time decides what cannot be taken in.
+static TURN: Mutex<()> = Mutex::new(());
+static IS_FIXED: AtomicBool = AtomicBool::new(false);
+
+/// An intake that cannot take in order 3 until it is fixed.
+struct Poisoned;
+
+impl Intake for Poisoned {
+    const NAME: &'static str = "poisoned";
+    type Public = Accepted;
+    type Event = Due;
+
+    fn translate(event: &ForeignEvent<Accepted>) -> Result<Vec<Due>, Box<dyn Error + Send + Sync>> {
+        let Accepted { order, cents } = event.event;
+        match order {
+            3 if !IS_FIXED.load(SeqCst) => Err("order 3 is poison".into()),
+            _ => Ok(vec![Due { order, cents }]),
+        }
+    }
+}
+
+fn poisoned(store: &Store, feed: &FeedHandle) -> AppBuilder {
+    App::over_store(store.clone()).view::<Shipments>().intake_with::<Poisoned>(
+        feed.clone(),
+        IntakeStart::Beginning,
+        quick(),
+    )
+}
+
+async fn only_letter(intake: &IntakeControl) -> ParkedForeignEvent {
+    let mut letters = intake.letters().await.unwrap();
+    assert_eq!(letters.len(), 1);
+    letters.remove(0)
+}
+
+#[tokio::test]
+// The guard keeps tests apart that share the flag, and each has a thread of its own.
+#[allow(clippy::await_holding_lock)]
+async fn a_poison_subject_among_a_hundred_waits_in_order_until_it_is_fixed() {
+    let _turn = TURN.lock();
+    IS_FIXED.store(false, SeqCst);
+    let (ordering, feed) = orders(100).await;
+    for _ in 0..4 {
+        place(&ordering, 3).await;
+    }
+    let store = Store::new(Memory::new());
+    let app = poisoned(&store, &feed).start().await.unwrap();
+    until(&app, "poisoned", |status| status.position.get() == 104).await;
+    let taken = shipments(&app).await;
+    assert_eq!((taken.events, taken.sums.contains_key(&3)), (99, false));
+    let intake = app.intake("poisoned").unwrap();
+    let letter = only_letter(&intake).await;
+    assert_eq!((letter.subject.as_str(), letter.waiting), ("order:3", 4));
+    assert_eq!(letter.reason, "order 3 is poison");
+    assert_eq!(letter.event.data.get(), r#"{"order":3,"cents":103}"#);
+
+    // A retry without a fix parks it again, under the new reason, and a restart keeps it.
+    let retried = intake.answer(&letter, IntakeAnswer::Retry, "ann", "maybe").await.unwrap();
+    let again = intake.answer(&letter, IntakeAnswer::Retry, "ben", "maybe").await;
+    // The intake follows an answer at once, so a second one may find the letter waiting again.
+    if let Err(error) = again {
+        assert!(matches!(error, IntakeAnswerError::Answered { .. }), "{error}");
+    }
+    app.stop().await.unwrap();
+    let app = poisoned(&store, &feed).start().await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 5).await;
+    assert!(store.head().position() >= retried);
+
+    IS_FIXED.store(true, SeqCst);
+    let intake = app.intake("poisoned").unwrap();
+    while let Some(letter) = intake.letters().await.unwrap().first() {
+        let _ = intake.answer(letter, IntakeAnswer::Retry, "ann", "fixed").await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let taken = shipments(&app).await;
+    assert_eq!((taken.events, taken.sums[&3]), (104, 5 * 103));
+
+    // Later events of the subject are taken in at once.
+    place(&ordering, 3).await;
+    until(&app, "poisoned", |status| status.position.get() == 105).await;
+    assert_eq!(shipments(&app).await.sums[&3], 6 * 103);
+    assert_eq!(app.intake("poisoned").unwrap().status().waiting, 0);
+}
+
+#[tokio::test]
+#[allow(clippy::await_holding_lock)]
+async fn a_skipped_event_is_left_out_and_those_behind_it_are_taken_in() {
+    let _turn = TURN.lock();
+    IS_FIXED.store(false, SeqCst);
+    let (ordering, feed) = orders(4).await;
+    place(&ordering, 3).await;
+    let store = Store::new(Memory::new());
+    let app = poisoned(&store, &feed).start().await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 2).await;
+    let intake = app.intake("poisoned").unwrap();
+    let letter = only_letter(&intake).await;
+    IS_FIXED.store(true, SeqCst);
+    intake.answer(&letter, IntakeAnswer::Skip, "ann", "a test order").await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 0).await;
+    let taken = shipments(&app).await;
+    assert_eq!((taken.events, taken.sums[&3]), (4, 103));
+    let again = intake.answer(&letter, IntakeAnswer::Skip, "ben", "too late").await;
+    assert!(matches!(again, Err(IntakeAnswerError::Answered { .. })));
+}
+
+#[tokio::test]
+#[allow(clippy::await_holding_lock)]
+async fn too_many_waiting_events_stop_the_intake() {
+    let _turn = TURN.lock();
+    IS_FIXED.store(false, SeqCst);
+    let (ordering, feed) = orders(4).await;
+    for _ in 0..5 {
+        place(&ordering, 3).await;
+    }
+    let mut options = quick();
+    options.waiting_events = 3;
+    let app = App::over(Memory::new())
+        .intake_with::<Poisoned>(feed, IntakeStart::Beginning, options)
+        .start()
+        .await
+        .unwrap();
+    let reason = stopped(&app, "poisoned").await;
+    assert!(reason.contains("3 events wait"), "{reason}");
+}
