@@ -299,7 +299,7 @@ impl<P: Process> TimerTask<P> {
         };
         // A timer that takes time begins a new chain of reactions. One that was due when it was
         // set takes none, and a loop of such timers is one.
-        let reactions = event.metadata().extra.remove(REACTIONS).filter(|_| *due <= record.at);
+        let reactions = reaction.metadata().extra.remove(REACTIONS).filter(|_| *due <= record.at);
         metadata.extra.insert(REACTIONS.into(), reactions.unwrap_or_else(|| "0".into()));
         metadata.extra.insert(PROCESS.into(), (&*record.process).into());
         let firing = FiringRecord {

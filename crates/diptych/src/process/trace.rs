@@ -194,6 +194,13 @@ pub enum StepKind {
         /// The name of the timer.
         timer: String,
     },
+    /// The reaction holds a call until the timer before it fires. The call itself follows then.
+    CallHeld {
+        /// The name of the timer.
+        timer: String,
+        /// The name of the gateway.
+        gateway: String,
+    },
     /// The reaction ends the instance.
     End,
     /// The instance could not take the event, and was parked.
@@ -431,6 +438,9 @@ impl fmt::Display for StepKind {
                 write!(f, "sets the timer {timer}, due {due}: {outcome}")
             }
             StepKind::TimerCancelled { timer } => write!(f, "cancels the timer {timer}"),
+            StepKind::CallHeld { timer, gateway } => {
+                write!(f, "holds a call of {gateway} until the timer {timer} fires")
+            }
             StepKind::End => write!(f, "ends"),
             StepKind::Parked { process, instance, position, reason, answered_at, answer, by } => {
                 write!(f, "{position}  {process} of {instance} is parked: {reason}")?;

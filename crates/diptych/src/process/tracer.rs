@@ -326,6 +326,10 @@ impl Tracer<'_> {
         let (kind, effects) = match action {
             Action::Send { command, body } => self.command(id, &key, command, body).await?,
             Action::Call { gateway, body } => self.call(id, &key, gateway, body).await?,
+            Action::Hold { timer, gateway, .. } => {
+                let (timer, gateway) = (timer.clone(), gateway.clone());
+                (StepKind::CallHeld { timer, gateway }, Vec::new())
+            }
             Action::SetTimer { timer, due, .. } => {
                 let (outcome, effects) = self.timer(id, at, timer).await?;
                 (StepKind::Timer { timer: timer.clone(), due: *due, outcome }, effects)
