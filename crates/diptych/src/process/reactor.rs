@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
-use diptych_store::{Append, Head, Metadata, Position, RawEvent, Read, Tracking};
+use diptych_store::{
+    Append, AppendCondition, Filter, FilterItem, Head, Metadata, Position, RawEvent, Read, Tracking,
+};
 use foldhash::fast::RandomState;
 
 use super::{
@@ -14,8 +16,8 @@ use super::{
     shared::{Interruption, ProcessShared, Waits},
     status::ProcessState,
     stored::{
-        InstanceId, PARKED, PROCESS, ParkingRecord, REACTIONS, ReactionRecord, ReleaseRecord,
-        StoredAnswer, TriggerPlace, about, reacted_source,
+        InstanceId, PARKED, PROCESS, ParkingRecord, REACTED, REACTIONS, ReactionRecord,
+        ReleaseRecord, StoredAnswer, TriggerPlace, about, process_tag, reacted_source,
     },
     trigger::Trigger,
 };
@@ -49,6 +51,9 @@ pub(super) struct Reactor<P: Process> {
     recorded: Position,
     /// The last position of the reactions that were accepted.
     accepted: Position,
+    /// All reactions of the process up to here are known. So the next commit needs that there are
+    /// no later ones: another program may have reacted to a part of the same triggers.
+    known: Position,
     is_live: bool,
     /// Counts triggers, to know which instances were triggered last.
     count: u64,
@@ -66,6 +71,7 @@ impl<P: Process> Reactor<P> {
             staged_bytes: 0,
             recorded: Position::START,
             accepted: Position::START,
+            known: Position::START,
             is_live: false,
             count: 0,
             waits: Waits::new(&shared.options),
@@ -100,7 +106,8 @@ impl<P: Process> Reactor<P> {
 
     async fn follow(&mut self) -> Result<Infallible, Interruption> {
         let store = self.shared.reader.store().clone();
-        store.fresh_head().await?;
+        self.published().await?;
+        self.known = store.fresh_head().await?;
         let tracked = store.tracked(&self.source).await?;
         self.recorded = tracked.map_or(self.shared.begin, |tracked| tracked.position);
         let (mut position, filter) = (self.recorded, self.shared.reader.triggers());
@@ -367,7 +374,11 @@ impl<P: Process> Reactor<P> {
         self.staged_bytes = 0;
         let staged = std::mem::take(&mut self.staged);
         let events = staged.iter().map(|staged| staged.event.clone());
-        let append = Append::events(events).tracking(Tracking::new(&self.source, upto));
+        let reactions = FilterItem::everything().or_type(REACTED).or_type(PARKED);
+        let fail_if = Filter::from(reactions.and_tag(process_tag(self.shared.reader.process())));
+        let append = Append::events(events)
+            .tracking(Tracking::new(&self.source, upto))
+            .condition(AppendCondition { fail_if, after: self.known });
         let accepted = self.shared.reader.store().append(append).await?;
         self.recorded = upto;
         self.waits.reset();
@@ -380,6 +391,7 @@ impl<P: Process> Reactor<P> {
         }
         if !staged.is_empty() {
             self.accepted = accepted.last;
+            self.known = accepted.last;
         }
         Ok(())
     }

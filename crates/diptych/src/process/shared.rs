@@ -65,7 +65,9 @@ impl From<SchemaError> for Interruption {
 impl From<AppendError> for Interruption {
     fn from(error: AppendError) -> Interruption {
         match error {
-            AppendError::Refused(Refusal::AlreadyTracked { .. }) => Interruption::Overtaken,
+            AppendError::Refused(Refusal::AlreadyTracked { .. } | Refusal::Conflict { .. }) => {
+                Interruption::Overtaken
+            }
             AppendError::Unavailable(why) => why.into(),
             // The place of the process tells later whether the commit is in the log.
             AppendError::OutcomeUnknown(error) => Interruption::Later(error.to_string()),
