@@ -3,12 +3,12 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     net::{SocketAddr, TcpListener},
     ops::Range,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use diptych::Store;
@@ -73,7 +73,7 @@ impl FuseWork<'_> {
 }
 
 /// A program that serves a log, or runs the process over such a server.
-pub(crate) struct Program(Child);
+pub(crate) struct Program(Child, Option<Lines<BufReader<ChildStdout>>>);
 
 impl Program {
     /// Serves the log of the folder.
@@ -90,9 +90,12 @@ impl Program {
     fn start(role: &str, folder: &Path, address: SocketAddr) -> Option<Program> {
         let mut command = command(role, folder);
         command.env(ADDRESS, address.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = Program(command.spawn().unwrap());
+        let mut child = Program(command.spawn().unwrap(), None);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        lines.any(|line| line.is_ok_and(|line| line.contains(READY))).then_some(child)
+        let is_ready = lines.any(|line| line.is_ok_and(|line| line.contains(READY)));
+        // A test that runs for long says so, and must not find its output closed.
+        child.1 = Some(lines);
+        is_ready.then_some(child)
     }
 
     /// The exit code, if it ended by itself.

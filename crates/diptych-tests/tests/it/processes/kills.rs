@@ -185,12 +185,19 @@ pub(crate) async fn check(store: &Store, provider: &Provider, orders: u64, of: &
         let found = found.map(|counts| counts.get(&order).copied().unwrap_or(0));
         assert_eq!(found, expected, "{of}: charges, payments, shippings, ends of {order}");
     }
-    let fired = events(store, &["diptych:process-timer-fired"]).await;
-    assert_eq!(fired.len() as u64, orders / 5, "{of}: timers");
     let mut triggers = BTreeSet::new();
     for (_, event) in events(store, &["diptych:process-reacted"]).await {
         let reaction: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
         let place = (reaction["instance"].to_string(), reaction["trigger"].to_string());
         assert!(triggers.insert(place), "{of}: a second reaction: {reaction}");
     }
+    let mut fired: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (at, event) in events(store, &["diptych:process-timer-fired"]).await {
+        let firing: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+        fired.entry(firing["instance"].to_string()).or_default().push(format!("{at}: {firing}"));
+    }
+    for (instance, firings) in &fired {
+        assert_eq!(firings.len(), 1, "{of}: {instance} fired twice: {firings:?}");
+    }
+    assert_eq!(fired.len() as u64, orders / 5, "{of}: timers");
 }
