@@ -20,6 +20,7 @@ use super::{
         ReleaseRecord, StoredAnswer, TriggerPlace, about, process_tag, reacted_source,
     },
     trigger::Trigger,
+    work::shortened,
 };
 
 /// Number of events that are read at once.
@@ -128,7 +129,7 @@ impl<P: Process> Reactor<P> {
             let batch = store.read(&filter, Read::after(position).limit(PAGE)).await?;
             for event in batch.iter() {
                 let at = event.position();
-                for (id, event) in self.shared.reader.read(&event)? {
+                for (id, event) in Interruption::at(at, self.shared.reader.read(&event))? {
                     self.take(id, event).await?;
                 }
                 if self.is_full() {
@@ -292,6 +293,7 @@ impl<P: Process> Reactor<P> {
             "an instance of a process is parked"
         );
         let (process, instance) = (id.process.clone(), id.instance.clone());
+        let reason = shortened(reason);
         let record = ParkingRecord { process, instance, trigger, reason };
         let event = about(PARKED, id, &record, Metadata::default())?;
         self.staged_bytes += event.payload.len();

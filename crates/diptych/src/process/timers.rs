@@ -99,12 +99,13 @@ impl<P: Process> TimerTask<P> {
             let batch = store.read(&filter, Read::after(self.after).limit(PAGE)).await?;
             for event in batch.iter() {
                 if event.event_type() != REACTED {
-                    let FiringRecord { process, instance, timer, set_at, .. } = decode(&event)?;
+                    let fired = Interruption::at(event.position(), decode(&event))?;
+                    let FiringRecord { process, instance, timer, set_at, .. } = fired;
                     let timer = InstanceId { process, instance }.timer(&timer);
                     self.wheel.remove_set_at(timer, set_at);
                     continue;
                 }
-                let record: ReactionRecord = decode(&event)?;
+                let record = Interruption::at(event.position(), decode::<ReactionRecord>(&event))?;
                 let (id, set_at) = (record.id(), event.position());
                 for (action, number) in record.actions.iter().zip(0_u32..) {
                     match action {

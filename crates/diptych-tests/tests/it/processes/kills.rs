@@ -1,7 +1,7 @@
 //! A program that runs a process is killed at each named point: in memory, where nothing of it
 //! goes on, and over a folder by SIGKILL. Each key has one effect outside, or is listed as unknown.
 //!
-//! `DIPTYCH_PROCESS_SEEDS=50` runs more seeds. A seed has one life for each named point, ten orders
+//! `DIPTYCH_PROCESS_SEEDS=500` runs more seeds, of which some run over a folder. A seed has one life for each named point, ten orders
 //! for each life, and about a thousand reactions.
 
 use std::{
@@ -26,9 +26,10 @@ use super::{
 /// Orders that come in each life. Each way of an order is there twice.
 const ORDERS: u64 = 10;
 
-pub(crate) fn seeds(default: u64) -> u64 {
+/// The number of seeds in memory. Other tests take a part.
+pub(crate) fn seeds() -> u64 {
     let text = env::var("DIPTYCH_PROCESS_SEEDS");
-    text.map_or(default, |text| text.parse().expect("DIPTYCH_PROCESS_SEEDS"))
+    text.map_or(50, |text| text.parse().expect("DIPTYCH_PROCESS_SEEDS"))
 }
 
 pub(crate) fn gateway_policy(keys: Keys) -> GatewayOptions {
@@ -61,7 +62,7 @@ fn lives(seed: u64) -> Vec<(Point, u32, Range<u64>)> {
 #[tokio::test]
 async fn a_program_that_dies_at_any_named_point_has_each_effect_once() {
     let mut seen: BTreeSet<Point> = BTreeSet::new();
-    for seed in 0..seeds(4) {
+    for seed in 0..seeds() {
         let (folder, store) = (tempfile::tempdir().unwrap(), Store::new(Memory::new()));
         let mut random = fastrand::Rng::with_seed(seed);
         let file = folder.path().join("effects");
@@ -93,7 +94,7 @@ async fn a_program_that_dies_at_any_named_point_has_each_effect_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_over_a_folder_has_each_effect_once_though_sigkill_comes_at_any_named_point() {
     let mut seen: BTreeSet<Point> = BTreeSet::new();
-    for seed in 0..seeds(4).div_ceil(4) {
+    for seed in 0..seeds().div_ceil(12) {
         let folder = tempfile::tempdir().unwrap();
         let mut orders = 0;
         for (point, nth, batch) in lives(seed) {

@@ -72,7 +72,7 @@ async fn catching_up_over_18_000_events_makes_no_call_that_is_for_new_events() {
             let event = RawEvent::new("order-placed", format!(r#"{{"order":{order}}}"#));
             event.tag(Tag::new("order", order))
         };
-        store.append(Append::events((from..from + 1_000).map(placed))).await.unwrap();
+        drop(store.append(Append::events((from..from + 1_000).map(placed))).await.unwrap());
     }
     let payments: Payments =
         StubGateway::answering(|charge: &Charge| Charged { receipt: charge.order.to_string() });
@@ -198,7 +198,7 @@ async fn a_poisoned_key_among_a_hundred_stands_alone_over_a_folder_and_goes_on_i
     let store = Store::new(log.clone());
     for text in ["second", "third"] {
         let event = RawEvent::new("order-noted", format!(r#"{{"order":13,"text":"{text}"}}"#));
-        store.append(Append::event(event.tag(Tag::new("order", 13)))).await.unwrap();
+        drop(store.append(Append::event(event.tag(Tag::new("order", 13)))).await.unwrap());
     }
     idle(&app).await;
     let cancelled = counts(&store, "order-cancelled").await;
