@@ -104,6 +104,11 @@ const SUITES: &[Suite] = &[
     long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),
     long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")]),
     long("killed servers of a log, longer", &["kills::"], &[("DIPTYCH_KILLS", "80")]),
+    long(
+        "killed programs of processes, longer",
+        &["processes::kills::", "processes::nodes::"],
+        &[("DIPTYCH_PROCESS_SEEDS", "500")],
+    ),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),
     long(
         "histories of concurrent clients, longer",

@@ -5,9 +5,10 @@
 //! between programs, and tells a later run that the call may have been made. The answer is
 //! committed under the key of the action, so there is one.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, Read, ReadError, Refusal};
+use serde_json::Value;
 
 use super::{
     Process,
@@ -18,8 +19,9 @@ use super::{
     shared::{Interruption, ProcessShared, Waits},
     stored::{CALL_STARTED, CALL_UNKNOWN, StartedCall, UnknownCall, about},
     trigger::ActionOutcome,
-    work::{Work, settle},
+    work::{Work, most_outcome, settle, shortened},
 };
+use crate::panics::caught;
 
 /// A call of an action.
 pub(super) struct Calling<'a, P: Process> {
@@ -100,7 +102,7 @@ impl<P: Process> Calling<'_, P> {
         match self.within(self.entry.gateway.send(self.body, &self.outside_key())).await {
             Ok(answer) => {
                 self.entry.succeeded();
-                Ok(ActionOutcome::Answered(answer))
+                self.fitting(answer).map_err(|reason| CallFailure::Unknown { reason })
             }
             Err(CallFailure::Refused(rejection)) => {
                 self.entry.succeeded();
@@ -125,6 +127,21 @@ impl<P: Process> Calling<'_, P> {
     }
 
     /// Waits for the system outside, at most as long as a call may take.
+    /// The outcome of a call with this answer.
+    ///
+    /// # Errors
+    /// The reason why no event can have it.
+    fn fitting(&self, answer: Value) -> Result<ActionOutcome, String> {
+        let most = most_outcome(self.shared.reader.store());
+        let bytes = serde_json::to_vec(&answer).map_or(usize::MAX, |answer| answer.len());
+        match bytes <= most {
+            true => Ok(ActionOutcome::Answered(answer)),
+            false => Err(format!("its answer has {bytes} bytes, and at most {most} fit")),
+        }
+    }
+
+    /// Waits for the system outside, at most as long as a call may take. A call that panics may
+    /// have had its effect.
     async fn within<T>(
         &self,
         call: impl Future<Output = Result<T, CallFailure>>,
@@ -134,7 +151,7 @@ impl<P: Process> Calling<'_, P> {
             let reason = format!("no answer came within {longest:?}");
             Err(CallFailure::Unknown { reason })
         };
-        tokio::time::timeout(longest, call).await.unwrap_or_else(late)
+        tokio::time::timeout(longest, caught_call(call)).await.unwrap_or_else(late)
     }
 
     /// Claims the call for this program. False if it was claimed before.
@@ -202,7 +219,8 @@ impl<P: Process> Calling<'_, P> {
             drop(place);
             match asked {
                 Ok(Reconciliation::Done(answer)) => {
-                    return Ok(NextStep::Settle(ActionOutcome::Answered(answer)));
+                    let of_answer = |reason| NextStep::Unknown(format!("it was sent: {reason}"));
+                    return Ok(self.fitting(answer).map_or_else(of_answer, NextStep::Settle));
                 }
                 // One program sends it again.
                 Ok(Reconciliation::NotDone) => return Ok(NextStep::Anew),
@@ -241,6 +259,7 @@ impl<P: Process> Calling<'_, P> {
             return Ok(());
         }
         tracing::warn!(process = P::NAME, gateway = self.entry.name, reason, "a call is unknown");
+        let reason = shortened(reason);
         let record = UnknownCall {
             process: self.work.id.process.clone(),
             instance: self.work.id.instance.clone(),
@@ -290,4 +309,16 @@ impl<P: Process> Calling<'_, P> {
     fn metadata(&self) -> Metadata {
         self.work.metadata.clone()
     }
+}
+
+/// Calls code of a gateway. A panic becomes a failure, so that other calls go on.
+async fn caught_call<T>(
+    call: impl Future<Output = Result<T, CallFailure>>,
+) -> Result<T, CallFailure> {
+    let mut call = pin!(call);
+    poll_fn(|context| match caught(|| call.as_mut().poll(context)) {
+        Ok(polled) => polled,
+        Err(panic) => Poll::Ready(Err(CallFailure::Unknown { reason: panic })),
+    })
+    .await
 }

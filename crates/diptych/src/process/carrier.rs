@@ -123,7 +123,8 @@ impl<P: Process> Carrier<P> {
                     });
                     (metadata.correlation, metadata.causation) = (correlation, Some(causation));
                     if event.event_type() == CALL_RESENT {
-                        let resent: ResentCall = decode(&event)?;
+                        let resent: ResentCall =
+                            Interruption::at(event.position(), decode(&event))?;
                         if let Some(record) = reaction_at(&store, resent.reaction).await? {
                             self.add(Work {
                                 id: record.id(),
@@ -138,7 +139,9 @@ impl<P: Process> Carrier<P> {
                         }
                         continue;
                     }
-                    for (id, read) in self.shared.reader.read(&event)? {
+                    for (id, read) in
+                        Interruption::at(event.position(), self.shared.reader.read(&event))?
+                    {
                         if let InstanceEvent::Reacted { at, record } = read {
                             let (metadata, is_old) = (metadata.clone(), at <= old_upto);
                             let (only, first_claim) = (None, 0);

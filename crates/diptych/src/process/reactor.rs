@@ -14,10 +14,11 @@ use super::{
     shared::{Interruption, ProcessShared, Waits},
     status::ProcessState,
     stored::{
-        InstanceId, PARKED, PROCESS, ParkingRecord, REACTIONS, ReactionRecord, ReleaseRecord,
-        StoredAnswer, TriggerPlace, about, reacted_source,
+        InstanceId, PARKED, PROCESS, ParkingRecord, REACTED, REACTIONS, ReactionRecord,
+        ReleaseRecord, StoredAnswer, TriggerPlace, about, process_tag, reacted_source,
     },
     trigger::Trigger,
+    work::shortened,
 };
 use crate::event::Trail;
 
@@ -127,7 +128,7 @@ impl<P: Process> Reactor<P> {
             let batch = store.read(&filter, Read::after(position).limit(PAGE)).await?;
             for event in batch.iter() {
                 let at = event.position();
-                for (id, event) in self.shared.reader.read(&event)? {
+                for (id, event) in Interruption::at(at, self.shared.reader.read(&event))? {
                     if self.shared.shard.has(&id) {
                         self.take(id, event).await?;
                     }
@@ -297,6 +298,7 @@ impl<P: Process> Reactor<P> {
             "an instance of a process is parked"
         );
         let (process, instance) = (id.process.clone(), id.instance.clone());
+        let reason = shortened(reason);
         let record = ParkingRecord { process, instance, trigger, reason };
         let event = about(PARKED, id, &record, Metadata::default())?;
         let event = self.shared.shard.mark(&id.process, event);

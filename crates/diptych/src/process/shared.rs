@@ -38,6 +38,22 @@ pub(super) enum Interruption {
     Stopped(String),
 }
 
+impl Interruption {
+    /// An event of processes that cannot be read stops the process: without it, things could happen
+    /// twice.
+    pub(super) fn at<T>(
+        position: Position,
+        read: Result<T, SchemaError>,
+    ) -> Result<T, Interruption> {
+        read.map_err(|error| {
+            Interruption::Stopped(format!(
+                "the event at position {position} cannot be read, so a newer program wrote it, or \
+                 it is forged: {error}"
+            ))
+        })
+    }
+}
+
 impl From<ReadError> for Interruption {
     fn from(error: ReadError) -> Interruption {
         match error {

@@ -134,12 +134,13 @@ impl<P: Process> TimerTask<P> {
             for event in batch.iter() {
                 self.unnoted += 1;
                 if event.event_type() != REACTED {
-                    let FiringRecord { process, instance, timer, set_at, .. } = decode(&event)?;
+                    let fired = Interruption::at(event.position(), decode(&event))?;
+                    let FiringRecord { process, instance, timer, set_at, .. } = fired;
                     let timer = InstanceId { process, instance }.timer(&timer);
                     self.wheel.remove_set_at(timer, set_at);
                     continue;
                 }
-                let record: ReactionRecord = decode(&event)?;
+                let record = Interruption::at(event.position(), decode::<ReactionRecord>(&event))?;
                 let (id, set_at) = (record.id(), event.position());
                 if !self.shared.shard.has(&id) {
                     continue;

@@ -1,13 +1,14 @@
 //! The work of one reaction, and the record of its outcomes.
 
-use diptych_store::{Append, AppendError, Metadata, Position, Refusal};
+use diptych_store::{Append, AppendError, Metadata, Position, Refusal, Store};
+use serde_json::Value;
 
 use super::{
     Process,
     command::ActionKey,
     shared::{Interruption, ProcessShared},
     stored::{InstanceId, ReactionRecord, SETTLED, SettlementRecord, about},
-    trigger::ActionOutcome,
+    trigger::{ActionOutcome, ActionRejection},
 };
 
 /// A reaction with commands or calls.
@@ -28,7 +29,41 @@ pub(super) struct Work {
     pub(super) first_claim: u64,
 }
 
-/// Stores the outcome of an action, unless it has one.
+/// Longest text of an outside or of a panic that an event keeps, in bytes.
+const MOST_TEXT: usize = 4_000;
+
+/// The number of bytes that an outcome may have, so that its event fits into the store.
+pub(super) fn most_outcome(store: &Store) -> usize {
+    store.limits().event_bytes / 4 * 3
+}
+
+/// A text that fits into an event beside other fields.
+pub(super) fn shortened(mut text: String) -> String {
+    if text.len() > MOST_TEXT {
+        let bytes = text.len();
+        let end = (0..=MOST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(&format!(" ... ({bytes} bytes)"));
+    }
+    text
+}
+
+/// The outcome with a rejection that fits into an event.
+fn fitting(outcome: ActionOutcome, most: usize) -> ActionOutcome {
+    match outcome {
+        ActionOutcome::Rejected(ActionRejection { text, json }) => {
+            let bytes = serde_json::to_vec(&json).map_or(usize::MAX, |json| json.len());
+            let is_large = text.len().saturating_add(bytes) > most;
+            let json = if is_large { Value::Null } else { json };
+            let text = if is_large { shortened(text) } else { text };
+            ActionOutcome::Rejected(ActionRejection { text, json })
+        }
+        other => other,
+    }
+}
+
+/// Stores the outcome of an action, unless it has one. A rejection that does not fit into an event
+/// loses its JSON and the end of its text.
 pub(super) async fn settle<P: Process>(
     shared: &ProcessShared<P>,
     work: &Work,
@@ -43,7 +78,7 @@ pub(super) async fn settle<P: Process>(
         reaction: work.position,
         action,
         name: name.to_owned(),
-        outcome,
+        outcome: fitting(outcome, most_outcome(shared.reader.store())),
     };
     let event = about(SETTLED, &work.id, &record, work.metadata.clone())?;
     match shared.reader.store().append(Append::event(event).key(key.of_settled())).await {
