@@ -126,7 +126,6 @@ impl<P: Process> Calling<'_, P> {
         tokio::time::sleep(time).await;
     }
 
-    /// Waits for the system outside, at most as long as a call may take.
     /// The outcome of a call with this answer.
     ///
     /// # Errors

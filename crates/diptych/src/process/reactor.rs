@@ -14,8 +14,8 @@ use super::{
     shared::{Interruption, ProcessShared, Waits},
     status::ProcessState,
     stored::{
-        InstanceId, PARKED, PROCESS, ParkingRecord, REACTED, REACTIONS, ReactionRecord,
-        ReleaseRecord, StoredAnswer, TriggerPlace, about, process_tag, reacted_source,
+        InstanceId, PARKED, PROCESS, ParkingRecord, REACTIONS, ReactionRecord, ReleaseRecord,
+        StoredAnswer, TriggerPlace, about, reacted_source,
     },
     trigger::Trigger,
     work::shortened,
