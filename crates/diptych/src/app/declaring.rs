@@ -66,7 +66,8 @@ impl App {
     /// The answer is in the log before this returns, under a key of the caller, such as the key of
     /// the command. So a repetition with this key gets the recorded answer, also after a restart
     /// and in another program, and nothing is asked again. It is asked once, and the policy of the
-    /// gateway repeats nothing.
+    /// gateway repeats nothing. A kill between the answer and its record asks again, so this is for
+    /// questions that have no effect outside.
     ///
     /// # Errors
     /// [`AskError`] if there is no answer, or the key has the answer to another question.

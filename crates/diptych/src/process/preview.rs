@@ -107,7 +107,7 @@ pub(crate) async fn preview<P: Process>(
         upto,
     };
     let instances = HashMap::default();
-    let mut run = Run::<P> { clock, gateways, most, preview, instances };
+    let mut run = PreviewRun::<P> { clock, gateways, most, preview, instances };
     let filter = reader.events();
     while after < upto {
         let batch = store.read(&filter, Read::after(after).upto(upto).limit(PAGE)).await?;
@@ -131,7 +131,7 @@ pub(crate) async fn preview<P: Process>(
 }
 
 /// A run of the process in memory.
-struct Run<'a, P> {
+struct PreviewRun<'a, P> {
     clock: &'a RuleClock,
     gateways: &'a Gateways,
     most: usize,
@@ -140,7 +140,7 @@ struct Run<'a, P> {
     instances: HashMap<InstanceId, Option<Instance<P>>, RandomState>,
 }
 
-impl<P: Process> Run<'_, P> {
+impl<P: Process> PreviewRun<'_, P> {
     /// # Errors
     /// The reason why the instance would be parked.
     fn react(
