@@ -128,6 +128,7 @@ mod instances;
 mod json;
 mod known;
 mod letter;
+mod metrics;
 mod operations;
 mod options;
 mod plan;
