@@ -133,6 +133,7 @@ mod instances;
 mod json;
 mod known;
 mod letter;
+mod metrics;
 mod operations;
 mod options;
 mod places;

@@ -117,6 +117,7 @@ impl<const CORRECTED: bool> Process for Billing<CORRECTED> {
 async fn shop<const CORRECTED: bool>(data: &Path) -> App {
     let catalogue = Catalogue::new().infallible_command::<Cancel>("cancel-order");
     App::open(data)
+        .unwrap()
         .catalogue(catalogue)
         .gateway("bank", Bank, CallsFrom::Beginning, GatewayOptions::default())
         .process::<Billing<CORRECTED>>(ProcessStart::Beginning)

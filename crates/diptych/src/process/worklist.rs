@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use diptych_store::{
-    Append, AppendError, Digest, Filter, FilterItem, Key, Metadata, Position, Read, ReadError,
-    Refusal, Store, Timestamp,
+    Append, AppendError, Digest, EventRef, Filter, FilterItem, Key, Metadata, Position, Read,
+    ReadError, Refusal, Store, Timestamp,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use super::{
     },
     trigger::{ActionOutcome, ActionRejection},
 };
+use crate::event::SchemaError;
 
 /// A call of a gateway that needs an operator: it may have been sent, or each try of it failed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -84,18 +85,7 @@ pub(super) async fn waiting_calls(
                         waiting.insert((record.reaction, record.action), (record, at, since));
                     }
                     // A call that cannot be read must not hide the others.
-                    Err(error) => calls.push(WaitingCall {
-                        process: process.to_owned(),
-                        instance: String::new(),
-                        gateway: String::new(),
-                        call: String::new(),
-                        key: String::new(),
-                        reason: format!("the entry cannot be read: {error}"),
-                        listed_at: at,
-                        since,
-                        record: None,
-                        action_key: String::new(),
-                    }),
+                    Err(error) => calls.push(unreadable(process, &event, &error)),
                 },
                 CALL_RESENT => {
                     if let Ok(ResentCall { reaction, action, .. }) = decode(&event) {
@@ -141,6 +131,22 @@ pub(super) async fn waiting_calls(
     }
     calls.sort_by_key(|call| call.listed_at);
     Ok(calls)
+}
+
+/// The entry of a call that cannot be read.
+fn unreadable(process: &str, event: &EventRef<'_>, error: &SchemaError) -> WaitingCall {
+    WaitingCall {
+        process: process.to_owned(),
+        instance: String::new(),
+        gateway: String::new(),
+        call: String::new(),
+        key: String::new(),
+        reason: format!("the entry cannot be read: {error}"),
+        listed_at: event.position(),
+        since: event.recorded_at(),
+        record: None,
+        action_key: String::new(),
+    }
 }
 
 /// The reaction at this position, if it can be read.

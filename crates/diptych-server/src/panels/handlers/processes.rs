@@ -39,7 +39,7 @@ const SEARCHED_EVENTS: u64 = 1_000_000;
 /// The parameters of a list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ListOptions {
+struct RowParameters {
     /// Only those of this process.
     #[serde(default)]
     process: Option<String>,
@@ -47,7 +47,7 @@ struct ListOptions {
     limit: Option<usize>,
 }
 
-impl ListOptions {
+impl RowParameters {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(ROWS).min(MOST_ROWS)
     }
@@ -323,7 +323,7 @@ async fn find_call(operations: &ProcessOperations, at: Position) -> Result<Waiti
     })
 }
 
-fn list_options(parts: &Parts) -> Result<ListOptions, Problem> {
+fn list_options(parts: &Parts) -> Result<RowParameters, Problem> {
     from_form(parts.uri.query().unwrap_or_default())
 }
 

@@ -6,10 +6,59 @@ use super::answers::problems;
 
 /// The paths of the routes.
 pub(super) fn paths() -> Map<String, Value> {
+    let mut paths = Map::new();
+    for (path, id, summary, parameters) in questions() {
+        let mut responses = problems(&["400", "403", "404", "503"]);
+        responses.insert("200".into(), object_answer(summary));
+        let get = json!({
+            "operationId": id, "tags": ["processes"], "summary": summary,
+            "parameters": parameters, "responses": responses,
+        });
+        paths.insert(path.to_owned(), json!({ "get": get }));
+    }
+    let position = || parameter("position", "path", "The position that names it.", "integer");
+    let posts = [
+        ("/processes/letters/{position}", "answer-letter", "Answers a letter.", letter_answer()),
+        ("/processes/calls/{position}", "answer-call", "Answers a call.", call_answer()),
+    ];
+    for (path, id, summary, answer) in posts {
+        let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
+        responses.insert("200".into(), object_answer("The position of the answer."));
+        let schema = json!({
+            "type": "object",
+            "required": ["answer", "why"],
+            "properties": {
+                "answer": answer,
+                "who": {
+                    "type": "string",
+                    "description": "The operator, if the server knows no name of the caller.",
+                },
+                "why": { "type": "string", "description": "The reason, which the log keeps." },
+            },
+            "additionalProperties": false,
+        });
+        let post = json!({
+            "operationId": id, "tags": ["processes"], "summary": summary,
+            "parameters": [position()],
+            "requestBody": {
+                "required": true,
+                "content": { "application/json": { "schema": schema } },
+            },
+            "responses": responses,
+        });
+        if let Some(Value::Object(methods)) = paths.get_mut(path) {
+            methods.insert("post".to_owned(), post);
+        }
+    }
+    paths
+}
+
+/// The path, the id, the summary and the parameters of each question.
+fn questions() -> [(&'static str, &'static str, &'static str, Vec<Value>); 8] {
     let limit = parameter("limit", "query", "Maximum number of rows.", "integer");
     let process = parameter("process", "query", "Only those of this process.", "string");
     let position = || parameter("position", "path", "The position that names it.", "integer");
-    let lists = [
+    [
         ("/processes", "list-processes", "The processes that the log knows.", Vec::new()),
         (
             "/processes/instances",
@@ -57,51 +106,7 @@ pub(super) fn paths() -> Map<String, Value> {
                 parameter("whole_log", "query", "Whether the whole log is searched.", "boolean"),
             ],
         ),
-    ];
-    let mut paths = Map::new();
-    for (path, id, summary, parameters) in lists {
-        let mut responses = problems(&["400", "403", "404", "503"]);
-        responses.insert("200".into(), object_answer(summary));
-        let get = json!({
-            "operationId": id, "tags": ["processes"], "summary": summary,
-            "parameters": parameters, "responses": responses,
-        });
-        paths.insert(path.to_owned(), json!({ "get": get }));
-    }
-    let posts = [
-        ("/processes/letters/{position}", "answer-letter", "Answers a letter.", letter_answer()),
-        ("/processes/calls/{position}", "answer-call", "Answers a call.", call_answer()),
-    ];
-    for (path, id, summary, answer) in posts {
-        let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
-        responses.insert("200".into(), object_answer("The position of the answer."));
-        let schema = json!({
-            "type": "object",
-            "required": ["answer", "why"],
-            "properties": {
-                "answer": answer,
-                "who": {
-                    "type": "string",
-                    "description": "The operator, if the server knows no name of the caller.",
-                },
-                "why": { "type": "string", "description": "The reason, which the log keeps." },
-            },
-            "additionalProperties": false,
-        });
-        let post = json!({
-            "operationId": id, "tags": ["processes"], "summary": summary,
-            "parameters": [position()],
-            "requestBody": {
-                "required": true,
-                "content": { "application/json": { "schema": schema } },
-            },
-            "responses": responses,
-        });
-        if let Some(Value::Object(methods)) = paths.get_mut(path) {
-            methods.insert("post".to_owned(), post);
-        }
-    }
-    paths
+    ]
 }
 
 fn parameter(name: &str, place: &str, what: &str, kind: &str) -> Value {
