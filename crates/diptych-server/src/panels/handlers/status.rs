@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderValue, Request, Response, header},
 };
-use diptych::follow::{FollowState, FollowerStatus, Lag};
+use diptych::follow::{FollowState, FollowerStatus, Lag, PoisonedKey, SkippedEvent};
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,16 +57,41 @@ pub(crate) fn status(site: &Site) -> Value {
 
 fn view(status: &FollowerStatus) -> Value {
     let FollowerStatus { name, position, state, since, lag, events, memory, .. } = status;
+    let poisoned = status.poisoned.iter().map(poisoned_key).collect::<Vec<_>>();
+    let skipped = status.skipped.iter().map(skipped_event).collect::<Vec<_>>();
     let memory = memory.unwrap_or_default();
     let extra = json!({
         "type": name,
         "events": events,
         "since": since.to_string(),
+        "poisoned": poisoned,
+        "skipped": skipped,
         "copies": memory.copies,
         "bytes": memory.bytes(),
     });
     let name = name.rsplit("::").next().unwrap_or(name);
     follower(name, position.get(), state, *lag, extra)
+}
+
+fn poisoned_key(poisoned: &PoisonedKey) -> Value {
+    json!({
+        "key": poisoned.key.as_str(),
+        "at": poisoned.at.get(),
+        "failed": poisoned.failed.get(),
+        "held": poisoned.held,
+        "reason": poisoned.reason,
+    })
+}
+
+fn skipped_event(skipped: &SkippedEvent) -> Value {
+    json!({
+        "position": skipped.position.get(),
+        "key": skipped.key.as_str(),
+        "reason": skipped.reason,
+        "at": skipped.at.to_string(),
+        "who": skipped.note.who,
+        "why": skipped.note.why,
+    })
 }
 
 fn projection(status: &FollowerStatus) -> Value {
