@@ -75,6 +75,16 @@ pub trait Fold: Default + Send + Sync + 'static {
     /// [`retain_before`](OccurrenceOrder::retain_before).
     const RETAIN_BEFORE: Option<fn(&mut Self, Timestamp)> = None;
 
+    /// The key of the tag that names the keys of a view, such as `"account"`. An event that cannot
+    /// be read or applied then poisons only its own keys: the view keeps their rows as they were
+    /// before the event, holds back their later events, and goes on with all other events. An
+    /// event without such a tag stops the view. Without a key, each failure stops the view.
+    ///
+    /// The promise is that the rows of one key depend on the events of this key alone: held events
+    /// are applied after later events of other keys. A key has no effect on the state of a
+    /// command.
+    const KEY: Option<&'static str> = None;
+
     /// Applies one event.
     fn apply(&mut self, event: &Recorded<Self::Event>);
 

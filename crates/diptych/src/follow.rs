@@ -11,6 +11,7 @@ mod follower_control;
 mod followers;
 mod metrics;
 mod page;
+mod poison;
 mod progress;
 mod pulse;
 mod state;
@@ -26,7 +27,9 @@ pub use follower_control::FollowerControl;
 pub(crate) use followers::Followers;
 #[cfg(feature = "testing")]
 pub(crate) use page::Page;
-pub(crate) use page::Slice;
+pub(crate) use page::{Failures, Slice};
+pub(crate) use poison::{EventMark, PoisonedGroup, Quarantine, decode_skipped, encode_skipped};
+pub use poison::{PoisonedKey, SkipNote, SkippedEvent};
 pub(crate) use progress::{HaltCause, Progress, unless_ending};
 pub use state::{FollowState, FollowerStop, Lag, Standstill};
 pub(crate) use status::StateReport;

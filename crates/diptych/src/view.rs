@@ -1,6 +1,7 @@
 //! Views: folds that are kept up to date in memory, and answer queries.
 
 pub(crate) mod left_right;
+mod portion;
 mod report;
 pub(crate) mod snapshots;
 mod version;
@@ -36,11 +37,13 @@ pub struct ViewOptions {
     ///
     /// A snapshot that is being written holds a copy, too.
     pub copies: usize,
+    /// Maximum number of [poisoned keys](crate::Fold::KEY). Beyond it the view stops.
+    pub poisoned_keys: usize,
 }
 
 impl Default for ViewOptions {
     fn default() -> ViewOptions {
-        ViewOptions { copies: 4 }
+        ViewOptions { copies: 4, poisoned_keys: 100 }
     }
 }
 

@@ -311,7 +311,7 @@ const PREFLIGHT_HEADERS: &str = "content-type, authorization, idempotency-key, i
 pub(crate) const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "etag, retry-after, diptych-position, diptych-token, diptych-receipt, diptych-session, \
      diptych-stale, diptych-cost-events, diptych-view-state, diptych-view-since, diptych-total, \
-     diptych-source-age, diptych-source-away-since, idempotency-key, link",
+     diptych-poisoned-keys, diptych-source-age, diptych-source-away-since, idempotency-key, link",
 );
 
 /// The policy of every response without one of its own: it loads nothing, and stands in no frame.

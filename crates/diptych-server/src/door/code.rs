@@ -60,6 +60,7 @@ codes! {
     Unavailable = "unavailable",
     Unknown = "unknown",
     ViewStopped = "view-stopped",
+    KeyPoisoned = "key-poisoned",
 }
 
 #[cfg(test)]

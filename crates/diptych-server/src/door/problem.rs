@@ -343,6 +343,15 @@ impl From<QueryError> for Problem {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::ViewStopped, detail)
                     .and("at", at.get())
             }
+            QueryError::Poisoned { poisoned, .. } => {
+                let detail = format!(
+                    "the view cannot apply the event at position {}, and holds back the later \
+                     events of its key: its status has the reason",
+                    poisoned.failed
+                );
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::KeyPoisoned, detail)
+                    .and("at", poisoned.failed.get())
+            }
             QueryError::AboveHead { position, head } => Problem::bad(Code::AboveHead, detail)
                 .and("position", position.get())
                 .and("head", head.get()),

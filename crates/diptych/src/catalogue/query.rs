@@ -432,11 +432,11 @@ fn to_json<Q>(answer: Answer<Q::Answer>) -> Result<JsonAnswer, NamedQueryError>
 where
     Q: Query<Answer: Serialize>,
 {
-    let Answer { value, position, stale, standstill, cost } = answer;
+    let Answer { value, position, stale, standstill, poisoned, cost } = answer;
     let query = type_name::<Q>();
     let value = to_raw_value(&value);
     let value = value.map_err(|error| NamedQueryError::NotJson { query, position, error })?;
-    Ok(Answer { value, position, stale, standstill, cost })
+    Ok(Answer { value, position, stale, standstill, poisoned, cost })
 }
 
 /// A question whose part of the log is found.

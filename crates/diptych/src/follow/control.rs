@@ -9,17 +9,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use diptych_store::{HistoryChanged, Position};
+use diptych_store::{HistoryChanged, Position, Tag};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FollowState, FollowerStop, Progress, progress::HaltCause};
+use super::{FollowState, FollowerStop, Progress, poison::SkipNote, progress::HaltCause};
 
 /// Maximum number of requests that wait for one follower.
 const WAITING: usize = 16;
 
 /// A request to a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FollowerRequest {
     /// Apply nothing more, except on request.
     Pause,
@@ -35,6 +35,12 @@ pub(crate) enum FollowerRequest {
     Save,
     /// Check that its state outside the log is as the follower left it.
     Confirm,
+    /// Apply the held events of this poisoned key.
+    Release {
+        key: Tag,
+        /// Whether to leave out the event that failed.
+        skip: Option<SkipNote>,
+    },
 }
 
 /// Why a view or a projection did not carry out a request.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{
     Progress,
-    page::{End, Page, Slice},
+    page::{End, Failures, Page, Slice},
     progress::unless_ending,
 };
 use crate::{
@@ -94,6 +94,7 @@ impl Feed {
         reading: &Reading<E>,
         filter: &Filter,
         after: Position,
+        failures: Failures,
     ) -> Result<Slice<E>, ReadError> {
         if let Some(shared) = self.shared(who, after) {
             let page = shared.page.get_or_init(|| {
@@ -104,7 +105,7 @@ impl Feed {
             // An error of the shared read need not concern this follower, so it reads again for
             // itself. It also does so if the event right after `after` could not be decoded.
             if let Ok(page) = page {
-                let slice = page.slice(reading, after);
+                let slice = page.slice(reading, after, failures);
                 if slice.upto > after {
                     return Ok(slice);
                 }
@@ -112,7 +113,32 @@ impl Feed {
             self.pages.lock().retain(|other| !Arc::ptr_eq(other, &shared));
         }
         let page = self.read(who, filter, after)?;
-        Ok(Arc::new(page).slice(reading, after))
+        Ok(Arc::new(page).slice(reading, after, failures))
+    }
+
+    /// The events of this filter above `after` and up to `upto`, for a follower that applies held
+    /// events. All of them are in memory then.
+    ///
+    /// # Errors
+    /// [`ReadError`] from the store.
+    pub(super) fn held<E: Event>(
+        &self,
+        who: &Progress,
+        reading: &Reading<E>,
+        filter: &Filter,
+        (mut after, upto): (Position, Position),
+    ) -> Result<Vec<Slice<E>>, ReadError> {
+        let mut slices = Vec::new();
+        while after < upto {
+            let page = Arc::new(self.read(who, filter, after)?);
+            let slice = page.slice(reading, after, Failures::Contain).before(upto.plus(1));
+            if slice.upto <= after {
+                break;
+            }
+            after = slice.upto;
+            slices.push(slice);
+        }
+        Ok(slices)
     }
 
     /// The shared page at this position. It is created if another follower is near.

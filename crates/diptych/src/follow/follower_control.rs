@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Head, Position};
+use diptych_store::{Head, Position, Tag};
 
 use super::{
     Feed,
     control::{ControlError, FollowerRequest, WorkerControl},
     error::{NotYet, WaitError},
+    poison::SkipNote,
     progress::{HaltCause, Progress},
     status::{FollowerKind, FollowerStatus, StateReport},
 };
@@ -66,6 +67,8 @@ impl FollowerControl {
     /// Its status.
     pub fn status(&self) -> FollowerStatus {
         let progress = self.progress();
+        let quarantine = self.report.as_ref().map(|report| report.quarantine());
+        let quarantine = quarantine.unwrap_or_default();
         FollowerStatus {
             kind: self.kind,
             name: progress.name().to_owned(),
@@ -74,6 +77,8 @@ impl FollowerControl {
             since: progress.since(),
             lag: progress.lag(self.head.position()),
             events: progress.events(),
+            poisoned: quarantine.poisoned(),
+            skipped: quarantine.skipped().to_vec(),
             memory: self.report.as_ref().map(|report| report.memory()),
         }
     }
@@ -210,6 +215,31 @@ impl FollowerControl {
     /// failed.
     pub async fn rebuild(&self) -> Result<(), ControlError> {
         self.worker.ask(FollowerRequest::Rebuild).await.map(drop)
+    }
+
+    /// Reads the held events of a poisoned [key](crate::Fold::KEY) again, by their tag, and applies
+    /// them in order. Other keys that were poisoned by the same failure are released with it.
+    /// Events that came meanwhile wait until this is done.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if the key is not poisoned, if the log cannot be read, or if an
+    /// event failed again. Then the key is still poisoned, from that event on.
+    pub async fn retry_key(&self, key: &Tag) -> Result<Position, ControlError> {
+        self.worker.ask(FollowerRequest::Release { key: key.clone(), skip: None }).await
+    }
+
+    /// Leaves out the event that poisoned this key, for good, and applies the later events of the
+    /// key as [`retry_key`](FollowerControl::retry_key) does. The status lists the event with the
+    /// note.
+    ///
+    /// The decision is kept beside the [snapshots](crate::AppBuilder::snapshots) of the view, and
+    /// outlives a rebuild and a new release. For a view without snapshots it ends with the app:
+    /// the next start finds the poisoned key again.
+    ///
+    /// # Errors
+    /// As [`retry_key`](FollowerControl::retry_key), or if the decision cannot be kept.
+    pub async fn skip_event(&self, key: &Tag, note: SkipNote) -> Result<Position, ControlError> {
+        self.worker.ask(FollowerRequest::Release { key: key.clone(), skip: Some(note) }).await
     }
 
     /// Stores the state outside the log now: the snapshot of a view, or the checkpoint of a

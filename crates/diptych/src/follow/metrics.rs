@@ -11,6 +11,7 @@ pub(crate) struct FollowerMetrics {
     lag_seconds: Gauge,
     stopped: Gauge,
     events: Counter,
+    poisoned_keys: Gauge,
 }
 
 impl FollowerMetrics {
@@ -22,12 +23,17 @@ impl FollowerMetrics {
             lag_positions: gauge!("diptych_lag_positions", &labels),
             lag_seconds: gauge!("diptych_lag_seconds", &labels),
             stopped: gauge!("diptych_stopped", &labels),
+            poisoned_keys: gauge!("diptych_poisoned_keys", &labels),
             events: counter!("diptych_events_folded_total", &labels),
         }
     }
 
     pub(crate) fn count_events(&self, events: usize) {
         self.events.increment(events as u64);
+    }
+
+    pub(crate) fn poisoned(&self, keys: usize) {
+        self.poisoned_keys.set(keys as f64);
     }
 
     pub(crate) fn lag(&self, lag: Lag) {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use diptych_store::{Batch, EventChecksum, Position};
+use diptych_store::{Batch, EventChecksum, Position, Tag};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -37,8 +37,8 @@ type Decoding = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
 /// The events of a page that are events of `E`.
 struct DecodedPage<E> {
     events: Vec<Recorded<E>>,
-    /// The first event that could not be read. No event after it was read.
-    failed: Option<(Position, SchemaError)>,
+    /// The events that could not be read.
+    failed: Vec<(Position, SchemaError)>,
     payload_bytes: usize,
 }
 
@@ -54,9 +54,10 @@ impl Page {
         let after = position(events.first()).unwrap_or_default().before();
         let upto = position(events.last()).unwrap_or_default();
         let range = 0..events.len();
-        let decoded = Arc::new(DecodedPage { events, failed: None, payload_bytes: 0 });
+        let decoded = Arc::new(DecodedPage { events, failed: Vec::new(), payload_bytes: 0 });
         let page = Arc::new(Page::new(upto, End::Commit, Vec::new()));
-        Slice { page, decoded, range, after, upto, is_cut: false }
+        let failures = Failures::End;
+        Slice { page, decoded, range, after, upto, failures, is_cut: false }
     }
 
     /// The events of the page above `after`, decoded by `reading`.
@@ -64,15 +65,17 @@ impl Page {
         self: &Arc<Page>,
         reading: &Reading<E>,
         after: Position,
+        failures: Failures,
     ) -> Slice<E> {
         let decoded = self.decoded(reading);
         let from = decoded.events.partition_point(|event| event.position <= after);
-        let upto = match &decoded.failed {
+        let failed = decoded.failed.iter().find(|(at, _)| *at > after);
+        let upto = match failed.filter(|_| failures == Failures::End) {
             Some((at, _)) => at.before().min(self.upto),
             None => self.upto,
         };
-        let range = from..decoded.events.len();
-        Slice { page: self.clone(), decoded, range, after, upto, is_cut: false }
+        let range = from..decoded.events.partition_point(|event| event.position <= upto).max(from);
+        Slice { page: self.clone(), decoded, range, after, upto, failures, is_cut: false }
     }
 
     fn decoded<E: Event>(&self, reading: &Reading<E>) -> Arc<DecodedPage<E>> {
@@ -99,7 +102,7 @@ impl Page {
     fn decode<E: Event>(&self, reading: &Reading<E>) -> DecodedPage<E> {
         let size = self.batches.iter().map(Batch::len).sum();
         let mut decoded =
-            DecodedPage { events: Vec::with_capacity(size), failed: None, payload_bytes: 0 };
+            DecodedPage { events: Vec::with_capacity(size), failed: Vec::new(), payload_bytes: 0 };
         for event in self.batches.iter().flat_map(Batch::iter) {
             if event.position() > self.upto {
                 break;
@@ -119,8 +122,8 @@ impl Page {
             if let Err(error) = read {
                 // An upcaster may make several events of a stored one: all are applied, or none.
                 decoded.events.truncate(before);
-                decoded.failed = Some((stored.position, error));
-                break;
+                decoded.failed.push((stored.position, error));
+                continue;
             }
             decoded.payload_bytes += stored.encoded.payload.len();
         }
@@ -138,15 +141,25 @@ pub(crate) struct Slice<E> {
     pub(crate) after: Position,
     /// …and at or below this one.
     pub(crate) upto: Position,
+    failures: Failures,
     /// Whether the follower cut off the rest.
     is_cut: bool,
+}
+
+/// What an unreadable event does to a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failures {
+    /// The slice ends before it.
+    End,
+    /// The slice contains it, for a follower that isolates failures by key.
+    Contain,
 }
 
 impl<E> Clone for Slice<E> {
     fn clone(&self) -> Slice<E> {
         let (page, decoded, range) = (self.page.clone(), self.decoded.clone(), self.range.clone());
-        let Slice { after, upto, is_cut, .. } = *self;
-        Slice { page, decoded, range, after, upto, is_cut }
+        let Slice { after, upto, failures, is_cut, .. } = *self;
+        Slice { page, decoded, range, after, upto, failures, is_cut }
     }
 }
 
@@ -157,8 +170,37 @@ impl<E> Slice<E> {
 
     /// The event right after the slice, if it could not be read.
     pub(crate) fn failed(&self) -> Option<&(Position, SchemaError)> {
-        let failed = self.decoded.failed.as_ref();
-        failed.filter(|(at, _)| !self.is_cut && self.upto == at.before())
+        if self.is_cut || self.failures == Failures::Contain {
+            return None;
+        }
+        self.decoded.failed.iter().find(|(at, _)| self.upto == at.before())
+    }
+
+    /// Whether an event in the slice could not be read.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.own_failures().next().is_some()
+    }
+
+    fn own_failures(&self) -> impl Iterator<Item = &(Position, SchemaError)> {
+        let contains = self.failures == Failures::Contain;
+        let failed = self.decoded.failed.iter().filter(move |_| contains);
+        failed.filter(|(at, _)| self.after < *at && *at <= self.upto)
+    }
+
+    /// The position of each event of the slice, its tags, and why it could not be read.
+    pub(crate) fn marks(&self) -> Vec<(Position, Vec<Tag>, Option<String>)> {
+        let mut marks = Vec::new();
+        for event in self.page.batches.iter().flat_map(Batch::iter) {
+            let position = event.position();
+            let failure = self.own_failures().find(|(at, _)| *at == position);
+            let is_own =
+                || self.events().binary_search_by_key(&position, |event| event.position).is_ok();
+            if failure.is_some() || is_own() {
+                let tags = event.tags().filter_map(|tag| Tag::parse(tag).ok()).collect();
+                marks.push((position, tags, failure.map(|(_, error)| error.to_string())));
+            }
+        }
+        marks
     }
 
     /// A time at which the log had nothing beyond the slice.
@@ -189,7 +231,8 @@ impl<E> Slice<E> {
         let range = self.range.start..self.range.start + events;
         let upto = position.before().min(self.upto);
         let (page, decoded) = (self.page.clone(), self.decoded.clone());
-        Slice { page, decoded, range, after: self.after, upto, is_cut: true }
+        let (after, failures) = (self.after, self.failures);
+        Slice { page, decoded, range, after, upto, failures, is_cut: true }
     }
 
     /// The part of it up to and including its first event.

@@ -108,6 +108,11 @@ impl Progress {
         self.events.load(Ordering::Relaxed)
     }
 
+    /// Shows the number of poisoned keys in the metrics.
+    pub(crate) fn poisoned(&self, keys: usize) {
+        self.metrics.poisoned(keys);
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.running.load(Ordering::Relaxed)
     }

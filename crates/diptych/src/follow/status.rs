@@ -1,10 +1,13 @@
 //! The status of a follower, for people and for programs that watch over an app.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use diptych_store::{Position, Timestamp};
 
-use super::state::{FollowState, Lag};
+use super::{
+    poison::{PoisonedKey, Quarantine, SkippedEvent},
+    state::{FollowState, Lag},
+};
 
 /// The kind of a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,10 @@ pub struct FollowerStatus {
     pub lag: Lag,
     /// Number of events applied since the app was started.
     pub events: u64,
+    /// The poisoned keys, whose events are held back: see [`KEY`](crate::Fold::KEY).
+    pub poisoned: Vec<PoisonedKey>,
+    /// Events that it leaves out for good, because a person skipped them.
+    pub skipped: Vec<SkippedEvent>,
     /// The memory that a view uses; `None` for a projection.
     pub memory: Option<FollowerMemory>,
 }
@@ -78,4 +85,6 @@ pub(crate) trait StateReport: Send + Sync {
     fn position(&self) -> Position;
 
     fn memory(&self) -> FollowerMemory;
+
+    fn quarantine(&self) -> Arc<Quarantine>;
 }

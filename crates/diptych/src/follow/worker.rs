@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Filter, Head, Position, ReadError, Unavailable};
+use diptych_store::{Filter, Head, Position, ReadError, Tag, Unavailable};
 use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
     Feed, FollowState, FollowerStop, Progress, Slice,
     control::{ControlError, FollowerRequest, Reply, Requests, RunnerHandle, WorkerControl},
+    page::Failures,
+    poison::{PoisonedGroup, SkipNote},
 };
 use crate::{
     event::{Event, Reading},
@@ -31,6 +33,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A consumer of the events of one type. It publishes its position in its [`Progress`].
 pub(crate) trait Follower: Send + 'static {
     type Event: Event;
+
+    /// How its slices treat unreadable events.
+    const FAILURES: Failures = Failures::End;
 
     /// Whether it keeps state outside the log that other programs can change, so that a caller's
     /// wait ends with a [confirmation](Follower::confirm).
@@ -56,6 +61,22 @@ pub(crate) trait Follower: Send + 'static {
 
     /// Starts over from the start of the log.
     fn restart(&mut self) -> Result<(), String>;
+
+    /// The keys that are poisoned together with this one.
+    fn poisoned_group(&self, _: &Tag) -> Option<PoisonedGroup> {
+        None
+    }
+
+    /// Applies the held events of a poisoned key, after it left out the one that failed if it is
+    /// to be skipped.
+    fn release(
+        &mut self,
+        key: &Tag,
+        _: Vec<Slice<Self::Event>>,
+        _: Option<SkipNote>,
+    ) -> Result<(), String> {
+        Err(format!("{key} is not poisoned"))
+    }
 
     /// Stores its state outside the log.
     fn save(&mut self) -> Result<(), String>;
@@ -265,7 +286,7 @@ impl<F: Follower> Worker<F> {
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
         self.progress.begin_work();
-        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after);
+        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after, F::FAILURES);
         let slice = match read {
             Ok(slice) => part(slice),
             Err(error) => {
@@ -397,6 +418,7 @@ impl<F: Follower> Worker<F> {
             FollowerRequest::Rebuild => self.rebuild(),
             FollowerRequest::Save => self.save(),
             FollowerRequest::Confirm => self.confirm(),
+            FollowerRequest::Release { key, skip } => self.release(&key, skip),
         };
         // The caller may have gone.
         let _ = reply.send(outcome.map(|()| self.follower.position()));
@@ -506,6 +528,20 @@ impl<F: Follower> Worker<F> {
         self.rests_since = None;
         self.progress.set(FollowState::CatchingUp);
         Ok(())
+    }
+
+    /// Reads the held events of a poisoned key again, and applies them.
+    fn release(&mut self, key: &Tag, skip: Option<SkipNote>) -> Result<(), ControlError> {
+        let failed = |reason| ControlError::Failed { reason };
+        let Some(group) = self.follower.poisoned_group(key) else {
+            return Err(failed(format!("{key} is not poisoned")));
+        };
+        let of_key = |tag| self.filter.clone().and_tag(tag);
+        let filter = group.tags().map(of_key).reduce(Filter::or).unwrap_or(Filter::nothing());
+        let range = (group.first.before(), self.follower.position());
+        let held = self.feed.held(&self.progress, &self.reading, &filter, range);
+        let held = held.map_err(|error| failed(error.to_string()))?;
+        self.follower.release(key, held, skip).map_err(failed)
     }
 
     fn save(&mut self) -> Result<(), ControlError> {

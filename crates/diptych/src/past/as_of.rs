@@ -271,6 +271,10 @@ impl<Q: Query> Replay<Q> {
         let selection = &self.refold.selection;
         // Reading a few events in a scope is faster than waiting for the view; reading a whole log
         // is not.
+        if !live.now().quarantine().is_empty() {
+            // The view lacks events of the log.
+            return Ok(None);
+        }
         let is_late = live.now().position() < prefix.upto && live.progress.is_running();
         if is_late && selection.is_whole() && Handle::try_current().is_ok() {
             // If the view does not get there in time, the events are read from the log.
@@ -291,6 +295,9 @@ impl<Q: Query> Replay<Q> {
             }
             // Up to the bound, no matching event is in only one of the view and the point.
             let image = live.held();
+            if !image.quarantine().is_empty() {
+                return Ok(None);
+            }
             if image.position() <= bound {
                 return self.answer_of_live(&image, prefix).map(Some);
             }

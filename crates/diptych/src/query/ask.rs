@@ -22,8 +22,9 @@ use tokio::{
 
 use super::{Query, QueryError, QueryPanic, RightPanel};
 use crate::{
-    follow::{HaltCause, NotYet, Standstill},
-    panics::panic_text,
+    fold::Fold,
+    follow::{HaltCause, NotYet, PoisonedKey, Standstill},
+    panics::{caught, panic_text},
     token::{ClaimError, Claims, Receipt, Session, SessionToken, settled},
     view::{Version, left_right::ShownView},
     wait,
@@ -60,6 +61,7 @@ struct Requirements {
     age: Option<Duration>,
     within: Duration,
     takes_stale: bool,
+    takes_poisoned: bool,
 }
 
 /// An answer with its position. It dereferences to its value.
@@ -79,6 +81,10 @@ pub struct Answer<T> {
     /// or app has ended. Until the view continues, all answers have the same position, whatever
     /// happens in the log. Answers of the past have no standstill.
     pub standstill: Option<Box<Standstill>>,
+    /// The poisoned keys of the view: the answer lacks their events since then. An answer about
+    /// other keys, by the [scope](Query::scope) of its query, has none. A query about a poisoned
+    /// key fails, unless it [takes such answers](Ask::or_poisoned).
+    pub poisoned: Vec<PoisonedKey>,
     /// The cost of the answer.
     pub cost: Cost,
 }
@@ -109,12 +115,13 @@ impl<T> Answer<T> {
         position: Position,
         standstill: Option<Box<Standstill>>,
     ) -> Answer<T> {
-        Answer { value, position, stale: None, standstill, cost: Cost::memory(position) }
+        let (cost, poisoned) = (Cost::memory(position), Vec::new());
+        Answer { value, position, stale: None, standstill, poisoned, cost }
     }
 
     /// An answer from a part of the log that can no longer change.
     pub(crate) fn past(value: T, position: Position, cost: Cost) -> Answer<T> {
-        Answer { value, position, stale: None, standstill: None, cost }
+        Answer { value, position, stale: None, standstill: None, poisoned: Vec::new(), cost }
     }
 }
 
@@ -136,6 +143,7 @@ impl<Q: Query> Ask<Q> {
             age: None,
             within: Ask::<Q>::WITHIN,
             takes_stale: false,
+            takes_poisoned: false,
         };
         Ask {
             panel,
@@ -211,6 +219,13 @@ impl<Q: Query> Ask<Q> {
     /// marked as [stale](Answer::stale). With this, a stopped view or app answers, too.
     pub fn or_stale(mut self) -> Self {
         self.wanted.takes_stale = true;
+        self
+    }
+
+    /// Answers about a [poisoned key](crate::Fold::KEY), too, from its rows as they were before the
+    /// event that failed. The answer names the key in [`poisoned`](Answer::poisoned).
+    pub fn or_poisoned(mut self) -> Self {
+        self.wanted.takes_poisoned = true;
         self
     }
 
@@ -463,6 +478,7 @@ impl<Q: Query> Ask<Q> {
         stale: Option<Position>,
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let position = image.position();
+        let poisoned = poisoned(&self.query, image, self.wanted.takes_poisoned)?;
         let answer = answer(&self.query, &image.state)?;
         if let Some(session) = &self.reads {
             session.saw(position);
@@ -472,7 +488,33 @@ impl<Q: Query> Ask<Q> {
             self.panel.store().check_history().map_err(ReadError::from)?;
         }
         let answer = Answer::live(answer, position, standstill);
-        Ok(Answer { stale, ..answer })
+        Ok(Answer { stale, poisoned, ..answer })
+    }
+}
+
+/// The poisoned keys that the answer depends on, by the scope of the query.
+///
+/// # Errors
+/// [`QueryError::Poisoned`] if the query is about a poisoned key, and takes no such answers.
+pub(super) fn poisoned<Q: Query>(
+    query: &Q,
+    image: &Version<Q::View>,
+    takes_poisoned: bool,
+) -> Result<Vec<PoisonedKey>, QueryError> {
+    let quarantine = image.quarantine();
+    let Some(name) = Q::View::KEY.filter(|_| quarantine.is_poisoned()) else {
+        return Ok(Vec::new());
+    };
+    let scope = caught(|| query.scope())
+        .map_err(|message| QueryError::Panicked(QueryPanic { query: type_name::<Q>(), message }))?;
+    match quarantine.within(scope.items(), name) {
+        Some(None) => Ok(Vec::new()),
+        Some(Some(key)) if !takes_poisoned => {
+            let view = type_name::<Q::View>();
+            Err(QueryError::Poisoned { view, poisoned: Box::new(key.clone()) })
+        }
+        Some(Some(key)) => Ok(vec![key.clone()]),
+        None => Ok(quarantine.poisoned()),
     }
 }
 

@@ -3,7 +3,7 @@ use diptych_store::{Corruption, HistoryChanged, InvalidRequest, Position, ReadEr
 use crate::{
     event::{BoundaryError, RetagFailure, SchemaError},
     fold::FoldError,
-    follow::{FollowerStop, HaltCause, NotYet, WaitError},
+    follow::{FollowerStop, HaltCause, NotYet, PoisonedKey, WaitError},
     pool::{PoolError, PoolLimits},
     token::{ClaimError, TokenError},
     view::NoSuchView,
@@ -29,6 +29,19 @@ pub enum QueryError {
         follower: String,
         /// The event before which it stopped, and the reason.
         stopped: FollowerStop,
+    },
+    /// The query is about a key that is poisoned in the view: one of its events cannot be applied,
+    /// so its rows are those before that event.
+    #[error(
+        "{} is poisoned in {view}: the event at position {} cannot be applied: {}; correct the \
+         fold or add an upcaster, retry the key or skip the event, or take the rows before the \
+         event with `or_poisoned`", .poisoned.key, .poisoned.failed, .poisoned.reason
+    )]
+    Poisoned {
+        /// The Rust type of the view.
+        view: &'static str,
+        /// The key, with the event and the failure.
+        poisoned: Box<PoisonedKey>,
     },
     /// The log ended before the view reached the position, or before the end of the log was known.
     #[error(

@@ -4,7 +4,10 @@ use std::{any::type_name, fmt, sync::Arc};
 
 use diptych_store::Position;
 
-use super::{Answer, Ask, Query, QueryError, RightPanel, ask::answer};
+use super::{
+    Answer, Ask, Query, QueryError, RightPanel,
+    ask::{answer, poisoned},
+};
 use crate::token::{ClaimError, Claims, SessionToken, settled};
 
 /// The answers to one query as they change: see [`App::watch`](crate::App::watch).
@@ -90,13 +93,14 @@ where
             reached.map_err(|halted| QueryError::halted(halted, type_name::<Q::View>()))?;
             let now = live.now();
             let position = now.position();
+            let poisoned = poisoned(&self.query, &now, false)?;
             let value = answer(&self.query, &now.state)?;
             drop(now);
             let standstill = live.progress.standstill();
             self.seen = Some(position);
             if self.last.as_ref() != Some(&value) {
                 self.last = Some(value.clone());
-                return Ok(Answer::live(value, position, standstill));
+                return Ok(Answer { poisoned, ..Answer::live(value, position, standstill) });
             }
         }
     }

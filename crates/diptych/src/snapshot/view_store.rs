@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::{SavedState, SnapshotPolicy, SnapshotProblem, Snapshots, of_a_lost_history};
 use crate::{
     fold::{Fold, kept_name},
+    follow::{SkippedEvent, decode_skipped, encode_skipped},
     lineage::Lineage,
     panics::caught,
     wait::at_most,
@@ -176,6 +177,33 @@ impl<F: Fold> ViewSnapshotStore<F> {
                 None
             }
         }
+    }
+
+    /// The events that the view leaves out for good. They are kept apart from the snapshots, because
+    /// they outlive a rebuild and other code.
+    ///
+    /// # Errors
+    /// The reason why they cannot be read.
+    pub(crate) fn skipped(&self) -> Result<Vec<SkippedEvent>, String> {
+        let bytes = caught(|| self.place.load(&self.skips_name()))?;
+        match bytes.map_err(|error| error.to_string())? {
+            Some(bytes) => decode_skipped(&self.lineage.log().to_string(), &bytes),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Keeps these events as those that the view leaves out for good.
+    ///
+    /// # Errors
+    /// The reason why they cannot be written.
+    pub(crate) fn save_skipped(&self, skipped: &[SkippedEvent]) -> Result<(), String> {
+        let bytes = encode_skipped(&self.lineage.log().to_string(), skipped)?;
+        let saved = caught(|| self.place.save(&self.skips_name(), &bytes))?;
+        saved.map_err(|error| error.to_string())
+    }
+
+    fn skips_name(&self) -> String {
+        format!("skips-{}", self.view.trim_end_matches('-'))
     }
 
     /// The positions of the snapshots that this code made of this log, the oldest first.

@@ -12,15 +12,19 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use diptych_store::{Head, Position};
+use diptych_store::{Head, Position, Tag, Timestamp};
 
 use super::{
     View, ViewOptions,
+    portion::{Division, FailedEvents, Portion},
     snapshots::{self, SnapshotWriter},
     version::Version,
 };
 use crate::{
-    follow::{FollowState, Follower, FollowerStop, Halt, Progress, Slice},
+    follow::{
+        Failures, FollowState, Follower, FollowerStop, Halt, PoisonedGroup, Progress, Quarantine,
+        SkipNote, SkippedEvent, Slice,
+    },
     panics::caught,
     snapshot::SavedState,
 };
@@ -41,7 +45,7 @@ pub(crate) struct ShownView<V> {
 impl<V> ShownView<V> {
     pub(crate) fn new(state: V, position: Position, progress: Arc<Progress>) -> ShownView<V> {
         let alive = Arc::new(());
-        let image = Version::new(state, position, 0, &alive);
+        let image = Version::new(state, position, 0, Arc::default(), &alive);
         ShownView { now: ArcSwap::new(Arc::new(image)), alive, progress }
     }
 
@@ -72,6 +76,8 @@ pub(crate) struct LeftRight<V: View> {
     writer: Option<SnapshotWriter<V>>,
     is_open: bool,
     rebuild: Rebuild,
+    /// Events that `apply` failed on in this rebuild.
+    failed_anew: FailedEvents,
 }
 
 /// A rebuild means that the shown version is not trusted, so no snapshot is taken until the rebuild
@@ -86,7 +92,7 @@ enum Rebuild {
 /// The copy that was shown before, and the slice that it lacks.
 struct RetiredVersion<V: View> {
     image: Arc<Version<V>>,
-    owed: Option<Slice<V::Event>>,
+    owed: Option<Portion<V::Event>>,
 }
 
 impl<V: View> LeftRight<V> {
@@ -103,7 +109,12 @@ impl<V: View> LeftRight<V> {
             writer,
             is_open: false,
             rebuild: Rebuild::No,
+            failed_anew: FailedEvents::new(),
         }
+    }
+
+    fn division<'a>(&self, failed: &'a FailedEvents) -> Division<'a> {
+        Division { key: V::KEY, most: self.options.poisoned_keys, failed, released: None }
     }
 
     /// A copy equal to the shown one, to fold into.
@@ -111,7 +122,7 @@ impl<V: View> LeftRight<V> {
         if let Some(RetiredVersion { image, owed }) = self.retired.take()
             && let Some(mut image) = self.sole(image)
         {
-            if owed.is_none_or(|slice| image.take(&slice).is_ok()) {
+            if owed.is_none_or(|portion| image.take(&portion).is_ok()) {
                 return Ok(image);
             }
             discard(image);
@@ -156,7 +167,10 @@ impl<V: View> LeftRight<V> {
         let now = self.live.held();
         let position = now.position();
         match caught(|| now.state.clone()) {
-            Ok(state) => Ok(Version::new(state, position, now.payload_bytes(), &self.live.alive)),
+            Ok(state) => {
+                let (bytes, quarantine) = (now.payload_bytes(), now.quarantine().clone());
+                Ok(Version::new(state, position, bytes, quarantine, &self.live.alive))
+            }
             Err(panic) => {
                 let reason = format!("the view could not be cloned: {panic}");
                 Err(Halt::At(FollowerStop { at: position.plus(1), reason }))
@@ -164,17 +178,18 @@ impl<V: View> LeftRight<V> {
         }
     }
 
-    /// Shows this copy, to which the slice was applied.
-    fn show(&mut self, hidden: Version<V>, slice: Slice<V::Event>) {
-        let events = slice.events().len();
+    /// Shows this copy, to which the portion was applied.
+    fn show(&mut self, hidden: Version<V>, portion: Portion<V::Event>) {
+        let (upto, events) = (portion.slice.upto, portion.slice.events().len());
+        self.report(hidden.quarantine());
         let image = self.live.now.swap(Arc::new(hidden));
-        self.live.progress.advance_to(slice.upto, slice.events().len());
-        let mut retired = RetiredVersion { image, owed: Some(slice) };
+        self.live.progress.advance_to(upto, events);
+        let mut retired = RetiredVersion { image, owed: Some(portion) };
         // If no query uses the retired copy, it gets the slice at once, and the events need not be
         // kept.
         if let Some(image) = Arc::get_mut(&mut retired.image)
-            && let Some(slice) = retired.owed.take()
-            && image.take(&slice).is_err()
+            && let Some(portion) = retired.owed.take()
+            && image.take(&portion).is_err()
         {
             discard(retired);
         } else {
@@ -187,7 +202,9 @@ impl<V: View> LeftRight<V> {
     /// copy lacks a slice.
     fn keep_after(&mut self, events: usize) {
         let Some(writer) = &mut self.writer else { return };
-        if !writer.is_due_after(events) || self.rebuild != Rebuild::No {
+        let is_poisoned = self.live.now().quarantine().is_poisoned();
+        // A snapshot has no place for poisoned keys: the next start finds them again.
+        if !writer.is_due_after(events) || self.rebuild != Rebuild::No || is_poisoned {
             return;
         }
         let retired = self.retired.as_ref().filter(|retired| retired.owed.is_none());
@@ -203,8 +220,20 @@ impl<V: View> LeftRight<V> {
 
     /// Applies a slice to the copy that is folded beside the shown one.
     fn take_anew(&mut self, mut anew: Version<V>, slice: &Slice<V::Event>) -> Result<(), Halt> {
-        if let Err(stopped) = anew.take(slice) {
+        let portion =
+            Portion::of(slice.clone(), anew.quarantine(), &self.division(&self.failed_anew));
+        if let Err(stopped) = portion.and_then(|portion| anew.take(&portion)) {
             discard(anew);
+            if V::KEY.is_some() && self.failed_anew.len() < self.options.poisoned_keys.max(1) {
+                let is_new = !self.failed_anew.contains_key(&stopped.at);
+                if is_new && self.rebuild == Rebuild::Going {
+                    // The state is lost. The next one leaves the event out.
+                    self.failed_anew.insert(stopped.at, stopped.reason);
+                    return self
+                        .begin_anew()
+                        .map_err(|reason| Halt::At(FollowerStop { at: Position::new(1), reason }));
+                }
+            }
             if self.rebuild == Rebuild::Going {
                 self.rebuild = Rebuild::Failed;
             }
@@ -224,6 +253,7 @@ impl<V: View> LeftRight<V> {
             return;
         }
         discard(self.retired.take());
+        self.report(anew.quarantine());
         let image = self.live.now.swap(Arc::new(anew));
         if self.rebuild == Rebuild::Going {
             self.rebuild = Rebuild::No;
@@ -233,19 +263,82 @@ impl<V: View> LeftRight<V> {
     }
 }
 
+/// Poisoned keys.
+impl<V: View> LeftRight<V> {
+    /// Shows the number of poisoned keys to those who watch over the view.
+    fn report(&self, quarantine: &Quarantine) {
+        if V::KEY.is_some() {
+            self.live.progress.poisoned(quarantine.poisoned_keys());
+        }
+    }
+
+    /// Begins a copy from the start of the log, which leaves out the skipped events.
+    fn begin_anew(&mut self) -> Result<(), String> {
+        let state = caught(V::default)?;
+        // The shown copy gets no events until the new one takes its place.
+        discard((self.retired.take(), self.anew.take()));
+        self.rebuild = Rebuild::Going;
+        let skipped = self.live.now().quarantine().skipped().to_vec();
+        let quarantine = Arc::new(Quarantine::with_skipped(skipped));
+        self.anew = Some(Version::new(state, Position::START, 0, quarantine, &self.live.alive));
+        Ok(())
+    }
+
+    /// A copy with the held events of this group, except those that fail again.
+    fn released(
+        &self,
+        group: &PoisonedGroup,
+        held: &[Slice<V::Event>],
+        base: &Arc<Quarantine>,
+        failed: &FailedEvents,
+    ) -> Result<Result<Version<V>, FollowerStop>, String> {
+        let cloned = self.cloned();
+        let mut image = cloned.map_err(|halt| format!("the view could not be cloned: {halt:?}"))?;
+        let mut quarantine = base.clone();
+        for slice in held {
+            let division = Division { released: Some(group), ..self.division(failed) };
+            let portion = Portion::of(slice.clone(), &quarantine, &division);
+            let portion = portion.map_err(|stopped| stopped.to_string())?;
+            quarantine = portion.quarantine.clone();
+            if let Err(stopped) = image.take(&portion) {
+                discard(image);
+                return Ok(Err(stopped));
+            }
+        }
+        image.set_quarantine(quarantine);
+        Ok(Ok(image))
+    }
+}
+
 impl<V: View> Follower for LeftRight<V> {
     type Event = V::Event;
+
+    const FAILURES: Failures = match V::KEY {
+        Some(_) => Failures::Contain,
+        None => Failures::End,
+    };
 
     fn open(&mut self, head: &Head) -> Result<(), Halt> {
         if std::mem::replace(&mut self.is_open, true) {
             return Ok(());
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
+        let skipped = match V::KEY {
+            Some(_) => writer.skipped(),
+            None => Vec::new(),
+        };
+        let quarantine = Arc::new(Quarantine::with_skipped(skipped));
         if let Some(saved) = writer.newest(head.position()) {
             let SavedState { fold, position, payload_bytes, .. } = saved;
-            let image = Version::new(fold, position, payload_bytes, &self.live.alive);
+            let alive = &self.live.alive;
+            let image = Version::new(fold, position, payload_bytes, quarantine, alive);
             self.live.now.store(Arc::new(image));
             self.live.progress.advance_to(position, 0);
+        } else if !quarantine.is_empty() {
+            let state = caught(V::default)
+                .map_err(|reason| Halt::At(FollowerStop { at: Position::new(1), reason }))?;
+            let image = Version::new(state, Position::START, 0, quarantine, &self.live.alive);
+            self.live.now.store(Arc::new(image));
         }
         Ok(())
     }
@@ -261,42 +354,95 @@ impl<V: View> Follower for LeftRight<V> {
         if let Some(anew) = self.anew.take() {
             return self.take_anew(anew, &slice);
         }
-        if slice.events().is_empty() {
-            self.considered(slice.upto);
-            return Ok(());
-        }
-        let mut hidden = self.hidden()?;
-        let Err(stopped) = hidden.take(&slice) else {
-            self.show(hidden, slice);
-            return Ok(());
-        };
-        // This copy has a part of the slice. The events before the failing one are applied to
-        // another copy.
-        discard(hidden);
-        let good = slice.before(stopped.at);
-        if good.events().is_empty() {
-            self.considered(good.upto);
-        } else {
-            let mut hidden = self.cloned()?;
-            if let Err(stopped) = hidden.take(&good) {
-                discard(hidden);
-                return Err(Halt::At(stopped));
+        let (mut slice, mut failed, mut stop) = (slice, FailedEvents::new(), None);
+        // After a failure the copy has a part of the slice. Another one gets the slice without the
+        // event that failed, or the events before it.
+        loop {
+            let before = self.live.now().quarantine().clone();
+            let portion = match Portion::of(slice.clone(), &before, &self.division(&failed)) {
+                Ok(portion) => portion,
+                Err(stopped) => {
+                    slice = slice.before(stopped.at);
+                    stop = Some(stopped);
+                    continue;
+                }
+            };
+            if slice.events().is_empty() && !slice.has_failures() {
+                self.considered(slice.upto);
+                break;
             }
-            self.show(hidden, good);
+            let mut hidden = if failed.is_empty() { self.hidden()? } else { self.cloned()? };
+            match hidden.take(&portion) {
+                Ok(()) => {
+                    self.show(hidden, portion);
+                    break;
+                }
+                Err(stopped) => {
+                    discard(hidden);
+                    if failed.insert(stopped.at, stopped.reason.clone()).is_some() {
+                        return Err(Halt::At(stopped));
+                    }
+                }
+            }
         }
-        Err(Halt::At(stopped))
+        stop.map_or(Ok(()), |stopped| Err(Halt::At(stopped)))
     }
 
     fn restart(&mut self) -> Result<(), String> {
-        let state = caught(V::default)?;
-        // The shown copy gets no events until the new one takes its place.
-        discard((self.retired.take(), self.anew.take()));
-        self.rebuild = Rebuild::Going;
+        self.failed_anew.clear();
+        self.begin_anew()?;
         if let Some(writer) = &mut self.writer {
             writer.forget();
         }
-        self.anew = Some(Version::new(state, Position::START, 0, &self.live.alive));
         Ok(())
+    }
+
+    fn poisoned_group(&self, key: &Tag) -> Option<PoisonedGroup> {
+        self.live.now().quarantine().group(key)
+    }
+
+    fn release(
+        &mut self,
+        key: &Tag,
+        held: Vec<Slice<V::Event>>,
+        skip: Option<SkipNote>,
+    ) -> Result<(), String> {
+        if self.anew.is_some() {
+            return Err("the view is being rebuilt: wait until it has reached its old position, \
+                        then try again"
+                .to_owned());
+        }
+        let before = self.live.now().quarantine().clone();
+        let (Some(group), Some(poisoned)) = (before.group(key), before.key(key)) else {
+            return Err(format!("{key} is not poisoned"));
+        };
+        let mut base = before.without(&group);
+        if let Some(note) = skip {
+            let (position, reason) = (group.failed, poisoned.reason.clone());
+            let at = Timestamp::now();
+            base.skip(SkippedEvent { position, key: key.clone(), reason, at, note });
+            if let Some(writer) = &self.writer {
+                writer.save_skipped(base.skipped())?;
+            }
+        }
+        let (base, mut failed) = (Arc::new(base), FailedEvents::new());
+        let image = loop {
+            match self.released(&group, &held, &base, &failed)? {
+                Ok(image) => break image,
+                Err(stopped) => match failed.insert(stopped.at, stopped.reason.clone()) {
+                    None => {}
+                    Some(_) => return Err(stopped.to_string()),
+                },
+            }
+        };
+        discard(self.retired.take());
+        self.report(image.quarantine());
+        let still = image.quarantine().key(key).map(|poisoned| poisoned.reason.clone());
+        self.live.now.store(Arc::new(image));
+        match still {
+            None => Ok(()),
+            Some(reason) => Err(format!("{key} is still poisoned: {reason}")),
+        }
     }
 
     fn save(&mut self) -> Result<(), String> {
@@ -304,6 +450,11 @@ impl<V: View> Follower for LeftRight<V> {
             Some(_) if self.rebuild != Rebuild::No => {
                 Err("the view is being rebuilt, and has not reached \
                  its old position: wait for that, or rebuild it again"
+                    .to_owned())
+            }
+            Some(_) if self.live.now().quarantine().is_poisoned() => {
+                Err("the view has poisoned keys, and a snapshot has no place for them: retry them \
+                     or skip their events first"
                     .to_owned())
             }
             Some(writer) => writer.now(&self.live.held()),
@@ -314,7 +465,7 @@ impl<V: View> Follower for LeftRight<V> {
     }
 
     fn close(&mut self) {
-        if self.rebuild != Rebuild::No {
+        if self.rebuild != Rebuild::No || self.live.now().quarantine().is_poisoned() {
             return;
         }
         if let Some(Err(reason)) = self.writer.as_mut().map(|writer| writer.now(&self.live.held()))

@@ -1,16 +1,22 @@
 //! The part of a view's status that depends on its Rust type.
 
+use std::sync::Arc;
+
 use diptych_store::Position;
 
 use super::{View, left_right::ShownView};
 use crate::{
-    follow::{FollowerMemory, StateReport},
+    follow::{FollowerMemory, Quarantine, StateReport},
     panics::caught,
 };
 
 impl<V: View> StateReport for ShownView<V> {
     fn position(&self) -> Position {
         self.now().position()
+    }
+
+    fn quarantine(&self) -> Arc<Quarantine> {
+        self.now().quarantine().clone()
     }
 
     fn memory(&self) -> FollowerMemory {

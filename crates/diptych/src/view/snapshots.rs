@@ -10,6 +10,7 @@ use diptych_store::Position;
 use tokio::runtime::Handle;
 
 use super::{View, version::Version};
+use crate::follow::SkippedEvent;
 use crate::snapshot::{SavedState, ViewSnapshotStore};
 
 /// Writes the snapshots of a view, for the thread that folds.
@@ -32,6 +33,23 @@ impl<V: View> SnapshotWriter<V> {
         let newest = self.snapshots.newest(head, head);
         self.kept = newest.as_ref().map_or(Position::START, |kept| kept.position);
         newest
+    }
+
+    /// The events that the view leaves out for good.
+    pub(super) fn skipped(&self) -> Vec<SkippedEvent> {
+        match self.snapshots.skipped() {
+            Ok(skipped) => skipped,
+            Err(reason) => {
+                let view = type_name::<V>();
+                tracing::warn!(view, reason, "the skipped events of a view cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Notes the events that the view leaves out for good.
+    pub(super) fn save_skipped(&self, skipped: &[SkippedEvent]) -> Result<(), String> {
+        self.snapshots.save_skipped(skipped)
     }
 
     /// Counts events, and says whether a snapshot is due.

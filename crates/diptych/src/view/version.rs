@@ -12,10 +12,10 @@ use std::{
 
 use diptych_store::Position;
 
-use super::View;
+use super::{View, portion::Portion};
 use crate::{
     fold::{FoldError, FoldFailure},
-    follow::{FollowerStop, Slice},
+    follow::{FollowerStop, Quarantine},
     panics::panic_text,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Version<V> {
     /// All events up to here are applied. The position may grow while the version is shown, if no
     /// new event matches the view.
     position: AtomicU64,
+    /// The keys that lack events.
+    quarantine: Arc<Quarantine>,
     /// Bytes of the payloads that were applied.
     payload_bytes: AtomicU64,
     /// Counts the existing versions.
@@ -36,15 +38,24 @@ impl<V> Version<V> {
         state: V,
         position: Position,
         payload_bytes: u64,
+        quarantine: Arc<Quarantine>,
         alive: &Arc<()>,
     ) -> Version<V> {
         let (position, payload_bytes) =
             (AtomicU64::new(position.get()), AtomicU64::new(payload_bytes));
-        Version { state, position, payload_bytes, _alive: alive.clone() }
+        Version { state, position, quarantine, payload_bytes, _alive: alive.clone() }
     }
 
     pub(crate) fn position(&self) -> Position {
         Position::new(self.position.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_quarantine(&mut self, quarantine: Arc<Quarantine>) {
+        self.quarantine = quarantine;
+    }
+
+    pub(crate) fn quarantine(&self) -> &Arc<Quarantine> {
+        &self.quarantine
     }
 
     pub(crate) fn payload_bytes(&self) -> u64 {
@@ -63,12 +74,16 @@ impl<V> Version<V> {
 }
 
 impl<V: View> Version<V> {
-    /// Applies the events of a slice. After a failure the state is incomplete.
-    pub(super) fn take(&mut self, slice: &Slice<V::Event>) -> Result<(), FollowerStop> {
+    /// Applies the events of a portion. After a failure the state is incomplete.
+    pub(super) fn take(&mut self, portion: &Portion<V::Event>) -> Result<(), FollowerStop> {
+        let Portion { slice, left_out, quarantine } = portion;
         let at = Cell::new(Position::START);
         let state = &mut self.state;
         let run = || {
             for event in slice.events() {
+                if !left_out.is_empty() && left_out.contains(&event.position) {
+                    continue;
+                }
                 at.set(event.position);
                 state.apply(event);
             }
@@ -81,7 +96,9 @@ impl<V: View> Version<V> {
         }
         let bytes = slice.payload_bytes() as u64;
         self.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.position.store(slice.upto.get(), Ordering::Release);
+        // Held events are below the position of the version.
+        self.position.fetch_max(slice.upto.get(), Ordering::AcqRel);
+        self.quarantine = quarantine.clone();
         Ok(())
     }
 }

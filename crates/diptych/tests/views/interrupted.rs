@@ -171,7 +171,8 @@ async fn a_step_over_unreadable_events_fails_and_the_app_can_be_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pending_query_of_the_past_blocks_no_view() {
     let faulty = FaultyStore::new();
-    let app = App::over(faulty.store()).view_with::<Heard>(ViewOptions { copies: 2 });
+    let app = App::over(faulty.store())
+        .view_with::<Heard>(ViewOptions { copies: 2, ..ViewOptions::default() });
     let app = app.start().await.unwrap();
     for _ in 0..5 {
         say(&faulty.store).await;
@@ -208,7 +209,8 @@ impl Query for Long {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_view_that_waited_for_a_query_is_still_paused() {
     let store = Store::new(Memory::new());
-    let app = App::over_store(store.clone()).view_with::<Heard>(ViewOptions { copies: 2 });
+    let app = App::over_store(store.clone())
+        .view_with::<Heard>(ViewOptions { copies: 2, ..ViewOptions::default() });
     let app = app.start().await.unwrap();
     let view = app.view::<Heard>().unwrap();
     view.pause().await.unwrap();

@@ -201,7 +201,8 @@ impl Query for Long {
 fn folding_continues_during_long_queries_until_the_copies_run_out() {
     for copies in [0, 2, 3, 5] {
         let (ledger, most) = (Hooked::new(), copies.max(2));
-        let app = App::over(Memory::new()).view_with::<Ledger>(ViewOptions { copies });
+        let app = App::over(Memory::new())
+            .view_with::<Ledger>(ViewOptions { copies, ..ViewOptions::default() });
         let app = block_on(app.start()).unwrap();
         let view = app.view::<Ledger>().unwrap();
         thread::scope(|scope| {

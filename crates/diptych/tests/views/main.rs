@@ -8,6 +8,7 @@ mod interrupted;
 mod left_right;
 mod occurrence;
 mod poison;
+mod poison_by_key;
 mod sharing;
 mod standstill;
 #[path = "../support/mod.rs"]

@@ -78,6 +78,8 @@ pub(crate) struct EncodedAnswer {
     pub(crate) position: Position,
     pub(crate) stale: Option<Position>,
     pub(crate) standstill: Option<Box<Standstill>>,
+    /// Number of keys whose events the answer lacks.
+    pub(crate) poisoned_keys: usize,
     /// The number of events read for the answer.
     pub(crate) events: u64,
     pub(crate) token: String,
@@ -251,6 +253,7 @@ impl QueryOptions {
             position: answer.position,
             stale: None,
             standstill: None,
+            poisoned_keys: 0,
             events: answer.events,
             token: answer.token.clone(),
             session: token_of(self.session.as_ref()).await?,
@@ -369,7 +372,7 @@ fn present<T>(
     answer: Answer<T>,
     encode: impl FnOnce(T) -> Result<(Bytes, Option<PagePlace>), Problem>,
 ) -> Result<EncodedAnswer, Problem> {
-    let Answer { value, position, stale, standstill, cost, .. } = answer;
+    let Answer { value, position, stale, standstill, cost, poisoned, .. } = answer;
     let (body, page) = encode(value)?;
     Ok(EncodedAnswer {
         body,
@@ -377,6 +380,7 @@ fn present<T>(
         position,
         stale,
         standstill,
+        poisoned_keys: poisoned.len(),
         events: cost.events,
         token: String::new(),
         session: None,

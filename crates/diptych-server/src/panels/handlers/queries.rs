@@ -215,6 +215,7 @@ fn list_headers(answer: &EncodedAnswer, next: NextLink) -> Vec<(HeaderName, Head
 /// The response with an answer.
 pub(crate) fn response(answer: EncodedAnswer) -> Response<Body> {
     let EncodedAnswer { body, position, stale, standstill, events, token, session, .. } = answer;
+    let poisoned_keys = answer.poisoned_keys;
     let mut response = json_response(body.into());
     let headers = response.headers_mut();
     headers.insert("diptych-position", position.get().into());
@@ -222,6 +223,9 @@ pub(crate) fn response(answer: EncodedAnswer) -> Response<Body> {
     headers.extend(header_value(token).map(|value| (TOKEN, value)));
     if let Some(need) = stale {
         headers.insert("diptych-stale", need.get().into());
+    }
+    if poisoned_keys > 0 {
+        headers.insert("diptych-poisoned-keys", poisoned_keys.into());
     }
     if let Some(Standstill { state, since, .. }) = standstill.as_deref() {
         headers.insert("diptych-view-state", HeaderValue::from_static(status::word(state)));

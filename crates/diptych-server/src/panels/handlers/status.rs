@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderValue, Request, Response, header},
 };
 use diptych::{
-    follow::{FollowState, FollowerStatus, Lag},
+    follow::{FollowState, FollowerStatus, Lag, PoisonedKey, SkippedEvent},
     process::{ProcessState, ProcessStatus},
 };
 use serde_json::{Value, json};
@@ -61,11 +61,15 @@ pub(crate) fn status(site: &Site) -> Value {
 
 fn view(status: &FollowerStatus) -> Value {
     let FollowerStatus { name, position, state, since, lag, events, memory, .. } = status;
+    let poisoned = status.poisoned.iter().map(poisoned_key).collect::<Vec<_>>();
+    let skipped = status.skipped.iter().map(skipped_event).collect::<Vec<_>>();
     let memory = memory.unwrap_or_default();
     let extra = json!({
         "type": name,
         "events": events,
         "since": since.to_string(),
+        "poisoned": poisoned,
+        "skipped": skipped,
         "copies": memory.copies,
         "bytes": memory.bytes(),
     });
@@ -97,6 +101,27 @@ fn process(status: &ProcessStatus) -> Value {
         "unknown_calls": status.unknown_calls,
         "timers": status.timers,
         "next_timer": status.next_timer.map(|due| due.to_string()),
+    })
+}
+
+fn poisoned_key(poisoned: &PoisonedKey) -> Value {
+    json!({
+        "key": poisoned.key.as_str(),
+        "at": poisoned.at.get(),
+        "failed": poisoned.failed.get(),
+        "held": poisoned.held,
+        "reason": poisoned.reason,
+    })
+}
+
+fn skipped_event(skipped: &SkippedEvent) -> Value {
+    json!({
+        "position": skipped.position.get(),
+        "key": skipped.key.as_str(),
+        "reason": skipped.reason,
+        "at": skipped.at.to_string(),
+        "who": skipped.note.who,
+        "why": skipped.note.why,
     })
 }
 

@@ -21,13 +21,14 @@ const PROBLEMS: [(&str, &str, &str); 9] = [
 ];
 
 /// The headers of answers, each with its description and whether it is a number.
-const HEADERS: [(&str, &str, bool); 12] = [
+const HEADERS: [(&str, &str, bool); 13] = [
     ("Diptych-Position", "The position of the answer.", true),
     ("Diptych-Token", "The token of that position, for Diptych-After and _after.", false),
     ("Diptych-Receipt", "The receipt, for Diptych-After and _after.", false),
     ("Diptych-Session", "The next token of the session, if the request names one.", false),
     ("Diptych-Cost-Events", "The number of events that were read for the answer.", true),
     ("Diptych-Stale", "The position that the answer should have, if it is stale.", true),
+    ("Diptych-Poisoned-Keys", "The number of keys whose events the answer lacks.", true),
     ("Diptych-View-State", "The state of the view, if it stands still.", false),
     ("Diptych-View-Since", "The instant since which the view stands still.", false),
     ("Diptych-Source-Age", "The age of the answer of a poster, in seconds.", false),
@@ -37,12 +38,13 @@ const HEADERS: [(&str, &str, bool); 12] = [
 ];
 
 /// The headers of each answer of a query.
-const OF_ANSWER: [&str; 9] = [
+const OF_ANSWER: [&str; 10] = [
     "Diptych-Position",
     "Diptych-Token",
     "Diptych-Session",
     "Diptych-Cost-Events",
     "Diptych-Stale",
+    "Diptych-Poisoned-Keys",
     "Diptych-View-State",
     "Diptych-View-Since",
     "Diptych-Source-Age",
