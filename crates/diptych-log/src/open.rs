@@ -27,7 +27,7 @@ use crate::{
         manifest::{ArchivePlace, Manifest, Role, State},
         segment::{self, Head, Header, Order},
     },
-    index::{Columns, Seed, index_file},
+    index::{Columns, IndexFile, Seed, index_file},
     options::LogOptions,
     shared::LogEnd,
 };
@@ -193,6 +193,15 @@ struct ListedIndexFile {
     segment: u32,
     first: Position,
     last: Position,
+}
+
+impl ListedIndexFile {
+    /// Whether this content is about the events that the name says. A loss of power can leave the
+    /// content of another file under a name.
+    fn names(&self, content: &IndexFile) -> bool {
+        let next = content.first().plus(u64::from(content.len()));
+        content.first() == self.first && next == self.last.plus(1)
+    }
 }
 
 /// The segment that is written to.

@@ -40,10 +40,12 @@ use crate::{
 };
 
 mod archived;
+mod index_ends;
 pub(crate) mod scrub;
 pub(crate) mod scrubs;
 mod sums;
 
+use index_ends::{IndexEnds, IndexFileCheck};
 use sums::Sums;
 
 /// Checks every checksum, the order of positions and times, and every index file against its
@@ -128,14 +130,6 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let mut there = names(root)?.into_iter();
     let has_file = there.any(|name| [HEAD_FILE, MANIFEST].contains(&name.as_str()));
     Ok(has_file || !names(segments)?.is_empty() || !names(index)?.is_empty())
-}
-
-#[derive(Clone)]
-struct IndexFileCheck {
-    segment: u32,
-    first: Position,
-    last: Position,
-    path: PathBuf,
 }
 
 /// A group file: the sequences of its segments, and its content if it is whole.
@@ -367,6 +361,9 @@ impl<'a> Verifying<'a> {
         let seal = arrived.header.checksum();
         let mut built = Rebuilt::new(first, (first, Position::MAX), Chain::begin(seal));
         let mut sums = Sums::begin(seal);
+        let mine = self.runs.iter().filter(|run| run.segment == header.sequence);
+        let ends = IndexEnds::of(self.disk, mine);
+        let mut ends = ends.map_err(|(path, error)| io_error("read", path)(error))?;
         let offset = segment::HEADER as u64;
         let from = ScanStart { offset, next: 0, time: 0, checksum: arrived.header.checksum() };
         let (mut commits, mut malformed) = (0, None);
@@ -374,6 +371,7 @@ impl<'a> Verifying<'a> {
         let recovered = recovery::recover(frames, from, |commit| {
             sums.add(commit);
             built.add(commit);
+            ends.pass(&built);
             let events = commit.iter().filter(|placed| !placed.frame.has(CONTROL)).count();
             commits += u64::from(events > 0);
             let whole = |content| diptych_store::encoding::Layout::of(content).is_ok();
@@ -412,7 +410,7 @@ impl<'a> Verifying<'a> {
             self.damaged(path, recovered.end, "records are missing before the next segment");
         }
         self.chained(listed, &sums, recovered.end);
-        self.index_of(header, recovered.end, &mut built.columns, (arrived, &sums))
+        self.index_of(header, recovered.end, &mut built.columns, (arrived, &sums, &ends))
     }
 
     /// Checks the running checksums in the records of this segment, and its link to the segment
@@ -449,7 +447,7 @@ impl<'a> Verifying<'a> {
         header: &Header,
         end: u64,
         scanned: &mut Columns,
-        (arrived, sums): (&ArrivalOrder<'_>, &Sums),
+        (arrived, sums, ends): (&ArrivalOrder<'_>, &Sums, &IndexEnds),
     ) -> Result<(), OpenError> {
         let of_arrival = scanned.offsets.clone();
         let mine = |run: &IndexFileCheck| run.segment == header.sequence;
@@ -486,6 +484,7 @@ impl<'a> Verifying<'a> {
                 self.damaged(path, end, what);
             } else if scanned.slice(run.first(), run.len()).as_ref() != Some(&run.columns())
                 || !run.finds_each_name()
+                || !ends.agree(&coverage)
             {
                 self.index_damaged(path, "it does not agree with the log");
             } else {

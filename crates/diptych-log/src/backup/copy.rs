@@ -77,8 +77,9 @@ impl Copy<'_> {
         let plan = self.plan()?;
         self.remove_leftovers(&plan)?;
         let to_do = || plan.iter().filter(|planned| planned.task != Task::Keep);
-        let all = to_do().map(|planned| planned.bytes).sum();
-        let (mut done, mut copied) = (0, CopyCounts::default());
+        // A damaged mark can promise any number of bytes.
+        let all = to_do().fold(0_u64, |all, planned| all.saturating_add(planned.bytes));
+        let (mut done, mut copied) = (0_u64, CopyCounts::default());
         copied.kept = (plan.len() - to_do().count()) as u64;
         let mut verifying = Verifying::nothing(self.disk);
         // Each segment must belong to the log that is copied.
@@ -94,7 +95,7 @@ impl Copy<'_> {
                 verifying.begin_at(&planned.segment);
             }
             self.one(planned, &mut verifying, &mut copied)?;
-            done += planned.bytes;
+            done = done.saturating_add(planned.bytes);
             progress(done, all);
         }
         let last = verifying.identity.filter(|last| !may_precede(*last, self.end.identity));

@@ -27,9 +27,9 @@ pub(crate) fn map_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<By
 }
 
 /// `None` for a file that does not exist.
-pub(crate) fn if_there(mapped: io::Result<Bytes>) -> io::Result<Option<Bytes>> {
-    match mapped {
-        Ok(bytes) => Ok(Some(bytes)),
+pub(crate) fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -126,6 +126,13 @@ pub(crate) fn seed_in(header: &[u8]) -> Option<Seed> {
     of_this_format.then_some(Seed::from_bytes(*seed))
 }
 
+/// The offset in the segment where the index file with this header says that it ends; `None` if
+/// this is no such header.
+pub(crate) fn end_in(header: &[u8]) -> Option<u64> {
+    let end = header.get(32..)?.first_chunk()?;
+    header.starts_with(MAGIC).then(|| u64::from_le_bytes(*end))
+}
+
 /// The bytes of an index file.
 pub(crate) fn encode(columns: &Columns, coverage: &Coverage, seed: Seed) -> Vec<u8> {
     let by_name = |one: &CompactString, other: &CompactString| one.as_bytes().cmp(other.as_bytes());

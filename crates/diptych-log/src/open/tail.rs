@@ -265,7 +265,8 @@ impl Opening<'_> {
                 }
             }
             // If the running checksum at its end is not known, the segment is scanned instead.
-            if loaded.first() == next && loaded.len() > 0 && coverage.proof == coverage.end {
+            let is_next = loaded.first() == next && loaded.len() > 0 && run.names(&loaded);
+            if is_next && coverage.proof == coverage.end {
                 next = next.plus(u64::from(loaded.len()));
                 let path = self.folders.index.join(name);
                 let part = IndexPart::loaded(segment.clone(), path, loaded);

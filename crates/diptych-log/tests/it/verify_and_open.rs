@@ -7,7 +7,7 @@ use diptych_log::{
     Background, BackupOptions, Clustering, Durability, Log, LogOptions, VerifyError, backup,
     disk::simulated::SimulatedDisk, verify,
 };
-use diptych_store::{Append, RawEvent, Tag, Tracking};
+use diptych_store::{Append, Filter, RawEvent, Read, Tag, Tracking};
 
 use crate::log_files::{FOLDER, Files, disk_of};
 
@@ -206,4 +206,33 @@ fn a_lost_commit_without_events_is_noticed() {
     verify(FOLDER, &options(&disk), |_, _| ()).unwrap_err();
     let error = Log::open(FOLDER, options(&disk)).unwrap_err().to_string();
     assert!(error.contains("after position 2"), "{error}");
+}
+
+/// A loss of power can leave the content of one file under the name of another, because index files
+/// are not synced. Once, the open used such a file, and left it there under the wrong name.
+#[test]
+fn an_index_file_with_the_content_of_another_one_is_removed_by_an_open() {
+    let disk = SimulatedDisk::new(4);
+    // All index files belong to the last segment.
+    let options = LogOptions { segment_bytes: 1 << 20, ..options(&disk) };
+    let log = Log::open(FOLDER, options.clone()).unwrap();
+    commit(&log, 0..20);
+    log.close().unwrap();
+    let mut files = disk.contents();
+    let is_index = |path: &Path| path.extension().is_some_and(|ending| ending == "run");
+    let mut index = (0..files.len()).rev().filter(|at| is_index(&files[*at].0));
+    let (last, before) = (index.next().unwrap(), index.next().unwrap());
+    files[last].1 = files[before].1.clone();
+    files.remove(before);
+
+    let disk = Arc::new(disk_of(&files));
+    let options = LogOptions { disk: disk.clone(), ..options };
+    let log = Log::open(FOLDER, options.clone()).unwrap();
+    commit(&log, 20..22);
+    let all = log.blocking().read(&Filter::everything(), Read::all()).unwrap();
+    assert_eq!(all.len(), 22);
+    let odd = Filter::tag(Tag::new("odd", 1));
+    assert_eq!(log.blocking().read(&odd, Read::all()).unwrap().len(), 11);
+    log.close().unwrap();
+    verify(FOLDER, &options, |_, _| {}).unwrap();
 }
