@@ -147,9 +147,10 @@ pub(crate) enum LogLevel {
 /// its machine, then serve that folder.
 ///
 /// With --move the log itself moves from one folder to another, and keeps its identity: tokens,
-/// projections and tracking stay good. The command copies the log while its program goes on. Then it
-/// waits for that program to end, fences the source, so that it takes no commits any more, copies
-/// the rest, compares digests, and opens the target for commits. If it is killed, run it again.
+/// projections and tracking stay good. The command copies the log while its program goes on. Then
+/// it waits for that program to end, fences the source, so that it takes no commits any more,
+/// copies the rest, compares digests, and opens the target for commits. If it is killed, run it
+/// again.
 ///
 /// Examples:
 ///   diptych copy diptych://server:4500/log bank

@@ -14,7 +14,6 @@ use axum::{
     http::{HeaderMap, Response},
 };
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use metrics::{counter, gauge, histogram};
 use tonic::{Code, Status};
 
 /// Measures one call, until it is dropped.
@@ -27,7 +26,7 @@ pub(crate) struct CallMeter {
 impl CallMeter {
     /// A call with this label begins.
     pub(crate) fn begin(call: &'static str) -> CallMeter {
-        gauge!("diptych_grpc_calls_in_flight", "call" => call).increment(1.0);
+        metrics::gauge!("diptych_grpc_calls_in_flight", "call" => call).increment(1.0);
         CallMeter { call, begin: Instant::now(), status: None }
     }
 
@@ -45,9 +44,11 @@ impl CallMeter {
 impl Drop for CallMeter {
     fn drop(&mut self) {
         let status = name(self.status.unwrap_or(Code::Cancelled));
-        gauge!("diptych_grpc_calls_in_flight", "call" => self.call).decrement(1.0);
-        counter!("diptych_grpc_calls_total", "call" => self.call, "status" => status).increment(1);
-        histogram!("diptych_grpc_call_seconds", "call" => self.call).record(self.begin.elapsed());
+        metrics::gauge!("diptych_grpc_calls_in_flight", "call" => self.call).decrement(1.0);
+        metrics::counter!("diptych_grpc_calls_total", "call" => self.call, "status" => status)
+            .increment(1);
+        metrics::histogram!("diptych_grpc_call_seconds", "call" => self.call)
+            .record(self.begin.elapsed());
     }
 }
 
