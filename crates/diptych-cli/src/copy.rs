@@ -2,6 +2,7 @@
 
 mod commits;
 mod digest;
+mod move_log;
 mod origin;
 
 use std::{io, path::Path};
@@ -23,6 +24,9 @@ use crate::{
 };
 
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
+    if args.moves {
+        return move_log::run(args);
+    }
     let from = LogPlace { address: args.from.clone(), wait: args.wait };
     let from = remote::open_to_read(&from)?;
     let progress = Progress::of_events(0);
@@ -37,13 +41,17 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     };
     drop(progress);
     tell(args, from.identity(), to, &report)?;
+    must_be_equal(
+        &report,
+        "the copy differs from its source: find out which program appended to it, or verify both \
+         logs; then copy into an empty place",
+    )
+}
+
+fn must_be_equal(report: &CopyReport, advice: &str) -> Result<(), Failure> {
     match report.digests_are_equal() {
         true => Ok(()),
-        false => Err(Failure::new(
-            Exit::Damage,
-            "the copy differs from its source: find out which program appended to it, or verify \
-             both logs; then copy into an empty place",
-        )),
+        false => Err(Failure::new(Exit::Damage, advice)),
     }
 }
 
@@ -100,10 +108,11 @@ fn tell(
         count(upto.get()),
         counted(*events_before, "event"),
     );
+    let done = if args.moves { "moved" } else { "copied" };
     facts(
         &mut out,
         &[
-            ("copied", copied),
+            (done, copied),
             ("from", from.to_string()),
             ("digest", source_digest.clone()),
             ("to", to.to_string()),

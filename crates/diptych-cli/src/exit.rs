@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use diptych_log::OpenError;
+use diptych_log::{MoveError, OpenError};
 use diptych_store::{AppendError, InvalidRequest, ReadError, SyncError};
 
 /// The exit codes, as every `--help` shows them.
@@ -96,10 +96,21 @@ impl From<OpenError> for Failure {
             | OpenError::Backup { .. }
             | OpenError::Moved { .. }
             | OpenError::Replica { .. }
+            | OpenError::Left { .. }
+            | OpenError::Arriving { .. }
             | OpenError::Archive { .. } => Exit::Input,
             _ => Exit::Failed,
         };
         Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<MoveError> for Failure {
+    fn from(error: MoveError) -> Failure {
+        match error {
+            MoveError::Open(error) => error.into(),
+            other => Failure::input(other.to_string()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_log::{Background, Log, LogOptions, OpenError, ReadOnlyLog, VerifyError};
+use diptych_log::{Background, Log, LogOptions, MoveError, OpenError, ReadOnlyLog, VerifyError};
 
 use crate::{args::Folder, exit::Failure};
 
@@ -87,6 +87,12 @@ pub(crate) trait MaybeHeld {
 impl MaybeHeld for OpenError {
     fn is_held(&self) -> bool {
         matches!(self, OpenError::Held { .. })
+    }
+}
+
+impl MaybeHeld for MoveError {
+    fn is_held(&self) -> bool {
+        matches!(self, MoveError::Open(error) if error.is_held())
     }
 }
 

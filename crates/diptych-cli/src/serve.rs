@@ -9,9 +9,9 @@ use std::{
     net::SocketAddr,
 };
 
-use diptych_log::{Access, FutureTime, Log, LogOptions};
+use diptych_log::{Access, FutureTime, Log, LogOptions, OpenError, ReadOnlyLog};
 use diptych_server::{LogServer, Metrics};
-use diptych_store::{EventStore, Store};
+use diptych_store::Store;
 use tokio::{net::TcpListener, runtime::Runtime};
 
 use self::{messages::Messages, settings::Settings};
@@ -71,9 +71,16 @@ async fn serve(settings: &Settings, messages: &Messages) -> Result<(), Failure> 
     };
     let options = LogOptions { access: Access::Append, future_time, ..LogOptions::default() };
     let (dir, wait) = (&settings.data, settings.wait);
-    let log = folder::when_free(wait, || Log::open(dir, options.clone()))?;
+    let log = match folder::when_free(wait, || Log::open(dir, options.clone())) {
+        // Its readers may not know yet that it moved. Appends are refused with the new place.
+        Err(moved @ OpenError::Left { .. }) => {
+            messages.only_reads(&moved);
+            Store::new(ReadOnlyLog::open(dir, LogOptions::default())?)
+        }
+        log => Store::new(log?),
+    };
     tell(settings, address, &log, messages)?;
-    let server = LogServer::new(Store::new(log.clone())).metrics(metrics);
+    let server = LogServer::new(log.clone()).metrics(metrics);
     let shutdown = async {
         stopped(stop).await;
         messages.stopping();
@@ -83,7 +90,7 @@ async fn serve(settings: &Settings, messages: &Messages) -> Result<(), Failure> 
         Err(failure) => Err(failure),
     };
     // Accepted commits become durable, even if the server failed.
-    let closed = log.close();
+    let closed = log.close().await;
     served?;
     closed?;
     messages.stopped();
@@ -123,7 +130,7 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> 
 fn tell(
     settings: &Settings,
     address: SocketAddr,
-    log: &Log,
+    log: &Store,
     messages: &Messages,
 ) -> Result<(), Failure> {
     let scheme = if settings.certificate.is_some() { "diptychs" } else { "diptych" };

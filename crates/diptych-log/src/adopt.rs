@@ -19,7 +19,7 @@ use crate::{
         mark::{self, FolderKind},
     },
     format::manifest::{ArchivePlace, Manifest, Role, Run, State},
-    open::{self, evidence::Evidence},
+    open::{self, CommitSource, evidence::Evidence},
     options::{Access, Background, Clustering, Durability, LogOptions, PlacePolicy},
 };
 
@@ -108,7 +108,8 @@ fn in_place(
     let Some(noted) = noted.filter(|noted| noted.state != State::Migrating) else {
         // A log of format 1 has no place. An open migrates it and gives it the present place.
         drop(lock);
-        drop(Engine::open(root, once(options))?.close(|| {}, || {}));
+        let engine = Engine::open(root, once(options), CommitSource::Users)?;
+        drop(engine.close(|| {}, || {}));
         return match role {
             None => report(&*hold::pin(&*options.disk, root)?, root),
             role => in_place(folders, options, role),
@@ -123,7 +124,7 @@ fn in_place(
     // A replica is a copy, and only reads in the archive of its log.
     let only_reads = |of: &ArchivePlace| of.only_reads || role == Some(Role::Replica);
     let archive = noted.archive.map(|of| ArchivePlace { only_reads: only_reads(&of), ..of });
-    let role = role.unwrap_or(noted.role);
+    let role = role.unwrap_or_else(|| noted.role.clone());
     let adopted = Manifest { run, place, role, restored_from: None, archive, ..noted };
     manifest::replace(&*disk, root, &adopted)?;
     drop(lock);

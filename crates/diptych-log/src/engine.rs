@@ -18,9 +18,9 @@ use crate::{
     disk::DiskLock,
     error::OpenError,
     folder::{Folders, unclean, unfinished},
-    format::head::PublishedHead,
+    format::{head::PublishedHead, manifest::Role},
     maintain::{cluster::Clusterer, filters, indexer::Indexer},
-    open::{self, OpenLog, evidence::Evidence},
+    open::{self, CommitSource, OpenLog, evidence::Evidence},
     options::{Background, LogOptions},
     read::Reader,
     shared::SharedState,
@@ -57,8 +57,12 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Opens the log in a folder. It has no threads yet.
-    pub(crate) fn open(root: &Path, options: LogOptions) -> Result<Engine, OpenError> {
-        let opened = open::open(root, options)?;
+    pub(crate) fn open(
+        root: &Path,
+        options: LogOptions,
+        source: CommitSource,
+    ) -> Result<Engine, OpenError> {
+        let opened = open::open(root, options, source)?;
         let is_backup = opened.end.refuses.is_some();
         let (begins_anew, new_epoch) = (opened.begins_anew, opened.new_epoch);
         let engine = Engine::new(opened);
@@ -218,6 +222,11 @@ impl Engine {
     fn is_closing_unchanged(&self) -> bool {
         let ended = self.acceptor.ended();
         self.acceptor.commits().0 == 0 && matches!(ended, Some(Unavailable::Closed))
+    }
+
+    /// Gives the log this role. It is durable once the log is closed in order.
+    pub(crate) fn take_role(&self, role: Role) {
+        self.writer.lock().take_role(role);
     }
 
     /// Closes the log: refuses commits and reads, and writes, syncs and indexes everything that was

@@ -80,6 +80,25 @@ pub enum OpenError {
         /// The folder.
         folder: String,
     },
+    /// The log moved to another folder and takes commits there.
+    #[error("{}", left(.folder, .to))]
+    Left {
+        /// The folder.
+        folder: String,
+        /// The folder to which the log moved.
+        to: String,
+    },
+    /// A log is being moved to the folder, and is not whole there yet.
+    #[error(
+        "the log of {from} moves to {folder}, and takes no commits here until all of it is here: \
+         repeat `diptych copy --move {from} {folder}`"
+    )]
+    Arriving {
+        /// The folder.
+        folder: String,
+        /// The folder from which the log moves.
+        from: String,
+    },
     /// The folder is the archive of a log, and not a log.
     #[error("{folder} is the archive of a log, and not a log: give the folder of the log itself")]
     Archive {
@@ -192,6 +211,32 @@ pub enum BackupError {
     Open(#[from] OpenError),
 }
 
+/// Why a log could not be moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The folder cannot be the target of this move, or not yet. Nothing was changed.
+    #[error("{folder} {problem}")]
+    Target {
+        /// The folder.
+        folder: String,
+        /// The reason, and advice.
+        problem: String,
+    },
+    /// The log in the source folder is not the log that the target has. It is not fenced.
+    #[error("{folder} {problem}")]
+    Source {
+        /// The folder.
+        folder: String,
+        /// The reason, and advice.
+        problem: String,
+    },
+    /// A folder is locked by another process, moved or a replica, a file is damaged, or the
+    /// operating system refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
 /// Why segments could not be archived.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -220,6 +265,13 @@ pub(crate) fn takes_nothing(folder: &str) -> String {
     format!(
         "{folder} is a backup and can only be read; `diptych restore` makes a log of it, in \
          another folder"
+    )
+}
+
+pub(crate) fn left(folder: &str, to: &str) -> String {
+    format!(
+        "the log of {folder} moved to {to} and takes commits there: use that folder; this one can \
+         still be read"
     )
 }
 

@@ -65,6 +65,7 @@ mod format;
 mod index;
 mod log;
 mod maintain;
+mod move_log;
 mod open;
 mod options;
 mod read;
@@ -83,8 +84,9 @@ pub use backup::{
     BackupOptions, BackupReport, SealedSegments, backup,
     restore::{RestoreReport, restore},
 };
-pub use error::{ArchiveError, BackupError, OpenError, VerifyError};
+pub use error::{ArchiveError, BackupError, MoveError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
+pub use move_log::{Arrival, Fence, MoveTarget, fence, fenced};
 pub use options::{
     Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, ScrubSchedule,
     Tuning,

@@ -19,7 +19,8 @@ use crate::{
     engine::Engine,
     error::{ArchiveError, BackupError, OpenError, VerifyError},
     folder::Folders,
-    format::head::PublishedHead,
+    format::{head::PublishedHead, manifest::Role},
+    open::CommitSource,
     options::{Background, LogOptions},
     report::{ScrubReport, Stats, VerifyReport},
     snapshots::Snapshots,
@@ -66,11 +67,19 @@ impl Log {
     /// older format is migrated; older versions of this program can then no longer open it.
     ///
     /// # Errors
-    /// [`OpenError`]: the folder is locked, was moved or is a replica, the log is damaged or has a
-    /// newer format, or a file cannot be used.
+    /// [`OpenError`]: the folder is locked, was moved or is a replica, the log moved to another
+    /// folder, is damaged or has a newer format, or a file cannot be used.
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Log, OpenError> {
+        Log::open_for(dir.as_ref(), options, CommitSource::Users)
+    }
+
+    pub(crate) fn open_for(
+        dir: &Path,
+        options: LogOptions,
+        source: CommitSource,
+    ) -> Result<Log, OpenError> {
         let (background, scrub) = (options.background, options.scrub);
-        let engine = Arc::new(Engine::open(dir.as_ref(), options)?);
+        let engine = Arc::new(Engine::open(dir, options, source)?);
         let scrubs = Arc::<Scrubs>::default();
         let open = Open {
             engine: engine.clone(),
@@ -104,7 +113,7 @@ impl Log {
         Blocking { engine: &self.0.engine }
     }
 
-    fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
+    pub(crate) fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
         let shared = self.0.engine.shared();
         (shared.options().disk.clone(), shared.folders().root.clone())
     }
@@ -193,6 +202,15 @@ impl Log {
     /// # Errors
     /// [`SyncError`] if an accepted commit could not be synced.
     pub fn close(self) -> Result<(), SyncError> {
+        self.0.close()
+    }
+}
+
+impl Log {
+    /// Closes the log with another role, if it can be closed in order. The manifest tells whether
+    /// the log has that role.
+    pub(crate) fn close_as(self, role: Role) -> Result<(), SyncError> {
+        self.0.engine.take_role(role);
         self.0.close()
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     format::{
         frame,
         head::PublishedHead,
-        manifest::{ArchivePlace, Manifest, State},
+        manifest::{ArchivePlace, Manifest, Role, State},
         segment::{self, Head, Header, Order},
     },
     index::{Columns, IndexFile, Seed, index_file},
@@ -43,6 +43,7 @@ mod tail;
 pub(crate) use check::check;
 use evidence::Evidence;
 use here::Here;
+pub(crate) use here::begin_arrival;
 use tail::Tail;
 
 /// The results of an open, from which the parts of an open log are made.
@@ -68,8 +69,21 @@ pub(crate) struct OpenLog {
     pub(crate) manifest: Option<Manifest>,
 }
 
+/// The source of the commits that an open log will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitSource {
+    /// Users of the log.
+    Users,
+    /// The move of the log from another folder to this one.
+    Move,
+}
+
 /// Opens the log in a folder, creating both if missing.
-pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenError> {
+pub(crate) fn open(
+    root: &Path,
+    options: LogOptions,
+    source: CommitSource,
+) -> Result<OpenLog, OpenError> {
     check_options(&options)?;
     let folders = Folders::new(root);
     let HeldFolder { disk, lock } = hold::create_and_hold(&*options.disk, &folders)?;
@@ -79,7 +93,8 @@ pub(crate) fn open(root: &Path, options: LogOptions) -> Result<OpenLog, OpenErro
     }
     let evidence = Evidence::left_in(&*disk, root)?;
     let here = Here::now(&*disk, &folders, &evidence, options.durability)?;
-    evidence.must_take_appends(root, here.place, options.place)?;
+    evidence.must_take_appends(root, source)?;
+    evidence.must_be_in_place(root, here.place, options.place)?;
     let cut_off = evidence.may_hide_loss(&*disk, root, (&here.run, here.place))?;
     let seed = newest_seed(&*disk, &folders.index)?;
     let maps = Maps::new(options.tuning.mapped_files, FilesOwner::Here);
@@ -131,7 +146,7 @@ pub(crate) fn in_new_epoch(
     let manifest = opening.manifest_of(&end, &here)?;
     // The archive belongs to the log that this one was copied from.
     let archive = manifest.archive.map(|archive| ArchivePlace { only_reads: true, ..archive });
-    let manifest = Manifest { restored_from, archive, ..manifest };
+    let manifest = Manifest { role: Role::Primary, restored_from, archive, ..manifest };
     parts.extend(end.tail.parts.iter().cloned());
     let mut identity = end.last.header.identity;
     identity.epoch = identity.epoch.next();
@@ -247,7 +262,8 @@ impl Opening<'_> {
         let begun = self.evidence.manifest().map(|begun| begun.identity);
         let identity = begun.unwrap_or_else(LogIdentity::random);
         // Before its first segment, because such a segment is damaged without a manifest.
-        manifest::replace(self.disk, &self.folders.root, &here.begin(identity))?;
+        let begun = Manifest { role: self.evidence.role(), ..here.begin(identity) };
+        manifest::replace(self.disk, &self.folders.root, &begun)?;
         let header = Header {
             format: segment::FORMAT,
             order: Order::Arrival,

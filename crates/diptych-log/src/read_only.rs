@@ -22,7 +22,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     catalog::segment::REPLACED,
-    error::OpenError,
+    error::{OpenError, left},
+    folder::manifest,
+    format::manifest::{Manifest, Role},
     open::reading,
     options::{Background, LogOptions},
     read::Reader,
@@ -332,8 +334,13 @@ impl EventStore for ReadOnlyLog {
     /// Always an error: [`Unavailable::Failed`].
     async fn append(&self, _append: Append) -> Result<AcceptedCommit, AppendError> {
         self.0.inner.shared.check_open().map_err(crate::error::check_failed)?;
-        let folder = self.0.inner.shared.folders().root.display();
-        let reason = format!("{folder} was opened for reading only; open it with `Log::open`");
+        let shared = &self.0.inner.shared;
+        let root = &shared.folders().root;
+        let folder = root.display().to_string();
+        let reason = match manifest::read(shared.disk(), root) {
+            Ok(Some(Manifest { role: Role::Left { to }, .. })) => left(&folder, &to),
+            _ => format!("{folder} was opened for reading only; open it with `Log::open`"),
+        };
         Err(Unavailable::Failed { reason: reason.into() }.into())
     }
 

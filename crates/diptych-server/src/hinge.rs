@@ -12,6 +12,7 @@
 mod admission;
 mod append_bytes;
 mod appends;
+mod call_meter;
 mod calls;
 mod health;
 mod held;

@@ -6,7 +6,7 @@
 
 mod headers;
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -18,7 +18,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
@@ -65,7 +69,15 @@ pub enum OwnerError {
     #[error(
         "the authorities of the system, which vouch for an encrypted owner, cannot be read: {0}"
     )]
-    Authorities(#[source] std::io::Error),
+    Authorities(#[source] io::Error),
+    /// The file with the certificates of authorities cannot be used.
+    #[error("the certificates of authorities in {file} are unusable: {reason}")]
+    AuthorityFile {
+        /// The file.
+        file: String,
+        /// The mistake.
+        reason: String,
+    },
 }
 
 impl Owner {
@@ -78,11 +90,25 @@ impl Owner {
 
     /// The application at this address, such as `https://bank.example` or
     /// `http://localhost:8080/api`. The certificate of an encrypted one has to be issued by an
-    /// authority of the system.
+    /// authority of the system, as long as [`at_with`](Owner::at_with) names no others.
     ///
     /// # Errors
     /// [`OwnerError`]
     pub fn at(address: &str) -> Result<Owner, OwnerError> {
+        Owner::trusting(address, None)
+    }
+
+    /// The application at this address, whose certificate was issued by an authority in this file:
+    /// one or more certificates in PEM form, such as the root of a private authority. No authority
+    /// of the system is trusted then. The file has no effect on an address with `http`.
+    ///
+    /// # Errors
+    /// [`OwnerError`]
+    pub fn at_with(address: &str, authorities: impl AsRef<Path>) -> Result<Owner, OwnerError> {
+        Owner::trusting(address, Some(authorities.as_ref()))
+    }
+
+    fn trusting(address: &str, authorities: Option<&Path>) -> Result<Owner, OwnerError> {
         let wrong = |problem| OwnerError::Address { address: address.to_owned(), problem };
         let uri: Uri = address.parse().map_err(|_| wrong("write https://host:port"))?;
         let is_encrypted = match uri.scheme_str() {
@@ -98,7 +124,7 @@ impl Owner {
         }
         Ok(Owner {
             base: address.trim_end_matches('/').to_owned(),
-            client: client(is_encrypted)?,
+            client: client(is_encrypted, authorities)?,
             passed: Vec::new(),
             send_time: Owner::SEND_TIME,
             answer_bytes: Owner::ANSWER_BYTES,
@@ -240,29 +266,48 @@ enum Failure {
 
 fn client(
     is_encrypted: bool,
+    authorities: Option<&Path>,
 ) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, OwnerError> {
     let mut http = HttpConnector::new();
     http.set_connect_timeout(Some(Owner::CONNECT_TIME));
     http.set_nodelay(true);
     // The connector below tells encrypted addresses from others.
     http.enforce_http(false);
-    let provider = Arc::new(ring::default_provider());
     let builder = HttpsConnectorBuilder::new();
-    let builder = match is_encrypted {
-        true => builder
-            .with_provider_and_native_roots(provider)
+    let builder = match (is_encrypted, authorities) {
+        (true, Some(file)) => builder.with_tls_config(trusting(roots_in(file)?)?).https_only(),
+        (true, None) => builder
+            .with_provider_and_native_roots(ring::default_provider())
             .map_err(OwnerError::Authorities)?
             .https_only(),
-        false => {
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| OwnerError::Authorities(std::io::Error::other(error)))?
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth();
-            builder.with_tls_config(config).https_or_http()
-        }
+        (false, _) => builder.with_tls_config(trusting(RootCertStore::empty())?).https_or_http(),
     };
     Ok(Client::builder(TokioExecutor::new()).build(builder.enable_http1().wrap_connector(http)))
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, OwnerError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| OwnerError::Authorities(io::Error::other(error)))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The certificates in a file.
+fn roots_in(file: &Path) -> Result<RootCertStore, OwnerError> {
+    let unusable = |reason: String| {
+        let file = file.display().to_string();
+        OwnerError::AuthorityFile { file, reason }
+    };
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots.add(added).map_err(|error| unusable(error.to_string()))?;
+    }
+    match roots.is_empty() {
+        true => Err(unusable("the file has none in PEM form".to_owned())),
+        false => Ok(roots),
+    }
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -217,7 +217,8 @@ pub enum Unavailable {
         /// The server's words: what failed, and what to do.
         what: Arc<str>,
     },
-    /// The storage of this machine failed an operation. A later one may succeed.
+    /// The storage of this machine, or of the log's server, failed an operation. A later one may
+    /// succeed.
     #[error("{what}: {cause}; {advice}")]
     Storage {
         /// The operation that failed, with its file.

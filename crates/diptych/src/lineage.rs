@@ -6,12 +6,17 @@
 //! is used.
 
 use std::{
+    error::Error,
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use diptych_store::{
     EventChecksum, Head, HistoryPoint, InvalidRequest, LogIdentity, Position, ReadError, Store,
+    Unavailable,
 };
 
 /// Number of checksums kept in memory: enough for the events just written and seen.
@@ -95,7 +100,8 @@ impl Lineage {
         if let Some(known) = self.known(position) {
             return Ok(Some(known));
         }
-        let checksum = self.store.checksum(position).await?;
+        let checksum = self.store.checksum(position).await;
+        let checksum = checksum.map_err(|error| not_looked_up(position, error))?;
         if let Some(checksum) = checksum {
             self.note(position, checksum);
         }
@@ -112,6 +118,24 @@ impl Lineage {
             Some(checksum) => Ok(HistoryPoint { log: self.log, position, checksum }),
             None => Err(InvalidRequest::AboveHead { position, head: self.head() }.into()),
         }
+    }
+}
+
+/// Why the event at a position is not known: only a log that is away has it.
+#[derive(Debug, thiserror::Error)]
+#[error("tokens name the event at position {position}, and only the log has that event: {cause}")]
+struct UnknownEvent {
+    position: Position,
+    #[source]
+    cause: Arc<dyn Error + Send + Sync>,
+}
+
+fn not_looked_up(position: Position, error: ReadError) -> ReadError {
+    match error {
+        ReadError::Unavailable(Unavailable::Backend(cause)) => {
+            Unavailable::Backend(Arc::new(UnknownEvent { position, cause })).into()
+        }
+        other => other,
     }
 }
 

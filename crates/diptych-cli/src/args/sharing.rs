@@ -146,9 +146,16 @@ pub(crate) enum LogLevel {
 /// A server takes the times of events from its clock, so it refuses a copy. Copy into a folder on
 /// its machine, then serve that folder.
 ///
+/// With --move the log itself moves from one folder to another, and keeps its identity: tokens,
+/// projections and tracking stay good. The command copies the log while its program goes on. Then
+/// it waits for that program to end, fences the source, so that it takes no commits any more,
+/// copies the rest, compares digests, and opens the target for commits. If it is killed, run it
+/// again.
+///
 /// Examples:
 ///   diptych copy diptych://server:4500/log bank
 ///   diptych copy bank /mnt/other-disk/bank
+///   diptych copy --move bank /mnt/larger-disk/bank
 #[derive(Debug, Args)]
 #[command(about = "Copy a log to another place, and compare digests", verbatim_doc_comment)]
 pub(crate) struct CopyArgs {
@@ -158,6 +165,9 @@ pub(crate) struct CopyArgs {
     /// The address of the copy.
     #[arg(value_name = "TO", value_hint = ValueHint::DirPath, value_parser = address::log())]
     pub(crate) to: LogAddress,
+    /// Move the log from folder to folder, with its identity. The source takes no commits any more.
+    #[arg(long = "move")]
+    pub(crate) moves: bool,
     #[command(flatten)]
     pub(crate) wait: Wait,
     /// Print one JSON object.

@@ -37,6 +37,16 @@ pub(crate) struct CopyReport {
 }
 
 impl CopyReport {
+    /// The report of this pass and of an earlier one into the same target.
+    pub(crate) fn with(self, before: &CopyReport) -> CopyReport {
+        CopyReport {
+            events: before.events + self.events,
+            commits: before.commits + self.commits,
+            events_before: before.events_before,
+            ..self
+        }
+    }
+
     pub(crate) fn digests_are_equal(&self) -> bool {
         self.source_digest == self.target_digest
     }
@@ -64,6 +74,15 @@ impl<'a> CopyPass<'a> {
     /// Copies everything up to the head that the source had, and reads both logs for the digests.
     /// `show` gets the work, the number of events done, and their total.
     pub(crate) fn run(self, show: impl Fn(&'static str, u64, u64)) -> Result<CopyReport, Failure> {
+        let to = self.to;
+        let copied = self.copy(&show)?;
+        let target_digest = digest(to, |done, total| show("compared", done, total))?;
+        Ok(CopyReport { target_digest, ..copied })
+    }
+
+    /// Copies everything up to the head that the source had. The report has no digest of the
+    /// target.
+    pub(crate) fn copy(self, show: impl Fn(&'static str, u64, u64)) -> Result<CopyReport, Failure> {
         let CopyPass { from, to, head, had } = self;
         let in_flight = VecDeque::new();
         let mut writer = CommitWriter { to, had, in_flight, bytes: 0, events: 0, commits: 0 };
@@ -82,14 +101,13 @@ impl<'a> CopyPass<'a> {
             }
         }
         writer.settle()?;
-        let target_digest = digest(to, |done, total| show("compared", done, total))?;
         Ok(CopyReport {
             upto,
             events: writer.events,
             commits: writer.commits,
             events_before: had.get(),
             source_digest: source.finish(),
-            target_digest,
+            target_digest: String::new(),
         })
     }
 }

@@ -16,7 +16,11 @@ use crate::{
 
 /// Follows the log, and serves the page until the program is told to end.
 pub(super) async fn show(args: &DemoArgs, owner: &str) -> Result<(), Failure> {
-    let owner = Owner::at(owner)?;
+    let remote = remote::options();
+    let owner = match &remote.authorities {
+        Some(authorities) => Owner::at_with(owner, authorities),
+        None => Owner::at(owner),
+    }?;
     let listener = listen(args.listen).await?;
     let metrics = Metrics::install()?;
     let address = match &args.address {
@@ -25,7 +29,7 @@ pub(super) async fn show(args: &DemoArgs, owner: &str) -> Result<(), Failure> {
     };
     let mut options = PosterOptions::default();
     options.source_time = args.wait.duration();
-    options.remote = remote::options();
+    options.remote = remote;
     let poster = Poster::follow(address).catalogue(site::catalogue()).options(options);
     let poster = poster.open().await?;
     let stop = on_signal()?;

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use diptych_log::OpenError;
 use diptych_store::Position;
 use tracing::level_filters::LevelFilter;
 
@@ -61,6 +62,14 @@ impl Messages {
              echo '{{\"type\":\"noted\",\"data\":\"hello\"}}' | diptych append --data {url}\n\
              Ctrl-C ends the server in order"
         ));
+    }
+
+    pub(super) fn only_reads(&self, why: &OpenError) {
+        let message = format!("this server answers reads, and refuses appends: {why}");
+        match self.format {
+            LogFormat::Text => say(&message),
+            LogFormat::Json => tracing::warn!("{message}"),
+        }
     }
 
     pub(super) fn stopping(&self) {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -106,8 +106,12 @@ impl Witness {
             AppendError::OutcomeUnknown(_) => {
                 self.unknown.lock().unwrap().insert(number);
             }
-            AppendError::Unavailable(Unavailable::Backend(_)) => {
-                assert!(error.to_string().contains("free space"), "append {number}: {error}");
+            AppendError::Unavailable(Unavailable::Storage { what, cause, advice }) => {
+                assert_eq!(cause.kind(), ErrorKind::StorageFull, "append {number}: {error}");
+                assert!(what.starts_with("the server of the log cannot "), "{what}");
+                // The file has a name, and the folders of the server stay unknown.
+                assert!(what.contains(".seg") && !what.contains('/'), "{what}");
+                assert!(advice.contains("free space on the file system of the server"), "{advice}");
                 self.refused.fetch_add(1, Ordering::SeqCst);
             }
             other => panic!("append {number}: {other}"),

@@ -1,12 +1,15 @@
 //! The settings of `diptych serve`, and its messages.
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     program::{Program, events, run},
-    served::ServeProcess,
+    served::{LONG, Running, ServeProcess},
 };
 
 #[test]
@@ -98,4 +101,35 @@ fn a_server_tells_its_health_and_its_metrics() {
         metrics.contains("diptych_http_requests_total{path=\"log\",status=\"200\"} 1"),
         "{metrics}"
     );
+}
+
+#[test]
+fn a_server_measures_its_calls_by_name_and_status() {
+    let program = Program::new();
+    let server = ServeProcess::start(&program);
+    server.run(&["append"], events("a", 3)).ended(0, "");
+    assert_eq!(server.run(&["read"], "").lines().len(), 3);
+    let shows = |part: &str| {
+        let begin = Instant::now();
+        loop {
+            let metrics = server.get("/metrics").1;
+            if metrics.contains(part) {
+                return;
+            }
+            assert!(begin.elapsed() < LONG, "{part:?} is not in {metrics}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // The connections have ended with their programs.
+    for call in ["Append", "Watch"] {
+        shows(&format!("diptych_grpc_calls_in_flight{{call=\"{call}\"}} 0"));
+    }
+    shows("diptych_grpc_calls_total{call=\"Describe\",status=\"OK\"}");
+    shows("diptych_grpc_calls_total{call=\"Read\",status=\"OK\"}");
+    shows("diptych_grpc_call_seconds_count{call=\"Read\"}");
+    let tail = Running::new(server.spawn(&["tail"]));
+    tail.printed.wait_for_lines(3);
+    shows("diptych_grpc_calls_in_flight{call=\"Watch\"} 1");
+    assert_eq!(tail.interrupt(), 0);
+    shows("diptych_grpc_calls_in_flight{call=\"Watch\"} 0");
 }

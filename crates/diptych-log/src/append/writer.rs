@@ -17,7 +17,7 @@ use crate::{
     format::{
         frame::{self, Link},
         head::PublishedHead,
-        manifest::{ActiveSegment, ArchivePlace, Manifest, SealedSegment, State},
+        manifest::{ActiveSegment, ArchivePlace, Manifest, Role, SealedSegment, State},
         segment::{self, Header},
     },
     maintain::indexer::IndexJob,
@@ -282,6 +282,13 @@ impl Writer {
         manifest.state = State::Clean;
         (manifest.active.end, manifest.active.position) = (self.written, position);
         self.replace_manifest(shared)
+    }
+
+    /// The next manifest has this role.
+    pub(crate) fn take_role(&mut self, role: Role) {
+        if let Some(manifest) = &mut self.manifest {
+            manifest.role = role;
+        }
     }
 
     /// Where the archived segments lie.

@@ -10,10 +10,13 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"DIPTYMAN";
-/// The newest version of the manifest that this program reads.
-const FORMAT: u16 = 2;
-/// The version that it writes for a log without archived segments. Older programs read only this
-/// one: they do not know where to find archived segments.
+/// The newest version of the manifest that this program reads. It writes it for a log that moves:
+/// older programs do not know that such a folder takes no commits.
+const FORMAT: u16 = 3;
+/// The version that it writes for a log with archived segments. Older programs do not know where to
+/// find them.
+const WITH_ARCHIVE: u16 = 2;
+/// The version that it writes for all other logs.
 const WITHOUT_ARCHIVE: u16 = 1;
 /// Bytes before the fields.
 const HEADER: usize = 20;
@@ -26,13 +29,13 @@ pub(crate) const MOST_BYTES: usize = 64 << 10;
 ///
 /// ```text
 ///   0  magic      8 bytes "DIPTYMAN"
-///   8  format     u16     1, or 2 with an archive
+///   8  format     u16     1, 2 with an archive, 3 if the log moves
 ///  10  oldest     u16     the oldest format whose readers understand it: the same
 ///  12  length     u32     bytes of the fields, which follow the checksum
 ///  16  checksum   u32     CRC-32C of all other bytes
 ///  20  log id     16 bytes
 ///  36  epoch      u64
-///  44  role       u8      0 primary, 1 replica
+///  44  role       u8      0 primary, 1 replica, 2 moved away, 3 moving here
 ///  45  state      u8      0 open, 1 clean, 2 migrating
 ///  46  durability u8      0 synced, 1 at an interval
 ///  47  place      u8      0 unknown, 1 without file system, 2 with a UUID, 3 with a number
@@ -49,6 +52,7 @@ pub(crate) const MOST_BYTES: usize = 64 << 10;
 /// 240  archives   u16     0, or 1: the fields behind it are there
 /// 242  archive    u8 role (0 owner, 1 reader), 16 bytes id, u32 last archived sequence,
 ///                 u16 length and bytes of its path, UTF-8
+///   .  other      u16 length and bytes, UTF-8: the other folder of a move; only with role 2 or 3
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -82,15 +86,46 @@ pub(crate) struct ArchivePlace {
 
 /// The longest path of an archive, in bytes, which bounds the manifest.
 pub(crate) const ARCHIVE_PATH: usize = 4096;
+/// The longest path of the other folder of a move, in bytes, which bounds the manifest.
+pub(crate) const OTHER_PATH: usize = 4096;
 
 /// Whether the log takes commits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Any open that may append takes commits.
     #[default]
     Primary,
     /// It takes no commits, because it is a copy of another log.
     Replica,
+    /// It takes no commits any more, because the log moved to another folder.
+    Left {
+        /// The folder to which it moved.
+        to: String,
+    },
+    /// It takes the commits of a move alone, until it has all of them.
+    Arriving {
+        /// The folder from which the log moves.
+        from: String,
+    },
+}
+
+impl Role {
+    fn number(&self) -> u8 {
+        match self {
+            Role::Primary => 0,
+            Role::Replica => 1,
+            Role::Left { .. } => 2,
+            Role::Arriving { .. } => 3,
+        }
+    }
+
+    /// The other folder of a move.
+    fn other(&self) -> Option<&str> {
+        match self {
+            Role::Primary | Role::Replica => None,
+            Role::Left { to: other } | Role::Arriving { from: other } => Some(other),
+        }
+    }
 }
 
 /// Whether the log was closed in order.
@@ -168,7 +203,11 @@ impl Manifest {
         let fields = self.fields();
         let mut bytes = Vec::with_capacity(HEADER + fields.len());
         bytes.extend_from_slice(MAGIC);
-        let format = if self.archive.is_some() { FORMAT } else { WITHOUT_ARCHIVE };
+        let format = match (self.role.other(), &self.archive) {
+            (Some(_), _) => FORMAT,
+            (None, Some(_)) => WITH_ARCHIVE,
+            (None, None) => WITHOUT_ARCHIVE,
+        };
         bytes.extend_from_slice(&format.to_le_bytes());
         bytes.extend_from_slice(&format.to_le_bytes());
         bytes.extend_from_slice(&(fields.len() as u32).to_le_bytes());
@@ -186,7 +225,7 @@ impl Manifest {
             None => (0, FolderPlace { inode: 0, created: 0, file_system: FileSystemId::Unknown }),
             Some(place) => (place_kind(&place), place),
         };
-        put(&[self.role as u8, self.state as u8, u8::from(self.run.at_interval), kind]);
+        put(&[self.role.number(), self.state as u8, u8::from(self.run.at_interval), kind]);
         put(&place.inode.to_le_bytes());
         put(&place.created.to_le_bytes());
         put(&match place.file_system {
@@ -222,6 +261,10 @@ impl Manifest {
             put(&(path.len() as u16).to_le_bytes());
             put(path.as_bytes());
         }
+        if let Some(other) = self.role.other() {
+            put(&(other.len() as u16).to_le_bytes());
+            put(other.as_bytes());
+        }
         bytes
     }
 
@@ -248,11 +291,6 @@ impl Manifest {
     fn parse_fields(mut fields: Fields<'_>) -> Option<Manifest> {
         let identity = fields.identity()?;
         let [role, state, durability, kind] = fields.take()?;
-        let role = match role {
-            0 => Role::Primary,
-            1 => Role::Replica,
-            _ => return None,
-        };
         let state = match state {
             0 => State::Open,
             1 => State::Clean,
@@ -277,6 +315,13 @@ impl Manifest {
         let archive = match fields.u16()? {
             0 => None,
             1 => Some(fields.archive()?),
+            _ => return None,
+        };
+        let role = match role {
+            0 => Role::Primary,
+            1 => Role::Replica,
+            2 => Role::Left { to: fields.text()? },
+            3 => Role::Arriving { from: fields.text()? },
             _ => return None,
         };
         Some(Manifest {
@@ -335,10 +380,20 @@ impl Fields<'_> {
             _ => return None,
         };
         let (id, upto, length) = (self.take()?, self.u32()?, usize::from(self.u16()?));
-        let (path, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        let path = std::str::from_utf8(path).ok()?.to_owned();
+        let path = self.characters(length)?;
         Some(ArchivePlace { path, id, upto, only_reads })
+    }
+
+    /// A text behind its length.
+    fn text(&mut self) -> Option<String> {
+        let length = usize::from(self.u16()?);
+        self.characters(length)
+    }
+
+    fn characters(&mut self, length: usize) -> Option<String> {
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(std::str::from_utf8(text).ok()?.to_owned())
     }
 
     fn identity(&mut self) -> Option<LogIdentity> {
@@ -403,6 +458,10 @@ mod tests {
         Manifest { archive: Some(archive), ..manifest() }
     }
 
+    fn moved_away() -> Manifest {
+        Manifest { role: Role::Left { to: "/mnt/new".to_owned() }, ..archived() }
+    }
+
     #[test]
     fn golden_bytes() {
         let bytes = manifest().encode();
@@ -418,11 +477,17 @@ mod tests {
         assert_eq!(&bytes[240..243], [1, 0, 1]);
         assert_eq!(&bytes[243..259], [8; 16]);
         assert_eq!(&bytes[259..], b"\x03\0\0\0\x0c\0/mnt/archive");
+        let bytes = moved_away().encode();
+        assert_eq!(&bytes[..16], b"DIPTYMAN\x03\0\x03\0\x0b\x01\0\0");
+        assert_eq!(bytes[44], 2);
+        assert_eq!(&bytes[277..], b"\x08\0/mnt/new");
     }
 
     #[test]
     fn an_encoded_manifest_parses_to_the_same_manifest() {
-        let mut places = vec![manifest(), archived()];
+        let arriving = Role::Arriving { from: String::new() };
+        let mut places =
+            vec![manifest(), archived(), moved_away(), Manifest { role: arriving, ..manifest() }];
         let place = |file_system| Some(FolderPlace { inode: 5, created: 0, file_system });
         for file_system in [FileSystemId::Unknown, FileSystemId::Number(u64::MAX)] {
             places.push(Manifest { place: place(file_system), ..manifest() });
@@ -444,7 +509,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let bytes = archived().encode();
+        let bytes = moved_away().encode();
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -469,8 +534,8 @@ mod tests {
             bytes[16..20].copy_from_slice(&checksum.to_le_bytes());
             bytes
         };
-        assert_eq!(Manifest::parse(&newer(3, 1)), Ok(manifest()));
-        assert_eq!(Manifest::parse(&newer(3, 3)), Err(BadManifest::Newer(3)));
+        assert_eq!(Manifest::parse(&newer(4, 1)), Ok(manifest()));
+        assert_eq!(Manifest::parse(&newer(4, 4)), Err(BadManifest::Newer(4)));
     }
 
     #[test]

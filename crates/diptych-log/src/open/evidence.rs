@@ -9,7 +9,7 @@ use std::path::Path;
 
 use diptych_store::{LogIdentity, Position};
 
-use super::tail::two_logs;
+use super::{CommitSource, tail::two_logs};
 use crate::{
     disk::{Disk, FolderPlace},
     error::OpenError,
@@ -114,17 +114,36 @@ impl Evidence {
         Ok(())
     }
 
-    /// Checks that a log in this place may be appended to.
+    /// Whether the log takes commits, and whose.
+    pub(crate) fn role(&self) -> Role {
+        self.manifest.as_ref().map(|manifest| manifest.role.clone()).unwrap_or_default()
+    }
+
+    /// Checks that the log takes commits from this source.
     pub(crate) fn must_take_appends(
+        &self,
+        root: &Path,
+        source: CommitSource,
+    ) -> Result<(), OpenError> {
+        let folder = root.display().to_string();
+        match (self.role(), source) {
+            (Role::Primary, _) | (Role::Arriving { .. }, CommitSource::Move) => Ok(()),
+            (Role::Arriving { from }, CommitSource::Users) => {
+                Err(OpenError::Arriving { folder, from })
+            }
+            (Role::Left { to }, _) => Err(OpenError::Left { folder, to }),
+            (Role::Replica, _) => Err(OpenError::Replica { folder }),
+        }
+    }
+
+    /// Checks that the log is in the place where it was last appended to.
+    pub(crate) fn must_be_in_place(
         &self,
         root: &Path,
         here: Option<FolderPlace>,
         policy: PlacePolicy,
     ) -> Result<(), OpenError> {
         let folder = root.display().to_string();
-        if self.manifest.as_ref().is_some_and(|manifest| manifest.role == Role::Replica) {
-            return Err(OpenError::Replica { folder });
-        }
         match self.moved(here) {
             Some((was, is)) if policy == PlacePolicy::Refuse => {
                 let (was, is) = (was.to_string(), is.to_string());

@@ -51,6 +51,19 @@ impl Here {
     }
 }
 
+/// Gives a folder the identity of the log that moves there, before it has a segment. From then on
+/// it is that log, and takes only the commits of the move.
+pub(crate) fn begin_arrival(
+    disk: &dyn Disk,
+    folders: &Folders,
+    identity: LogIdentity,
+    from: &str,
+) -> Result<(), OpenError> {
+    let here = Here::now(disk, folders, &Evidence::default(), Durability::Synced)?;
+    let role = Role::Arriving { from: from.to_owned() };
+    manifest::replace(disk, &folders.root, &Manifest { role, ..here.begin(identity) })
+}
+
 impl Opening<'_> {
     /// The manifest of a log that was found to end here, and is open from now on.
     pub(super) fn manifest_of(&self, end: &End, here: &Here) -> Result<Manifest, OpenError> {
@@ -72,6 +85,7 @@ impl Opening<'_> {
             state: if migrates { State::Migrating } else { State::Open },
             active,
             sealed,
+            role: self.evidence.role(),
             archive: self.evidence.manifest().and_then(|noted| noted.archive.clone()),
             ..here.begin(header.identity)
         })

@@ -35,6 +35,7 @@ mod log_files;
 mod many_types;
 mod maps;
 mod model;
+mod move_power;
 mod open_log;
 mod prepared;
 mod read_only;

@@ -9,6 +9,8 @@ use diptych_store::{
 use prost::Message;
 use tonic::{Code, Status};
 
+mod storage;
+
 use crate::wire::{
     MessageError,
     messages::{self, Failure, failure, invalid, refusal},
@@ -157,6 +159,11 @@ pub fn unavailable_message(unavailable: &Unavailable) -> messages::Unavailable {
         Unavailable::Server { what } => text(what.to_string()),
         Unavailable::Backend(error) => {
             messages::Unavailable { temporary: true, ..text(with_causes(&**error)) }
+        }
+        Unavailable::Storage { what, cause, .. } => {
+            let failure = storage::message(what, cause);
+            let words = storage::error(&failure).to_string();
+            messages::Unavailable { temporary: true, storage: Some(failure), ..text(words) }
         }
         other => messages::Unavailable { temporary: true, ..text(with_causes(other)) },
     }
@@ -372,7 +379,10 @@ pub fn unavailable_of(
     message: messages::Unavailable,
     was: LogIdentity,
 ) -> Result<Unavailable, MessageError> {
-    let messages::Unavailable { text, failed, closed, changed_to, temporary } = message;
+    let messages::Unavailable { text, failed, closed, changed_to, temporary, storage } = message;
+    if let Some(failure) = storage {
+        return Ok(storage::error(&failure));
+    }
     Ok(match (changed_to, failed, closed) {
         (Some(is), ..) => Unavailable::HistoryChanged(HistoryChanged { was, is: identity_of(is)? }),
         (None, true, _) => Unavailable::Failed { reason: text.into() },

@@ -66,7 +66,7 @@ fn tracking() -> Option<Tracking> {
 
 fn unavailable() -> Unavailable {
     let (text, changed_to) = ("no".into(), identity());
-    Unavailable { text, failed: true, closed: true, changed_to, temporary: true }
+    Unavailable { text, failed: true, closed: true, changed_to, temporary: true, storage: None }
 }
 
 fn call() -> Call {

@@ -1,6 +1,12 @@
 //! Messages arrive as they were sent, and no message of a peer makes a panic.
 
-use std::{future::Future, pin::pin, task::Context};
+use std::{
+    future::Future,
+    io::{self, ErrorKind},
+    pin::pin,
+    sync::Arc,
+    task::Context,
+};
 
 use diptych_store::{
     Append, AppendCondition, AppendError, Corruption, Digest, Epoch, EventStore, Filter,
@@ -223,6 +229,56 @@ fn every_failure_arrives_with_its_words() {
         let arrived = as_append_error(arrived, was).unwrap();
         assert_eq!(arrived.to_string(), error.to_string());
         assert_eq!(format!("{arrived:?}"), format!("{error:?}"));
+    }
+}
+
+/// Once, a full disk of the server was "the store's backend does not answer: …; try again".
+#[test]
+fn a_full_disk_arrives_with_its_file_operation_and_cause_and_without_folders() {
+    let at = Position::new(5);
+    let kinds = [
+        (ErrorKind::StorageFull, "free space on the file system of the server"),
+        (ErrorKind::QuotaExceeded, "raise the quota on the server"),
+        (ErrorKind::FileTooLarge, "raise the limit on the size of a file on the server"),
+        (ErrorKind::PermissionDenied, "give the server access to its files"),
+        (ErrorKind::NotFound, "put the file back on the server"),
+        (ErrorKind::ReadOnlyFilesystem, "make the file system of the server writable"),
+        (ErrorKind::TimedOut, "find the cause on the server"),
+    ];
+    for (kind, advice) in kinds {
+        let cause = io::Error::new(kind, "the words of /the/system");
+        let unavailable = Unavailable::Storage {
+            what: "cannot write /srv/secret data/bank/segments/0000001.seg".into(),
+            cause: Arc::new(cause),
+            advice: "free space on the file system",
+        };
+        for error in [
+            AppendError::Unavailable(unavailable.clone()),
+            SyncError { cause: unavailable.clone() }.into(),
+        ] {
+            let status = status(&over_the_wire(&failure_of(&error, at)));
+            let words = status.message().to_owned();
+            let arrived = as_append_error(from_status(status).unwrap(), identity(1)).unwrap();
+            assert_eq!(arrived.to_string(), words);
+            let Some(Unavailable::Storage { what, cause, advice: found }) =
+                unavailable_in(&arrived)
+            else {
+                panic!("{arrived:?}");
+            };
+            assert!(what.contains("the server of the log cannot write"), "{what}");
+            assert!(what.ends_with("0000001.seg") && !what.contains('/'), "{what}");
+            let expected = if kind == ErrorKind::TimedOut { ErrorKind::Other } else { kind };
+            assert_eq!((cause.kind(), cause.to_string()), (expected, "the words of system".into()));
+            assert!(found.contains(advice), "{found}");
+        }
+    }
+}
+
+fn unavailable_in(error: &AppendError) -> Option<&Unavailable> {
+    match error {
+        AppendError::Unavailable(unavailable) => Some(unavailable),
+        AppendError::OutcomeUnknown(SyncError { cause }) => Some(cause),
+        _ => None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     },
     hinge::{
         admission::{Gate, Need, TokenRefusal},
+        call_meter::CallMeter,
         held::{CallPlace, EarlyEnd, HeldBody, HoldTerms},
     },
 };
@@ -73,6 +74,32 @@ pub(crate) struct CallEntrance {
     pub(crate) gate: Gate,
 }
 
+/// The kind of call that a path has. Clients can put any name into a path, so names must not become
+/// labels of a metric.
+fn label(path: &str) -> &'static str {
+    const CALLS: [&str; 14] = [
+        "Describe",
+        "Head",
+        "Watch",
+        "Append",
+        "Commit",
+        "Read",
+        "ReadCommits",
+        "Subscribe",
+        "Last",
+        "Count",
+        "FindKey",
+        "FindTracking",
+        "Checksum",
+        "Types",
+    ];
+    match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((SERVICE, call)) => CALLS.into_iter().find(|known| *known == call).unwrap_or("other"),
+        Some((HEALTH_SERVICE, "Check" | "Watch")) => "Health",
+        _ => "other",
+    }
+}
+
 /// Passes a call to the service if its token and the limits allow it.
 pub(crate) async fn enter(
     State(entrance): State<Arc<CallEntrance>>,
@@ -82,8 +109,9 @@ pub(crate) async fn enter(
     if let Err(problem) = check_form(&request) {
         return problem.into_response();
     }
+    let meter = CallMeter::begin(label(request.uri().path()));
     let answer = entrance.answer(request, next).await;
-    answer.unwrap_or_else(|status| status.into_http())
+    meter.measure(answer.unwrap_or_else(|status| status.into_http()))
 }
 
 /// Browsers send no gRPC over HTTP/1.1, and a page of another site cannot send HTTP/2 without
@@ -192,7 +220,10 @@ mod tests {
         assert!(calls.len() > 10, "{calls:?}");
         for call in calls {
             assert!(kind_of(call).is_some(), "{call} has no right: add it to `kind_of`");
+            let path = format!("/{SERVICE}/{call}");
+            assert_eq!(label(&path), call, "{call} has no metrics: add it to `label`");
         }
         assert_eq!(kind_of("Delete"), None);
+        assert_eq!(label(&format!("/{SERVICE}/Delete")), "other");
     }
 }

@@ -13,8 +13,8 @@ use std::{
 use diptych::{
     App, AppBuilder, Command, CommandError, DecisionContext, Event, ExecuteError, Filter, Fold,
     Log, Memory, Query, QueryError, Receipt, Recorded, Store, Tag,
-    remote::AddressError,
-    store::{Read, Unavailable},
+    remote::{AddressError, RemoteOptions},
+    store::{Append, EventStore, RawEvent, Read, Unavailable},
 };
 use diptych_sqlite::{Projection, Sqlite, Transaction};
 use serde::{Deserialize, Serialize};
@@ -430,4 +430,49 @@ async fn an_address_is_a_folder_memory_or_a_server_and_anything_else_is_an_error
     assert!(matches!(unknown, Err(AddressError::Invalid(_))));
     let wrong = App::connect("diptych://").await;
     assert!(matches!(wrong, Err(AddressError::Server(_))));
+}
+
+/// Once, the token of an answer asked the server for the event at its position, which failed while
+/// the server was away.
+#[tokio::test]
+async fn answers_have_tokens_while_the_server_is_away() {
+    let mut shop = Shop::open();
+    let (app, writer) = (shop.app().await, shop.app().await);
+    writer.execute(Add("pen", 3)).await.unwrap();
+    let session = app.session();
+    let answer = app.query(PiecesOf("pen")).strong().session(&session).within(LONG).await.unwrap();
+    assert_eq!((*answer, session.seen().get()), (3, 1));
+    shop.stop();
+    let token = session.token().await.unwrap();
+    let resumed = app.resume_session(&token).await.unwrap();
+    assert_eq!(*app.query(PiecesOf("pen")).session(&resumed).await.unwrap(), 3);
+    shop.restart();
+    let other = shop.app().await;
+    assert_eq!(*other.query(PiecesOf("pen")).token(&token).within(LONG).await.unwrap(), 3);
+    for app in [app, writer, other] {
+        app.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_needs_the_log_says_so_while_the_server_is_away() {
+    let mut shop = Shop::open();
+    let mut options = RemoteOptions::default();
+    options.answer_time = Duration::from_millis(500);
+    let address = format!("diptych://{}/log", shop.address);
+    let app = App::connect_with(&address, options).await.unwrap().view::<Shelf>();
+    let app = app.start().await.unwrap();
+    // The view takes no such events, so it does not know the event at its position.
+    let other = Append::event(RawEvent::new("other", "{}"));
+    shop.log.append(other).await.unwrap().synced().await.unwrap();
+    let session = app.session();
+    app.query(PiecesOf("pen")).strong().session(&session).within(LONG).await.unwrap();
+    assert_eq!(session.seen().get(), 1);
+    shop.stop();
+    let error = session.token().await.unwrap_err();
+    let says = "tokens name the event at position 1, and only the log has that event: ";
+    assert!(error.to_string().contains(says), "{error}");
+    shop.restart();
+    session.token().await.unwrap();
+    app.stop().await.unwrap();
 }

@@ -32,13 +32,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::door_server::{DoorServer, ask_over, in_time, raw_event};
 
 /// An authority, and the certificate files of a server.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: TempDir,
 }
 
 impl Authority {
-    fn named(name: &str) -> Authority {
+    pub(crate) fn named(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -50,13 +50,13 @@ impl Authority {
     }
 
     /// An authority with a certificate for `localhost`.
-    fn with_localhost() -> Authority {
+    pub(crate) fn with_localhost() -> Authority {
         let authority = Authority::named("Authority of a test");
         authority.issue("localhost", |_| {});
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 

@@ -17,6 +17,7 @@ mod http_json;
 mod kills;
 mod poster_process;
 mod posters;
+mod private_authority;
 mod protocol;
 mod proxy;
 mod restarts;

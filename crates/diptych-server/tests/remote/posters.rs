@@ -33,8 +33,8 @@ use crate::{
 };
 
 /// A running server of HTTP. It ends when this value is dropped.
-struct Site {
-    address: SocketAddr,
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -45,7 +45,7 @@ impl Drop for Site {
 }
 
 impl Site {
-    async fn start(server: Server) -> Site {
+    pub(crate) async fn start(server: Server) -> Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Site::on(listener, server)
     }
@@ -60,7 +60,7 @@ impl Site {
         get(self.address, target).await
     }
 
-    async fn write(&self, word: &str) -> Answer {
+    pub(crate) async fn write(&self, word: &str) -> Answer {
         post(self.address, "write-word", word, &[]).await
     }
 
@@ -88,7 +88,7 @@ async fn post(address: SocketAddr, name: &str, word: &str, headers: &[(&str, &st
 }
 
 /// The application that owns the log.
-async fn owning_app(store: Store) -> App {
+pub(crate) async fn owning_app(store: Store) -> App {
     App::over_store(store).catalogue(catalogue()).start().await.unwrap()
 }
 

@@ -172,7 +172,14 @@ impl Feed {
 
     fn read(&self, who: &Progress, filter: &Filter, after: Position) -> Result<Page, ReadError> {
         let page = unless_ending(who, read(self.lineage.store(), filter, after));
-        page.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))
+        let page = page.unwrap_or(Err(ReadError::Unavailable(Unavailable::Closed)))?;
+        // Answers at the end of the page have a token also while the server of the log is away.
+        if self.lineage.store().has_other_writers()
+            && let Some(checksum) = page.end_checksum()
+        {
+            self.lineage.note(page.upto, checksum);
+        }
+        Ok(page)
     }
 }
 

@@ -47,6 +47,12 @@ impl Page {
         Page { upto, end, batches, decoded: Mutex::default() }
     }
 
+    /// The checksum of the event that the page ends with, if that event was read.
+    pub(super) fn end_checksum(&self) -> Option<EventChecksum> {
+        let last = self.batches.iter().rev().find_map(|batch| batch.iter().next_back())?;
+        (last.position() == self.upto).then(|| EventChecksum::of(&last))
+    }
+
     /// A slice of these events, without reading a log.
     #[cfg(feature = "testing")]
     pub(crate) fn decoded_before<E: Event>(events: Vec<Recorded<E>>) -> Slice<E> {
