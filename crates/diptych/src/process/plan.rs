@@ -20,7 +20,7 @@ use super::{
     reader::ProcessReader,
     registry::{ProcessDeclaration, ProcessStartError, check_name, enrolled},
     running::RunningShards,
-    shard::Shard,
+    shard::ProcessShard,
     shared::{AnyProcess, ProcessShared},
     status::StatusCell,
     timers::TimerTask,
@@ -159,7 +159,7 @@ impl<P: Process> StartingProcess for TypedPlan<P> {
                 }
                 let shared = Arc::new(ProcessShared {
                     reader,
-                    shard: Shard { number, of: shards },
+                    shard: ProcessShard { number, of: shards },
                     options: options.clone(),
                     clock: parts.clock.clone(),
                     commands: parts.commands.clone(),

@@ -6,14 +6,14 @@ use super::stored::{InstanceId, PARKED, REACTED, process_tag, shard_tag};
 
 /// One shard of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shard {
+pub(super) struct ProcessShard {
     /// Its number, from 0.
     pub(super) number: u32,
     /// The number of shards of the process.
     pub(super) of: u32,
 }
 
-impl Shard {
+impl ProcessShard {
     /// Whether the instance belongs to it.
     pub(super) fn has(self, id: &InstanceId) -> bool {
         self.of == 1 || id.shard(self.of) == self.number

@@ -10,7 +10,7 @@ use super::{
     entry::Gateways,
     options::ProcessOptions,
     reader::ProcessReader,
-    shard::Shard,
+    shard::ProcessShard,
     status::{ProcessStatus, StatusCell},
 };
 use crate::{command::context::RuleClock, event::SchemaError};
@@ -18,7 +18,7 @@ use crate::{command::context::RuleClock, event::SchemaError};
 /// The parts of a shard of a process that its tasks share.
 pub(super) struct ProcessShared<P: Process> {
     pub(super) reader: ProcessReader<P>,
-    pub(super) shard: Shard,
+    pub(super) shard: ProcessShard,
     pub(super) options: ProcessOptions,
     pub(super) clock: RuleClock,
     pub(super) commands: Arc<dyn CommandsByName>,

@@ -56,8 +56,8 @@ impl TimerWheel {
         self.by_due.first_key_value().map(|(pending, _)| pending.due)
     }
 
-    /// The pending timers that were set first, and the position up to which the list has all. It has
-    /// at most `most`, and no part of a reaction alone. The wheel is complete up to `upto`.
+    /// The pending timers that were set first, and the position up to which the list has all. It
+    /// has at most `most`, and no part of a reaction alone. The wheel is complete up to `upto`.
     pub(super) fn oldest(
         &self,
         most: usize,
