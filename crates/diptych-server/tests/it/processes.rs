@@ -85,7 +85,7 @@ async fn letters_calls_timers_and_flows_are_listed_and_answered() {
     assert!(letter["reason"].as_str().unwrap().contains("no bill for mallory"), "{letter}");
     let path = format!("/processes/letters/{}", letter["parked_at"]);
     let shown = served.get(&path).await.ok();
-    assert_eq!(shown["event"]["data"], json!({ "Taken": { "seat": "a1", "by": "mallory" } }));
+    assert_eq!(shown["event"]["data"], json!({ "seat": "a1", "by": "mallory" }));
     let call = rows(&served, "calls", 1).await.remove(0);
     assert!(call["reason"].as_str().unwrap().contains("may have been sent"), "{call}");
     assert_eq!(rows(&served, "timers", 1).await[0]["timer"], "remind");
