@@ -7,6 +7,7 @@ mod fuse;
 mod hostile;
 mod kills;
 mod nodes;
+mod outage;
 mod provider;
 mod releases;
 mod shop;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use diptych_store::{
-    Append, AppendError, Filter, FilterItem, Head, Position, Read, Refusal, Tracking,
+    Append, AppendError, Batch, Filter, FilterItem, Head, Position, Read, Refusal, Tracking,
 };
 use foldhash::fast::RandomState;
 use tokio::task::JoinSet;
@@ -112,7 +112,7 @@ impl<P: Process> Carrier<P> {
         loop {
             let has_room = self.has_room();
             if has_room && after < self.head.position() {
-                let batch = store.read(&filter, Read::after(after).limit(PAGE)).await?;
+                let Some(batch) = self.page(&filter, after).await? else { continue };
                 for event in batch.iter() {
                     let (correlation, causation) = (event.metadata().correlation, event.id());
                     let causation =
@@ -170,6 +170,36 @@ impl<P: Process> Carrier<P> {
             }
             self.shared.status.carrying(self.outstanding.len());
             self.mark(after).await?;
+        }
+    }
+
+    /// The next events, or `None` if the store could not be asked.
+    async fn page(
+        &mut self,
+        filter: &Filter,
+        after: Position,
+    ) -> Result<Option<Batch>, Interruption> {
+        let store = self.shared.reader.store();
+        let page = self.unless_later(store.read(filter, Read::after(after).limit(PAGE)).await)?;
+        if page.is_none() {
+            self.waits.wait().await;
+        }
+        Ok(page)
+    }
+
+    /// The answer of the store, or `None` if the store is to be asked again later. The work under
+    /// way goes on meanwhile: a call that leaves must not lose its answer.
+    fn unless_later<T, E>(&self, answer: Result<T, E>) -> Result<Option<T>, Interruption>
+    where
+        Interruption: From<E>,
+    {
+        match answer.map_err(Interruption::from) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Interruption::Later(reason)) => {
+                tracing::warn!(process = P::NAME, reason, "a process waits with its actions");
+                Ok(None)
+            }
+            Err(other) => Err(other),
         }
     }
 
@@ -232,8 +262,20 @@ impl<P: Process> Carrier<P> {
         while let Some(work) = self.ready.pop_front() {
             let (shared, places) = (self.shared.clone(), self.places.clone());
             self.running.spawn(async move {
-                let (id, place) = (work.id.clone(), work.place);
-                carry_out(&shared, &places, work).await.map(|()| (id, place))
+                let (mut work, mut waits) = (work, Waits::new(&shared.options));
+                loop {
+                    match carry_out(&shared, &places, &work).await {
+                        Ok(()) => return Ok((work.id, work.place)),
+                        // The work of other instances goes on.
+                        Err(Interruption::Later(reason)) => {
+                            shared.status.trouble(&work.id.instance, Some(reason));
+                            work.is_old = true;
+                            waits.wait().await;
+                            shared.status.trouble(&work.id.instance, None);
+                        }
+                        Err(other) => return Err(other),
+                    }
+                }
             });
         }
     }
@@ -262,7 +304,8 @@ impl<P: Process> Carrier<P> {
             Ok(_) => self.recorded = upto,
             // Another program has carried out as much.
             Err(AppendError::Refused(Refusal::AlreadyTracked { .. })) => {}
-            Err(error) => return Err(error.into()),
+            // The next mark stores more.
+            Err(error) => drop(self.unless_later(Err::<(), _>(error))?),
         }
         Ok(())
     }
@@ -272,7 +315,7 @@ impl<P: Process> Carrier<P> {
 async fn carry_out<P: Process>(
     shared: &ProcessShared<P>,
     places: &Places,
-    work: Work,
+    work: &Work,
 ) -> Result<(), Interruption> {
     let trigger = work.record.trigger;
     for (action, number) in work.record.actions.iter().zip(0_u32..) {
@@ -280,7 +323,7 @@ async fn carry_out<P: Process>(
             continue;
         }
         let key = ActionKey::new(&work.id, trigger.position.get(), trigger.part, number);
-        if work.is_old && is_done(shared, &work, &key).await? {
+        if work.is_old && is_done(shared, work, &key).await? {
             continue;
         }
         let (mut waits, mut had_trouble) = (Waits::new(&shared.options), false);
@@ -289,11 +332,11 @@ async fn carry_out<P: Process>(
                 Action::Send { command, body } => {
                     // The semaphore is never closed.
                     let _place = places.commands.acquire().await.ok();
-                    send(shared, &work, number, &key, (command, body)).await?
+                    send(shared, work, number, &key, (command, body)).await?
                 }
                 Action::Call { gateway, body } => match shared.gateways.named(gateway) {
                     Some(entry) => {
-                        let (work, key, action) = (&work, &key, number);
+                        let (key, action) = (&key, number);
                         Calling { shared, places, work, action, key, entry, body }.run().await?;
                         // It may have noted a trouble on the way.
                         had_trouble = true;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Process,
     command::ActionKey,
-    shared::{Interruption, ProcessShared},
+    shared::{Interruption, ProcessShared, Waits},
     stored::{InstanceId, ReactionRecord, SETTLED, SettlementRecord, about},
     trigger::{ActionOutcome, ActionRejection},
 };
@@ -81,13 +81,28 @@ pub(super) async fn settle<P: Process>(
         outcome: fitting(outcome, most_outcome(shared.reader.store())),
     };
     let event = about(SETTLED, &work.id, &record, work.metadata.clone())?;
-    match shared.reader.store().append(Append::event(event).key(key.of_settled())).await {
-        Ok(accepted) => match accepted.synced().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.cause.into()),
-        },
-        // Another program settled it, or committed the events of the command.
-        Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => Ok(()),
-        Err(error) => Err(error.into()),
+    let (mut waits, mut had_trouble) = (Waits::new(&shared.options), false);
+    let stopped = loop {
+        let append = Append::event(event.clone()).key(key.of_settled());
+        let stored = match shared.reader.store().append(append).await {
+            Ok(accepted) => match accepted.synced().await {
+                Ok(_) => break None,
+                Err(error) => error.cause.into(),
+            },
+            // Another program settled it, or committed the events of the command.
+            Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => {
+                break None;
+            }
+            Err(error) => error.into(),
+        };
+        // The outcome would be lost with this work, so it waits for the store here.
+        let Interruption::Later(reason) = stored else { break Some(stored) };
+        had_trouble = true;
+        shared.status.trouble(&work.id.instance, Some(reason));
+        waits.wait().await;
+    };
+    if had_trouble {
+        shared.status.trouble(&work.id.instance, None);
     }
+    stopped.map_or(Ok(()), Err)
 }

@@ -1,8 +1,8 @@
 //! A program that runs a process is killed at each named point: in memory, where nothing of it
 //! goes on, and over a folder by SIGKILL. Each key has one effect outside, or is listed as unknown.
 //!
-//! `DIPTYCH_PROCESS_SEEDS=500` runs more seeds, of which some run over a folder. A seed has one life for each named point, ten orders
-//! for each life, and about a thousand reactions.
+//! `DIPTYCH_PROCESS_SEEDS=500` runs more seeds, of which some run over a folder. A seed has one
+//! life for each named point, ten orders for each life, and about a thousand reactions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -143,8 +143,8 @@ mod first {
     }
 }
 
-/// The second release: `parcel-sent` is called `parcel-handed-over`, a command has a field more, and
-/// the process reacts otherwise. It has a gateway that the first one did not know.
+/// The second release: `parcel-sent` is called `parcel-handed-over`, a command has a field more,
+/// and the process reacts otherwise. It has a gateway that the first one did not know.
 mod second {
     use diptych::{
         Command, DecisionContext, Event, Filter, Fold, Recorded, Tag,
@@ -277,21 +277,24 @@ async fn reacted(store: &Store) -> usize {
     events(store, &["diptych:process-reacted"]).await.len()
 }
 
+/// The first release. It dies when its first command is to be committed.
+async fn first_release(store: &Store, clock: &Clock, scales: &Scales) -> (App, Fuse) {
+    let fuse = Fuse::new(Some(((Step::Command, false), 1)), Death::Stands);
+    let mortal = Store::new(MortalStore { store: store.clone(), fuse: fuse.clone() });
+    let catalogue = Catalogue::new().infallible_command::<first::Finish>("finish");
+    let mut options = quick();
+    options.reactions_per_commit = 1;
+    let app = over(mortal, clock, scales).catalogue(catalogue);
+    let app = app.process_with::<first::Courier>(ProcessStart::Beginning, options);
+    (app.start().await.unwrap(), fuse)
+}
+
 #[tokio::test]
 async fn every_instance_in_flight_ends_by_the_next_release_and_old_actions_stay_as_stored() {
     let (store, clock, scales) = (Store::new(Memory::new()), Clock::new(), scales());
     let waiting = PARCELS as usize / 4;
-
-    // The first program dies when its first command is to be committed, and during all of its calls.
-    let fuse = Fuse::new(Some(((Step::Command, false), 1)), Death::Stands);
-    let mortal = Store::new(MortalStore { store: store.clone(), fuse: fuse.clone() });
     (0..waiting).for_each(|_| scales.die_after_effect());
-    let catalogue = Catalogue::new().infallible_command::<first::Finish>("finish");
-    let mut options = quick();
-    options.reactions_per_commit = 1;
-    let app = over(mortal, &clock, &scales).catalogue(catalogue);
-    let app = app.process_with::<first::Courier>(ProcessStart::Beginning, options);
-    let app = app.start().await.unwrap();
+    let (app, fuse) = first_release(&store, &clock, &scales).await;
     let client = App::over_store(store.clone()).start().await.unwrap();
     for parcel in (0..PARCELS).filter(|parcel| parcel % 4 != 3) {
         client.execute(first::Send { parcel }).await.unwrap();
@@ -312,7 +315,7 @@ async fn every_instance_in_flight_ends_by_the_next_release_and_old_actions_stay_
     let by_first = reacted(&store).await - waiting * 2;
     assert!(by_first > 0 && ends(&store).await.is_empty(), "{by_first}");
 
-    // The second program.
+    // The second release.
     let labels = self::scales();
     let upcasters = Upcasters::new().rename("parcel-sent", "parcel-handed-over");
     let catalogue = Catalogue::new().infallible_command::<second::Finish>("finish");
