@@ -20,9 +20,15 @@ use crate::{
 };
 
 mod place;
+mod process;
 mod sharing;
 
+use place::position;
 pub(crate) use place::{Folder, LogPlace, Wait};
+pub(crate) use process::{
+    AnswerArgs, CallAnswerArgs, ItemsArgs, ListArgs, ProcessArgs, ProcessCommand, RefuseArgs,
+    ReplaceArgs, RowsArgs, TraceArgs,
+};
 pub(crate) use sharing::{CopyArgs, LogFormat, LogLevel, SERVE_LISTEN, ServeArgs, ServeOptions};
 
 /// Load, read, follow and check a Diptych event log.
@@ -70,6 +76,9 @@ pub(crate) enum Command {
         after_help = EXIT_CODES
     )]
     Demo(DemoArgs),
+    Process(ProcessArgs),
+    #[command(after_help = EXIT_CODES)]
+    Trace(TraceArgs),
     #[command(after_help = EXIT_CODES)]
     Token(TokenArgs),
     /// Print a completion script for a shell.
@@ -558,10 +567,6 @@ fn host_name(text: &str) -> Result<String, String> {
                       flights.example"
             .to_owned()),
     }
-}
-
-fn position(text: &str) -> Result<Position, std::num::ParseIntError> {
-    text.parse::<u64>().map(Position::new)
 }
 
 #[cfg(test)]

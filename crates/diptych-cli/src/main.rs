@@ -17,6 +17,7 @@ mod folder;
 mod input;
 mod lines;
 mod ndjson;
+mod process;
 mod progress;
 mod read;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod stats;
 mod table;
 mod tail;
 mod token;
+mod trace;
 mod verify;
 
 use std::{
@@ -87,6 +89,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Archive(args) => archive::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Process(args) => process::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

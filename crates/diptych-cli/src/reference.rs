@@ -22,12 +22,26 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     section.split("\n## ").next().unwrap()
 }
 
-/// The commands but `help`, which clap adds.
-fn commands() -> Vec<Command> {
+/// The commands but `help`, which clap adds, with their names. A group is the commands in it.
+fn commands() -> Vec<(String, Command)> {
     let mut cli = Cli::command();
     cli.build();
-    let own = cli.get_subcommands().filter(|command| command.get_name() != "help");
-    own.cloned().collect()
+    let mut commands = Vec::new();
+    for command in own(&cli) {
+        let name = command.get_name().to_owned();
+        match own(command).count() {
+            0 => commands.push((name, command.clone())),
+            _ => {
+                let named = |of: &Command| (format!("{name} {}", of.get_name()), of.clone());
+                commands.extend(own(command).map(named));
+            }
+        }
+    }
+    commands
+}
+
+fn own(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|command| command.get_name() != "help")
 }
 
 /// The table of the options of a command, as the page has it.
@@ -72,8 +86,7 @@ fn row(command: &Command, option: &Arg) -> String {
 #[test]
 fn the_page_has_each_command_with_its_options_and_defaults() {
     let page = page();
-    for command in commands() {
-        let name = command.get_name();
+    for (name, command) in commands() {
         let section = section(&page, &format!("`diptych {name}`"));
         let table = table(&command);
         assert!(section.contains(&table), "diptych {name}: the table should be\n{table}");

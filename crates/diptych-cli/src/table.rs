@@ -52,6 +52,49 @@ pub(crate) fn counts(
     }
 }
 
+/// Writes rows of texts below a heading, with all columns but the last padded to one width. `what`
+/// names a row if there is none.
+pub(crate) fn columns(
+    out: &mut impl Write,
+    heading: &[&str],
+    rows: &[Vec<String>],
+    what: &str,
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "there is no {what}");
+    }
+    let heading = heading.iter().map(|name| (*name).to_owned()).collect();
+    let rows = rows.iter().map(|row| row.iter().map(|text| printable(text)).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for line in &lines {
+        widths.resize(widths.len().max(line.len()), 0);
+        for (width, text) in widths.iter_mut().zip(line) {
+            *width = (*width).max(text.chars().count());
+        }
+    }
+    for line in lines {
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}  "));
+        }
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A text of the log on one line, without characters that move the cursor of a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => plain.extend(c.escape_default()),
+            false => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// A number with separators between its thousands.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
@@ -86,6 +129,18 @@ mod tests {
     fn facts_stand_in_one_column() {
         let rows = [("log", "x".to_owned()), ("events", count(1_234_567))];
         assert_eq!(text(|out| facts(out, &rows)), "log     x\nevents  1,234,567\n");
+    }
+
+    #[test]
+    fn columns_are_padded_and_no_text_moves_the_cursor() {
+        let rows = [
+            vec!["7".to_owned(), "order:1".to_owned(), "a\u{1b}[2J".to_owned()],
+            vec!["123".to_owned(), "o".to_owned(), String::new()],
+        ];
+        let expected = "at   instance  reason\n7    order:1   a\\u{1b}[2J\n123  o\n";
+        let heading = ["at", "instance", "reason"];
+        assert_eq!(text(|out| columns(out, &heading, &rows, "row")), expected);
+        assert_eq!(text(|out| columns(out, &heading, &[], "row")), "there is no row\n");
     }
 
     #[test]

@@ -21,7 +21,9 @@ use tower_http::{
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
-        handlers::{catalogue, commands, files, live, queries, receipts, source, status},
+        handlers::{
+            catalogue, commands, files, live, processes, queries, receipts, source, status,
+        },
         site::Site,
     },
 };
@@ -39,6 +41,17 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/queries/{name}/live", get(live::answers))
         .route("/live", get(live::many))
         .route("/receipts/{key}", get(receipts::find))
+        .route("/processes", get(processes::list))
+        .route("/processes/instances", get(processes::instances))
+        .route("/processes/letters", get(processes::letters))
+        .route(
+            "/processes/letters/{position}",
+            get(processes::letter).post(processes::answer_letter),
+        )
+        .route("/processes/calls", get(processes::calls))
+        .route("/processes/calls/{position}", get(processes::call).post(processes::answer_call))
+        .route("/processes/timers", get(processes::timers))
+        .route("/trace/{id}", get(processes::trace))
         .route("/status", get(status::show))
         .route("/status/live", get(live::status))
         .route("/health", get(status::health))
@@ -60,6 +73,9 @@ pub(crate) fn has_route(path: &str) -> bool {
     let is_below = |part| path.starts_with(part);
     own.contains(&path)
         || path == "/openapi.json"
+        || path == "/processes"
+        || is_below("/processes/")
+        || is_below("/trace/")
         || is_below("/commands/")
         || is_below("/queries/")
         || is_below("/receipts/")

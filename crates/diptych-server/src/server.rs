@@ -74,6 +74,7 @@ pub struct Server {
     hosts: Hosts,
     hook: Option<Hook>,
     metrics: Option<Metrics>,
+    has_operations: bool,
     poster: Option<Poster>,
     #[cfg(feature = "poster")]
     owner: Option<Arc<Owner>>,
@@ -99,6 +100,7 @@ impl Server {
             hosts: Hosts::default(),
             hook: None,
             metrics: None,
+            has_operations: false,
             poster: None,
             #[cfg(feature = "poster")]
             owner: None,
@@ -344,6 +346,16 @@ impl Server {
         self
     }
 
+    /// Adds the routes for operators of [processes](diptych::process): parked letters, calls that
+    /// wait, timers, instances and traces, and the answers to letters and calls. They show the
+    /// contents of events, and the answers have effects. So let the [hook](Server::admit) admit
+    /// few callers to `Operation::Processes`, `Operation::AnswerLetter` and
+    /// `Operation::AnswerCall`.
+    pub fn process_operations(mut self) -> Server {
+        self.has_operations = true;
+        self
+    }
+
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, ends live
     /// streams, and answers the requests that have started, within
     /// [`stop_time`](ServerLimits::stop_time). It also waits for commands whose clients went away.
@@ -454,10 +466,10 @@ impl Server {
         for (name, entry) in &entries.queries {
             check_query(name, entry, &listing).map_err(wrong)?;
         }
-        let Server { app, limits, hosts, hook, metrics, poster, .. } = self;
+        let Server { app, limits, hosts, hook, metrics, has_operations, poster, .. } = self;
         #[cfg(feature = "poster")]
         let owner = self.owner;
-        let documents = Documents::of(&entries, &listing, metrics.is_some());
+        let documents = Documents::of(&entries, &listing, metrics.is_some(), has_operations);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
@@ -472,6 +484,7 @@ impl Server {
             documents,
             definitions,
             metrics,
+            has_operations,
             started,
             poster,
             #[cfg(feature = "poster")]

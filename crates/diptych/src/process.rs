@@ -126,7 +126,11 @@ mod context;
 mod entry;
 mod gateway;
 mod instance;
+mod instances;
+mod json;
+mod known;
 mod letter;
+mod operations;
 mod options;
 mod places;
 mod plan;
@@ -139,7 +143,10 @@ mod shared;
 mod status;
 mod stored;
 mod timers;
+mod trace;
+mod tracer;
 mod trigger;
+mod watch;
 mod wheel;
 mod work;
 mod worklist;
@@ -154,7 +161,10 @@ pub(crate) use entry::{GatewayEntry, Gateways};
 pub use gateway::{CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliation};
 #[cfg(feature = "testing")]
 pub(crate) use instance::Instance;
+pub use instances::{ProcessInstance, WaitingTimer};
+pub use known::KnownProcess;
 pub use letter::{LetterAnswer, LetterError, ParkedLetter};
+pub use operations::{OperationError, ProcessOperations};
 pub use options::{ProcessOptions, ProcessStart};
 pub(crate) use plan::{AppParts, ProcessPlan, ProcessPlans};
 pub(crate) use preview::preview;
@@ -163,6 +173,10 @@ pub use registry::ProcessStartError;
 pub(crate) use runner::Processes;
 pub use runner::{NoSuchProcess, ProcessControl};
 pub use status::{ProcessState, ProcessStatus};
+pub use trace::{
+    CallOutcome, CommandOutcome, OperatorNote, StepKind, TimerOutcome, Trace, TraceError,
+    TraceOptions, TraceStep, TraceTarget, UnknownTarget,
+};
 pub use trigger::{ActionOutcome, ActionRejection, ActionSettled, TimerFired, Trigger};
 pub use worklist::{CallAnswer, WaitingCall};
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueHint};
+use diptych_store::Position;
 
 use crate::address::{self, LogAddress};
 
@@ -48,4 +49,9 @@ impl Wait {
     pub(crate) fn duration(self) -> Duration {
         Duration::from_secs(self.wait_seconds.into())
     }
+}
+
+/// Parses a position.
+pub(crate) fn position(text: &str) -> Result<Position, std::num::ParseIntError> {
+    text.parse::<u64>().map(Position::new)
 }

@@ -12,6 +12,7 @@ mod copy;
 mod demo;
 mod input;
 mod kept;
+mod processes;
 mod program;
 mod reference;
 mod serve;

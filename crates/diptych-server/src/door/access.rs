@@ -42,6 +42,13 @@ pub enum Operation {
     Catalogue,
     /// Reading the status or the metrics of the app.
     Status,
+    /// Reading the processes of the log: parked letters with their events, calls, timers, instances
+    /// and traces. They show the contents of events.
+    Processes,
+    /// Answering a parked letter of a process.
+    AnswerLetter,
+    /// Answering a call of a gateway that waits for an operator.
+    AnswerCall,
     /// Fetching a file.
     File,
 }

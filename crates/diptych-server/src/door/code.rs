@@ -25,6 +25,7 @@ macro_rules! codes {
 
 codes! {
     AboveHead = "above-head",
+    Answered = "answered",
     Arguments = "arguments",
     Body = "body",
     Busy = "busy",

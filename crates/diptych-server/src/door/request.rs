@@ -9,11 +9,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts},
     response::IntoResponse,
 };
-#[cfg(feature = "log")]
-use diptych::catalogue::decode;
 use diptych::{
     App, Position, Receipt, Session, SessionToken, Timestamp,
-    catalogue::{DecodeError, decode_json},
+    catalogue::{DecodeError, decode, decode_json},
     command::Ordinal,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -140,7 +138,6 @@ pub(crate) fn form_reader(form: &str) -> serde_html_form::Deserializer<'_> {
 }
 
 /// Decodes the arguments in an address.
-#[cfg(feature = "log")]
 pub(crate) fn from_form<T: DeserializeOwned>(form: &str) -> Result<T, Problem> {
     decode(form_reader(form)).map_err(|error| wrong_argument(form, &error))
 }

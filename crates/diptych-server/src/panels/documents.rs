@@ -21,9 +21,14 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// The documents of these entries, which are those of this listing.
-    pub(crate) fn of(entries: &Entries, listing: &Listing, has_metrics: bool) -> Documents {
+    pub(crate) fn of(
+        entries: &Entries,
+        listing: &Listing,
+        has_metrics: bool,
+        has_operations: bool,
+    ) -> Documents {
         let schemas = &listing.components.schemas;
-        let openapi = openapi::document(entries, schemas, has_metrics);
+        let openapi = openapi::document(entries, schemas, has_metrics, has_operations);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,

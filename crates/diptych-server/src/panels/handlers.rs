@@ -5,6 +5,7 @@ pub(crate) mod commands;
 pub(crate) mod files;
 pub(crate) mod links;
 pub(crate) mod live;
+pub(crate) mod processes;
 pub(crate) mod queries;
 pub(crate) mod receipts;
 pub(crate) mod source;

@@ -23,6 +23,8 @@ pub(crate) struct Site {
     /// The shared schemas of the types behind the entries.
     pub(crate) definitions: Map<String, Value>,
     pub(crate) metrics: Option<Metrics>,
+    /// Whether the site has the routes for operators of processes.
+    pub(crate) has_operations: bool,
     pub(crate) started: Instant,
     /// The poster that the app belongs to, if it follows the log of another process.
     pub(crate) poster: Option<Poster>,

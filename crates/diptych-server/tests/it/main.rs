@@ -19,6 +19,7 @@ mod mounted;
 mod ordinals;
 mod page_streams;
 mod past_answers;
+mod processes;
 mod queries;
 mod schemas;
 mod served;

@@ -1,15 +1,20 @@
 //! For operators: health, readiness, status and metrics.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use diptych::{App, EventStore, Log, LogOptions, Memory};
+use diptych::{App, EventStore, Log, LogOptions, Memory, process::ProcessStart};
 use diptych_log::disk::simulated::{Fault, SimulatedDisk};
 use diptych_server::{Metrics, MetricsError};
 use diptych_store::{Append, RawEvent};
 use serde_json::json;
 
 use crate::{
+    client::LONG,
     domain::Plan,
+    processes::Billing,
     served::{TheatreServer, with_views},
 };
 
@@ -85,9 +90,17 @@ async fn metrics_have_the_format_of_prometheus() {
     without.get("/metrics").await.problem(404, "unknown");
     let metrics = Metrics::install().unwrap();
     assert!(matches!(Metrics::install(), Err(MetricsError::Installed(_))));
-    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    // The app lacks the gateway of the process, so the instance is parked.
+    let app = with_views(App::over(Memory::new())).process::<Billing>(ProcessStart::Beginning);
+    let app = app.start().await.unwrap();
     let served = TheatreServer::of(app, |server| server.metrics(metrics.clone())).await;
     served.take("a1", "ada").await;
+    let parked = "diptych_process_parked{process=\"billing\"} 1";
+    let start = Instant::now();
+    while !served.get("/metrics").await.text().contains(parked) {
+        assert!(start.elapsed() < LONG, "the parked instance is not counted");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     served.get("/queries/how-many").await.ok();
     served.get("/queries/nobody-registered-this").await.problem(404, "unknown");
     let response = served.get("/metrics").await;
@@ -98,6 +111,10 @@ async fn metrics_have_the_format_of_prometheus() {
         "diptych_http_requests_total{path=\"query\",status=\"200\"} 1",
         "diptych_http_requests_total{path=\"query\",status=\"404\"} 1",
         "diptych_http_seconds_bucket{path=\"query\",le=\"+Inf\"} 2",
+        "diptych_stopped{kind=\"process\",name=\"billing\"} 0",
+        "diptych_process_calls_unknown{process=\"billing\"} 0",
+        "diptych_process_timers{process=\"billing\"} 0",
+        "diptych_process_timer_late_seconds{process=\"billing\"} 0",
     ] {
         assert!(text.lines().any(|known| known == line), "{line}\n{text}");
     }

@@ -8,8 +8,9 @@ use crate::{
     follow::Refresh,
     process::{
         AskError, CallsFrom, Gateway, GatewayOptions, GatewayStatus, NoSuchProcess, OutsideAnswer,
-        Process, ProcessControl, ProcessOptions, ProcessPlans, ProcessPreview, ProcessStart,
-        ProcessStartError, ProcessStatus, ask, preview,
+        Process, ProcessControl, ProcessOperations, ProcessOptions, ProcessPlans, ProcessPreview,
+        ProcessStart, ProcessStartError, ProcessStatus, Trace, TraceError, TraceOptions,
+        TraceTarget, ask, preview,
     },
     projection::Target,
     view::{View, ViewOptions},
@@ -28,6 +29,22 @@ impl App {
     /// [`NoSuchProcess`] if the app does not run it.
     pub fn process(&self, name: &str) -> Result<ProcessControl, NoSuchProcess> {
         self.processes.control(name)
+    }
+
+    /// The processes of the log for operators: letters, calls, timers and instances, also of
+    /// processes that this app does not run.
+    pub fn process_operations(&self) -> ProcessOperations {
+        ProcessOperations::over(self.store().clone())
+    }
+
+    /// The flow that an event belongs to, as a tree: events, reactions, commands, calls and timers.
+    /// The target is a position, the id of an event, or a correlation. See
+    /// [`ProcessOperations::trace`] for its cost, and for a trace with other bounds.
+    ///
+    /// # Errors
+    /// [`TraceError`] if there is no such event, or the log cannot be read.
+    pub async fn trace(&self, target: impl Into<TraceTarget>) -> Result<Trace, TraceError> {
+        self.process_operations().trace(target, TraceOptions::default()).await
     }
 
     /// The status of each process, in the order in which they were added.

@@ -149,6 +149,11 @@ impl Reactions {
         self
     }
 
+    /// These actions, in this order.
+    pub fn of(actions: impl IntoIterator<Item = Action>) -> Reactions {
+        Reactions { actions: actions.into_iter().collect(), fault: None }
+    }
+
     /// The actions.
     pub fn actions(&self) -> &[Action] {
         &self.actions

@@ -1,14 +1,16 @@
 //! Parked letters: triggers that an instance could not take, and the answers of operators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use diptych_store::{
     Append, AppendCondition, AppendError, Filter, FilterItem, Metadata, Position, Read, ReadError,
     Refusal, Store, Timestamp,
 };
+use serde::Serialize;
 
 use super::{
     actions::Reactions,
+    json::number,
     stored::{
         InstanceId, PARKED, ParkingRecord, RELEASED, ReleaseRecord, StoredAnswer, TriggerPlace,
         about, decode, process_tag,
@@ -17,18 +19,22 @@ use super::{
 
 /// A trigger before which an instance stands. Later triggers of the instance wait behind it, and
 /// are read from the log again when it is answered. Other instances go on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ParkedLetter {
+    /// The name under which the log has known the process first.
+    pub process: String,
     /// The tag of the instance, such as `order:7`. It is empty if the letter cannot be read.
     pub instance: String,
     /// The position of the trigger.
+    #[serde(serialize_with = "number")]
     pub position: Position,
     /// The number among the events that an upcaster makes of the stored one, from 0.
     pub part: u32,
     /// The reason why the instance could not take it.
     pub reason: String,
-    /// The position of the event that tells so.
+    /// The position of the event that tells so. It names the letter.
+    #[serde(serialize_with = "number")]
     pub parked_at: Position,
     /// When it was parked.
     pub since: Timestamp,
@@ -69,7 +75,8 @@ pub enum LetterError {
     Append(#[source] AppendError),
 }
 
-/// The letters of a process that were not answered, in order of their positions in the log.
+/// The letters of a process that were not answered, in order of their positions in the log. An
+/// instance has one letter: if it was parked again without an answer, the newest one.
 ///
 /// # Errors
 /// [`ReadError`] from the store.
@@ -78,6 +85,7 @@ pub(super) async fn letters(store: &Store, process: &str) -> Result<Vec<ParkedLe
     let own = FilterItem::everything().or_type(PARKED).or_type(RELEASED);
     let filter = Filter::from(own.and_tag(process_tag(process)));
     let (mut after, mut letters) = (Position::START, BTreeMap::new());
+    let mut newest: HashMap<String, Position> = HashMap::new();
     while after < head {
         let batch = store.read(&filter, Read::after(after).upto(head)).await?;
         for event in batch.iter() {
@@ -92,10 +100,14 @@ pub(super) async fn letters(store: &Store, process: &str) -> Result<Vec<ParkedLe
             let letter = match decode(&event) {
                 Ok(ParkingRecord { instance, trigger, reason, .. }) => {
                     let TriggerPlace { position, part } = trigger;
-                    let instance = instance.to_string();
-                    ParkedLetter { instance, position, part, reason, parked_at, since }
+                    let (process, instance) = (process.to_owned(), instance.to_string());
+                    if let Some(former) = newest.insert(instance.clone(), parked_at) {
+                        letters.remove(&former);
+                    }
+                    ParkedLetter { process, instance, position, part, reason, parked_at, since }
                 }
                 Err(error) => ParkedLetter {
+                    process: process.to_owned(),
                     instance: String::new(),
                     position: Position::START,
                     part: 0,
@@ -122,6 +134,14 @@ pub(super) async fn answer(
     answer: LetterAnswer,
     (who, why): (&str, &str),
 ) -> Result<Position, LetterError> {
+    if letter.instance.is_empty() {
+        let at = letter.parked_at;
+        return Err(LetterError::Malformed(format!(
+            "the letter at position {at} cannot be read: use a program as new as the one that \
+             wrote it"
+        )));
+    }
+    check_author(who, why)?;
     let answer = match answer {
         LetterAnswer::Retry => StoredAnswer::Retry,
         LetterAnswer::Skip => StoredAnswer::Skip,
@@ -155,5 +175,16 @@ pub(super) async fn answer(
             Err(LetterError::Answered { instance: letter.instance.clone(), at })
         }
         Err(error) => Err(LetterError::Append(error)),
+    }
+}
+
+/// An answer names its author and its reason, because the log keeps it for ever.
+///
+/// # Errors
+/// [`LetterError::Malformed`] if one of them is empty.
+pub(super) fn check_author(who: &str, why: &str) -> Result<(), LetterError> {
+    match who.trim().is_empty() || why.trim().is_empty() {
+        true => Err(LetterError::Malformed("tell who answers, and why".to_owned())),
+        false => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use super::{
     registry::ProcessStartError,
     shared::AnyProcess,
     status::ProcessStatus,
+    watch::ProcessWatch,
     worklist::{CallAnswer, WaitingCall, answer_call, waiting_calls},
 };
 
@@ -20,10 +21,13 @@ use super::{
 /// goes on from the log.
 #[derive(Default)]
 pub(crate) struct Processes {
-    processes: Vec<Arc<dyn AnyProcess>>,
+    processes: Vec<WatchedProcess>,
     tasks: Mutex<JoinSet<()>>,
     gateways: Gateways,
 }
+
+/// A process with the counts of what waits.
+type WatchedProcess = (Arc<dyn AnyProcess>, Arc<ProcessWatch>);
 
 impl Processes {
     /// Starts these processes. It does not wait until they have caught up.
@@ -41,7 +45,13 @@ impl Processes {
         if Handle::try_current().is_err() {
             return Err(ProcessStartError::NoRuntime);
         }
-        let StartedProcesses { processes, tasks } = plans.start(parts).await?;
+        let StartedProcesses { processes, mut tasks } = plans.start(parts).await?;
+        let mut watch = |process: Arc<dyn AnyProcess>| {
+            let watch = Arc::new(ProcessWatch::default());
+            tasks.spawn(watch.clone().run(process.clone(), parts.clock.clone()));
+            (process, watch)
+        };
+        let processes = processes.into_iter().map(&mut watch).collect();
         let gateways = parts.gateways.clone();
         Ok(Processes { processes, tasks: Mutex::new(tasks), gateways })
     }
@@ -53,7 +63,7 @@ impl Processes {
     }
 
     pub(crate) fn status(&self) -> Vec<ProcessStatus> {
-        self.processes.iter().map(|process| process.status()).collect()
+        self.processes.iter().map(|(process, watch)| watch.complete(&**process)).collect()
     }
 
     pub(crate) fn gateways(&self) -> &Gateways {
@@ -63,9 +73,9 @@ impl Processes {
     /// # Errors
     /// [`NoSuchProcess`] if the app does not run it.
     pub(crate) fn control(&self, name: &str) -> Result<ProcessControl, NoSuchProcess> {
-        let found = self.processes.iter().find(|process| process.name() == name);
-        let process = found.ok_or_else(|| NoSuchProcess { name: name.to_owned() })?;
-        Ok(ProcessControl(process.clone()))
+        let found = self.processes.iter().find(|(process, _)| process.name() == name);
+        let (process, watch) = found.ok_or_else(|| NoSuchProcess { name: name.to_owned() })?;
+        Ok(ProcessControl(process.clone(), watch.clone()))
     }
 }
 
@@ -79,7 +89,7 @@ pub struct NoSuchProcess {
 
 /// A handle on a process of an app: its status and its parked letters.
 #[derive(Clone)]
-pub struct ProcessControl(Arc<dyn AnyProcess>);
+pub struct ProcessControl(Arc<dyn AnyProcess>, Arc<ProcessWatch>);
 
 impl ProcessControl {
     /// Its name.
@@ -89,7 +99,7 @@ impl ProcessControl {
 
     /// Its status in this program.
     pub fn status(&self) -> ProcessStatus {
-        self.0.status()
+        self.1.complete(&*self.0)
     }
 
     /// The letters that wait for an answer, in the order in which they were parked.

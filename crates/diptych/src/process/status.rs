@@ -1,9 +1,11 @@
 //! The status of a process.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use diptych_store::Position;
+use diptych_store::{Position, Timestamp};
 use parking_lot::Mutex;
+
+use crate::follow::Lag;
 
 /// The status of a process in this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +17,16 @@ pub struct ProcessStatus {
     pub position: Position,
     /// Whether it works.
     pub state: ProcessState,
+    /// How far it is behind the end of the log, and for how long.
+    pub lag: Lag,
     /// Number of pending timers that this program knows of.
     pub timers: usize,
+    /// The due time of the first pending timer. If it has passed, the timer is late.
+    pub next_timer: Option<Timestamp>,
+    /// Number of parked instances: letters that wait for an answer.
+    pub parked: usize,
+    /// Number of calls that wait for an operator.
+    pub unknown_calls: usize,
     /// Number of reactions whose actions this program has read and not carried out yet.
     pub carrying: usize,
     /// Instances whose command cannot be carried out for now, each with the reason. The command is
@@ -61,6 +71,7 @@ struct StatusParts {
     position: Position,
     state: ProcessState,
     timers: usize,
+    next_timer: Option<Timestamp>,
     carrying: usize,
     troubles: BTreeMap<Arc<str>, String>,
 }
@@ -71,11 +82,13 @@ impl StatusCell {
             position: Position::START,
             state: ProcessState::CatchingUp,
             timers: 0,
+            next_timer: None,
             carrying: 0,
             troubles: BTreeMap::new(),
         }))
     }
 
+    /// The status without the counts of the [watch](super::watch).
     pub(super) fn status(&self, name: &'static str) -> ProcessStatus {
         let parts = self.0.lock();
         let listed = parts.troubles.iter().take(ProcessStatus::TROUBLES);
@@ -83,7 +96,11 @@ impl StatusCell {
             name,
             position: parts.position,
             state: parts.state.clone(),
+            lag: Lag { positions: 0, time: Duration::ZERO },
             timers: parts.timers,
+            next_timer: parts.next_timer,
+            parked: 0,
+            unknown_calls: 0,
             carrying: parts.carrying,
             troubles: listed.map(|(of, why)| (of.to_string(), why.clone())).collect(),
         }
@@ -107,6 +124,10 @@ impl StatusCell {
 
     pub(super) fn timers(&self, pending: usize) {
         self.0.lock().timers = pending;
+    }
+
+    pub(super) fn next_timer(&self, due: Option<Timestamp>) {
+        self.0.lock().next_timer = due;
     }
 
     pub(super) fn carrying(&self, reactions: usize) {

@@ -85,6 +85,7 @@ impl<P: Process> TimerTask<P> {
                 let left = due.since(self.shared.clock.now()).unwrap_or_default();
                 sleep = sleep.min(left.max(std::time::Duration::from_millis(1)));
             }
+            self.shared.status.next_timer(self.wheel.next());
             if let Ok(news) = tokio::time::timeout(sleep, self.head.after(self.after)).await {
                 news?;
             }
@@ -191,8 +192,10 @@ impl<P: Process> TimerTask<P> {
             causation: Some(event.id().unwrap_or_else(|| reader.id_at(at))),
             ..Metadata::default()
         };
-        // A timer takes time, so it begins a new chain of reactions.
-        metadata.extra.insert(REACTIONS.into(), "0".into());
+        // A timer that takes time begins a new chain of reactions. One that was due when it was
+        // set takes none, and a loop of such timers is one.
+        let reactions = event.metadata().extra.remove(REACTIONS).filter(|_| *due <= record.at);
+        metadata.extra.insert(REACTIONS.into(), reactions.unwrap_or_else(|| "0".into()));
         metadata.extra.insert(PROCESS.into(), (&*record.process).into());
         let firing = FiringRecord {
             process: record.process.clone(),

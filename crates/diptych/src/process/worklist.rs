@@ -6,11 +6,13 @@ use diptych_store::{
     Append, AppendError, Digest, Filter, FilterItem, Key, Metadata, Position, Read, ReadError,
     Refusal, Store, Timestamp,
 };
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     command::ActionKey,
-    letter::LetterError,
+    json::number,
+    letter::{LetterError, check_author},
     stored::{
         CALL_RESENT, CALL_UNKNOWN, InstanceId, ReactionRecord, ResentCall, SETTLED,
         SettlementRecord, UnknownCall, about, decode, process_tag,
@@ -19,10 +21,13 @@ use super::{
 };
 
 /// A call of a gateway that needs an operator: it may have been sent, or each try of it failed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct WaitingCall {
-    /// The tag of the instance, such as `order:7`.
+    /// The name under which the log has known the process first.
+    pub process: String,
+    /// The tag of the instance, such as `order:7`. It is empty if the event that lists the
+    /// call cannot be read.
     pub instance: String,
     /// The name of the gateway.
     pub gateway: String,
@@ -32,12 +37,15 @@ pub struct WaitingCall {
     pub key: String,
     /// The reason why it waits.
     pub reason: String,
-    /// The position of the event that lists it.
+    /// The position of the event that lists it. It names the call.
+    #[serde(serialize_with = "number")]
     pub listed_at: Position,
     /// When it was listed.
     pub since: Timestamp,
-    pub(super) record: UnknownCall,
+    #[serde(skip)]
+    pub(super) record: Option<UnknownCall>,
     /// The key of the action in the log.
+    #[serde(skip)]
     pub(super) action_key: String,
 }
 
@@ -65,17 +73,29 @@ pub(super) async fn waiting_calls(
     let own = FilterItem::everything().or_type(CALL_UNKNOWN).or_type(CALL_RESENT);
     let own = own.or_type(SETTLED).and_tag(process_tag(process));
     let (filter, mut after) = (Filter::from(own), Position::START);
-    let mut waiting = BTreeMap::new();
+    let (mut waiting, mut calls) = (BTreeMap::new(), Vec::new());
     while after < head {
         let batch = store.read(&filter, Read::after(after).upto(head)).await?;
         for event in batch.iter() {
             let (at, since) = (event.position(), event.recorded_at());
             match event.event_type() {
-                CALL_UNKNOWN => {
-                    if let Ok(record) = decode::<UnknownCall>(&event) {
+                CALL_UNKNOWN => match decode::<UnknownCall>(&event) {
+                    Ok(record) => {
                         waiting.insert((record.reaction, record.action), (record, at, since));
                     }
-                }
+                    // A call that cannot be read must not hide the others.
+                    Err(error) => calls.push(WaitingCall {
+                        process: process.to_owned(),
+                        instance: String::new(),
+                        gateway: String::new(),
+                        call: String::new(),
+                        key: String::new(),
+                        reason: format!("the entry cannot be read: {error}"),
+                        listed_at: at,
+                        since,
+                        record: None,
+                    }),
+                },
                 CALL_RESENT => {
                     if let Ok(ResentCall { reaction, action, .. }) = decode(&event) {
                         waiting.remove(&(reaction, action));
@@ -90,7 +110,6 @@ pub(super) async fn waiting_calls(
         }
         after = batch.upto();
     }
-    let mut calls = Vec::new();
     for (record, listed_at, since) in waiting.into_values() {
         let id = InstanceId { process: record.process.clone(), instance: record.instance.clone() };
         let reaction = reaction_at(store, record.reaction).await?;
@@ -107,6 +126,7 @@ pub(super) async fn waiting_calls(
             None => (String::new(), String::new(), String::new()),
         };
         calls.push(WaitingCall {
+            process: process.to_owned(),
             instance: record.instance.to_string(),
             gateway: record.gateway.clone(),
             call,
@@ -114,7 +134,7 @@ pub(super) async fn waiting_calls(
             reason: record.reason.clone(),
             listed_at,
             since,
-            record,
+            record: Some(record),
             action_key,
         });
     }
@@ -127,9 +147,18 @@ pub(super) async fn reaction_at(
     store: &Store,
     at: Position,
 ) -> Result<Option<ReactionRecord>, ReadError> {
-    let read = Read::after(at.before()).upto(at).limit(1);
-    let batch = store.read(&Filter::everything(), read).await?;
+    let batch = store.read(&Filter::everything(), only(at)).await?;
     Ok(batch.get(0).and_then(|event| decode(&event).ok()))
+}
+
+/// Reads the event at this position.
+pub(super) fn only(at: Position) -> Read {
+    Read::after(at.before()).upto(at).limit(1)
+}
+
+/// The name of the key under which an operator lets a call leave again after this claim.
+pub(super) fn resent_name(key: &str, claim: u64) -> String {
+    format!("{key}:resent:{claim}")
 }
 
 /// Stores the answer to a waiting call. Returns its position.
@@ -142,9 +171,20 @@ pub(super) async fn answer_call(
     answer: CallAnswer,
     (who, why): (&str, &str),
 ) -> Result<Position, LetterError> {
-    let UnknownCall { process, instance, reaction, action, gateway, claim, .. } = &call.record;
+    let Some(record) = &call.record else {
+        let at = call.listed_at;
+        return Err(LetterError::Malformed(format!(
+            "the call at position {at} cannot be read: use a program as new as the one that \
+             wrote it"
+        )));
+    };
+    check_author(who, why)?;
+    let UnknownCall { process, instance, reaction, action, gateway, claim, .. } = record;
     let id = InstanceId { process: process.clone(), instance: instance.clone() };
-    let mut metadata = Metadata { actor: Some(who.into()), ..Metadata::default() };
+    // The answer belongs to the flow of the call.
+    let listed = store.read(&Filter::everything(), only(call.listed_at)).await?;
+    let listed = listed.get(0).map_or_else(Metadata::default, |event| event.metadata());
+    let mut metadata = Metadata { actor: Some(who.into()), ..listed };
     metadata.extra.insert(super::stored::WHY.into(), why.into());
     let outcome = match answer {
         CallAnswer::SendAgain => None,
@@ -173,7 +213,7 @@ pub(super) async fn answer_call(
                 action: *action,
                 claim: claim + 1,
             };
-            let name = format!("{}:resent:{claim}", call.action_key);
+            let name = resent_name(&call.action_key, *claim);
             let key = Key::new(name, Digest::of(b"resent"));
             (about(CALL_RESENT, &id, &record, metadata), key)
         }

@@ -1,6 +1,7 @@
 //! The OpenAPI document.
 
 mod answers;
+mod operations;
 mod options;
 mod variants;
 
@@ -22,6 +23,7 @@ pub(crate) fn document(
     entries: &Entries,
     schemas: &Map<String, Value>,
     has_metrics: bool,
+    has_operations: bool,
 ) -> Value {
     let mut paths = Map::new();
     for (name, entry) in &entries.commands {
@@ -43,6 +45,9 @@ pub(crate) fn document(
     paths.insert("/receipts/{key}".to_owned(), receipt_path());
     let plain = plain_paths().into_iter();
     paths.extend(plain.filter(|(path, _)| has_metrics || path != "/metrics"));
+    if has_operations {
+        paths.extend(operations::paths());
+    }
     json!({
         "openapi": "3.1.0",
         "info": { "title": entries.title, "version": entries.version },

@@ -7,7 +7,10 @@ use axum::{
     extract::State,
     http::{HeaderValue, Request, Response, header},
 };
-use diptych::follow::{FollowState, FollowerStatus, Lag};
+use diptych::{
+    follow::{FollowState, FollowerStatus, Lag},
+    process::{ProcessState, ProcessStatus},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,6 +50,7 @@ pub(crate) fn status(site: &Site) -> Value {
         },
         "views": app.views().iter().map(view).collect::<Vec<_>>(),
         "projections": app.projections().iter().map(projection).collect::<Vec<_>>(),
+        "processes": app.processes().iter().map(process).collect::<Vec<_>>(),
         "uptime_seconds": site.started.elapsed().as_secs_f64(),
     });
     match &site.poster {
@@ -67,6 +71,33 @@ fn view(status: &FollowerStatus) -> Value {
     });
     let name = name.rsplit("::").next().unwrap_or(name);
     follower(name, position.get(), state, *lag, extra)
+}
+
+fn process(status: &ProcessStatus) -> Value {
+    let (state, trouble) = match &status.state {
+        ProcessState::CatchingUp => ("catching up", None),
+        ProcessState::Live => ("live", None),
+        ProcessState::Standby => ("standby", None),
+        ProcessState::Stalled { reason } => ("stalled", Some(reason)),
+        ProcessState::Stopped { reason } => ("stopped", Some(reason)),
+        _ => ("other", None),
+    };
+    let troubles = status.troubles.iter();
+    let troubles = troubles.map(|(instance, why)| json!({ "instance": instance, "reason": why }));
+    json!({
+        "name": status.name,
+        "position": status.position.get(),
+        "state": state,
+        "trouble": trouble,
+        "lag_positions": status.lag.positions,
+        "lag_seconds": status.lag.time.as_secs_f64(),
+        "carrying": status.carrying,
+        "troubles": troubles.collect::<Vec<_>>(),
+        "parked": status.parked,
+        "unknown_calls": status.unknown_calls,
+        "timers": status.timers,
+        "next_timer": status.next_timer.map(|due| due.to_string()),
+    })
 }
 
 fn projection(status: &FollowerStatus) -> Value {

@@ -1,0 +1,123 @@
+//! The answers of `diptych process`.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use diptych::process::{
+    Action, ActionRejection, CallAnswer, LetterAnswer, ProcessOperations, Reactions,
+};
+use diptych_log::LogOptions;
+use diptych_store::{Position, Store};
+use serde_json::{Value, json};
+
+use super::list::{no_call, no_letter};
+use crate::{
+    address::LogAddress,
+    args::{AnswerArgs, CallAnswerArgs, Folder, RefuseArgs, ReplaceArgs},
+    exit::{Exit, Failure},
+    folder::{must_exist, with_log},
+    ndjson::write_json,
+    remote,
+};
+
+pub(super) fn retry(args: &AnswerArgs) -> Result<(), Failure> {
+    letter(args, LetterAnswer::Retry)
+}
+
+pub(super) fn skip(args: &AnswerArgs) -> Result<(), Failure> {
+    letter(args, LetterAnswer::Skip)
+}
+
+pub(super) fn replace(args: &ReplaceArgs) -> Result<(), Failure> {
+    let (text, file) = (read(&args.actions)?, args.actions.display());
+    let actions: Vec<Action> = serde_json::from_str(&text).map_err(|error| {
+        Failure::input(format!(
+            "the actions in {file} cannot be read: {error}; give a JSON list of actions, such as \
+             [{{\"send\": {{\"command\": \"cancel-order\", \"body\": {{}}}}}}]"
+        ))
+    })?;
+    letter(&args.answer, LetterAnswer::Replace(Reactions::of(actions)))
+}
+
+pub(super) fn answer(args: &CallAnswerArgs) -> Result<(), Failure> {
+    let answer = parse("--answer", &args.json_answer)?;
+    call(&args.answer, CallAnswer::Answered(answer))
+}
+
+pub(super) fn refuse(args: &RefuseArgs) -> Result<(), Failure> {
+    let detail = parse("--detail", &args.detail)?;
+    call(&args.answer, CallAnswer::Refused(ActionRejection::new(&args.text, detail)))
+}
+
+pub(super) fn send_again(args: &AnswerArgs) -> Result<(), Failure> {
+    call(args, CallAnswer::SendAgain)
+}
+
+fn letter(args: &AnswerArgs, given: LetterAnswer) -> Result<(), Failure> {
+    with_operations(args, |operations| {
+        let letters = pollster::block_on(operations.letters(None))?;
+        let found = letters.into_iter().find(|letter| letter.parked_at == args.position);
+        let letter = found.ok_or_else(|| no_letter(args.position))?;
+        Ok(pollster::block_on(operations.answer(&letter, given, &args.who, &args.why))?)
+    })
+}
+
+fn call(args: &AnswerArgs, given: CallAnswer) -> Result<(), Failure> {
+    with_operations(args, |operations| {
+        let calls = pollster::block_on(operations.waiting_calls(None))?;
+        let found = calls.into_iter().find(|call| call.listed_at == args.position);
+        let call = found.ok_or_else(|| no_call(args.position))?;
+        Ok(pollster::block_on(operations.answer_call(&call, given, &args.who, &args.why))?)
+    })
+}
+
+/// Stores an answer in a log that exists, and prints its position.
+fn with_operations(
+    args: &AnswerArgs,
+    answer: impl FnOnce(&ProcessOperations) -> Result<Position, Failure>,
+) -> Result<(), Failure> {
+    let place = &args.list.place;
+    let answered_at = match &place.address {
+        LogAddress::Folder(dir) => {
+            let folder = Folder { dir: dir.clone(), wait: place.wait };
+            must_exist(&folder)?;
+            let opened = with_log(&folder, &LogOptions::default(), |log| {
+                answer(&ProcessOperations::over(Store::new(log.clone())))
+            });
+            opened.map_err(|failure| match &failure {
+                Failure::Stopped { exit: Exit::Held, .. } => failure.and(
+                    "to answer while an application runs, use its HTTP routes \
+                     (`Server::process_operations`)",
+                ),
+                _ => failure,
+            })?
+        }
+        LogAddress::Server(address) => {
+            answer(&ProcessOperations::over(remote::connect(address, place.wait)?))?
+        }
+    };
+    let mut out = io::stdout().lock();
+    if args.list.json {
+        return Ok(write_json(&json!({ "answered_at": answered_at.get() }), &mut out)?);
+    }
+    Ok(writeln!(out, "answered at position {answered_at}")?)
+}
+
+fn parse(option: &str, text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::input(format!("{option} is no JSON: {error}")))
+}
+
+/// The text of a file, or of standard input.
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match file == Path::new("-") {
+        true => io::stdin().lock().read_to_string(&mut text).map(drop),
+        false => fs::read_to_string(file).map(|read| text = read),
+    };
+    read.map_err(|error| Failure::input(format!("cannot read {}: {error}", file.display())))?;
+    Ok(text)
+}

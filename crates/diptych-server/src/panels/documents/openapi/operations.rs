@@ -1,0 +1,147 @@
+//! The routes for operators of processes in the OpenAPI document.
+
+use serde_json::{Map, Value, json};
+
+use super::answers::problems;
+
+/// The paths of the routes.
+pub(super) fn paths() -> Map<String, Value> {
+    let limit = parameter("limit", "query", "Maximum number of rows.", "integer");
+    let process = parameter("process", "query", "Only those of this process.", "string");
+    let position = || parameter("position", "path", "The position that names it.", "integer");
+    let lists = [
+        ("/processes", "list-processes", "The processes that the log knows.", Vec::new()),
+        (
+            "/processes/instances",
+            "list-instances",
+            "The instances that were active last.",
+            vec![process.clone(), limit.clone()],
+        ),
+        (
+            "/processes/letters",
+            "list-letters",
+            "The parked letters, which wait for an answer.",
+            vec![process.clone(), limit.clone()],
+        ),
+        (
+            "/processes/letters/{position}",
+            "show-letter",
+            "A parked letter, with the event before which its instance stands.",
+            vec![position()],
+        ),
+        (
+            "/processes/calls",
+            "list-calls",
+            "The calls that wait for an operator.",
+            vec![process.clone(), limit.clone()],
+        ),
+        (
+            "/processes/calls/{position}",
+            "show-call",
+            "A call that waits for an operator.",
+            vec![position()],
+        ),
+        (
+            "/processes/timers",
+            "list-timers",
+            "The pending timers, the first due first.",
+            vec![process, limit.clone()],
+        ),
+        (
+            "/trace/{id}",
+            "trace",
+            "The flow of an event: its position, its id, or a correlation.",
+            vec![
+                parameter("id", "path", "A position, or a UUID.", "string"),
+                limit,
+                parameter("whole_log", "query", "Whether the whole log is searched.", "boolean"),
+            ],
+        ),
+    ];
+    let mut paths = Map::new();
+    for (path, id, summary, parameters) in lists {
+        let mut responses = problems(&["400", "403", "404", "503"]);
+        responses.insert("200".into(), object_answer(summary));
+        let get = json!({
+            "operationId": id, "tags": ["processes"], "summary": summary,
+            "parameters": parameters, "responses": responses,
+        });
+        paths.insert(path.to_owned(), json!({ "get": get }));
+    }
+    let posts = [
+        ("/processes/letters/{position}", "answer-letter", "Answers a letter.", letter_answer()),
+        ("/processes/calls/{position}", "answer-call", "Answers a call.", call_answer()),
+    ];
+    for (path, id, summary, answer) in posts {
+        let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
+        responses.insert("200".into(), object_answer("The position of the answer."));
+        let schema = json!({
+            "type": "object",
+            "required": ["answer", "why"],
+            "properties": {
+                "answer": answer,
+                "who": {
+                    "type": "string",
+                    "description": "The operator, if the server knows no name of the caller.",
+                },
+                "why": { "type": "string", "description": "The reason, which the log keeps." },
+            },
+            "additionalProperties": false,
+        });
+        let post = json!({
+            "operationId": id, "tags": ["processes"], "summary": summary,
+            "parameters": [position()],
+            "requestBody": {
+                "required": true,
+                "content": { "application/json": { "schema": schema } },
+            },
+            "responses": responses,
+        });
+        if let Some(Value::Object(methods)) = paths.get_mut(path) {
+            methods.insert("post".to_owned(), post);
+        }
+    }
+    paths
+}
+
+fn parameter(name: &str, place: &str, what: &str, kind: &str) -> Value {
+    json!({
+        "name": name, "in": place, "required": place == "path",
+        "description": what, "schema": { "type": kind },
+    })
+}
+
+fn object_answer(what: &str) -> Value {
+    json!({
+        "description": what,
+        "content": { "application/json": { "schema": { "type": "object" } } },
+    })
+}
+
+fn letter_answer() -> Value {
+    json!({ "oneOf": [
+        { "type": "string", "enum": ["retry", "skip"] },
+        variant("replace", json!({
+            "type": "array", "items": {},
+            "description": "The actions in place of the reaction, as the log stores them.",
+        })),
+    ] })
+}
+
+fn call_answer() -> Value {
+    json!({ "oneOf": [
+        { "type": "string", "enum": ["send-again"] },
+        variant("answered", json!({ "description": "The answer of the gateway." })),
+        variant("refused", json!({
+            "type": "object", "required": ["text", "json"],
+            "properties": { "text": { "type": "string" }, "json": {} },
+        })),
+    ] })
+}
+
+fn variant(name: &str, schema: Value) -> Value {
+    json!({
+        "type": "object", "required": [name], "properties": { name: schema },
+        "additionalProperties": false,
+    })
+}

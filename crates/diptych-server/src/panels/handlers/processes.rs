@@ -1,0 +1,398 @@
+//! The processes of the log for operators: what waits, and the answers to it.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{Request, Response, StatusCode, request::Parts},
+};
+use diptych::{
+    Position,
+    process::{
+        Action, ActionRejection, CallAnswer, LetterAnswer, LetterError, OperationError,
+        ProcessOperations, Reactions, TraceError, TraceOptions, TraceTarget, WaitingCall,
+    },
+    store::{AppendError, RawEvent, ReadError},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    door::{
+        access::{Caller, Operation},
+        code::Code,
+        problem::Problem,
+        request::{Name, from_form, from_json, json_body},
+        response::{json_response, response_of},
+    },
+    panels::site::Site,
+};
+
+/// Number of rows in a list without the parameter `limit`.
+const ROWS: usize = 100;
+/// Maximum number of rows in a list, and of steps in a trace.
+const MOST_ROWS: usize = 10_000;
+/// Maximum number of events that a trace reads for an id without an index.
+const SEARCHED_EVENTS: u64 = 1_000_000;
+
+/// The parameters of a list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListOptions {
+    /// Only those of this process.
+    #[serde(default)]
+    process: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+impl ListOptions {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(ROWS).min(MOST_ROWS)
+    }
+}
+
+/// The parameters of a trace.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceParameters {
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    whole_log: bool,
+}
+
+/// The answer to a letter or to a call.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnswerBody<A> {
+    answer: A,
+    /// The operator, if the hook names none.
+    #[serde(default)]
+    who: Option<String>,
+    why: String,
+}
+
+/// The answer to a letter.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LetterVerdict {
+    Retry,
+    Skip,
+    Replace(Vec<Action>),
+}
+
+/// The answer to a call.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CallVerdict {
+    Answered(Value),
+    Refused(ActionRejection),
+    SendAgain,
+}
+
+/// `GET /processes`
+pub(crate) async fn list(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        Ok(listed("processes", &operations.processes().await.map_err(of_read)?))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/instances`
+pub(crate) async fn instances(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let options = list_options(&parts)?;
+        let found = operations.instances(options.process.as_deref(), options.limit()).await;
+        Ok(listed("instances", &found.map_err(of_question)?))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/letters`
+pub(crate) async fn letters(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let options = list_options(&parts)?;
+        let mut found =
+            operations.letters(options.process.as_deref()).await.map_err(of_question)?;
+        let count = found.len();
+        found.truncate(options.limit());
+        Ok(counted("letters", &found, count))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/letters/{position}`
+pub(crate) async fn letter(
+    State(site): State<Arc<Site>>,
+    Name(position): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let at = read_position(&position)?;
+        let letter = find_letter(&operations, at).await?;
+        let trigger = operations.trigger(&letter).await.map_err(of_read)?;
+        let answer = json!({ "letter": letter, "event": trigger.as_ref().map(event) });
+        Ok(json_response(answer.to_string().into()))
+    };
+    response_of(answer.await)
+}
+
+/// `POST /processes/letters/{position}`
+pub(crate) async fn answer_letter(
+    State(site): State<Arc<Site>>,
+    Name(position): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let answer = async {
+        let (operations, caller) = admit(&site, Operation::AnswerLetter, &parts).await?;
+        let at = read_position(&position)?;
+        let (verdict, who, why) = read_answer(&site, caller, &parts, body).await?;
+        let letter = find_letter(&operations, at).await?;
+        let given = match verdict {
+            LetterVerdict::Retry => LetterAnswer::Retry,
+            LetterVerdict::Skip => LetterAnswer::Skip,
+            LetterVerdict::Replace(actions) => LetterAnswer::Replace(Reactions::of(actions)),
+        };
+        let answered = operations.answer(&letter, given, &who, &why).await;
+        Ok(answered_at(answered.map_err(of_answer)?))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/calls`
+pub(crate) async fn calls(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let options = list_options(&parts)?;
+        let mut found =
+            operations.waiting_calls(options.process.as_deref()).await.map_err(of_question)?;
+        let count = found.len();
+        found.truncate(options.limit());
+        Ok(counted("calls", &found, count))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/calls/{position}`
+pub(crate) async fn call(
+    State(site): State<Arc<Site>>,
+    Name(position): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let call = find_call(&operations, read_position(&position)?).await?;
+        Ok(json_response(json!({ "call": call }).to_string().into()))
+    };
+    response_of(answer.await)
+}
+
+/// `POST /processes/calls/{position}`
+pub(crate) async fn answer_call(
+    State(site): State<Arc<Site>>,
+    Name(position): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let answer = async {
+        let (operations, caller) = admit(&site, Operation::AnswerCall, &parts).await?;
+        let at = read_position(&position)?;
+        let (verdict, who, why) = read_answer(&site, caller, &parts, body).await?;
+        let call = find_call(&operations, at).await?;
+        let given = match verdict {
+            CallVerdict::Answered(answer) => CallAnswer::Answered(answer),
+            CallVerdict::Refused(rejection) => CallAnswer::Refused(rejection),
+            CallVerdict::SendAgain => CallAnswer::SendAgain,
+        };
+        let answered = operations.answer_call(&call, given, &who, &why).await;
+        Ok(answered_at(answered.map_err(of_answer)?))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/timers`
+pub(crate) async fn timers(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let options = list_options(&parts)?;
+        let found = operations.timers(options.process.as_deref(), options.limit()).await;
+        let (timers, count) = found.map_err(of_question)?;
+        Ok(counted("timers", &timers, count))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /trace/{id}`
+pub(crate) async fn trace(
+    State(site): State<Arc<Site>>,
+    Name(id): Name,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let parameters: TraceParameters = from_form(parts.uri.query().unwrap_or_default())?;
+        let target: TraceTarget =
+            id.parse().map_err(|error| Problem::unknown(format!("{error}")))?;
+        let mut options = TraceOptions::default();
+        options.steps = parameters.limit.unwrap_or(options.steps).min(MOST_ROWS);
+        options.whole_log = parameters.whole_log;
+        options.searched_events = SEARCHED_EVENTS;
+        let trace = operations.trace(target, options).await.map_err(of_trace)?;
+        let json = serde_json::to_string(&trace)
+            .map_err(|error| Problem::mistake("a trace cannot be written", &error))?;
+        Ok(json_response(json.into()))
+    };
+    response_of(answer.await)
+}
+
+/// The processes of the site, if it serves operators and the hook admits the caller.
+async fn admit(
+    site: &Site,
+    operation: Operation,
+    parts: &Parts,
+) -> Result<(ProcessOperations, Caller), Problem> {
+    if !site.has_operations {
+        let detail = "this server has no routes for operators of processes: add them with \
+                      `Server::process_operations`";
+        return Err(Problem::unknown(detail));
+    }
+    let caller = site.door.admit(operation, parts).await?;
+    Ok((site.app.process_operations(), caller))
+}
+
+async fn read_answer<A: for<'de> Deserialize<'de>>(
+    site: &Site,
+    caller: Caller,
+    parts: &Parts,
+    body: Body,
+) -> Result<(A, String, String), Problem> {
+    let body = json_body(&parts.headers, body, site.door.limits()).await?;
+    let AnswerBody { answer, who, why } = from_json("the answer", &body)?;
+    if site.poster.is_some() {
+        let detail = "a poster changes nothing: answer at the application that owns the log";
+        return Err(Problem::new(StatusCode::FORBIDDEN, Code::Denied, detail));
+    }
+    // The name that the hook gives is proven, and the one in the body is not.
+    match caller.actor.or(who) {
+        Some(who) => Ok((answer, who, why)),
+        None => {
+            let detail = "no hook names the caller: tell who answers, as `who`";
+            Err(Problem::bad(Code::Malformed, detail).and("field", "who"))
+        }
+    }
+}
+
+async fn find_letter(
+    operations: &ProcessOperations,
+    at: Position,
+) -> Result<diptych::process::ParkedLetter, Problem> {
+    let letters = operations.letters(None).await.map_err(of_question)?;
+    letters.into_iter().find(|letter| letter.parked_at == at).ok_or_else(|| {
+        Problem::unknown(format!("no letter waits at position {at}: list the letters again"))
+    })
+}
+
+async fn find_call(operations: &ProcessOperations, at: Position) -> Result<WaitingCall, Problem> {
+    let calls = operations.waiting_calls(None).await.map_err(of_question)?;
+    calls.into_iter().find(|call| call.listed_at == at).ok_or_else(|| {
+        Problem::unknown(format!("no call waits at position {at}: list the calls again"))
+    })
+}
+
+fn list_options(parts: &Parts) -> Result<ListOptions, Problem> {
+    from_form(parts.uri.query().unwrap_or_default())
+}
+
+fn read_position(text: &str) -> Result<Position, Problem> {
+    text.parse()
+        .map(Position::new)
+        .map_err(|_| Problem::unknown(format!("{text:?} is no position of a letter or a call")))
+}
+
+fn listed<T: Serialize>(name: &str, rows: &[T]) -> Response<Body> {
+    json_response(json!({ name: rows }).to_string().into())
+}
+
+/// A list that may be cut, with the number of all rows.
+fn counted<T: Serialize>(name: &str, rows: &[T], count: usize) -> Response<Body> {
+    json_response(json!({ name: rows, "count": count }).to_string().into())
+}
+
+fn answered_at(position: Position) -> Response<Body> {
+    json_response(json!({ "answered_at": position.get() }).to_string().into())
+}
+
+/// An event as it is stored.
+fn event(event: &RawEvent) -> Value {
+    let data = serde_json::from_slice::<Value>(&event.payload);
+    json!({
+        "type": event.event_type,
+        "version": event.version,
+        "tags": event.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
+        "data": data.unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&event.payload))),
+    })
+}
+
+fn of_read(error: ReadError) -> Problem {
+    match &error {
+        ReadError::Unavailable(_) => Problem::later(Code::Unavailable, error.to_string()),
+        _ => Problem::mistake("the processes of the log cannot be read", &error),
+    }
+}
+
+fn of_question(error: OperationError) -> Problem {
+    match error {
+        OperationError::Read(error) => of_read(error),
+        error => Problem::unknown(error.to_string()),
+    }
+}
+
+fn of_trace(error: TraceError) -> Problem {
+    match error {
+        TraceError::Read(error) => of_read(error),
+        error => Problem::unknown(error.to_string()),
+    }
+}
+
+fn of_answer(error: LetterError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        LetterError::Answered { at, .. } => {
+            Problem::new(StatusCode::CONFLICT, Code::Answered, detail).and("at", at.get())
+        }
+        LetterError::Malformed(_) => Problem::bad(Code::Malformed, detail),
+        LetterError::Read(error) => of_read(error),
+        LetterError::Append(AppendError::OutcomeUnknown(_)) => {
+            Problem::later(Code::OutcomeUnknown, detail)
+        }
+        LetterError::Append(AppendError::Unavailable(_)) => {
+            Problem::later(Code::Unavailable, detail)
+        }
+        LetterError::Append(AppendError::Invalid(_)) => Problem::bad(Code::NotTaken, detail),
+        error => Problem::mistake("an answer cannot be stored", &error),
+    }
+}
