@@ -104,6 +104,7 @@ const SUITES: &[Suite] = &[
     long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),
     long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")]),
     long("killed servers of a log, longer", &["kills::"], &[("DIPTYCH_KILLS", "80")]),
+    long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),
     long(
         "histories of concurrent clients, longer",

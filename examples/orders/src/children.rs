@@ -2,7 +2,7 @@
 
 use std::{env, path::Path, process::Stdio, time::Duration};
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::Failure;
 
@@ -18,16 +18,26 @@ pub(crate) fn free_port() -> std::io::Result<u16> {
 ///
 /// # Errors
 /// The error of the system.
-pub(crate) fn start(arguments: &[String]) -> std::io::Result<Child> {
-    Command::new(env::current_exe()?)
+pub(crate) fn start(arguments: &[String]) -> std::io::Result<Program> {
+    let mut child = Command::new(env::current_exe()?)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true)
-        .spawn()
+        .spawn()?;
+    // A wait closes the input of a child that still has it, and would so end the child.
+    let input = child.stdin.take();
+    Ok(Program { child, _input: input })
 }
 
-/// Ends this program once the one that started it has ended.
+/// A running child.
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    /// The child ends when this is closed.
+    _input: Option<ChildStdin>,
+}
+
+/// Ends this program once its parent has ended.
 pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         let _end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -38,7 +48,7 @@ pub(crate) fn end_with_parent() {
 /// The provider, which is started again each time that it dies.
 pub(crate) struct ProviderProcess {
     arguments: Vec<String>,
-    child: Child,
+    program: Program,
     pub(crate) address: String,
 }
 
@@ -52,8 +62,8 @@ impl ProviderProcess {
             ["--part", "provider", "--port", &port.to_string(), "--folder", &accounts, "--seed"];
         let mut arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
         arguments.push(seed.to_string());
-        let child = start(&arguments)?;
-        Ok(ProviderProcess { arguments, child, address: format!("http://127.0.0.1:{port}") })
+        let program = start(&arguments)?;
+        Ok(ProviderProcess { arguments, program, address: format!("http://127.0.0.1:{port}") })
     }
 
     /// Waits until it ends, and starts it again, for ever.
@@ -62,9 +72,9 @@ impl ProviderProcess {
     /// The error of the system.
     pub(crate) async fn keep(&mut self) -> Result<(), Failure> {
         loop {
-            self.child.wait().await?;
+            self.program.child.wait().await?;
             tokio::time::sleep(Duration::from_millis(200)).await;
-            self.child = start(&self.arguments)?;
+            self.program = start(&self.arguments)?;
         }
     }
 
@@ -73,8 +83,9 @@ impl ProviderProcess {
     /// # Errors
     /// The error of the system.
     pub(crate) async fn kill(&mut self) -> Result<(), Failure> {
-        self.child.kill().await?;
-        self.child = start(&self.arguments)?;
+        // It may have died by itself.
+        let _dead = self.program.child.kill().await;
+        self.program = start(&self.arguments)?;
         Ok(())
     }
 }

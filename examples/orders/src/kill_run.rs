@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(120);
 /// Kills for this time, and then checks each order.
 ///
 /// # Errors
-/// What is wrong with the orders, or why the run did not work.
+/// The faults of the orders, or the reason why the run did not work.
 pub(crate) async fn run(
     folder: &Path,
     seed: u64,
@@ -42,13 +42,13 @@ pub(crate) async fn run(
         let mut application = children::start(&arguments)?;
         let life = Duration::from_millis(chance.u64(100..3_000)).min(time / 2);
         tokio::select! {
-            ended = application.wait() => {
+            ended = application.child.wait() => {
                 return Err(format!("the application ended by itself: {}", ended?).into());
             }
             ended = provider.keep() => ended?,
             () = tokio::time::sleep(life) => {}
         }
-        application.kill().await?;
+        application.child.kill().await?;
         kills += 1;
         if chance.u32(..3) == 0 {
             provider.kill().await?;

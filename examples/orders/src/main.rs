@@ -2,8 +2,8 @@
 //! application over one log, with its page.
 //!
 //! `cargo run --release -p example-orders` starts the application and the provider, and prints the
-//! address of the page. `--kill-for 10m` kills both at random for this time, and counts the money at
-//! the end.
+//! address of the page. `--kill-for 10m` kills both at random for this time, and counts the money
+//! at the end.
 #![allow(clippy::print_stdout)] // The example prints its address, and what a run has shown.
 
 mod application;

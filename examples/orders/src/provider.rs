@@ -37,7 +37,7 @@ pub(crate) enum Entry {
     Refunded { key: String, order: u64 },
 }
 
-/// What the provider did for an order.
+/// The number of entries for one order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) charged: u32,
@@ -111,12 +111,13 @@ impl Provider {
 /// # Errors
 /// The error of the file, or of the connection.
 pub(crate) async fn run(listener: TcpListener, accounts: &Path, seed: u64) -> std::io::Result<()> {
-    let known = entries(accounts)?.into_iter().map(|entry| {
-        let (Entry::Charged { key, .. }
-        | Entry::Refused { key, .. }
-        | Entry::Refunded { key, .. }) = &entry;
-        (key.clone(), entry.clone())
-    });
+    let known =
+        entries(accounts)?.into_iter().map(|entry| {
+            let (Entry::Charged { key, .. }
+            | Entry::Refused { key, .. }
+            | Entry::Refunded { key, .. }) = &entry;
+            (key.clone(), entry.clone())
+        });
     let known: BTreeMap<String, Entry> = known.collect();
     let mut file = OpenOptions::new().create(true).append(true).open(accounts)?;
     // Ends a line that was cut short.

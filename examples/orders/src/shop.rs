@@ -197,7 +197,9 @@ impl Command for ShopCommand {
                 _ => wrong(&order),
             },
             ShopCommand::Reserve { order, product } => match book.step_of(order) {
-                Some(Step::Paid) if book.has(&product) => Ok(vec![Shop::Reserved { order, product }]),
+                Some(Step::Paid) if book.has(&product) => {
+                    Ok(vec![Shop::Reserved { order, product }])
+                }
                 Some(Step::Paid) => Ok(vec![Shop::Missing { order, product }]),
                 _ => wrong(&order),
             },
@@ -211,7 +213,9 @@ impl Command for ShopCommand {
                 _ => Ok(Vec::new()),
             },
             ShopCommand::NoteReturn { order, receipt } => match book.step_of(order) {
-                Some(Step::Missing | Step::Cancelled) => Ok(vec![Shop::Returned { order, receipt }]),
+                Some(Step::Missing | Step::Cancelled) => {
+                    Ok(vec![Shop::Returned { order, receipt }])
+                }
                 _ => wrong(&order),
             },
         }
@@ -241,10 +245,7 @@ impl Query for NewestOrders {
         for order in book.orders.values() {
             *steps.entry(order.step).or_default() += 1;
         }
-        OrderList {
-            newest: book.orders.values().rev().take(self.limit).cloned().collect(),
-            steps,
-        }
+        OrderList { newest: book.orders.values().rev().take(self.limit).cloned().collect(), steps }
     }
 }
 

@@ -18,5 +18,6 @@ pub(crate) fn server(app: App) -> Server {
         .file("/", HTML, include_bytes!("../page/index.html"))
         .file("/page.css", CSS, include_bytes!("../page/page.css"))
         .file("/page.js", SCRIPT, include_bytes!("../page/page.js"))
+        .file("/favicon.svg", "image/svg+xml", include_bytes!("../page/favicon.svg"))
         .file("/words.js", SCRIPT, include_bytes!("../page/words.js"))
 }

@@ -32,8 +32,9 @@ pub(crate) fn faults(
     listed: &BTreeSet<u64>,
 ) -> Vec<String> {
     let unknown = counts.keys().filter(|order| !book.orders.contains_key(order));
-    let mut faults: Vec<_> =
-        unknown.map(|order| format!("order {order} has an account, and is not in the log")).collect();
+    let mut faults: Vec<_> = unknown
+        .map(|order| format!("order {order} has an account, and is not in the log"))
+        .collect();
     for order in book.orders.values() {
         let count = counts.get(&order.order).copied().unwrap_or_default();
         let Count { charged, refunded, .. } = count;

@@ -325,7 +325,9 @@ impl Tracer<'_> {
         let key = ActionKey::new(id, trigger.position.get(), trigger.part, number);
         let (kind, effects) = match action {
             Action::Send { command, body } => self.command(id, &key, command, body).await?,
-            Action::Call { gateway, body } => self.call(id, &key, gateway, body).await?,
+            Action::Call { gateway, body } | Action::Hold { gateway, body, .. } => {
+                self.call(id, &key, gateway, body).await?
+            }
             Action::SetTimer { timer, due, .. } => {
                 let (outcome, effects) = self.timer(id, at, timer).await?;
                 (StepKind::Timer { timer: timer.clone(), due: *due, outcome }, effects)

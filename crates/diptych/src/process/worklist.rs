@@ -94,6 +94,7 @@ pub(super) async fn waiting_calls(
                         listed_at: at,
                         since,
                         record: None,
+                        action_key: String::new(),
                     }),
                 },
                 CALL_RESENT => {

@@ -1,5 +1,7 @@
 //! The example as a user starts it: as programs that are killed.
-#![allow(clippy::unwrap_used)] // A test fails by a panic.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)] // A test panics.
+
+mod browser;
 
 use std::{env, process::Command};
 
