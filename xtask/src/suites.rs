@@ -109,6 +109,7 @@ const SUITES: &[Suite] = &[
         &["processes::kills::", "processes::nodes::"],
         &[("DIPTYCH_PROCESS_SEEDS", "500")],
     ),
+    long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),
     long(
         "histories of concurrent clients, longer",

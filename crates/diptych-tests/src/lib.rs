@@ -75,6 +75,10 @@ pub struct LateFactsGuide;
 pub struct OrderFlowGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/processes.md")]
+pub struct ProcessesGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/outside-calls.md")]
 pub struct OutsideCallsGuide;
 

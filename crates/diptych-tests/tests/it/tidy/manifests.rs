@@ -36,6 +36,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-https", &["diptych", "diptych-server"]),
     ("example-members", &["diptych"]),
+    // The shop calls a provider over HTTP, and has a page.
+    ("example-orders", &["diptych", "diptych-gateways", "diptych-server"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
     // The service of the tutorial has both panels over HTTP and a report.
     ("example-tutorial", &["diptych", "diptych-server", "diptych-sqlite"]),
@@ -52,6 +54,7 @@ const NETWORKED: &[&str] = &[
     "diptych-fuzz",
     "diptych-tests",
     "example-https",
+    "example-orders",
     "example-tutorial",
     "xtask",
 ];
