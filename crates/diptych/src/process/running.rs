@@ -51,6 +51,7 @@ fn together(mut one: ProcessStatus, other: ProcessStatus) -> ProcessStatus {
         one.state = other.state;
     }
     one.timers += other.timers;
+    one.next_timer = one.next_timer.into_iter().chain(other.next_timer).min();
     one.carrying += other.carrying;
     one.troubles.extend(other.troubles);
     one.troubles.sort();

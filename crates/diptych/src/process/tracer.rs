@@ -417,7 +417,8 @@ impl Tracer<'_> {
             };
             effects = self.reactions(id, position).await?;
         }
-        let (gateway, key, body) = (gateway.to_owned(), key.name().to_owned(), json(body));
+        let key = key.outside(self.store.identity().id);
+        let (gateway, body) = (gateway.to_owned(), json(body));
         Ok((StepKind::Call { gateway, body, key, began_at, outcome }, effects))
     }
 
