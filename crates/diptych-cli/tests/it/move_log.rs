@@ -222,7 +222,8 @@ fn receipts_and_sessions_of_before_a_move_are_good_after_it() {
     let app = start(&from);
     let session = app.session();
     let receipt = block_on(app.execute(Count(3))).unwrap();
-    assert_eq!(*block_on(app.query(Sum).session(&session).into_future()).unwrap(), 3);
+    let seen = app.query(Sum).after(&receipt).session(&session);
+    assert_eq!(*block_on(seen.into_future()).unwrap(), 3);
     let token = block_on(session.token()).unwrap();
     block_on(app.stop()).unwrap();
     report(&move_log(&from, &to));

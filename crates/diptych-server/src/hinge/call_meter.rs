@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, Response},
 };
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use metrics::{counter, gauge, histogram};
 use tonic::{Code, Status};
 
 /// Measures one call, until it is dropped.
@@ -26,7 +27,7 @@ pub(crate) struct CallMeter {
 impl CallMeter {
     /// A call with this label begins.
     pub(crate) fn begin(call: &'static str) -> CallMeter {
-        metrics::gauge!("diptych_grpc_calls_in_flight", "call" => call).increment(1.0);
+        gauge!("diptych_grpc_calls_in_flight", "call" => call).increment(1.0);
         CallMeter { call, begin: Instant::now(), status: None }
     }
 
@@ -44,11 +45,9 @@ impl CallMeter {
 impl Drop for CallMeter {
     fn drop(&mut self) {
         let status = name(self.status.unwrap_or(Code::Cancelled));
-        metrics::gauge!("diptych_grpc_calls_in_flight", "call" => self.call).decrement(1.0);
-        metrics::counter!("diptych_grpc_calls_total", "call" => self.call, "status" => status)
-            .increment(1);
-        metrics::histogram!("diptych_grpc_call_seconds", "call" => self.call)
-            .record(self.begin.elapsed());
+        gauge!("diptych_grpc_calls_in_flight", "call" => self.call).decrement(1.0);
+        counter!("diptych_grpc_calls_total", "call" => self.call, "status" => status).increment(1);
+        histogram!("diptych_grpc_call_seconds", "call" => self.call).record(self.begin.elapsed());
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     engine::Engine,
     format::frame,
     log::Log,
+    open::CommitSource,
     options::{Background, Clustering, LogOptions, Tuning},
 };
 
@@ -61,7 +62,7 @@ fn old_parts_read_the_old_file(options: &LogOptions) {
     }
     log.close().unwrap();
     // Clustering begins before any event was read.
-    let engine = Engine::open(dir.path(), options()).unwrap();
+    let engine = Engine::open(dir.path(), options(), CommitSource::Users).unwrap();
     let old = engine.shared().catalog();
     engine.cluster_all().unwrap();
     let new = engine.shared().catalog();
@@ -83,7 +84,7 @@ fn old_parts_read_the_old_file(options: &LogOptions) {
     };
     let before = index(&engine);
     drop(engine);
-    let engine = Engine::open(dir.path(), options()).unwrap();
+    let engine = Engine::open(dir.path(), options(), CommitSource::Users).unwrap();
     assert_eq!(read(engine.shared(), &engine.shared().catalog()), of_new);
     assert_eq!(index(&engine), before);
 }
