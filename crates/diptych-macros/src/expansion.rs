@@ -12,22 +12,22 @@ use crate::{
 
 /// The trait that a macro implements. Both have the same functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Implemented {
+pub(crate) enum DerivedTrait {
     Event,
     PublicEvent,
 }
 
-impl Implemented {
+impl DerivedTrait {
     fn path(self, diptych: &Path) -> TokenStream {
         match self {
-            Implemented::Event => quote!(#diptych::Event),
-            Implemented::PublicEvent => quote!(#diptych::collaboration::PublicEvent),
+            DerivedTrait::Event => quote!(#diptych::Event),
+            DerivedTrait::PublicEvent => quote!(#diptych::collaboration::PublicEvent),
         }
     }
 }
 
 /// The output of `#[derive(Event)]` and `#[derive(PublicEvent)]`.
-pub(crate) fn write(declared: &Declaration, implemented: Implemented) -> Result<TokenStream> {
+pub(crate) fn write(declared: &Declaration, implemented: DerivedTrait) -> Result<TokenStream> {
     let Declaration { ident, diptych, kind } = declared;
     let implemented = implemented.path(diptych);
     match kind {

@@ -1,5 +1,5 @@
-//! The derive macros `Event`, `PublicEvent` and `Tags` of the crate [`diptych`](https://docs.rs/diptych), which
-//! exports them with its default feature `derive`.
+//! The derive macros `Event`, `PublicEvent` and `Tags` of the crate
+//! [`diptych`](https://docs.rs/diptych), which exports them with its default feature `derive`.
 //!
 //! ```text
 //! use diptych::Event;
@@ -28,7 +28,7 @@ mod payload;
 mod serde_attributes;
 mod tags;
 
-use expansion::Implemented;
+use expansion::DerivedTrait;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
@@ -38,16 +38,16 @@ use syn::{DeriveInput, parse_macro_input};
 /// compile `diptych` and all that it needs a second time, for the compiler's own machine.
 #[proc_macro_derive(Event, attributes(event, tag, serde))]
 pub fn event(item: TokenStream) -> TokenStream {
-    implement(item, Implemented::Event)
+    implement(item, DerivedTrait::Event)
 }
 
 /// Implements the trait `diptych::collaboration::PublicEvent`. The documentation is at its export.
 #[proc_macro_derive(PublicEvent, attributes(event, tag, serde))]
 pub fn public_event(item: TokenStream) -> TokenStream {
-    implement(item, Implemented::PublicEvent)
+    implement(item, DerivedTrait::PublicEvent)
 }
 
-fn implement(item: TokenStream, implemented: Implemented) -> TokenStream {
+fn implement(item: TokenStream, implemented: DerivedTrait) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);
     let written =
         declaration::read(input).and_then(|declared| expansion::write(&declared, implemented));

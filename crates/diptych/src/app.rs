@@ -525,19 +525,15 @@ impl AppBuilder {
         let processes = match Processes::start(processes, &parts).await {
             Ok(processes) => Arc::new(processes),
             Err(error) => {
-                right.followers.stop().await;
-                return Err(error.into());
+                let none = Processes::default();
+                return Err(not_started(&none, &right, error.into()).await);
             }
         };
         let (store, schema) = (&left.store, &*left.schema);
         let parts = CollaborationParts { store, schema, retired: &settings.retired_intakes };
         let collaboration = match collaboration.start(&parts).await {
             Ok(collaboration) => Arc::new(collaboration),
-            Err(error) => {
-                processes.stop().await;
-                right.followers.stop().await;
-                return Err(error.into());
-            }
+            Err(error) => return Err(not_started(&processes, &right, error.into()).await),
         };
         Ok(App {
             collaboration,
@@ -571,6 +567,13 @@ impl AppBuilder {
         let place = self.place.as_ref().ok_or(StartError::NoSnapshotPlace)?;
         place().map_err(|error| StartError::SnapshotPlace(Arc::new(error)))
     }
+}
+
+/// Ends the parts of an app that were started before this error.
+async fn not_started(processes: &Processes, right: &RightPanel, error: StartError) -> StartError {
+    processes.stop().await;
+    right.followers.stop().await;
+    error
 }
 
 /// The first view that stopped.

@@ -20,7 +20,7 @@ mod worker;
 
 pub use control::{ControlError, RunnerHandle};
 pub use error::{NotYet, WaitError};
-pub(crate) use feed::Feed;
+pub(crate) use feed::FollowerFeed;
 #[cfg(feature = "testing")]
 pub(crate) use feed::PAGE_EVENTS;
 pub use follower_control::FollowerControl;

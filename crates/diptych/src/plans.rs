@@ -17,7 +17,7 @@ use foldhash::fast::RandomState;
 use crate::{
     event::{Event, Reading, Schema, SchemaError},
     fold::{Fold, kept_name},
-    follow::{self, Feed, FollowerControl, FollowerKind, Followers, Progress, Refresh},
+    follow::{self, FollowerControl, FollowerFeed, FollowerKind, Followers, Progress, Refresh},
     lineage::Lineage,
     projection::{Target, runner::Runner},
     snapshot::{SnapshotPolicy, Snapshots, ViewSnapshotStore},
@@ -59,7 +59,7 @@ trait FollowerPlan: Send {
 struct Start<'a> {
     schema: &'a Schema,
     snapshots: &'a SnapshotPlan,
-    feed: Arc<Feed>,
+    feed: Arc<FollowerFeed>,
     followers: Followers,
     views: Views,
 }
@@ -135,7 +135,7 @@ impl FollowerPlans {
         schema: &Schema,
     ) -> Result<(Followers, Views), StartFailure> {
         let head = lineage.head();
-        let feed = Arc::new(Feed::new(lineage, self.filters(schema)?));
+        let feed = Arc::new(FollowerFeed::new(lineage, self.filters(schema)?));
         let FollowerPlans { views, projections, snapshots } = self;
         let (followers, shown) = (Followers::default(), Views::default());
         let mut start = Start { schema, snapshots: &snapshots, feed, followers, views: shown };

@@ -1,6 +1,6 @@
 //! `diptych copy --move`: moves a log from one folder to another, with its identity.
 //!
-//! The steps, and what holds if the command is killed after each of them:
+//! The steps, and what holds if the command is killed after a step:
 //!
 //! 1. The target becomes a log with the identity of the source, and takes the commits of the move
 //!    alone. The source takes commits as before.
@@ -9,7 +9,7 @@
 //! 4. The rest is copied, and both logs are compared.
 //! 5. The target takes commits.
 //!
-//! Each step is durable before the next one, and the next run continues after the last of them.
+//! Each step is durable before the next one, and the next run continues after the last one.
 
 use std::{
     fs,

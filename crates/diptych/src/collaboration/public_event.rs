@@ -65,9 +65,9 @@ pub trait PublicEvent: Send + Sync + Sized + 'static {
 
 /// A public event as an event, so that the one way to read events serves it, too. The type has no
 /// public name, because no fold may use it.
-pub(super) struct Published<P>(pub(super) P);
+pub(super) struct PublicAsEvent<P>(pub(super) P);
 
-impl<P: PublicEvent> Event for Published<P> {
+impl<P: PublicEvent> Event for PublicAsEvent<P> {
     fn types() -> Vec<EventType> {
         P::types()
     }
@@ -77,7 +77,7 @@ impl<P: PublicEvent> Event for Published<P> {
     }
 
     fn decode(encoded: &EncodedEvent<'_>) -> Result<Self, SchemaError> {
-        P::decode(encoded).map(Published)
+        P::decode(encoded).map(PublicAsEvent)
     }
 
     fn has_type(name: &str) -> bool {

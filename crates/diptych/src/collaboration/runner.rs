@@ -19,7 +19,7 @@ use super::{
         PARKED, ParkedRecord, RESUMED, ResumedRecord, StoredIntakeAnswer, intake_tag, place_source,
         record,
     },
-    translator::{Translated, Translator},
+    translator::{Translation, Translator},
 };
 use crate::event::SchemaError;
 
@@ -56,7 +56,7 @@ pub(super) struct IntakeTask<I: Intake, S> {
 }
 
 /// Why the task cannot go on where it is.
-enum Interruption {
+enum IntakeInterruption {
     /// Another program takes in events for this intake.
     Overtaken,
     /// The source or the store does not answer for now.
@@ -100,12 +100,12 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
             let Err(interruption) = self.follow().await;
             let intake = self.shared.name;
             let state = match interruption {
-                Interruption::Overtaken => IntakeState::Standby,
-                Interruption::Later(reason) => {
+                IntakeInterruption::Overtaken => IntakeState::Standby,
+                IntakeInterruption::Later(reason) => {
                     tracing::warn!(intake, reason, "an intake waits");
                     IntakeState::Stalled { reason }
                 }
-                Interruption::Stopped(reason) => {
+                IntakeInterruption::Stopped(reason) => {
                     tracing::error!(intake, reason, "an intake stopped");
                     self.shared.status.state(IntakeState::Stopped { reason });
                     return;
@@ -117,7 +117,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         }
     }
 
-    async fn follow(&mut self) -> Result<Infallible, Interruption> {
+    async fn follow(&mut self) -> Result<Infallible, IntakeInterruption> {
         let store = self.shared.store.clone();
         store.fresh_head().await?;
         let tracked = store.tracked(&self.place_source).await?;
@@ -156,7 +156,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
     }
 
     /// Asks for the next page, and follows the answers of operators meanwhile.
-    async fn ask(&mut self, after: FeedCursor) -> Result<FeedPage, Interruption> {
+    async fn ask(&mut self, after: FeedCursor) -> Result<FeedPage, IntakeInterruption> {
         let IntakeOptions { page, wait, quiet_time, .. } = self.options;
         // The first question has no wait, so that the status tells soon whether it has everything.
         let wait = match self.place {
@@ -180,17 +180,19 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
             }
         };
         match answered {
-            Ok(page) => page.map_err(Interruption::from),
-            Err(_) => Err(Interruption::Later(format!("no answer within {:?}", wait + quiet_time))),
+            Ok(page) => page.map_err(IntakeInterruption::from),
+            Err(_) => {
+                Err(IntakeInterruption::Later(format!("no answer within {:?}", wait + quiet_time)))
+            }
         }
     }
 
     /// Checks that the page belongs to the history that the place belongs to.
-    fn check_log(&self, page: &FeedPage) -> Result<(), Interruption> {
+    fn check_log(&self, page: &FeedPage) -> Result<(), IntakeInterruption> {
         match self.place {
             Some((position, known)) if known != page.log => {
                 let (now, source) = (page.log, &self.shared.source);
-                Err(Interruption::Stopped(match known.id == now.id {
+                Err(IntakeInterruption::Stopped(match known.id == now.id {
                     true => format!(
                         "{source} was restored, or lost events: it is in epoch {} now, and this \
                          intake took its events up to {position} in epoch {}; compare what both \
@@ -209,7 +211,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
     }
 
     /// Takes in a page.
-    async fn take(&mut self, after: Position, page: FeedPage) -> Result<(), Interruption> {
+    async fn take(&mut self, after: Position, page: FeedPage) -> Result<(), IntakeInterruption> {
         let log = page.log;
         let events = new_events(page, after)?;
         if events.is_empty() {
@@ -251,25 +253,25 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         place: EventPlace,
         event: &CloudEvent,
         parked: &mut Vec<String>,
-    ) -> Result<(Vec<RawEvent>, bool), Interruption> {
+    ) -> Result<(Vec<RawEvent>, bool), IntakeInterruption> {
         let subject = event.subject.clone().unwrap_or_default();
         let reason = match self.waiting.holds(&subject) || parked.contains(&subject) {
             true => None,
             false => match self.translator.translate(log, place, event) {
-                Translated::Events(made) => return Ok((made, false)),
-                Translated::LeftOut => {
+                Translation::Events(made) => return Ok((made, false)),
+                Translation::LeftOut => {
                     if self.shared.status.left_out(&event.event_type) {
                         let (intake, event_type) = (self.shared.name, &event.event_type);
                         tracing::warn!(intake, event_type, "an intake leaves out unknown events");
                     }
                     return Ok((Vec::new(), false));
                 }
-                Translated::Failed(reason) => Some(reason),
+                Translation::Failed(reason) => Some(reason),
             },
         };
         let most = self.options.waiting_events;
         if self.waiting.count() + parked.len() >= most {
-            return Err(Interruption::Stopped(format!(
+            return Err(IntakeInterruption::Stopped(format!(
                 "{most} events wait behind parked ones: answer these first, then start again"
             )));
         }
@@ -290,7 +292,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         &mut self,
         staged: Vec<StagedPosition>,
         log: LogIdentity,
-    ) -> Result<(), Interruption> {
+    ) -> Result<(), IntakeInterruption> {
         let Some(upto) = staged.last().map(|last| last.position) else { return Ok(()) };
         let parks = staged.iter().any(|position| position.parks);
         let all: Vec<_> = staged.iter().flat_map(|position| position.made.clone()).collect();
@@ -323,7 +325,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         staged: Vec<StagedPosition>,
         reason: &str,
         log: LogIdentity,
-    ) -> Result<(), Interruption> {
+    ) -> Result<(), IntakeInterruption> {
         for StagedPosition { position, foreign, .. } in staged {
             let mut records = Vec::new();
             for (_, event) in foreign {
@@ -342,7 +344,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         events: Vec<RawEvent>,
         upto: Position,
         log: LogIdentity,
-    ) -> Result<(), Interruption> {
+    ) -> Result<(), IntakeInterruption> {
         Ok(self.append(events, upto, log).await?)
     }
 
@@ -361,7 +363,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         Ok(())
     }
 
-    async fn look_at_waiting(&mut self) -> Result<(), Interruption> {
+    async fn look_at_waiting(&mut self) -> Result<(), IntakeInterruption> {
         self.waiting.catch_up(&self.shared.store, &self.shared.intake).await?;
         self.shared.status.waiting(self.waiting.count());
         Ok(())
@@ -379,7 +381,7 @@ impl<I: Intake> Keeper<'_, I> {
     async fn follow_answers(
         &mut self,
         place: Option<(Position, LogIdentity)>,
-    ) -> Result<(), Interruption> {
+    ) -> Result<(), IntakeInterruption> {
         self.waiting.catch_up(&self.shared.store, &self.shared.intake).await?;
         while let Some((subject, answer)) = self.waiting.next_answered() {
             let Some((_, log)) = place else { return Ok(()) };
@@ -396,7 +398,7 @@ impl<I: Intake> Keeper<'_, I> {
         subject: &str,
         answer: StoredIntakeAnswer,
         log: LogIdentity,
-    ) -> Result<(), Interruption> {
+    ) -> Result<(), IntakeInterruption> {
         let (mut events, mut upto, mut stopped) = (Vec::new(), None, None);
         for (number, waiting) in self.waiting.of_subject(subject).enumerate() {
             if number >= RESUMED_AT_ONCE {
@@ -409,9 +411,9 @@ impl<I: Intake> Keeper<'_, I> {
             }
             let place = waiting.event.place().map_err(FeedError::from)?;
             match self.translator.translate(log, place, &waiting.event) {
-                Translated::Events(made) => events.extend(made),
-                Translated::LeftOut => {}
-                Translated::Failed(reason) => {
+                Translation::Events(made) => events.extend(made),
+                Translation::LeftOut => {}
+                Translation::Failed(reason) => {
                     stopped = Some(reason);
                     break;
                 }
@@ -434,51 +436,51 @@ impl<I: Intake> Keeper<'_, I> {
     }
 }
 
-impl From<ReadError> for Interruption {
-    fn from(error: ReadError) -> Interruption {
+impl From<ReadError> for IntakeInterruption {
+    fn from(error: ReadError) -> IntakeInterruption {
         match error {
             ReadError::Unavailable(why) => why.into(),
-            other => Interruption::Stopped(other.to_string()),
+            other => IntakeInterruption::Stopped(other.to_string()),
         }
     }
 }
 
-impl From<Unavailable> for Interruption {
-    fn from(why: Unavailable) -> Interruption {
+impl From<Unavailable> for IntakeInterruption {
+    fn from(why: Unavailable) -> IntakeInterruption {
         match why {
             Unavailable::Closed | Unavailable::Failed { .. } | Unavailable::HistoryChanged(_) => {
-                Interruption::Stopped(why.to_string())
+                IntakeInterruption::Stopped(why.to_string())
             }
-            other => Interruption::Later(other.to_string()),
+            other => IntakeInterruption::Later(other.to_string()),
         }
     }
 }
 
-impl From<SchemaError> for Interruption {
-    fn from(error: SchemaError) -> Interruption {
-        Interruption::Stopped(error.to_string())
+impl From<SchemaError> for IntakeInterruption {
+    fn from(error: SchemaError) -> IntakeInterruption {
+        IntakeInterruption::Stopped(error.to_string())
     }
 }
 
-impl From<AppendError> for Interruption {
-    fn from(error: AppendError) -> Interruption {
+impl From<AppendError> for IntakeInterruption {
+    fn from(error: AppendError) -> IntakeInterruption {
         match error {
-            AppendError::Refused(Refusal::AlreadyTracked { .. }) => Interruption::Overtaken,
+            AppendError::Refused(Refusal::AlreadyTracked { .. }) => IntakeInterruption::Overtaken,
             AppendError::Unavailable(why) => why.into(),
             // The stored place tells later whether the commit is in the log.
-            AppendError::OutcomeUnknown(error) => Interruption::Later(error.to_string()),
-            other => Interruption::Stopped(other.to_string()),
+            AppendError::OutcomeUnknown(error) => IntakeInterruption::Later(error.to_string()),
+            other => IntakeInterruption::Stopped(other.to_string()),
         }
     }
 }
 
-impl From<FeedError> for Interruption {
-    fn from(error: FeedError) -> Interruption {
+impl From<FeedError> for IntakeInterruption {
+    fn from(error: FeedError) -> IntakeInterruption {
         match error {
             FeedError::AboveHead { .. } | FeedError::Refused { .. } | FeedError::Schema(_) => {
-                Interruption::Stopped(error.to_string())
+                IntakeInterruption::Stopped(error.to_string())
             }
-            other => Interruption::Later(other.to_string()),
+            other => IntakeInterruption::Later(other.to_string()),
         }
     }
 }

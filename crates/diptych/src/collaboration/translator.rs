@@ -7,7 +7,7 @@ use diptych_store::{LogId, LogIdentity, Metadata, RawEvent};
 use super::{
     cloud_event::{CloudEvent, EventPlace, FeedName},
     intake::{ForeignEvent, Intake, IntakeOptions},
-    public_event::{PublicEvent, Published},
+    public_event::{PublicAsEvent, PublicEvent},
     stored::{FEED, FEED_EVENT},
 };
 use crate::{
@@ -17,14 +17,14 @@ use crate::{
 
 /// Translates the published events of one intake.
 pub(super) struct Translator<I: Intake> {
-    reading: Reading<Published<I::Public>>,
+    reading: Reading<PublicAsEvent<I::Public>>,
     own: Arc<Reading<I::Event>>,
     is_strict: bool,
     hops: u32,
 }
 
 /// The outcome of a translation.
-pub(super) enum Translated {
+pub(super) enum Translation {
     /// These events, which can be none.
     Events(Vec<RawEvent>),
     /// The intake does not know the type, and leaves it out.
@@ -55,26 +55,26 @@ impl<I: Intake> Translator<I> {
         log: LogIdentity,
         place: EventPlace,
         event: &CloudEvent,
-    ) -> Translated {
+    ) -> Translation {
         let (name, version) = event.name_and_version();
         if !self.reading.selects(name) {
             return match self.is_strict {
-                true => Translated::Failed(format!(
+                true => Translation::Failed(format!(
                     "the intake does not know the type {:?}: add it to the public events, or an \
                      upcaster that takes it",
                     event.event_type
                 )),
-                false => Translated::LeftOut,
+                false => Translation::LeftOut,
             };
         }
         let Some(feed) = FeedName::parse(&event.source) else {
-            return Translated::Failed(format!("{:?} names no feed", event.source));
+            return Translation::Failed(format!("{:?} names no feed", event.source));
         };
         let trail = Trail { hops: event.hops, via: event.via.clone() };
         let trail = trail.through(&format!("{}@{}", feed.feed, feed.log.id));
         if trail.hops > self.hops {
             let (Trail { hops, via }, most) = (trail, self.hops);
-            return Translated::Failed(format!(
+            return Translation::Failed(format!(
                 "its cause came through {hops} feeds, and {most} are allowed; the last were {via}: \
                  they look like a loop; let one of the services end it, or raise `hops`"
             ));
@@ -89,8 +89,8 @@ impl<I: Intake> Translator<I> {
         metadata.extra.insert(FEED.into(), event.source.as_str().into());
         metadata.extra.insert(FEED_EVENT.into(), event.id.as_str().into());
         match self.events(log, place, event, (name, version), &metadata) {
-            Ok(events) => Translated::Events(events),
-            Err(reason) => Translated::Failed(reason),
+            Ok(events) => Translation::Events(events),
+            Err(reason) => Translation::Failed(reason),
         }
     }
 
@@ -106,7 +106,8 @@ impl<I: Intake> Translator<I> {
     ) -> Result<Vec<RawEvent>, String> {
         let encoded = EncodedEvent { event_type, version, payload: event.data.get().as_bytes() };
         let mut foreign = Vec::new();
-        let read = self.reading.read(&encoded, |_| true, |Published(event)| foreign.push(event));
+        let read =
+            self.reading.read(&encoded, |_| true, |PublicAsEvent(event)| foreign.push(event));
         read.map_err(|error| error.to_string())?;
         let mut made = Vec::new();
         for public in foreign {

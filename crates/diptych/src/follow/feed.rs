@@ -35,7 +35,7 @@ const PAGES: usize = 8;
 /// Approximate number of events in a page.
 pub(crate) const PAGE_EVENTS: usize = 1_024;
 
-pub(crate) struct Feed {
+pub(crate) struct FollowerFeed {
     lineage: Arc<Lineage>,
     head: Head,
     /// All events that any follower needs.
@@ -52,9 +52,12 @@ struct SharedPage {
     page: OnceLock<Result<Arc<Page>, ReadError>>,
 }
 
-impl Feed {
+impl FollowerFeed {
     /// `filters` are the filters of all followers.
-    pub(crate) fn new(lineage: Arc<Lineage>, filters: impl IntoIterator<Item = Filter>) -> Feed {
+    pub(crate) fn new(
+        lineage: Arc<Lineage>,
+        filters: impl IntoIterator<Item = Filter>,
+    ) -> FollowerFeed {
         let store = lineage.store();
         let names = filters.into_iter().flat_map(|filter| {
             filter.items().iter().flat_map(|item| item.types.clone()).collect::<Vec<_>>()
@@ -67,7 +70,7 @@ impl Feed {
             _ => Filter::everything(),
         };
         let (pages, followers) = (Mutex::default(), RwLock::default());
-        Feed { head: store.head(), lineage, all, pages, followers }
+        FollowerFeed { head: store.head(), lineage, all, pages, followers }
     }
 
     /// The history of the log.

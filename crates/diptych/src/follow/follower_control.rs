@@ -9,7 +9,7 @@ use std::{
 use diptych_store::{Head, Position, Tag};
 
 use super::{
-    Feed,
+    FollowerFeed,
     control::{ControlError, FollowerRequest, WorkerControl},
     error::{NotYet, WaitError},
     poison::SkipNote,
@@ -39,7 +39,7 @@ impl FollowerControl {
     pub(crate) fn new(
         kind: FollowerKind,
         worker: WorkerControl,
-        feed: &Feed,
+        feed: &FollowerFeed,
         report: Option<Arc<dyn StateReport>>,
     ) -> FollowerControl {
         let (lineage, head) = (Arc::downgrade(feed.lineage()), feed.head().clone());

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    Feed,
+    FollowerFeed,
     follower_control::FollowerControl,
     pulse::Pulse,
     status::{FollowerKind, FollowerStatus},
@@ -28,7 +28,7 @@ impl Followers {
     ///
     /// # Errors
     /// If the system gives no thread for the [`Pulse`].
-    pub(crate) fn start_pulse(&mut self, feed: &Feed) -> io::Result<()> {
+    pub(crate) fn start_pulse(&mut self, feed: &FollowerFeed) -> io::Result<()> {
         if !self.all.is_empty() {
             let progress = self.all.iter().map(|follower| follower.progress().clone());
             self.pulse = Some(Pulse::start(feed.lineage().store().clone(), progress.collect())?);

@@ -15,7 +15,7 @@ use diptych_store::{Filter, Head, Position, ReadError, Tag, Unavailable};
 use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
-    Feed, FollowState, FollowerStop, Progress, Slice,
+    FollowState, FollowerFeed, FollowerStop, Progress, Slice,
     control::{ControlError, FollowerRequest, Reply, Requests, RunnerHandle, WorkerControl},
     page::Failures,
     poison::{PoisonedGroup, SkipNote},
@@ -119,7 +119,7 @@ enum Idle {
 /// Starts the follower on a thread of its own.
 pub(crate) fn spawn<F: Follower>(
     mut follower: F,
-    feed: Arc<Feed>,
+    feed: Arc<FollowerFeed>,
     reading: Arc<Reading<F::Event>>,
     filter: Filter,
     refresh: Refresh,
@@ -177,7 +177,7 @@ enum Mode {
 
 struct Worker<F: Follower> {
     follower: F,
-    feed: Arc<Feed>,
+    feed: Arc<FollowerFeed>,
     reading: Arc<Reading<F::Event>>,
     filter: Filter,
     refresh: Refresh,

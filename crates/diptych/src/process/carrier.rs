@@ -15,7 +15,8 @@ use std::{
 };
 
 use diptych_store::{
-    Append, AppendError, Batch, Filter, FilterItem, Head, Position, Read, Refusal, Tracking,
+    Append, AppendError, Batch, EventRef, Filter, FilterItem, Head, Metadata, Position, Read,
+    Refusal, Tracking,
 };
 use foldhash::fast::RandomState;
 use tokio::task::JoinSet;
@@ -114,14 +115,7 @@ impl<P: Process> Carrier<P> {
             if has_room && after < self.head.position() {
                 let Some(batch) = self.page(&filter, after).await? else { continue };
                 for event in batch.iter() {
-                    let (correlation, causation) = (event.metadata().correlation, event.id());
-                    let causation =
-                        causation.unwrap_or_else(|| self.shared.reader.id_at(event.position()));
-                    let mut metadata = event.metadata();
-                    metadata.extra.retain(|name, _| {
-                        name == REACTIONS || name == PROCESS || Trail::is_part(name)
-                    });
-                    (metadata.correlation, metadata.causation) = (correlation, Some(causation));
+                    let metadata = self.metadata_of_effects(&event);
                     if event.event_type() == CALL_RESENT {
                         let resent: ResentCall =
                             Interruption::at(event.position(), decode(&event))?;
@@ -171,6 +165,17 @@ impl<P: Process> Carrier<P> {
             self.shared.status.carrying(self.outstanding.len());
             self.mark(after).await?;
         }
+    }
+
+    /// The metadata of whatever this reaction causes.
+    fn metadata_of_effects(&self, reaction: &EventRef<'_>) -> Metadata {
+        let causation = reaction.id();
+        let causation = causation.unwrap_or_else(|| self.shared.reader.id_at(reaction.position()));
+        let mut metadata = reaction.metadata();
+        let is_kept = |name: &str| name == REACTIONS || name == PROCESS || Trail::is_part(name);
+        metadata.extra.retain(|name, _| is_kept(name));
+        metadata.causation = Some(causation);
+        metadata
     }
 
     /// The next events, or `None` if the store could not be asked.

@@ -179,8 +179,8 @@ impl<F: Fold> ViewSnapshotStore<F> {
         }
     }
 
-    /// The events that the view leaves out for good. They are kept apart from the snapshots, because
-    /// they outlive a rebuild and other code.
+    /// The events that the view leaves out for good. They are kept apart from the snapshots,
+    /// because they outlive a rebuild and other code.
     ///
     /// # Errors
     /// The reason why they cannot be read.

@@ -265,7 +265,7 @@ impl<V: View> LeftRight<V> {
 
 /// Poisoned keys.
 impl<V: View> LeftRight<V> {
-    /// Shows the number of poisoned keys to those who watch over the view.
+    /// Shows the number of poisoned keys in the metrics of the view.
     fn report(&self, quarantine: &Quarantine) {
         if V::KEY.is_some() {
             self.live.progress.poisoned(quarantine.poisoned_keys());

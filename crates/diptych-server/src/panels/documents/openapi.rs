@@ -224,7 +224,10 @@ fn feed_path(name: &str) -> Value {
             },
         }),
     );
-    let parameter = |name: &str, what: &str, schema: Value| json!({ "name": name, "in": "query", "description": what, "schema": schema });
+    let parameter = |name: &str, what: &str, schema: Value| {
+        let (place, description) = ("query", what);
+        json!({ "name": name, "in": place, "description": description, "schema": schema })
+    };
     json!({ "get": {
         "operationId": format!("{name}-feed"),
         "tags": ["feeds"],
