@@ -18,10 +18,9 @@ use crate::{
 /// if each try failed. Both have a name: their position.
 ///
 /// The log tells everything, so no types of the application are needed. The lists read a folder
-/// also
-/// while an application holds it. An answer is an event in the log, with who gave it and why. It
-/// needs the folder for itself, or a server of the log. If an application holds the folder, stop it
-/// first, or use the HTTP routes of the application.
+/// also while an application holds it. An answer is an event in the log, with who gave it and why.
+/// It needs the folder for itself, or a server of the log. If an application holds the folder, stop
+/// it first, or use the HTTP routes of the application.
 ///
 /// Examples:
 ///   diptych process letters --data shop
