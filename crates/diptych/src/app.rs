@@ -525,8 +525,7 @@ impl AppBuilder {
         let processes = match Processes::start(processes, &parts).await {
             Ok(processes) => Arc::new(processes),
             Err(error) => {
-                let none = Processes::default();
-                return Err(not_started(&none, &right, error.into()).await);
+                return Err(not_started(&Processes::default(), &right, error.into()).await);
             }
         };
         let (store, schema) = (&left.store, &*left.schema);

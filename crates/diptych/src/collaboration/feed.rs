@@ -99,8 +99,6 @@ pub trait Feed: Send + Sync + 'static {
 const PAGE: usize = 1_000;
 /// A page ends when its data has so many bytes.
 const PAGE_BYTES: usize = 1 << 20;
-/// The longest wait that a reader can ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A feed of an app, to be read by other services. Cheap to clone.
 #[derive(Clone)]
@@ -108,7 +106,7 @@ pub struct FeedHandle(Arc<dyn AnyFeed>);
 
 impl FeedHandle {
     /// The longest wait of a [page](FeedHandle::page). A longer one is cut.
-    pub const LONGEST_WAIT: Duration = LONGEST_WAIT;
+    pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
     pub(super) fn new(feed: Arc<dyn AnyFeed>) -> FeedHandle {
         FeedHandle(feed)
@@ -205,7 +203,7 @@ impl<F: Feed> FeedReader<F> {
             FeedCursor::Event(place) => Some(place),
             _ => None,
         };
-        let deadline = Instant::now() + read.wait.min(LONGEST_WAIT);
+        let deadline = Instant::now() + read.wait.min(FeedHandle::LONGEST_WAIT);
         let mut page = PageBuilder::<F>::new(self, begin, skipped, read.limit.max(1));
         loop {
             page.fill(head).await?;

@@ -67,7 +67,7 @@ pub(crate) trait Follower: Send + 'static {
         None
     }
 
-    /// Applies the held events of a poisoned key, after it left out the one that failed if it is
+    /// Applies the held events of a poisoned key, without the event that failed if it is
     /// to be skipped.
     fn release(
         &mut self,

@@ -117,12 +117,12 @@ pub struct Trace {
 pub struct TraceStep {
     /// The number of steps that led to it.
     pub depth: u32,
-    /// What happened.
+    /// The step.
     #[serde(flatten)]
     pub kind: StepKind,
 }
 
-/// What a step of a flow is.
+/// A step of a flow.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -234,7 +234,7 @@ pub enum StepKind {
     },
 }
 
-/// Who answered, and why.
+/// The person who answered, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OperatorNote {
