@@ -12,7 +12,7 @@ use crate::{
     table::{Row, Table},
 };
 
-/// What a command of a process may take beside three syncs.
+/// The time that a command of a process may take beside three syncs.
 const BESIDE: f64 = 300.0;
 
 pub(crate) fn table(options: &Options) -> Table {

@@ -1,4 +1,4 @@
-//! What waits in the processes of a log, and the guide about it: its commands run here, and print
+//! The letters and calls that wait in a log, and their guide: its commands run here, and print
 //! what it shows.
 
 use std::{

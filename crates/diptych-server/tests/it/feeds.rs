@@ -16,7 +16,7 @@ use crate::{
     served::{TheatreServer, with_views},
 };
 
-/// What the theatre tells others: that a seat was taken, and not by whom.
+/// The theatre tells others that a seat was taken, and not by whom.
 #[derive(PublicEvent, Serialize, Deserialize)]
 #[event("seat-occupied", version = 2)]
 struct Occupied {

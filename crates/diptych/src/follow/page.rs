@@ -152,7 +152,7 @@ pub(crate) struct Slice<E> {
     is_cut: bool,
 }
 
-/// What an unreadable event does to a slice.
+/// The effect of an unreadable event on a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failures {
     /// The slice ends before it.

@@ -40,11 +40,11 @@ pub struct SkippedEvent {
     pub reason: String,
     /// When it was skipped.
     pub at: Timestamp,
-    /// Who skipped it, and why.
+    /// The person who skipped it, and the reason.
     pub note: SkipNote,
 }
 
-/// Who skips an event, and why: see
+/// The person who skips an event, and the reason: see
 /// [`skip_event`](crate::follow::FollowerControl::skip_event).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkipNote {

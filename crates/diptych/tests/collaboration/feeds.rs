@@ -1,4 +1,4 @@
-//! What a feed publishes, and in which order.
+//! The events that a feed publishes, and their order.
 
 use std::time::{Duration, Instant};
 

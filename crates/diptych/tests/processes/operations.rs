@@ -1,4 +1,4 @@
-//! What operators see of a log without the types of its program, and their answers.
+//! The lists that operators see of a log without the types of its program, and their answers.
 
 use std::time::Duration;
 

@@ -123,7 +123,7 @@ async fn a_process_stops_with_words_after_a_failed_sync_and_the_next_start_does_
         drop(app);
         drop(first);
         disk.disarm();
-        // What was never durable is gone, as after a loss of power.
+        // Bytes that were never durable are gone, as after a loss of power.
         let disk = disk.power_loss(seed);
         let log = log(&disk);
         let app = start(&log, &provider).await;

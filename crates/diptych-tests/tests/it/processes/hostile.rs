@@ -158,7 +158,7 @@ async fn two_declarations_of_one_name_react_once_to_each_event() {
     one.stop().await.unwrap();
 }
 
-/// What the process and its gateway do with an order.
+/// The acts of the process and its gateway for an order.
 const CALM: u64 = 0;
 const PANICS: u64 = 1;
 const PANICS_AT_LENGTH: u64 = 2;

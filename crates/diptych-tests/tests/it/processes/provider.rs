@@ -24,7 +24,7 @@ pub(crate) struct Charged {
     pub(crate) receipt: String,
 }
 
-/// What a provider knows of keys.
+/// How a provider treats keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
     /// A second call with a key is a second charge.
