@@ -6,16 +6,18 @@
 use std::{any::type_name, sync::Arc};
 
 use diptych_store::{
-    Append, AppendError, Digest, Filter, Key, Position, RawEvent, Read, ReadError, Refusal, Store,
+    Append, AppendError, Digest, Filter, Key, Position, RawEvent, ReadError, Refusal, Store,
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    command::outside_key,
     entry::{GatewayEntry, Gateways},
     gateway::{CallFailure, Gateway},
     stored::{decode, prefixed},
+    worklist::only,
 };
 use crate::event::{Codec, Json, SchemaError};
 
@@ -148,19 +150,10 @@ impl Asking<'_> {
     }
 
     async fn send(&self, body: &str, stored: &Key) -> Result<Value, AskError> {
-        let GatewayEntry { gateway, options, .. } = self.entry;
-        let lane = gateway.lane(body);
-        let outside = super::command::outside_key(self.store.identity().id, &stored.name);
+        let lane = self.entry.gateway.lane(body);
+        let outside = outside_key(self.store.identity().id, &stored.name);
         let _place = self.entry.place(lane.as_deref()).await;
-        let sent = tokio::time::timeout(options.longest_call, gateway.send(body, &outside)).await;
-        let sent = sent.unwrap_or_else(|_| {
-            let reason = format!("no answer came within {:?}", options.longest_call);
-            Err(CallFailure::Unknown { reason })
-        });
-        match &sent {
-            Ok(_) | Err(CallFailure::Refused(_)) => self.entry.succeeded(),
-            Err(_) => self.entry.failed(),
-        }
+        let sent = self.entry.send(body, &outside).await;
         let gateway = self.entry.name.clone();
         sent.map_err(|failure| AskError::NoAnswer { gateway, failure })
     }
@@ -173,8 +166,7 @@ impl Asking<'_> {
             let (gateway, key) = (self.entry.name.clone(), self.key.to_owned());
             return Err(AskError::AnotherQuestion { gateway, key, at: position });
         }
-        let read = Read::after(position.before()).upto(position).limit(1);
-        let batch = self.store.read(&Filter::everything(), read).await?;
+        let batch = self.store.read(&Filter::everything(), only(position)).await?;
         let Some(event) = batch.get(0) else { return Ok(None) };
         let unreadable = |error: SchemaError| self.malformed(&error);
         let AnswerRecord { answer, .. } = decode(&event).map_err(unreadable)?;

@@ -5,9 +5,9 @@
 //! between programs, and tells a later run that the call may have been made. The answer is
 //! committed under the key of the action, so there is one.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::time::Duration;
 
-use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, Read, ReadError, Refusal};
+use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, ReadError, Refusal};
 use serde_json::Value;
 
 use super::{
@@ -20,8 +20,8 @@ use super::{
     stored::{CALL_STARTED, CALL_UNKNOWN, StartedCall, UnknownCall, about},
     trigger::ActionOutcome,
     work::{Work, most_outcome, settle, shortened},
+    worklist::only,
 };
-use crate::panics::caught;
 
 /// A call of an action.
 pub(super) struct Calling<'a, P: Process> {
@@ -99,19 +99,10 @@ impl<P: Process> Calling<'_, P> {
 
     /// Sends the call. The caller holds a place.
     async fn send(&self) -> Result<ActionOutcome, CallFailure> {
-        match self.within(self.entry.gateway.send(self.body, &self.outside_key())).await {
-            Ok(answer) => {
-                self.entry.succeeded();
-                self.fitting(answer).map_err(|reason| CallFailure::Unknown { reason })
-            }
-            Err(CallFailure::Refused(rejection)) => {
-                self.entry.succeeded();
-                Ok(ActionOutcome::Rejected(rejection))
-            }
-            Err(failure) => {
-                self.entry.failed();
-                Err(failure)
-            }
+        match self.entry.send(self.body, &self.outside_key()).await {
+            Ok(answer) => self.fitting(answer).map_err(|reason| CallFailure::Unknown { reason }),
+            Err(CallFailure::Refused(rejection)) => Ok(ActionOutcome::Rejected(rejection)),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -137,20 +128,6 @@ impl<P: Process> Calling<'_, P> {
             true => Ok(ActionOutcome::Answered(answer)),
             false => Err(format!("its answer has {bytes} bytes, and at most {most} fit")),
         }
-    }
-
-    /// Waits for the system outside, at most as long as a call may take. A call that panics may
-    /// have had its effect.
-    async fn within<T>(
-        &self,
-        call: impl Future<Output = Result<T, CallFailure>>,
-    ) -> Result<T, CallFailure> {
-        let longest = self.entry.options.longest_call;
-        let late = |_| {
-            let reason = format!("no answer came within {longest:?}");
-            Err(CallFailure::Unknown { reason })
-        };
-        tokio::time::timeout(longest, caught_call(call)).await.unwrap_or_else(late)
     }
 
     /// Claims the call for this program. False if it was claimed before.
@@ -187,8 +164,8 @@ impl<P: Process> Calling<'_, P> {
         let until = tokio::time::Instant::now() + unknown_after;
         if !self.is_settled().await? {
             let why = format!(
-                "the call was begun before, and may get its answer there: it counts \
-                               as unknown after {unknown_after:?}"
+                "the call was begun before, and may get its answer there: it counts as unknown \
+                 after {unknown_after:?}"
             );
             self.shared.status.trouble(&self.work.id.instance, Some(why));
         }
@@ -214,7 +191,7 @@ impl<P: Process> Calling<'_, P> {
         let (mut failures, key) = (0, self.outside_key());
         loop {
             let place = self.entry.place(lane.as_deref()).await;
-            let asked = self.within(self.entry.gateway.reconcile(self.body, &key)).await;
+            let asked = self.entry.reconcile(self.body, &key).await;
             drop(place);
             match asked {
                 Ok(Reconciliation::Done(answer)) => {
@@ -298,8 +275,7 @@ impl<P: Process> Calling<'_, P> {
             CallsFrom::Instant(_) | CallsFrom::Within(_) => {}
         }
         let at = self.work.record.trigger.position;
-        let read = Read::after(at.before()).upto(at).limit(1);
-        let batch = self.shared.reader.store().read(&Filter::everything(), read).await?;
+        let batch = self.shared.reader.store().read(&Filter::everything(), only(at)).await?;
         let reacted_at = self.work.record.at;
         let trigger = batch.get(0);
         Ok(trigger.is_some_and(|event| self.entry.withholds(event.recorded_at(), reacted_at)))
@@ -308,16 +284,4 @@ impl<P: Process> Calling<'_, P> {
     fn metadata(&self) -> Metadata {
         self.work.metadata.clone()
     }
-}
-
-/// Calls code of a gateway. A panic becomes a failure, so that other calls go on.
-async fn caught_call<T>(
-    call: impl Future<Output = Result<T, CallFailure>>,
-) -> Result<T, CallFailure> {
-    let mut call = pin!(call);
-    poll_fn(|context| match caught(|| call.as_mut().poll(context)) {
-        Ok(polled) => polled,
-        Err(panic) => Poll::Ready(Err(CallFailure::Unknown { reason: panic })),
-    })
-    .await
 }

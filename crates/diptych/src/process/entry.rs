@@ -3,21 +3,28 @@
 use std::{
     any::type_name,
     collections::HashMap,
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use diptych_store::Timestamp;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
-use super::gateway::{AnyGateway, CallsFrom, Gateway, GatewayOptions, TypedGateway};
+use super::gateway::{
+    AnyGateway, CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliation, TypedGateway,
+};
+use crate::panics::caught;
 
 /// The status of a gateway in this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,15 +188,53 @@ impl GatewayEntry {
         Some((places.acquire_owned().await.ok()?, used))
     }
 
+    /// Sends a call, and counts its outcome for the circuit. The caller holds a place.
+    pub(super) async fn send(&self, call: &str, key: &str) -> Result<Value, CallFailure> {
+        let sent = self.within(self.gateway.send(call, key)).await;
+        match &sent {
+            Ok(_) | Err(CallFailure::Refused(_)) => self.succeeded(),
+            Err(_) => self.failed(),
+        }
+        sent
+    }
+
+    /// Asks about an earlier call.
+    pub(super) async fn reconcile(
+        &self,
+        call: &str,
+        key: &str,
+    ) -> Result<Reconciliation<Value>, CallFailure> {
+        self.within(self.gateway.reconcile(call, key)).await
+    }
+
+    /// Waits for the system outside, at most as long as a call may take. A call that panics may
+    /// have had its effect, and other calls go on.
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallFailure>>,
+    ) -> Result<T, CallFailure> {
+        let longest = self.options.longest_call;
+        let mut call = pin!(call);
+        let call = poll_fn(|context| match caught(|| call.as_mut().poll(context)) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Err(CallFailure::Unknown { reason: panic })),
+        });
+        let late = |_| {
+            let reason = format!("no answer came within {longest:?}");
+            Err(CallFailure::Unknown { reason })
+        };
+        tokio::time::timeout(longest, call).await.unwrap_or_else(late)
+    }
+
     fn open_until(&self) -> Option<Instant> {
         self.circuit.lock().open_until.filter(|until| *until > Instant::now())
     }
 
-    pub(super) fn succeeded(&self) {
+    fn succeeded(&self) {
         *self.circuit.lock() = Circuit::default();
     }
 
-    pub(super) fn failed(&self) {
+    fn failed(&self) {
         let mut circuit = self.circuit.lock();
         circuit.failures = circuit.failures.saturating_add(1);
         if circuit.failures >= self.options.failures_to_open.max(1) {
@@ -276,7 +321,6 @@ impl Gateways {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::CallFailure;
 
     struct Nothing;
 
