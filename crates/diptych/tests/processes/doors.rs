@@ -446,3 +446,23 @@ async fn a_question_without_an_answer_records_nothing_and_is_asked_again() {
     assert!(matches!(missing, Err(AskError::NoSuchGateway { .. })), "{missing:?}");
     app.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_gateway_that_panics_under_a_question_gives_no_answer_and_the_app_goes_on() {
+    let store = Store::new(Memory::new());
+    let quotes = std::sync::Mutex::new(vec![Some(1.10), None]);
+    let next = move || quotes.lock().unwrap().pop().unwrap();
+    let rates = Rates::answering(move |_| next().expect("no rate today"));
+    let app = App::over_store(store.clone());
+    let app = app.gateway("rates", rates, CallsFrom::Beginning, policy());
+    let app = app.start().await.unwrap();
+    let question = RateOf { currency: "USD".to_owned() };
+    let failed = app.ask::<Rates>("rates", &question, "k").await;
+    let Err(AskError::NoAnswer { failure: CallFailure::Unknown { reason }, .. }) = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(reason.contains("no rate today"), "{reason}");
+    let answer = app.ask::<Rates>("rates", &question, "k").await.unwrap();
+    assert_eq!(answer.answer, 1.10);
+    app.stop().await.unwrap();
+}
