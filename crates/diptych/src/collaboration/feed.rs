@@ -364,17 +364,20 @@ impl<'f, F: Feed> PageBuilder<'f, F> {
         if made.is_empty() {
             return Ok(());
         }
-        let previous = match self.previous {
+        let before = self.previous.replace(position);
+        let is_new = |part: u32| self.skipped < Some(EventPlace { position, part });
+        let parts: Vec<_> = (0..).zip(made).filter(|(part, _)| is_new(*part)).collect();
+        // An event that the reader has needs no search for the one before it.
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let previous = match before {
             Some(previous) => previous,
             None => self.feed.newest(position.before()).await?,
         };
-        self.previous = Some(position);
         let metadata = event.metadata();
-        for (part, PublishedParts { raw, id, correlation, occurred_at }) in (0_u32..).zip(made) {
+        for (part, PublishedParts { raw, id, correlation, occurred_at }) in parts {
             let place = EventPlace { position, part };
-            if self.skipped.is_some_and(|skipped| place <= skipped) {
-                continue;
-            }
             let failed = |reason: String| FeedError::Event { position, reason };
             self.bytes += raw.payload.len();
             let text = String::from_utf8(raw.payload).map_err(|error| failed(error.to_string()))?;
