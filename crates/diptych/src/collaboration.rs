@@ -23,7 +23,7 @@
 //! - *A loop of services* is cut: an event carries the number of feeds through which its cause
 //!   came.
 //!
-//! An event of another service is a fact. It can be declined by nobody, so an intake has no rules.
+//! An event of another service is a fact. Nobody can decline it, so an intake has no rules.
 //! Rules belong to the commands that a [process](crate::process) sends as a reaction.
 
 mod cloud_event;

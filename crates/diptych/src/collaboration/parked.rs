@@ -142,8 +142,7 @@ impl WaitingSubjects {
         self.subjects.get(subject).into_iter().flatten()
     }
 
-    /// The first event of each subject, in the order in which they were parked. An event that
-    /// cannot be read stands there with the reason.
+    /// The first event of each subject, in the order in which they were parked.
     pub(super) fn parked(&self) -> Vec<ParkedForeignEvent> {
         let first = self.subjects.iter().filter_map(|(subject, waiting)| {
             let first = waiting.front()?;

@@ -392,22 +392,57 @@ impl<I: Intake> Keeper<'_, I> {
         Ok(())
     }
 
-    /// Takes in the events of a subject, as far as they can be taken in.
+    /// Takes in the events of a subject, as far as they can be taken in. If the store cannot hold
+    /// so many at once, fewer are tried, down to none: then the first event waits on, with the
+    /// reason.
     async fn resume(
         &mut self,
         subject: &str,
         answer: StoredIntakeAnswer,
         log: LogIdentity,
     ) -> Result<(), IntakeInterruption> {
+        let (mut most, mut reason) = (RESUMED_AT_ONCE, None);
+        loop {
+            let (mut events, resumed) = self.resumed(subject, answer, log, (most, &reason))?;
+            events.push(record(RESUMED, &self.shared.intake, &resumed, Metadata::default())?);
+            // Another program of this intake may have followed the same answer.
+            let about = FilterItem::everything().or_type(RESUMED);
+            let about = about.and_tag(intake_tag(&resumed.intake));
+            let after = self.waiting.upto;
+            let condition = AppendCondition { fail_if: Filter::from(about), after };
+            let append = Append::events(events).condition(condition);
+            match self.shared.store.append(append).await {
+                Ok(accepted) => drop(accepted.synced().await.map_err(AppendError::from)?),
+                Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
+                Err(AppendError::Invalid(invalid)) if most > 0 => {
+                    (most, reason) = (most / 2, Some(invalid.to_string()));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(());
+        }
+    }
+
+    /// At most so many events of a subject, translated, and how far they go. The reason tells why
+    /// it is no more.
+    fn resumed(
+        &self,
+        subject: &str,
+        answer: StoredIntakeAnswer,
+        log: LogIdentity,
+        (most, reason): (usize, &Option<String>),
+    ) -> Result<(Vec<RawEvent>, ResumedRecord), IntakeInterruption> {
         let (mut events, mut upto, mut stopped) = (Vec::new(), None, None);
         for (number, waiting) in self.waiting.of_subject(subject).enumerate() {
-            if number >= RESUMED_AT_ONCE {
-                stopped = Some(format!("{RESUMED_AT_ONCE} events were taken in: retry the others"));
-                break;
-            }
             if number == 0 && answer == StoredIntakeAnswer::Skip {
                 upto = Some(waiting.at.get());
                 continue;
+            }
+            if number >= most {
+                let many = || format!("{most} events were taken in: retry the others");
+                stopped = Some(reason.clone().unwrap_or_else(many));
+                break;
             }
             let place = waiting.event.place().map_err(FeedError::from)?;
             match self.translator.translate(log, place, &waiting.event) {
@@ -421,18 +456,8 @@ impl<I: Intake> Keeper<'_, I> {
             upto = Some(waiting.at.get());
         }
         let intake = self.shared.intake.clone();
-        let resumed = ResumedRecord { intake, subject: subject.to_owned(), upto, reason: stopped };
-        events.push(record(RESUMED, &self.shared.intake, &resumed, Metadata::default())?);
-        // Another program of this intake may have followed the same answer.
-        let about = FilterItem::everything().or_type(RESUMED).and_tag(intake_tag(&resumed.intake));
-        let condition = AppendCondition { fail_if: Filter::from(about), after: self.waiting.upto };
-        let append = Append::events(events).condition(condition);
-        match self.shared.store.append(append).await {
-            Ok(accepted) => drop(accepted.synced().await.map_err(AppendError::from)?),
-            Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
+        let subject = subject.to_owned();
+        Ok((events, ResumedRecord { intake, subject, upto, reason: stopped }))
     }
 }
 

@@ -12,7 +12,7 @@ use diptych::{
     App, AppBuilder, Memory, Store,
     collaboration::{
         FeedHandle, ForeignEvent, Intake, IntakeAnswer, IntakeAnswerError, IntakeControl,
-        IntakeStart, ParkedForeignEvent,
+        IntakeStart, IntakeState, ParkedForeignEvent,
     },
 };
 
@@ -141,4 +141,50 @@ async fn too_many_waiting_events_stop_the_intake() {
         .unwrap();
     let reason = stopped(&app, "poisoned").await;
     assert!(reason.contains("3 events wait"), "{reason}");
+}
+
+/// An intake that makes more events of order 3 than a commit may have.
+struct Flood;
+
+impl Intake for Flood {
+    const NAME: &'static str = "flood";
+    type Public = Accepted;
+    type Event = Due;
+
+    fn translate(event: &ForeignEvent<Accepted>) -> Result<Vec<Due>, Box<dyn Error + Send + Sync>> {
+        let Accepted { order, cents } = event.event;
+        let events = match (order, cents) {
+            (3, 103) => 70_000,
+            _ => 1,
+        };
+        Ok(vec![Due { order, cents }; events])
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_fits_in_no_commit_is_retried_in_vain_and_skipped_and_the_intake_goes_on() {
+    let (ordering, feed) = orders(4).await;
+    super::services::write(&ordering, super::services::Ordering::Split { order: 3, parts: 2 })
+        .await;
+    let app = App::over(Memory::new()).view::<Shipments>();
+    let app = app.intake_with::<Flood>(feed, IntakeStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    until(&app, "flood", |status| status.waiting == 3).await;
+    let intake = app.intake("flood").unwrap();
+    let letter = only_letter(&intake).await;
+    assert!(letter.reason.contains("commit_events"), "{}", letter.reason);
+    intake.answer(&letter, IntakeAnswer::Retry, "ann", "again").await.unwrap();
+    // The answer is followed when the event can be answered anew.
+    while let Err(error) = intake.answer(&letter, IntakeAnswer::Skip, "ann", "too large").await {
+        assert!(matches!(error, IntakeAnswerError::Answered { .. }), "{error}");
+        let state = intake.status().state;
+        assert!(!matches!(state, IntakeState::Stopped { .. }), "{state:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    until(&app, "flood", |status| status.waiting == 0).await;
+    let taken = shipments(&app).await;
+    assert_eq!((taken.events, taken.sums[&3]), (5, 1 + 2));
+    place(&ordering, 5).await;
+    until(&app, "flood", |status| status.position.get() == 6).await;
+    app.stop().await.unwrap();
 }
