@@ -203,6 +203,7 @@ pub mod projection;
 pub mod query;
 mod request;
 pub mod snapshot;
+mod stored_text;
 pub mod subscribe;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -21,7 +21,7 @@ use super::{
     },
     translator::{Translation, Translator},
 };
-use crate::event::SchemaError;
+use crate::{event::SchemaError, stored_text::shortened};
 
 /// The pause between two looks for the answers of operators.
 const ANSWER_CHECK: Duration = Duration::from_millis(100);
@@ -266,7 +266,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
                     }
                     return Ok((Vec::new(), false));
                 }
-                Translation::Failed(reason) => Some(reason),
+                Translation::Failed(reason) => Some(shortened(reason)),
             },
         };
         let most = self.options.waiting_events;
@@ -449,7 +449,7 @@ impl<I: Intake> Keeper<'_, I> {
                 Translation::Events(made) => events.extend(made),
                 Translation::LeftOut => {}
                 Translation::Failed(reason) => {
-                    stopped = Some(reason);
+                    stopped = Some(shortened(reason));
                     break;
                 }
             }

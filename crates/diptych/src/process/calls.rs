@@ -19,9 +19,10 @@ use super::{
     shared::{Interruption, ProcessShared, Waits},
     stored::{CALL_STARTED, CALL_UNKNOWN, StartedCall, UnknownCall, about},
     trigger::ActionOutcome,
-    work::{Work, most_outcome, settle, shortened},
+    work::{Work, most_outcome, settle},
     worklist::only,
 };
+use crate::stored_text::shortened;
 
 /// A call of an action.
 pub(super) struct Calling<'a, P: Process> {

@@ -18,9 +18,8 @@ use super::{
         StoredAnswer, TriggerPlace, about, reacted_source,
     },
     trigger::Trigger,
-    work::shortened,
 };
-use crate::event::Trail;
+use crate::{event::Trail, stored_text::shortened};
 
 /// Number of events that are read at once.
 const PAGE: usize = 512;

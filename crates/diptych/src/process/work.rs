@@ -10,6 +10,7 @@ use super::{
     stored::{InstanceId, ReactionRecord, SETTLED, SettlementRecord, about},
     trigger::{ActionOutcome, ActionRejection},
 };
+use crate::stored_text::shortened;
 
 /// A reaction with commands or calls.
 pub(super) struct Work {
@@ -29,23 +30,9 @@ pub(super) struct Work {
     pub(super) first_claim: u64,
 }
 
-/// Longest text of an outside or of a panic that an event keeps, in bytes.
-const MOST_TEXT: usize = 4_000;
-
 /// The number of bytes that an outcome may have, so that its event fits into the store.
 pub(super) fn most_outcome(store: &Store) -> usize {
     store.limits().event_bytes / 4 * 3
-}
-
-/// A text that fits into an event beside other fields.
-pub(super) fn shortened(mut text: String) -> String {
-    if text.len() > MOST_TEXT {
-        let bytes = text.len();
-        let end = (0..=MOST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-        text.push_str(&format!(" ... ({bytes} bytes)"));
-    }
-    text
 }
 
 /// The outcome with a rejection that fits into an event.

@@ -161,6 +161,32 @@ impl Intake for Flood {
     }
 }
 
+/// An intake whose reasons fit in no event.
+struct Wordy;
+
+impl Intake for Wordy {
+    const NAME: &'static str = "wordy";
+    type Public = Accepted;
+    type Event = Due;
+
+    fn translate(_: &ForeignEvent<Accepted>) -> Result<Vec<Due>, Box<dyn Error + Send + Sync>> {
+        Err("no ".repeat(2 << 20).into())
+    }
+}
+
+#[tokio::test]
+async fn a_reason_that_fits_in_no_event_is_shortened() {
+    let (_ordering, feed) = orders(1).await;
+    let app = App::over(Memory::new());
+    let app = app.intake_with::<Wordy>(feed, IntakeStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    until(&app, "wordy", |status| status.waiting == 1).await;
+    let intake = app.intake("wordy").unwrap();
+    let letter = only_letter(&intake).await;
+    assert!(letter.reason.ends_with(" ... (6291456 bytes)"), "{}", letter.reason);
+    app.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_event_that_fits_in_no_commit_is_retried_in_vain_and_skipped_and_the_intake_goes_on() {
     let (ordering, feed) = orders(4).await;
