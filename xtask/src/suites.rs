@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{BROWSER, CLIENT_GENERATORS, Environment},
+    environment::{BROWSER, CLIENT_GENERATORS, Environment, NATS},
     summary::{Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
@@ -70,6 +70,8 @@ const SUITES: &[Suite] = &[
             "--skip",
             "clients::",
             "--skip",
+            "nats::",
+            "--skip",
             "fuzz::",
             "--skip",
             "interference::",
@@ -86,6 +88,7 @@ const SUITES: &[Suite] = &[
         environment: Some(&CLIENT_GENERATORS),
         ..suite("generated clients", INTEGRATION, &["clients::"])
     },
+    Suite { environment: Some(&NATS), ..suite("NATS", INTEGRATION, &["nats::"]) },
     Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
     Suite { packages: SCHEDULES, explores: true, ..suite("schedules", INTEGRATION, &[]) },

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych", &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote"]),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-gateways", &["diptych"]),
+    ("diptych-nats", &["diptych"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
     (
         "diptych-cli",
@@ -49,6 +50,7 @@ const NETWORKED: &[&str] = &[
     "diptych-server",
     "diptych-remote",
     "diptych-gateways",
+    "diptych-nats",
     "diptych-cli",
     "diptych-demo",
     "diptych-fuzz",

@@ -1,0 +1,227 @@
+//! A stream as the source of an intake.
+
+use std::{fmt, time::Duration};
+
+use async_nats::{
+    Client,
+    jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull::Config},
+};
+use diptych::{
+    Position,
+    collaboration::{FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
+    store::LogIdentity,
+};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+
+use crate::{
+    message::StreamEvent,
+    stream::{FeedStream, StreamError},
+};
+
+/// How long the rest of a position is waited for.
+const REST_OF_POSITION: Duration = Duration::from_secs(2);
+/// Maximum number of bytes of an answer. It holds several of the longest events.
+const PAGE_BYTES: usize = 32 << 20;
+/// NATS forgets a reader after this time without a question.
+const READER_KEPT: Duration = Duration::from_secs(120);
+
+/// The feed of another service, read from a stream that a [`NatsBridge`](crate::NatsBridge) fills.
+pub struct NatsFeed {
+    stream: FeedStream,
+    /// The reader of the last page, which spares the next one the search for its place.
+    reader: Mutex<Option<StreamReader>>,
+}
+
+/// A consumer of JetStream, and the place that it has reached.
+struct StreamReader {
+    consumer: PullConsumer,
+    after: Position,
+    /// The log of the last event, which an empty page names.
+    log: LogIdentity,
+}
+
+impl NatsFeed {
+    /// The feed in the stream of this name.
+    pub fn new(client: Client, stream: &str) -> NatsFeed {
+        NatsFeed { stream: FeedStream::new(client, stream), reader: Mutex::new(None) }
+    }
+
+    /// The reader for the events after this position.
+    async fn reader(&self, after: Position) -> Result<StreamReader, FeedError> {
+        let kept = self.reader.lock().take();
+        if let Some(kept) = kept.filter(|kept| kept.after == after) {
+            return Ok(kept);
+        }
+        let (stream, state) = self.stream.state().await?;
+        let last = self.last(after).await?;
+        let first = self.stream.first_after(&stream, &state, after).await?;
+        if let Some(next) = self.stream.at_or_after(&stream, first).await?
+            && next.place.position > after
+        {
+            self.check_start(&next, after)?;
+        }
+        let settings = Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: first.max(1) },
+            ack_policy: AckPolicy::None,
+            replay_policy: ReplayPolicy::Instant,
+            inactive_threshold: READER_KEPT,
+            ..Config::default()
+        };
+        let consumer = stream.create_consumer(settings).await;
+        let consumer = consumer.map_err(|error| self.stream.unreachable(error))?;
+        Ok(StreamReader { consumer, after, log: last.source.log })
+    }
+
+    /// The last event of the stream. It lies at `after` or beyond it.
+    async fn last(&self, after: Position) -> Result<StreamEvent, FeedError> {
+        let (stream, state) = self.stream.state().await?;
+        let last = self.stream.at_or_after(&stream, state.last_sequence).await?;
+        let last = last.ok_or_else(|| self.stream.unreachable("it has no message yet"))?;
+        if last.place.position < after {
+            let position = last.place.position;
+            return Err(self.stream.unreachable(format!(
+                "it ends at position {position}, and {after} was taken in before: its bridge is \
+                 behind, or NATS lost messages that the bridge will store again"
+            )).into());
+        }
+        Ok(last)
+    }
+
+    /// Checks that no event before this one was removed that the reader lacks.
+    fn check_start(&self, next: &StreamEvent, after: Position) -> Result<(), FeedError> {
+        let previous = next.event.previous_position()?;
+        if next.place.part == 0 && previous <= after {
+            return Ok(());
+        }
+        let (name, id) = (self.stream.name(), &next.event.id);
+        Err(FeedError::Refused {
+            reason: format!(
+                "the stream {name} of NATS begins with {id}, and the events between position \
+                 {after} and it were removed: take them in from the service that publishes them"
+            ),
+        })
+    }
+
+    /// The next messages of a reader: as many as there are, or the first one within the wait.
+    async fn messages(
+        &self,
+        reader: &StreamReader,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<StreamEvent>, FeedError> {
+        let mut events = self.fetch(reader, limit, None).await?;
+        if events.is_empty() && !wait.is_zero() {
+            events = self.fetch(reader, 1, Some(wait)).await?;
+            if !events.is_empty() && limit > 1 {
+                events.extend(self.fetch(reader, limit - 1, None).await?);
+            }
+        }
+        // A page has whole positions.
+        while events.last().is_some_and(|last| !last.ends_position) {
+            let rest = self.fetch(reader, 1, Some(REST_OF_POSITION)).await?;
+            if rest.is_empty() {
+                break;
+            }
+            events.extend(rest);
+        }
+        Ok(events)
+    }
+
+    /// Asks for messages. With a wait, NATS keeps the question until there is one.
+    async fn fetch(
+        &self,
+        reader: &StreamReader,
+        limit: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<StreamEvent>, FeedError> {
+        let asked = match wait {
+            None => {
+                let fetch = reader.consumer.fetch().max_bytes(PAGE_BYTES);
+                fetch.max_messages(limit).messages().await
+            }
+            Some(wait) => {
+                let batch = reader.consumer.batch().max_bytes(PAGE_BYTES);
+                batch.max_messages(limit).expires(wait).messages().await
+            }
+        };
+        let mut messages = asked.map_err(|error| self.stream.unreachable(error))?;
+        let mut events = Vec::new();
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| self.stream.unreachable(error))?;
+            let info = message.info().map_err(|error| self.stream.unreachable(error))?;
+            let sequence = info.stream_sequence;
+            let event = StreamEvent::read(&message.payload, message.headers.as_ref(), sequence);
+            events.push(event.map_err(|reason| self.stream.unusable(reason))?);
+        }
+        Ok(events)
+    }
+
+    /// Everything after this position, as a page.
+    async fn page(
+        &self,
+        after: Position,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
+        let mut reader = self.reader(after).await?;
+        let mut events = self.messages(&reader, limit, wait).await?;
+        let read = events.len();
+        // A bridge that ended between two events of a position stores the others later.
+        let whole = events.iter().rposition(|event| event.ends_position).map_or(0, |last| last + 1);
+        events.truncate(whole);
+        // The events of another log are left to the next page, which belongs to that log.
+        if let Some(first) = events.first() {
+            reader.log = first.source.log;
+        }
+        let log = reader.log;
+        let own = events.iter().position(|event| event.source.log != log);
+        events.truncate(own.unwrap_or(events.len()));
+        let upto = events.last().map_or(after, |last| last.place.position.max(after));
+        let head = match read < limit {
+            true => upto,
+            false => self.last(upto).await?.place.position,
+        };
+        if events.len() == read {
+            reader.after = upto;
+            *self.reader.lock() = Some(reader);
+        }
+        let events = events.into_iter().map(|event| event.event).collect();
+        Ok(FeedPage::new(log, events, upto, head))
+    }
+}
+
+impl FeedSource for NatsFeed {
+    fn name(&self) -> String {
+        format!("the stream {} of NATS", self.stream.name())
+    }
+
+    async fn read(&self, read: FeedRead) -> Result<FeedPage, FeedError> {
+        let FeedRead { after, limit, wait, .. } = read;
+        let limit = limit.max(1);
+        match after {
+            FeedCursor::Position(after) => self.page(after, limit, wait).await,
+            FeedCursor::End => {
+                let end = self.last(Position::START).await?.place.position;
+                self.page(end, limit, wait).await
+            }
+            FeedCursor::Event(place) => {
+                let mut page = self.page(place.position.before(), limit, wait).await?;
+                page.events.retain(|event| event.place().is_ok_and(|at| at > place));
+                Ok(page)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for NatsFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsFeed").field("stream", &self.stream.name()).finish_non_exhaustive()
+    }
+}
+
+impl From<StreamError> for FeedError {
+    fn from(error: StreamError) -> FeedError {
+        FeedError::Unreachable { reason: error.to_string() }
+    }
+}

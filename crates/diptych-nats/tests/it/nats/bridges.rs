@@ -1,0 +1,108 @@
+//! Bridges that are dropped, doubled, or end half-way.
+
+use diptych::{Memory, store::Store};
+use diptych_nats::{
+    BridgeOptions,
+    async_nats::{
+        Client,
+        jetstream::{self, message::PublishMessage},
+    },
+};
+
+use super::{
+    numbers,
+    server::NatsServer,
+    services::{Ordering, Shipping},
+};
+
+/// How many messages the stream has, and what their ids are.
+async fn ids(client: &Client) -> Vec<String> {
+    let stream = jetstream::new(client.clone()).get_stream("orders").await.unwrap();
+    let mut ids = Vec::new();
+    for number in 1..=stream.cached_info().state.last_sequence {
+        let message = stream.get_raw_message(number).await.unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+        ids.push(event["id"].as_str().unwrap().to_owned());
+    }
+    ids
+}
+
+/// The ids of three events for each of these positions.
+fn three_for_each(positions: u64) -> Vec<String> {
+    let parts = |position| {
+        [format!("{position:020}"), format!("{position:020}-1"), format!("{position:020}-2")]
+    };
+    (1..=positions).flat_map(parts).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bridges_that_are_dropped_at_any_time_store_each_event_once() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    ordering.place(0..600).await;
+    for number in 1..=30 {
+        let options = BridgeOptions::default();
+        let (mut status, running) = ordering.bridge_with(client.clone(), options).await;
+        // The pages are of 256 events, so most bridges end within one.
+        let reached = status.until(|report| report.stored > 0 || report.head.get() == 600);
+        let patience = tokio::time::Duration::from_millis(number);
+        let _ = tokio::time::timeout(patience, reached).await;
+        running.abort();
+    }
+    let mut bridge = ordering.bridge(client.clone()).await;
+    bridge.until(|report| report.position == ordering.head()).await.unwrap();
+    assert_eq!(ids(&client).await, three_for_each(600));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bridges_that_run_at_once_store_each_event_once() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    let mut bridges = Vec::new();
+    for _ in 0..3 {
+        bridges.push(ordering.bridge(server.client().await).await);
+    }
+    ordering.place(0..300).await;
+    for bridge in &mut bridges {
+        bridge.until(|report| report.position == ordering.head()).await.unwrap();
+    }
+    assert_eq!(ids(&client).await, three_for_each(300));
+    let stored: u64 = bridges.iter().map(|bridge| bridge.report().stored).sum();
+    assert!(stored <= 900, "the bridges count {stored} messages of 900");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_events_of_a_position_are_taken_in_together_after_a_bridge_ended_between_them() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    ordering.place(0..2).await;
+    let (mut status, running) =
+        ordering.bridge_with(client.clone(), BridgeOptions::default()).await;
+    status.until(|report| report.stored == 6).await.unwrap();
+    running.abort();
+
+    // A stream as a bridge leaves it that ends after the fourth event.
+    let context = jetstream::new(client.clone());
+    let stream = context.get_stream("orders").await.unwrap();
+    let mut messages = Vec::new();
+    for number in 1..=4 {
+        messages.push(stream.get_raw_message(number).await.unwrap());
+    }
+    let settings = stream.cached_info().config.clone();
+    context.delete_stream("orders").await.unwrap();
+    context.create_stream(settings).await.unwrap();
+    for message in messages {
+        let same = PublishMessage::build().payload(message.payload).headers(message.headers);
+        let sent = context.send_publish(message.subject, same).await.unwrap();
+        sent.await.unwrap();
+    }
+
+    let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
+    shipping.until(|status| status.position.get() == 1).await;
+    assert_eq!(shipping.parcels().await, [0]);
+    let mut bridge = ordering.bridge(client.clone()).await;
+    bridge.until(|report| report.position == ordering.head()).await.unwrap();
+    shipping.until(|status| status.position == ordering.head()).await;
+    assert_eq!(shipping.parcels().await, numbers(2));
+    assert_eq!(ids(&client).await, three_for_each(2));
+}

@@ -1,0 +1,141 @@
+//! Streams that lose messages, belong to others, or follow another log.
+
+use diptych::{Memory, Position, collaboration::IntakeState, store::Store};
+use diptych_nats::{
+    BridgeError, BridgeOptions, NatsBridge, StreamError,
+    async_nats::jetstream::{self, stream::Config},
+};
+
+use super::{
+    numbers,
+    server::NatsServer,
+    services::{Ordering, Shipping},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_of_another_log_ends_and_leaves_the_stream_as_it_is() {
+    let Some(server) = NatsServer::start() else { return };
+    let client = server.client().await;
+    let ordering = Ordering::start().await;
+    ordering.place(0..3).await;
+    let (mut status, running) =
+        ordering.bridge_with(client.clone(), BridgeOptions::default()).await;
+    status.until(|report| report.position == ordering.head()).await.unwrap();
+    running.abort();
+
+    let other = Ordering::start().await;
+    other.place(0..5).await;
+    let (_, running) = other.bridge_with(client.clone(), BridgeOptions::default()).await;
+    let error = running.await.unwrap();
+    assert!(matches!(error, BridgeError::OtherHistory { .. }), "{error}");
+    let stream = jetstream::new(client).get_stream("orders").await.unwrap();
+    assert_eq!(stream.cached_info().state.messages, 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_lost_all_messages_needs_a_position_to_begin_after() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    ordering.place(0..3).await;
+    let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
+    let (mut status, running) =
+        ordering.bridge_with(client.clone(), BridgeOptions::default()).await;
+    status.until(|report| report.position == ordering.head()).await.unwrap();
+    running.abort();
+    shipping.until(|status| status.position == ordering.head()).await;
+    let stream = jetstream::new(client.clone()).get_stream("orders").await.unwrap();
+    stream.purge().await.unwrap();
+
+    let (_, running) = ordering.bridge_with(client.clone(), BridgeOptions::default()).await;
+    let error = running.await.unwrap();
+    assert!(matches!(error, BridgeError::PlaceLost { lost: 9, .. }), "{error}");
+    let mut options = BridgeOptions::default();
+    options.after = Some(Position::new(3));
+    let (mut status, _) = ordering.bridge_with(client, options).await;
+    ordering.place(3..6).await;
+    status.until(|report| report.position == ordering.head()).await.unwrap();
+    shipping.until(|status| status.position == ordering.head()).await;
+    assert_eq!(shipping.parcels().await, numbers(6));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_intake_stops_if_events_that_it_lacks_were_removed_from_the_stream() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    ordering.place(0..10).await;
+    let mut bridge = ordering.bridge(client.clone()).await;
+    bridge.until(|report| report.position == ordering.head()).await.unwrap();
+    let stream = jetstream::new(client).get_stream("orders").await.unwrap();
+    stream.purge().sequence(7).await.unwrap();
+    let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
+    let stopped =
+        shipping.until(|status| matches!(status.state, IntakeState::Stopped { .. })).await;
+    let IntakeState::Stopped { reason } = stopped.state else { unreachable!() };
+    assert!(reason.contains("begins with 00000000000000000003"), "{reason}");
+    assert!(reason.contains("were removed"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_message_ends_the_bridge_and_stalls_the_intake() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    ordering.place(0..3).await;
+    let (mut status, running) =
+        ordering.bridge_with(client.clone(), BridgeOptions::default()).await;
+    status.until(|report| report.position == ordering.head()).await.unwrap();
+    let context = jetstream::new(client);
+    context.publish("orders.other", "no event".into()).await.unwrap().await.unwrap();
+    ordering.place(3..4).await;
+    let error = running.await.unwrap();
+    assert!(error.to_string().contains("message 10 of the stream is no event"), "{error}");
+    let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
+    let stalled =
+        shipping.until(|status| matches!(status.state, IntakeState::Stalled { .. })).await;
+    let IntakeState::Stalled { reason } = stalled.state else { unreachable!() };
+    assert!(reason.contains("message 10 of the stream is no event"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_too_long_for_the_server_ends_the_bridge_with_the_setting_to_raise() {
+    let Some(server) = NatsServer::start() else { return };
+    let ordering = Ordering::start().await;
+    ordering.place(0..1).await;
+    ordering.place_padded(1, 2 << 20).await;
+    let options = BridgeOptions::default();
+    let (status, running) = ordering.bridge_with(server.client().await, options).await;
+    let error = running.await.unwrap();
+    let BridgeError::Event { id, reason, .. } = error else { panic!("{error}") };
+    assert_eq!(id, "00000000000000000002");
+    assert!(reason.contains("max_payload"), "{reason}");
+    drop(status);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_with_other_settings_is_refused_with_what_to_change() {
+    let Some(server) = NatsServer::start() else { return };
+    let (ordering, client) = (Ordering::start().await, server.client().await);
+    let context = jetstream::new(client.clone());
+    let subjects = |subject: &str| vec![subject.to_owned()];
+    let name = "orders".to_owned();
+    let settings = Config { name: name.clone(), subjects: subjects("a.>"), ..Config::default() };
+    context.create_stream(settings).await.unwrap();
+    let open = || async {
+        let options = BridgeOptions::default();
+        NatsBridge::open(client.clone(), "orders", ordering.feed(), options).await.map(drop)
+    };
+    let refused = open().await.unwrap_err().to_string();
+    assert!(refused.contains("a.>") && refused.contains("orders.>"), "{refused}");
+    context.delete_stream("orders").await.unwrap();
+    let settings = Config {
+        name,
+        subjects: subjects("orders.>"),
+        max_messages_per_subject: 1,
+        ..Config::default()
+    };
+    context.create_stream(settings).await.unwrap();
+    let refused = open().await.unwrap_err().to_string();
+    assert!(refused.contains("removes messages from its middle"), "{refused}");
+    let options = BridgeOptions::default();
+    let named = NatsBridge::open(client.clone(), "a name", ordering.feed(), options).await;
+    assert!(matches!(named, Err(StreamError::Unusable { .. })));
+}

@@ -1,0 +1,87 @@
+//! A server of NATS on a free port.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych_nats::async_nats::{Client, ConnectOptions};
+use tempfile::TempDir;
+
+/// A running server, which is killed at the end. It syncs each message, so that a kill loses none
+/// that it acknowledged.
+pub(super) struct NatsServer {
+    program: PathBuf,
+    folder: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl NatsServer {
+    /// Returns `None`, with a word about it, if the server is not installed.
+    pub(super) fn start() -> Option<NatsServer> {
+        let Some(folder) = env::var_os("DIPTYCH_NATS").map(PathBuf::from) else {
+            println!("DID NOT RUN: `cargo xtask test` installs the server of NATS");
+            return None;
+        };
+        let program = folder.join("python/bin/nats-server");
+        let folder = TempDir::new().unwrap();
+        let store = folder.path().display();
+        let settings = format!("jetstream {{ store_dir: \"{store}\", sync_interval: always }}\n");
+        fs::write(folder.path().join("settings"), settings).unwrap();
+        // The first start takes any free port.
+        let child = run(&program, folder.path(), "-1");
+        let port = port(&child, folder.path());
+        Some(NatsServer { program, folder, port, child })
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        let options = ConnectOptions::new()
+            .max_reconnects(None)
+            .reconnect_delay_callback(|_| Duration::from_millis(20));
+        options.connect(format!("nats://127.0.0.1:{}", self.port)).await.unwrap()
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts a killed server again, on the port and with the messages that it had.
+    pub(super) fn restart(&mut self) {
+        self.child = run(&self.program, self.folder.path(), &self.port.to_string());
+        port(&self.child, self.folder.path());
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(program: &Path, folder: &Path, port: &str) -> Child {
+    let mut command = Command::new(program);
+    command.args(["--addr", "127.0.0.1", "--port", port, "--ports_file_dir"]).arg(folder);
+    command.arg("--config").arg(folder.join("settings"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The port, once the server listens. The server writes it to a file then.
+fn port(child: &Child, folder: &Path) -> u16 {
+    let file = folder.join(format!("nats-server_{}.ports", child.id()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        if let Ok(ports) = serde_json::from_str::<serde_json::Value>(&text) {
+            let address = ports["nats"][0].as_str().unwrap();
+            return address.rsplit_once(':').unwrap().1.parse().unwrap();
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the server of NATS does not start");
+}
