@@ -13,16 +13,17 @@ use std::{
 use axum::Router;
 use diptych::{
     App, Command, Event, Query,
-    catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas, resolved},
+    catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas},
     poster::Poster,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use tokio::net::TcpListener;
 
 #[cfg(feature = "poster")]
 use crate::owner::Owner;
+#[cfg(feature = "webhooks")]
+use crate::panels::entries::webhook::{WebhookRoute, WebhookRoutes};
 use crate::{
     door::{
         access::{Caller, Denial, Hook, Hosts, Visit, hook},
@@ -70,6 +71,8 @@ pub struct Server {
     commands: BTreeMap<String, CommandRules>,
     queries: BTreeMap<String, QueryRules>,
     files: BTreeMap<String, FileEntry>,
+    #[cfg(feature = "webhooks")]
+    webhooks: WebhookRoutes,
     limits: ServerLimits,
     hosts: Hosts,
     hook: Option<Hook>,
@@ -96,6 +99,8 @@ impl Server {
             commands: BTreeMap::new(),
             queries: BTreeMap::new(),
             files: BTreeMap::new(),
+            #[cfg(feature = "webhooks")]
+            webhooks: WebhookRoutes::new(),
             limits: ServerLimits::default(),
             hosts: Hosts::default(),
             hook: None,
@@ -253,6 +258,20 @@ impl Server {
         self.events.extend(E::types().into_iter().map(|known| known.name));
         if self.events.len() > known {
             self.more = self.more.event::<E>();
+        }
+        self
+    }
+
+    /// Takes webhooks of another system at this path, such as `/hooks/payments`, and executes the
+    /// command that each becomes. The [hook](Server::admit) is not asked about them, because their
+    /// signatures tell who sent them.
+    #[cfg(feature = "webhooks")]
+    pub fn webhook(mut self, path: &str, route: WebhookRoute) -> Server {
+        self.mistakes.extend(route.mistake(path));
+        let is_twice = self.webhooks.values().any(|other| other.name() == route.name());
+        if is_twice || has_route(path) || self.webhooks.insert(path.to_owned(), route).is_some() {
+            let problem = "no other route may have its path, and no other webhook its name";
+            self.mistakes.push(format!("the webhook {path:?}: {problem}"));
         }
         self
     }
@@ -464,13 +483,26 @@ impl Server {
         let listing = catalogue.listing();
         let entries = self.take_entries(&catalogue, &listing);
         for (name, entry) in &entries.queries {
-            check_query(name, entry, &listing).map_err(wrong)?;
+            entry.check(name, &listing).map_err(wrong)?;
+        }
+        #[cfg(feature = "webhooks")]
+        let webhooks = mem::take(&mut self.webhooks);
+        #[cfg(feature = "webhooks")]
+        if let (Some(path), true) = (webhooks.keys().next(), self.poster.is_some()) {
+            let problem = "a poster executes no commands: take it at the owner of the log";
+            return Err(wrong(format!("the webhook {path:?}: {problem}")));
         }
         let Server { app, limits, hosts, hook, metrics, has_operations, poster, .. } = self;
         #[cfg(feature = "poster")]
         let owner = self.owner;
         let (feeds, has_metrics) = (app.feeds(), metrics.is_some());
-        let documents = Documents::of(&entries, &listing, feeds, has_metrics, has_operations);
+        #[cfg(feature = "webhooks")]
+        let hooks: Vec<_> =
+            webhooks.iter().map(|(at, hook)| (at.clone(), hook.name().to_owned())).collect();
+        #[cfg(not(feature = "webhooks"))]
+        let hooks = Vec::new();
+        let documents =
+            Documents::of(&entries, &listing, feeds, &hooks, has_metrics, has_operations);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
@@ -484,6 +516,8 @@ impl Server {
             live,
             documents,
             definitions,
+            #[cfg(feature = "webhooks")]
+            webhooks,
             metrics,
             has_operations,
             started,
@@ -537,28 +571,6 @@ fn other_type<T>(name: &str, declared: &str) -> String {
         "the route {name:?} is for {own}, and the app's catalogue has {declared} under this name: \
          rename one"
     )
-}
-
-/// # Errors
-/// The mistake in the arguments of a query, or in its pages.
-fn check_query(name: &str, entry: &QueryEntry, listing: &Listing) -> Result<(), String> {
-    let is_reserved = |field: &&String| field.starts_with('_');
-    if let Some(field) = entry.argument_names.fields().find(is_reserved) {
-        return Err(format!(
-            "the query {name:?} has the argument {field:?}: rename it, because names that begin \
-             with `_` are for the parameters of every query"
-        ));
-    }
-    let kind = resolved(&entry.answer, &listing.components.schemas).get("type");
-    let is_described = entry.answer != Value::Bool(true);
-    let is_list = !is_described || kind.and_then(Value::as_str) == Some("array");
-    match entry.page_items() {
-        Some(_) if !is_list => Err(format!(
-            "the query {name:?} has pages, and its answer is no array: leave `paged` out, or \
-             answer with a list"
-        )),
-        _ => Ok(()),
-    }
 }
 
 impl fmt::Debug for Server {

@@ -24,16 +24,19 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// The documents of these entries, which are those of this listing.
+    /// The documents of these entries, which are those of this listing. The webhooks are those
+    /// that come in, each with its path and its name.
     pub(crate) fn of(
         entries: &Entries,
         listing: &Listing,
         feeds: &[FeedHandle],
+        webhooks: &[(String, String)],
         has_metrics: bool,
         has_operations: bool,
     ) -> Documents {
         let schemas = &listing.components.schemas;
-        let openapi = openapi::document(entries, schemas, feeds, has_metrics, has_operations);
+        let openapi =
+            openapi::document(entries, schemas, feeds, webhooks, has_metrics, has_operations);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,

@@ -29,3 +29,5 @@ mod slow_heads;
 mod status;
 mod store;
 mod time;
+#[cfg(feature = "webhooks")]
+mod webhooks;
