@@ -61,6 +61,8 @@
 #[cfg(feature = "client")]
 mod address;
 #[cfg(feature = "client")]
+mod deliveries;
+#[cfg(feature = "client")]
 mod exchange;
 #[cfg(feature = "client")]
 mod feed;
@@ -77,6 +79,8 @@ mod webhooks;
 pub use self::http::{HttpGateway, HttpRequest};
 #[cfg(feature = "client")]
 pub use address::Reach;
+#[cfg(feature = "client")]
+pub use deliveries::{WebhookCall, WebhookReport};
 #[cfg(feature = "client")]
 pub use exchange::{GatewaySetupError, HttpOptions};
 #[cfg(feature = "client")]

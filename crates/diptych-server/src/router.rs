@@ -70,6 +70,7 @@ fn own_routes() -> Router<Arc<Site>> {
         )
         .route("/processes/calls", get(processes::calls))
         .route("/processes/calls/{position}", get(processes::call).post(processes::answer_call))
+        .route("/processes/gateway-calls", get(processes::gateway_calls))
         .route("/processes/timers", get(processes::timers))
         .route("/trace/{id}", get(processes::trace))
         .route("/status", get(status::show))

@@ -1,6 +1,7 @@
 //! Tests of the gateways against a server of HTTP that fails in every way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod deliveries;
 mod feeds;
 mod http;
 mod mail;
