@@ -142,5 +142,8 @@ pub use hinge::{LogServer, TokenFile, TokenFileError, TokenScope, UnknownScope};
 pub use owner::{Owner, OwnerError};
 #[cfg(feature = "webhooks")]
 pub use panels::entries::webhook::{ReceivedWebhook, WebhookReaction, WebhookRoute};
-pub use panels::entries::{command::CommandRoute, query::QueryRoute};
+pub use panels::{
+    documents::credential::Credential,
+    entries::{command::CommandRoute, query::QueryRoute},
+};
 pub use server::Server;

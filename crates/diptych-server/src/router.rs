@@ -80,6 +80,7 @@ fn own_routes() -> Router<Arc<Site>> {
         .route("/metrics", get(status::metrics))
         .route("/catalogue", get(catalogue::catalogue))
         .route("/openapi.json", get(catalogue::openapi))
+        .route("/asyncapi.json", get(catalogue::asyncapi))
 }
 
 /// Whether a route has this path, so that no file can have it.
@@ -88,6 +89,7 @@ pub(crate) fn has_route(path: &str) -> bool {
     let is_below = |part| path.starts_with(part);
     own.contains(&path)
         || path == "/openapi.json"
+        || path == "/asyncapi.json"
         || path == "/processes"
         || is_below("/processes/")
         || is_below("/trace/")

@@ -1,5 +1,9 @@
 //! The server: its configuration, and the two ways to run it.
 
+mod description;
+#[cfg(feature = "webhooks")]
+mod webhook;
+
 use std::{
     any::type_name,
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +27,7 @@ use tokio::net::TcpListener;
 #[cfg(feature = "poster")]
 use crate::owner::Owner;
 #[cfg(feature = "webhooks")]
-use crate::panels::entries::webhook::{WebhookRoute, WebhookRoutes};
+use crate::panels::entries::webhook::WebhookRoutes;
 use crate::{
     door::{
         access::{Caller, Denial, Hook, Hosts, Visit, hook},
@@ -35,7 +39,7 @@ use crate::{
     },
     panels::{
         answers::PastAnswers,
-        documents::Documents,
+        documents::{Documents, credential::Credential},
         entries::{
             Entries,
             command::{CommandEntry, CommandRoute, CommandRules},
@@ -76,6 +80,7 @@ pub struct Server {
     limits: ServerLimits,
     hosts: Hosts,
     hook: Option<Hook>,
+    credential: Option<Credential>,
     metrics: Option<Metrics>,
     has_operations: bool,
     poster: Option<Poster>,
@@ -104,6 +109,7 @@ impl Server {
             limits: ServerLimits::default(),
             hosts: Hosts::default(),
             hook: None,
+            credential: None,
             metrics: None,
             has_operations: false,
             poster: None,
@@ -132,12 +138,6 @@ impl Server {
             self.mistakes.push(problem.to_owned());
         }
         self.owner = Some(Arc::new(owner));
-        self
-    }
-
-    /// Sets the name of the application and the version of its API.
-    pub fn title(mut self, title: impl Into<String>, version: impl Into<String>) -> Server {
-        (self.title, self.version) = (title.into(), version.into());
         self
     }
 
@@ -258,20 +258,6 @@ impl Server {
         self.events.extend(E::types().into_iter().map(|known| known.name));
         if self.events.len() > known {
             self.more = self.more.event::<E>();
-        }
-        self
-    }
-
-    /// Takes webhooks of another system at this path, such as `/hooks/payments`, and executes the
-    /// command that each becomes. The [hook](Server::admit) is not asked about them, because their
-    /// signatures tell who sent them.
-    #[cfg(feature = "webhooks")]
-    pub fn webhook(mut self, path: &str, route: WebhookRoute) -> Server {
-        self.mistakes.extend(route.mistake(path));
-        let is_twice = self.webhooks.values().any(|other| other.name() == route.name());
-        if is_twice || has_route(path) || self.webhooks.insert(path.to_owned(), route).is_some() {
-            let problem = "no other route may have its path, and no other webhook its name";
-            self.mistakes.push(format!("the webhook {path:?}: {problem}"));
         }
         self
     }
@@ -478,6 +464,8 @@ impl Server {
         if let Some(problem) = self.mistakes.first() {
             return Err(wrong(problem.clone()));
         }
+        #[cfg(feature = "webhooks")]
+        let webhooks = self.take_webhooks().map_err(wrong)?;
         let more = mem::replace(&mut self.more, Catalogue::with_schemas());
         let catalogue = self.catalogue.with(more).map_err(|error| wrong(error.to_string()))?;
         let listing = catalogue.listing();
@@ -485,24 +473,17 @@ impl Server {
         for (name, entry) in &entries.queries {
             entry.check(name, &listing).map_err(wrong)?;
         }
-        #[cfg(feature = "webhooks")]
-        let webhooks = mem::take(&mut self.webhooks);
-        #[cfg(feature = "webhooks")]
-        if let (Some(path), true) = (webhooks.keys().next(), self.poster.is_some()) {
-            let problem = "a poster executes no commands: take it at the owner of the log";
-            return Err(wrong(format!("the webhook {path:?}: {problem}")));
-        }
         let Server { app, limits, hosts, hook, metrics, has_operations, poster, .. } = self;
         #[cfg(feature = "poster")]
         let owner = self.owner;
         let (feeds, has_metrics) = (app.feeds(), metrics.is_some());
         #[cfg(feature = "webhooks")]
-        let hooks: Vec<_> =
-            webhooks.iter().map(|(at, hook)| (at.clone(), hook.name().to_owned())).collect();
+        let hooks = webhook::listed(&webhooks);
         #[cfg(not(feature = "webhooks"))]
         let hooks = Vec::new();
+        let (listed, optional) = ((&listing, &catalogue.language()), (has_metrics, has_operations));
         let documents =
-            Documents::of(&entries, &listing, feeds, &hooks, has_metrics, has_operations);
+            Documents::of(&entries, listed, feeds, &hooks, self.credential.as_ref(), optional);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));

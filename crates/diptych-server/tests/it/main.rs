@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod access;
+mod asyncapi;
 mod catalogued;
 mod client;
 mod clients;

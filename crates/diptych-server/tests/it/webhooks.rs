@@ -13,9 +13,10 @@ use diptych_gateways::{WebhookSecret, WebhookVerifier};
 use diptych_server::{ReceivedWebhook, ServeError, Server, WebhookReaction, WebhookRoute};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::{
-    client::{Request, Response},
+    client::{Connection, Request, Response},
     domain::{NotGiven, NoteRefusal, Remark, Take},
     served::{TheatreServer, with_views},
 };
@@ -354,6 +355,10 @@ async fn a_webhook_that_cannot_be_declared_stops_the_start() {
             server().webhook("/a", named("a", &[OLD])).webhook("/b", named("a", &[OLD])),
             "no other webhook its name",
         ),
+        (
+            server().file("/a", "text/plain", b"a").webhook("/a", named("a", &[OLD])),
+            "a file have one path",
+        ),
     ] {
         match server.into_router() {
             Err(ServeError::Declaration { problem }) => {
@@ -364,7 +369,24 @@ async fn a_webhook_that_cannot_be_declared_stops_the_start() {
     }
 }
 
-/// A path that is mounted below a prefix is the same webhook.
+#[tokio::test]
+async fn a_webhook_below_a_prefix_is_the_same_webhook() {
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let server = Server::new(app.clone()).host("localhost").webhook(PATH, route(&[OLD]));
+    let (routes, _) = server.into_router().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = axum::Router::new().nest("/api", routes);
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    let (body, path) = (sold("a1"), format!("/api{PATH}"));
+    let request = Request::post(&path, &body)
+        .header("webhook-id", "msg")
+        .header("webhook-timestamp", NOW)
+        .header("webhook-signature", signature(OLD, "msg", NOW, &body));
+    assert_eq!(outcome(Connection::open(address).await.ask(&request).await), "done");
+    assert_eq!(app.head().get(), 1);
+}
+
 #[tokio::test]
 async fn the_document_lists_the_endpoint() {
     let served = served().await;

@@ -32,6 +32,7 @@ pub(super) fn path(name: &str) -> Value {
     json!({ "post": {
         "operationId": format!("{name}-webhook"),
         "tags": ["webhooks"],
+        "security": [],
         "summary": format!("Takes a webhook of {name}, signed after Standard Webhooks"),
         "parameters": [
             header("webhook-id", "The id, the same at each try.", "string"),
