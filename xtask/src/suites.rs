@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{BROWSER, CLIENT_GENERATORS, Environment},
+    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS},
     summary::{Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
@@ -70,6 +70,8 @@ const SUITES: &[Suite] = &[
             "--skip",
             "clients::",
             "--skip",
+            "formats::",
+            "--skip",
             "fuzz::",
             "--skip",
             "interference::",
@@ -85,6 +87,10 @@ const SUITES: &[Suite] = &[
     Suite {
         environment: Some(&CLIENT_GENERATORS),
         ..suite("generated clients", INTEGRATION, &["clients::"])
+    },
+    Suite {
+        environment: Some(&FORMATS),
+        ..suite("formats of other systems", INTEGRATION, &["formats::"])
     },
     Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
