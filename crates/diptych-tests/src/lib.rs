@@ -83,6 +83,10 @@ pub struct ProcessesGuide;
 pub struct OutsideCallsGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/webhooks.md")]
+pub struct WebhooksGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/outside-system.md")]
 pub struct OutsideSystemGuide;
 
