@@ -65,8 +65,9 @@ impl WebhookVerifier {
         self
     }
 
-    /// How far the clock of the sender may be from the one here, in either direction. A webhook
-    /// that was recorded on its way can be sent again for so long. The default is 5 minutes.
+    /// How far the clock of the sender may be from the one here, in either direction. Within
+    /// this time a webhook that was recorded on its way can be sent again. The default is five
+    /// minutes.
     #[must_use]
     pub fn tolerance(self, tolerance: Duration) -> WebhookVerifier {
         WebhookVerifier { tolerance, ..self }

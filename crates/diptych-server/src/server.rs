@@ -480,7 +480,7 @@ impl Server {
         #[cfg(feature = "webhooks")]
         let hooks = webhook::listed(&webhooks);
         #[cfg(not(feature = "webhooks"))]
-        let hooks = Vec::new();
+        let hooks: Vec<(String, String)> = Vec::new();
         let (listed, optional) = ((&listing, &catalogue.language()), (has_metrics, has_operations));
         let documents =
             Documents::of(&entries, listed, feeds, &hooks, self.credential.as_ref(), optional);

@@ -79,14 +79,14 @@ fn the_policy_tries_for_days_and_waits_no_longer_than_a_day() {
     assert!(all.mul_f64(1.0 - policy.jitter) >= 3 * day && all <= 5 * day, "{all:?}");
 }
 
-async fn running(store: &Store, urls: BTreeMap<String, String>) -> App {
+async fn running(store: &Store, urls: BTreeMap<String, String>, disabled: Vec<String>) -> App {
     let mut options = Webhooks::options();
     options.reach = Reach::Anywhere;
     let endpoints = move |name: &str| {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
         Some(WebhookEndpoint { url: urls.get(name)?.clone(), secrets: vec![secret] })
     };
-    let webhooks = Webhooks::new(endpoints, options).unwrap();
+    let webhooks = Webhooks::new(endpoints, options).unwrap().without(disabled);
     App::over_store(store.clone())
         .gateway("webhooks", webhooks, CallsFrom::Beginning, Webhooks::policy())
         .process::<Notices>(ProcessStart::Beginning)
@@ -116,12 +116,12 @@ fn is_settled(report: &WebhookReport, at: usize) -> bool {
 #[tokio::test]
 async fn deliveries_are_listed_with_their_answers_their_tries_and_the_disabled_endpoints() {
     let good = Server::with([]).await;
-    let gone = Server::with([Reply::json(410, "")]).await;
+    let gone_server = Server::with([Reply::json(410, "")]).await;
     let away = Server::with([Reply::json(500, "")]).await;
-    let urls = [("good", &good), ("gone", &gone), ("away", &away)];
+    let urls = [("good", &good), ("gone", &gone_server), ("away", &away)];
     let urls = urls.map(|(name, server)| (name.to_owned(), server.url.clone()));
-    let store = Store::new(Memory::new());
-    let app = running(&store, BTreeMap::from(urls)).await;
+    let (store, urls) = (Store::new(Memory::new()), BTreeMap::from(urls));
+    let app = running(&store, urls.clone(), Vec::new()).await;
     let pay = |order, shop: &str| app.execute(Pay { order, shop: shop.to_owned() });
     for (order, shop) in [(1, "good"), (2, "gone"), (3, "nowhere")] {
         pay(order, shop).await.unwrap();
@@ -134,7 +134,7 @@ async fn deliveries_are_listed_with_their_answers_their_tries_and_the_disabled_e
     pay(4, "gone").await.unwrap();
     until(&app, "it is refused", |report| report.deliveries.len() == 4 && is_settled(report, 0))
         .await;
-    assert_eq!(gone.requests().len(), 1);
+    assert_eq!(gone_server.requests().len(), 1);
     pay(5, "away").await.unwrap();
     let has_tried = |report: &WebhookReport| match report.deliveries.first() {
         Some(call) => matches!(call.state, GatewayCallState::Pending { tries: Some(_) }),
@@ -170,4 +170,13 @@ async fn deliveries_are_listed_with_their_answers_their_tries_and_the_disabled_e
     assert_eq!(alone.disabled, ["gone"]);
     assert_eq!(alone.deliveries[1..], report.deliveries[1..]);
     assert_eq!(alone.deliveries[0].state, GatewayCallState::Pending { tries: None });
+    // The next run sends nothing to the endpoint that is disabled.
+    let app = running(&store, urls, alone.disabled).await;
+    app.execute(Pay { order: 6, shop: "gone".to_owned() }).await.unwrap();
+    let report = until(&app, "it is refused", |report| {
+        report.deliveries.len() == 6 && is_settled(report, 0)
+    })
+    .await;
+    assert_eq!(report.deliveries[0].refusal(), Some(WebhookRefusal::Disabled));
+    assert_eq!(gone_server.requests().len(), 1);
 }

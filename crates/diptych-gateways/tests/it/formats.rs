@@ -1,7 +1,8 @@
 //! Libraries of npm read the feeds, verify and sign the webhooks, and parse the AsyncAPI document.
 //!
-//! The libraries are no part of the machine: the suite "formats of other systems" of `cargo xtask test` installs
-//! them and names their folder. Without that folder these tests say so, and test nothing.
+//! The libraries are no part of the machine: the suite "formats of other systems" of `cargo xtask
+//! test` installs them and names their folder. Without that folder these tests say so, and test
+//! nothing.
 
 use std::{
     convert::Infallible,

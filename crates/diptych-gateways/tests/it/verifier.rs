@@ -1,4 +1,4 @@
-//! Webhooks that come in, verified without a server, and those of our own gateway at our own server.
+//! Webhooks that come in, verified without a server, and those of our own gateway at our server.
 
 use std::{convert::Infallible, time::Duration};
 

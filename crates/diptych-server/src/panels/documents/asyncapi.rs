@@ -87,7 +87,10 @@ fn channel(feed: &FeedDescription) -> Value {
 
 fn operation(feed: &FeedDescription) -> Value {
     let name = &feed.name;
-    let message = |event: &PublicEventDescription| json!({ "$ref": format!("#/channels/{name}/messages/{}", cloud_type(event)) });
+    let message = |event: &PublicEventDescription| {
+        let reference = format!("#/channels/{name}/messages/{}", cloud_type(event));
+        json!({ "$ref": reference })
+    };
     let text = |what: &str| json!({ "type": "string", "description": what });
     let number = |what: &str| json!({ "type": "integer", "minimum": 0, "description": what });
     let query = json!({

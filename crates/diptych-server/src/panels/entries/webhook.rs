@@ -53,12 +53,13 @@ impl WebhookRoute {
     ///
     /// A body that is no `B`, and an error of the translation, are answered with 400. Senders then
     /// try again for days, so a release that understands the webhook still gets it.
-    pub fn new<B, E>(
+    pub fn new<B, E, F>(
         name: impl Into<String>,
         verifier: WebhookVerifier,
-        translate: impl Fn(ReceivedWebhook<B>) -> Result<WebhookReaction, E> + Send + Sync + 'static,
+        translate: F,
     ) -> WebhookRoute
     where
+        F: Fn(ReceivedWebhook<B>) -> Result<WebhookReaction, E> + Send + Sync + 'static,
         B: DeserializeOwned,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
