@@ -47,6 +47,13 @@ pub(crate) const NATS: Environment = Environment {
     variable: "DIPTYCH_NATS",
 };
 
+/// Libraries of npm that read and write the formats which other systems share.
+pub(crate) const FORMATS: Environment = Environment {
+    name: "formats",
+    lists: "crates/diptych-gateways/tests/formats",
+    variable: "DIPTYCH_FORMATS",
+};
+
 /// The packages, each with its exact version.
 const REQUIREMENTS: &str = "requirements.txt";
 const PACKAGE: &str = "package.json";
@@ -166,7 +173,7 @@ mod tests {
     /// Another version would change the tests without a change of the repository.
     #[test]
     fn every_package_has_an_exact_version() {
-        for environment in [&CLIENT_GENERATORS, &BROWSER, &NATS] {
+        for environment in [&CLIENT_GENERATORS, &BROWSER, &FORMATS, &NATS] {
             let lists = environment.lists();
             let requirements = fs::read_to_string(lists.join(REQUIREMENTS)).unwrap();
             let packages = requirements.lines().filter(|line| !line.starts_with('#'));

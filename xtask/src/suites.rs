@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{BROWSER, CLIENT_GENERATORS, Environment, NATS},
+    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS},
     summary::{Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
@@ -72,6 +72,8 @@ const SUITES: &[Suite] = &[
             "--skip",
             "nats::",
             "--skip",
+            "formats::",
+            "--skip",
             "fuzz::",
             "--skip",
             "interference::",
@@ -89,6 +91,10 @@ const SUITES: &[Suite] = &[
         ..suite("generated clients", INTEGRATION, &["clients::"])
     },
     Suite { environment: Some(&NATS), ..suite("NATS", INTEGRATION, &["nats::"]) },
+    Suite {
+        environment: Some(&FORMATS),
+        ..suite("formats of other systems", INTEGRATION, &["formats::"])
+    },
     Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
     Suite { packages: SCHEDULES, explores: true, ..suite("schedules", INTEGRATION, &[]) },

@@ -4,6 +4,9 @@
 //!   `Idempotency-Key`.
 //! - [`HttpFeed`] reads the [feed](diptych::collaboration) of another service.
 //! - [`Webhooks`] sends signed webhooks after the specification of Standard Webhooks.
+//! - [`WebhookVerifier`] verifies those that come in, in any server.
+//!
+//! Without the feature `client`, which is on by default, the crate has only the last of them.
 //!
 //! ```
 //! use diptych::{App, Memory, process::{CallsFrom, GatewayOptions}};
@@ -49,22 +52,42 @@
 //!
 //! # Where to go next
 //!
-//! The [guide] shows both gateways in a process.
+//! One guide shows [gateways in a process][calls], another one [webhooks in both
+//! directions][webhooks].
 //!
-//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/outside-calls.md
+//! [calls]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/outside-calls.md
+//! [webhooks]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/webhooks.md
 
+#[cfg(feature = "client")]
 mod address;
+#[cfg(feature = "client")]
+mod deliveries;
+#[cfg(feature = "client")]
 mod exchange;
+#[cfg(feature = "client")]
 mod feed;
+#[cfg(feature = "client")]
 mod http;
 mod signature;
+#[cfg(feature = "client")]
 mod status;
+mod verifier;
+#[cfg(feature = "client")]
 mod webhooks;
 
+#[cfg(feature = "client")]
+pub use self::http::{HttpGateway, HttpRequest};
+#[cfg(feature = "client")]
 pub use address::Reach;
+#[cfg(feature = "client")]
+pub use deliveries::{WebhookCall, WebhookReport};
+#[cfg(feature = "client")]
 pub use exchange::{GatewaySetupError, HttpOptions};
+#[cfg(feature = "client")]
 pub use feed::HttpFeed;
-pub use http::{HttpGateway, HttpRequest};
-pub use signature::{SecretError, WebhookSecret};
+pub use signature::{PublicKeyError, SecretError, WebhookPublicKey, WebhookSecret};
+#[cfg(feature = "client")]
 pub use status::StatusMeaning;
+pub use verifier::{WebhookFault, WebhookHeaders, WebhookVerifier};
+#[cfg(feature = "client")]
 pub use webhooks::{Webhook, WebhookDelivery, WebhookEndpoint, WebhookRefusal, Webhooks};

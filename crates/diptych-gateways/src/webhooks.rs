@@ -71,7 +71,8 @@ pub enum WebhookRefusal {
     UnknownEndpoint,
     /// The receiver wants no more webhooks (410).
     Gone,
-    /// The receiver has wanted no more webhooks before. This one was not sent.
+    /// The receiver has wanted no more webhooks before, or the program disabled the endpoint. This
+    /// one was not sent.
     Disabled,
     /// The endpoint has no public address, or none with TLS.
     Address,
@@ -85,7 +86,9 @@ pub enum WebhookRefusal {
 /// - Requests go to public addresses with TLS only, unless [`HttpOptions::reach`] says otherwise.
 /// - An answer other than 2xx, and a redirect, are tried again by the [policy](Webhooks::policy).
 /// - The answer 410 disables the endpoint in this program, and the process gets
-///   [`WebhookRefusal::Gone`]. Let it send a command that notes so for ever.
+///   [`WebhookRefusal::Gone`]. Let it send a command that notes so for ever, or give the next start
+///   the endpoints [of the report](crate::WebhookReport::disabled) by
+///   [`without`](Webhooks::without).
 pub struct Webhooks {
     exchange: Exchange,
     endpoints: Endpoints,
@@ -108,6 +111,15 @@ impl Webhooks {
         Ok(Webhooks { exchange, endpoints: Box::new(endpoints), disabled: Mutex::default() })
     }
 
+    /// Disables these endpoints from the start: those that
+    /// [the log knows as disabled](crate::WebhookReport::disabled), so that a restart sends them
+    /// nothing.
+    #[must_use]
+    pub fn without(self, endpoints: impl IntoIterator<Item = String>) -> Webhooks {
+        self.disabled.lock().extend(endpoints);
+        self
+    }
+
     /// Bounds of requests to public addresses, with little room for answers.
     pub fn options() -> HttpOptions {
         let mut options = HttpOptions::default();
@@ -127,7 +139,8 @@ impl Webhooks {
         policy
     }
 
-    /// The endpoints that were disabled by their receivers since the start of the program.
+    /// The endpoints that are disabled: by their receivers since the start of the program, or from
+    /// [its start](Webhooks::without).
     pub fn disabled(&self) -> Vec<String> {
         self.disabled.lock().iter().cloned().collect()
     }

@@ -103,6 +103,7 @@
 //! |---|---|---|
 //! | `extract` | no | headers, parameters and answers for axum handlers of your own (`extract`) |
 //! | `log` | no | [the log itself on the wire](crate::LogServer), for stores in other processes |
+//! | `webhooks` | no | [webhooks of other systems](Server::webhook) become commands |
 //! | `poster` | no | [commands of a poster](crate::Owner) go to the application that owns the log |
 //!
 //! [axum]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/axum.md
@@ -139,5 +140,10 @@ pub use door::{
 pub use hinge::{LogServer, TokenFile, TokenFileError, TokenScope, UnknownScope};
 #[cfg(feature = "poster")]
 pub use owner::{Owner, OwnerError};
-pub use panels::entries::{command::CommandRoute, query::QueryRoute};
+#[cfg(feature = "webhooks")]
+pub use panels::entries::webhook::{ReceivedWebhook, WebhookReaction, WebhookRoute};
+pub use panels::{
+    documents::credential::Credential,
+    entries::{command::CommandRoute, query::QueryRoute},
+};
 pub use server::Server;

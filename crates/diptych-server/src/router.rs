@@ -18,6 +18,8 @@ use tower_http::{
     },
 };
 
+#[cfg(feature = "webhooks")]
+use crate::panels::handlers::webhooks;
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
@@ -32,8 +34,25 @@ use crate::{
 const COMPRESSED_BYTES: u64 = 1_024;
 
 pub(crate) fn router(site: Arc<Site>) -> Router {
+    let routes = own_routes();
+    #[cfg(feature = "webhooks")]
+    let routes = site
+        .webhooks
+        .keys()
+        .fold(routes, |routes, path| routes.route(path, post(webhooks::receive)));
     let large_enough = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES));
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    routes
+        .fallback(files::fetch)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(site.clone(), source::with_age))
+        .layer(from_fn_with_state(site.door.clone(), enter))
+        .layer(compression.compress_when(large_enough))
+        .with_state(site)
+}
+
+/// The routes that each server has.
+fn own_routes() -> Router<Arc<Site>> {
     Router::new()
         .route("/commands/{name}", post(commands::execute))
         .route("/queries/{name}", get(queries::ask).post(queries::ask))
@@ -51,6 +70,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         )
         .route("/processes/calls", get(processes::calls))
         .route("/processes/calls/{position}", get(processes::call).post(processes::answer_call))
+        .route("/processes/gateway-calls", get(processes::gateway_calls))
         .route("/processes/timers", get(processes::timers))
         .route("/trace/{id}", get(processes::trace))
         .route("/status", get(status::show))
@@ -60,12 +80,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(status::metrics))
         .route("/catalogue", get(catalogue::catalogue))
         .route("/openapi.json", get(catalogue::openapi))
-        .fallback(files::fetch)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(site.clone(), source::with_age))
-        .layer(from_fn_with_state(site.door.clone(), enter))
-        .layer(compression.compress_when(large_enough))
-        .with_state(site)
+        .route("/asyncapi.json", get(catalogue::asyncapi))
 }
 
 /// Whether a route has this path, so that no file can have it.
@@ -74,6 +89,7 @@ pub(crate) fn has_route(path: &str) -> bool {
     let is_below = |part| path.starts_with(part);
     own.contains(&path)
         || path == "/openapi.json"
+        || path == "/asyncapi.json"
         || path == "/processes"
         || is_below("/processes/")
         || is_below("/trace/")

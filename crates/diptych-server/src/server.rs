@@ -1,5 +1,9 @@
 //! The server: its configuration, and the two ways to run it.
 
+mod description;
+#[cfg(feature = "webhooks")]
+mod webhook;
+
 use std::{
     any::type_name,
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +17,17 @@ use std::{
 use axum::Router;
 use diptych::{
     App, Command, Event, Query,
-    catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas, resolved},
+    catalogue::{AppCatalogue, Catalogue, EntryKind, Listing, WithSchemas},
     poster::Poster,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use tokio::net::TcpListener;
 
 #[cfg(feature = "poster")]
 use crate::owner::Owner;
+#[cfg(feature = "webhooks")]
+use crate::panels::entries::webhook::WebhookRoutes;
 use crate::{
     door::{
         access::{Caller, Denial, Hook, Hosts, Visit, hook},
@@ -34,7 +39,7 @@ use crate::{
     },
     panels::{
         answers::PastAnswers,
-        documents::Documents,
+        documents::{Documents, credential::Credential},
         entries::{
             Entries,
             command::{CommandEntry, CommandRoute, CommandRules},
@@ -70,9 +75,12 @@ pub struct Server {
     commands: BTreeMap<String, CommandRules>,
     queries: BTreeMap<String, QueryRules>,
     files: BTreeMap<String, FileEntry>,
+    #[cfg(feature = "webhooks")]
+    webhooks: WebhookRoutes,
     limits: ServerLimits,
     hosts: Hosts,
     hook: Option<Hook>,
+    credential: Option<Credential>,
     metrics: Option<Metrics>,
     has_operations: bool,
     poster: Option<Poster>,
@@ -96,9 +104,12 @@ impl Server {
             commands: BTreeMap::new(),
             queries: BTreeMap::new(),
             files: BTreeMap::new(),
+            #[cfg(feature = "webhooks")]
+            webhooks: WebhookRoutes::new(),
             limits: ServerLimits::default(),
             hosts: Hosts::default(),
             hook: None,
+            credential: None,
             metrics: None,
             has_operations: false,
             poster: None,
@@ -127,12 +138,6 @@ impl Server {
             self.mistakes.push(problem.to_owned());
         }
         self.owner = Some(Arc::new(owner));
-        self
-    }
-
-    /// Sets the name of the application and the version of its API.
-    pub fn title(mut self, title: impl Into<String>, version: impl Into<String>) -> Server {
-        (self.title, self.version) = (title.into(), version.into());
         self
     }
 
@@ -459,18 +464,26 @@ impl Server {
         if let Some(problem) = self.mistakes.first() {
             return Err(wrong(problem.clone()));
         }
+        #[cfg(feature = "webhooks")]
+        let webhooks = self.take_webhooks().map_err(wrong)?;
         let more = mem::replace(&mut self.more, Catalogue::with_schemas());
         let catalogue = self.catalogue.with(more).map_err(|error| wrong(error.to_string()))?;
         let listing = catalogue.listing();
         let entries = self.take_entries(&catalogue, &listing);
         for (name, entry) in &entries.queries {
-            check_query(name, entry, &listing).map_err(wrong)?;
+            entry.check(name, &listing).map_err(wrong)?;
         }
         let Server { app, limits, hosts, hook, metrics, has_operations, poster, .. } = self;
         #[cfg(feature = "poster")]
         let owner = self.owner;
         let (feeds, has_metrics) = (app.feeds(), metrics.is_some());
-        let documents = Documents::of(&entries, &listing, feeds, has_metrics, has_operations);
+        #[cfg(feature = "webhooks")]
+        let hooks = webhook::listed(&webhooks);
+        #[cfg(not(feature = "webhooks"))]
+        let hooks: Vec<(String, String)> = Vec::new();
+        let (listed, optional) = ((&listing, &catalogue.language()), (has_metrics, has_operations));
+        let documents =
+            Documents::of(&entries, listed, feeds, &hooks, self.credential.as_ref(), optional);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));
@@ -484,6 +497,8 @@ impl Server {
             live,
             documents,
             definitions,
+            #[cfg(feature = "webhooks")]
+            webhooks,
             metrics,
             has_operations,
             started,
@@ -537,28 +552,6 @@ fn other_type<T>(name: &str, declared: &str) -> String {
         "the route {name:?} is for {own}, and the app's catalogue has {declared} under this name: \
          rename one"
     )
-}
-
-/// # Errors
-/// The mistake in the arguments of a query, or in its pages.
-fn check_query(name: &str, entry: &QueryEntry, listing: &Listing) -> Result<(), String> {
-    let is_reserved = |field: &&String| field.starts_with('_');
-    if let Some(field) = entry.argument_names.fields().find(is_reserved) {
-        return Err(format!(
-            "the query {name:?} has the argument {field:?}: rename it, because names that begin \
-             with `_` are for the parameters of every query"
-        ));
-    }
-    let kind = resolved(&entry.answer, &listing.components.schemas).get("type");
-    let is_described = entry.answer != Value::Bool(true);
-    let is_list = !is_described || kind.and_then(Value::as_str) == Some("array");
-    match entry.page_items() {
-        Some(_) if !is_list => Err(format!(
-            "the query {name:?} has pages, and its answer is no array: leave `paged` out, or \
-             answer with a list"
-        )),
-        _ => Ok(()),
-    }
 }
 
 impl fmt::Debug for Server {

@@ -87,6 +87,10 @@ pub struct OutsideCallsGuide;
 pub struct NatsGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/webhooks.md")]
+pub struct WebhooksGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/outside-system.md")]
 pub struct OutsideSystemGuide;
 

@@ -118,6 +118,7 @@ mod command;
 mod decode;
 mod entries;
 mod kind;
+mod language;
 mod listing;
 mod process_commands;
 mod query;
@@ -132,6 +133,7 @@ pub(crate) use entries::CatalogueEntries;
 pub use entries::CatalogueError;
 use entries::{EventEntry, FollowerEntry};
 pub use kind::EntryKind;
+pub use language::{FeedDescription, PublicEventDescription, PublishedLanguage};
 pub use listing::{CatalogueEntry, Components, EntryDetail, Listing};
 pub(crate) use process_commands::ProcessCommands;
 use query::QueryEntry;
@@ -214,7 +216,11 @@ impl Declarations {
     }
 
     pub(crate) fn add_feed<F: Feed>(&mut self) {
-        self.entries.followers.push(FollowerEntry::feed::<F>());
+        self.add_described_feed::<F>(Describe::default());
+    }
+
+    fn add_described_feed<F: Feed>(&mut self, describe: Describe) {
+        self.entries.followers.push(FollowerEntry::feed::<F>(describe));
         self.collaboration.add_feed::<F>();
         self.know::<F::Private>();
     }
@@ -316,6 +322,11 @@ impl Catalogue {
     pub fn event<E: Event>(self) -> Catalogue {
         self.with(|declarations| declarations.add_event::<E>(Describe::default()))
     }
+
+    /// Declares a feed, as [`AppBuilder::feed`](crate::AppBuilder::feed) does.
+    pub fn feed<F: Feed>(self) -> Catalogue {
+        self.with(Declarations::add_feed::<F>)
+    }
 }
 
 #[cfg(feature = "schemas")]
@@ -368,6 +379,13 @@ impl Catalogue<WithSchemas> {
     pub fn event<E: Event + JsonSchema>(self) -> Catalogue<WithSchemas> {
         self.with(|declarations| declarations.add_event::<E>(Describe::event::<E>()))
     }
+
+    /// Declares a feed, as [`AppBuilder::feed`](crate::AppBuilder::feed) does, with the schemas of
+    /// its public events. The [language](Catalogue::language) has them.
+    pub fn feed<F: Feed<Public: JsonSchema>>(self) -> Catalogue<WithSchemas> {
+        let describe = Describe::public_event::<F::Public>();
+        self.with(|declarations| declarations.add_described_feed::<F>(describe))
+    }
 }
 
 impl<S> Catalogue<S> {
@@ -418,6 +436,11 @@ impl<S> Catalogue<S> {
     /// All entries as data.
     pub fn listing(&self) -> Listing {
         Listing::of(&self.declarations.entries)
+    }
+
+    /// The feeds with their public events: what the application tells others.
+    pub fn language(&self) -> PublishedLanguage {
+        PublishedLanguage::of(&self.declarations.entries)
     }
 
     /// Writes all entries as JSON, for tools that do not know the types.
@@ -524,6 +547,11 @@ impl AppCatalogue {
     /// All entries as data. It is made anew each time, with all schemas.
     pub fn listing(&self) -> Listing {
         Listing::of(&self.entries)
+    }
+
+    /// The feeds with their public events, as [`Catalogue::language`] has them.
+    pub fn language(&self) -> PublishedLanguage {
+        PublishedLanguage::of(&self.entries)
     }
 
     /// Writes all entries as JSON, as [`Catalogue::write_json`] does.

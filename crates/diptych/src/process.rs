@@ -121,6 +121,7 @@ mod actions;
 mod ask;
 #[cfg(feature = "calendars")]
 pub mod calendar;
+mod call_list;
 mod calls;
 mod carrier;
 mod command;
@@ -160,10 +161,11 @@ mod worklist;
 pub use actions::{Action, Reactions};
 pub(crate) use ask::ask;
 pub use ask::{AskError, OutsideAnswer};
+pub use call_list::{CallPhase, CallQuestion, GatewayCall, GatewayCallState};
 pub(crate) use command::{CommandsByName, PreparedCommand, SendAction, SendFailure, SentCommand};
 pub use context::{Phase, ReactionContext};
 pub use due::{CivilTime, Due};
-pub use entry::{CircuitState, GatewayStatus};
+pub use entry::{CallTries, CircuitState, GatewayStatus};
 pub(crate) use entry::{GatewayEntry, Gateways};
 pub use gateway::{CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliation};
 #[cfg(feature = "testing")]

@@ -126,9 +126,15 @@ impl Problem {
     }
 
     /// The sentence for people.
-    #[cfg(feature = "log")]
+    #[cfg(any(feature = "log", feature = "webhooks"))]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// A further member of this name.
+    #[cfg(feature = "webhooks")]
+    pub(crate) fn member(&self, name: &str) -> Option<&Value> {
+        self.extra.get(name)
     }
 
     /// Whether callers with the right to read events get more members.

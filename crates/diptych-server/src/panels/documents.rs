@@ -1,6 +1,8 @@
-//! Descriptions of the entries for programs: the catalogue, and the OpenAPI document. Both are made
-//! once, from the types.
+//! Descriptions of the entries for programs: the catalogue, and the OpenAPI and AsyncAPI documents.
+//! They are made once, from the types.
 
+mod asyncapi;
+pub(crate) mod credential;
 mod openapi;
 
 use std::collections::BTreeMap;
@@ -8,32 +10,37 @@ use std::collections::BTreeMap;
 use axum::body::Bytes;
 use diptych::{
     EventType,
-    catalogue::{CatalogueEntry, EntryDetail, Listing},
+    catalogue::{CatalogueEntry, EntryDetail, Listing, PublishedLanguage},
     collaboration::FeedHandle,
 };
 use serde_json::{Value, json};
 
-use crate::panels::entries::{
-    Entries, command::CommandEntry, event::EventEntry, query::QueryEntry,
+use crate::panels::{
+    documents::credential::Credential,
+    entries::{Entries, command::CommandEntry, event::EventEntry, query::QueryEntry},
 };
 
-/// Both documents as JSON.
+/// The documents as JSON.
 pub(crate) struct Documents {
     catalogue: Bytes,
     openapi: Bytes,
+    asyncapi: Value,
 }
 
 impl Documents {
-    /// The documents of these entries, which are those of this listing.
+    /// The documents of these entries, which are those of this listing. The webhooks are those
+    /// that come in, each with its path and its name.
     pub(crate) fn of(
         entries: &Entries,
-        listing: &Listing,
+        (listing, language): (&Listing, &PublishedLanguage),
         feeds: &[FeedHandle],
-        has_metrics: bool,
-        has_operations: bool,
+        webhooks: &[(String, String)],
+        credential: Option<&Credential>,
+        (has_metrics, has_operations): (bool, bool),
     ) -> Documents {
         let schemas = &listing.components.schemas;
-        let openapi = openapi::document(entries, schemas, feeds, has_metrics, has_operations);
+        let mut openapi =
+            openapi::document(entries, schemas, feeds, webhooks, has_metrics, has_operations);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,
@@ -45,11 +52,22 @@ impl Documents {
             "feeds": feeds.iter().map(feed).collect::<Vec<_>>(),
             "components": { "schemas": schemas },
         });
-        Documents { catalogue: catalogue.to_string().into(), openapi: openapi.to_string().into() }
+        let mut asyncapi = asyncapi::document(&entries.title, &entries.version, language);
+        if let Some(credential) = credential {
+            credential.add_to_openapi(&mut openapi);
+            credential.add_to_asyncapi(&mut asyncapi);
+        }
+        let (catalogue, openapi) = (catalogue.to_string().into(), openapi.to_string().into());
+        Documents { catalogue, openapi, asyncapi }
     }
 
     pub(crate) fn catalogue(&self) -> Bytes {
         self.catalogue.clone()
+    }
+
+    /// The AsyncAPI document of a server at this host, below this prefix.
+    pub(crate) fn asyncapi(&self, host: &str, prefix: &str) -> Bytes {
+        asyncapi::served(&self.asyncapi, host, prefix).to_string().into()
     }
 
     /// The OpenAPI document. If the routes are nested below a prefix, it names that prefix.

@@ -10,6 +10,8 @@ pub(crate) mod page;
 pub(crate) mod query;
 pub(crate) mod schema;
 pub(crate) mod sources;
+#[cfg(feature = "webhooks")]
+pub(crate) mod webhook;
 
 use std::{any::type_name, collections::BTreeMap, io};
 

@@ -11,3 +11,5 @@ pub(crate) mod queries;
 pub(crate) mod receipts;
 pub(crate) mod source;
 pub(crate) mod status;
+#[cfg(feature = "webhooks")]
+pub(crate) mod webhooks;

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "poster")]
 use crate::owner::Owner;
+#[cfg(feature = "webhooks")]
+use crate::panels::entries::webhook::WebhookRoutes;
 use crate::{
     door::{entrance::Door, metrics::Metrics},
     panels::{answers::PastAnswers, documents::Documents, entries::Entries, live::LiveQueries},
@@ -22,6 +24,9 @@ pub(crate) struct Site {
     pub(crate) documents: Documents,
     /// The shared schemas of the types behind the entries.
     pub(crate) definitions: Map<String, Value>,
+    /// The endpoints for webhooks, by their paths.
+    #[cfg(feature = "webhooks")]
+    pub(crate) webhooks: WebhookRoutes,
     pub(crate) metrics: Option<Metrics>,
     /// Whether the site has the routes for operators of processes.
     pub(crate) has_operations: bool,

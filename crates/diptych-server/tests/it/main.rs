@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod access;
+mod asyncapi;
 mod catalogued;
 mod client;
 mod clients;
@@ -29,3 +30,5 @@ mod slow_heads;
 mod status;
 mod store;
 mod time;
+#[cfg(feature = "webhooks")]
+mod webhooks;

@@ -37,7 +37,8 @@ impl App {
     /// The processes of the log for operators: letters, calls, timers and instances, also of
     /// processes that this app does not run.
     pub fn process_operations(&self) -> ProcessOperations {
-        ProcessOperations::over(self.store().clone())
+        let gateways = self.processes.gateways().clone();
+        ProcessOperations::of_app(self.store().clone(), gateways)
     }
 
     /// The flow that an event belongs to, as a tree: events, reactions, commands, calls and timers.

@@ -38,6 +38,8 @@ pub(super) struct FollowerEntry {
     pub(super) name: String,
     pub(super) type_name: &'static str,
     pub(super) events: fn() -> Vec<EventType>,
+    /// The schemas of its public events, if it is a feed that was declared with them.
+    pub(super) describe: Describe,
 }
 
 /// A mistake in the declarations of a catalogue.
@@ -95,29 +97,34 @@ impl EventEntry {
 }
 
 impl FollowerEntry {
+    fn new<T>(kind: EntryKind, name: String, events: fn() -> Vec<EventType>) -> FollowerEntry {
+        let (type_name, describe) = (type_name::<T>(), Describe::default());
+        FollowerEntry { kind, name, type_name, events, describe }
+    }
+
     pub(super) fn view<V: View>() -> FollowerEntry {
         let (kind, name) = (EntryKind::View, kept_name::<V>().to_owned());
-        FollowerEntry { kind, name, type_name: type_name::<V>(), events: V::Event::types }
+        FollowerEntry::new::<V>(kind, name, V::Event::types)
     }
 
     pub(super) fn projection<T: Target>(target: &T) -> FollowerEntry {
         let (kind, name) = (EntryKind::Projection, target.name().to_owned());
-        FollowerEntry { kind, name, type_name: type_name::<T>(), events: T::Event::types }
+        FollowerEntry::new::<T>(kind, name, T::Event::types)
     }
 
-    pub(super) fn feed<F: Feed>() -> FollowerEntry {
+    pub(super) fn feed<F: Feed>(describe: Describe) -> FollowerEntry {
         let (kind, name) = (EntryKind::Feed, F::NAME.to_owned());
-        FollowerEntry { kind, name, type_name: type_name::<F>(), events: F::Public::types }
+        FollowerEntry { describe, ..FollowerEntry::new::<F>(kind, name, F::Public::types) }
     }
 
     pub(super) fn intake<I: Intake>() -> FollowerEntry {
         let (kind, name) = (EntryKind::Intake, I::NAME.to_owned());
-        FollowerEntry { kind, name, type_name: type_name::<I>(), events: I::Public::types }
+        FollowerEntry::new::<I>(kind, name, I::Public::types)
     }
 
     pub(super) fn process<P: Process>() -> FollowerEntry {
         let (kind, name) = (EntryKind::Process, P::NAME.to_owned());
-        FollowerEntry { kind, name, type_name: type_name::<P>(), events: P::Event::types }
+        FollowerEntry::new::<P>(kind, name, P::Event::types)
     }
 }
 

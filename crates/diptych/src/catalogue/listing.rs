@@ -154,7 +154,7 @@ impl Listing {
         let (mut views, mut projections, mut processes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut feeds, mut intakes) = (Vec::new(), Vec::new());
         for follower in &entries.followers {
-            let FollowerEntry { kind, name, type_name, events } = follower;
+            let FollowerEntry { kind, name, type_name, events, .. } = follower;
             let events = names(&events());
             let (list, detail) = match kind {
                 EntryKind::Projection => (&mut projections, EntryDetail::Projection { events }),

@@ -1,11 +1,11 @@
 //! Schemas of the types of a catalogue, with the feature `schemas`.
 
 #[cfg(feature = "schemas")]
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 #[cfg(feature = "schemas")]
-use crate::event::Event;
+use crate::{collaboration::PublicEvent, event::Event};
 
 /// The place of shared schemas in a [`Listing`](super::Listing), and in an OpenAPI document.
 pub const SCHEMAS: &str = "/components/schemas";
@@ -52,6 +52,17 @@ impl Describe {
         };
         Describe { make: Some(make) }
     }
+
+    /// A schema for the payload of each type of a public event.
+    pub(super) fn public_event<P: PublicEvent + JsonSchema>() -> Describe {
+        let make = |schemas: &mut SchemaGenerator| {
+            let schema: Value = schemas.subschema_for::<P>().into();
+            let mut made = payloads(&schema, schemas.definitions(), P::types().len());
+            describe_variants(&mut made, &schema, schemas.definitions());
+            made
+        };
+        Describe { make: Some(make) }
+    }
 }
 
 /// Collects the schemas of all entries.
@@ -63,13 +74,26 @@ pub(super) struct SchemaCollector {
 #[cfg(feature = "schemas")]
 impl SchemaCollector {
     pub(super) fn new() -> SchemaCollector {
-        let settings = SchemaSettings::draft2020_12();
+        SchemaCollector::with(SchemaSettings::draft2020_12())
+    }
+
+    /// In the dialect of documents that know no newer one, of values as they are written.
+    pub(super) fn draft7() -> SchemaCollector {
+        SchemaCollector::with(SchemaSettings::draft07().for_serialize())
+    }
+
+    fn with(settings: SchemaSettings) -> SchemaCollector {
         let settings = settings.with(|settings| settings.definitions_path = SCHEMAS.into());
         SchemaCollector { generator: settings.into_generator() }
     }
 
     pub(super) fn schemas(&mut self, describe: Describe) -> Vec<Value> {
-        describe.make.map(|make| make(&mut self.generator)).unwrap_or_default()
+        let mut made = describe.make.map(|make| make(&mut self.generator)).unwrap_or_default();
+        // The generator transforms only the definitions.
+        for schema in made.iter_mut().filter_map(|made| <&mut Schema>::try_from(made).ok()) {
+            self.generator.transforms_mut().for_each(|transform| transform.transform(schema));
+        }
+        made
     }
 
     pub(super) fn into_definitions(mut self) -> Map<String, Value> {
@@ -84,12 +108,30 @@ impl SchemaCollector {
         SchemaCollector {}
     }
 
+    pub(super) fn draft7() -> SchemaCollector {
+        SchemaCollector {}
+    }
+
     pub(super) fn schemas(&mut self, _: Describe) -> Vec<Value> {
         Vec::new()
     }
 
     pub(super) fn into_definitions(self) -> Map<String, Value> {
         Map::new()
+    }
+}
+
+/// Gives the schemas of payloads the doc comments of their variants.
+#[cfg(feature = "schemas")]
+fn describe_variants(payloads: &mut [Value], schema: &Value, definitions: &Map<String, Value>) {
+    let variants = resolved(schema, definitions).get("oneOf").and_then(Value::as_array);
+    for (payload, variant) in payloads.iter_mut().zip(variants.into_iter().flatten()) {
+        let description = variant.get("description").cloned();
+        // A reference has no members beside it, and the description of its own.
+        let own = payload.as_object_mut().filter(|members| !members.contains_key("$ref"));
+        if let (Some(members), Some(description)) = (own, description) {
+            members.entry("description").or_insert(description);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     Process,
     command::ActionKey,
-    entry::GatewayEntry,
+    entry::{CallTries, GatewayEntry},
     gateway::{CallFailure, CallsFrom, Reconciliation},
     places::Places,
     shared::{Interruption, ProcessShared, Waits},
@@ -57,6 +57,8 @@ impl<P: Process> Calling<'_, P> {
         let options = &self.entry.options;
         let lane = self.entry.gateway.lane(self.body);
         let mut is_claimed = options.is_idempotent;
+        let outside = self.outside_key();
+        let notes = self.entry.notes(&outside);
         loop {
             // A claimed call leaves at once, so other programs know how long it may take.
             let place = self.entry.place(lane.as_deref()).await;
@@ -81,7 +83,10 @@ impl<P: Process> Calling<'_, P> {
                             let tries = format!("{failures} tries failed, lately: {reason}");
                             return self.list(claim, tries).await;
                         }
-                        self.rest(self.entry.wait(failures, asked), reason).await;
+                        let wait = self.entry.wait(failures, asked);
+                        let next_at = self.shared.clock.now().saturating_add(wait);
+                        notes.note(CallTries { failures, reason: reason.clone(), next_at });
+                        self.rest(wait, reason).await;
                         continue;
                     }
                 }

@@ -15,6 +15,7 @@ use std::{
 
 use diptych_store::Timestamp;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
@@ -58,6 +59,18 @@ pub enum CircuitState {
     },
 }
 
+/// The tries of a call that failed in one run of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CallTries {
+    /// How many failed.
+    pub failures: u32,
+    /// The reason why the latest failed.
+    pub reason: String,
+    /// When the next one is made. It may wait longer for a place, or for the circuit.
+    pub next_at: Timestamp,
+}
+
 /// A gateway of an app, with the state that its calls share.
 pub(crate) struct GatewayEntry {
     pub(crate) name: String,
@@ -67,6 +80,8 @@ pub(crate) struct GatewayEntry {
     pub(super) options: GatewayOptions,
     places: Semaphore,
     lanes: Mutex<HashMap<String, GatewayLane>>,
+    /// The failed tries of calls that have no outcome yet, by their keys.
+    tries: Mutex<HashMap<String, CallTries>>,
     circuit: Mutex<Circuit>,
     calling: AtomicUsize,
     waiting: AtomicUsize,
@@ -92,6 +107,24 @@ pub(super) struct CallPlace<'a> {
     _place: Option<SemaphorePermit<'a>>,
     // The permit of the lane is given back before the lane is dropped.
     _lane: Option<(OwnedSemaphorePermit, LaneUse<'a>)>,
+}
+
+/// The notes about the failed tries of a call, until the call has an outcome or its work ends.
+pub(super) struct TryNotes<'a> {
+    entry: &'a GatewayEntry,
+    key: &'a str,
+}
+
+impl TryNotes<'_> {
+    pub(super) fn note(&self, tries: CallTries) {
+        self.entry.tries.lock().insert(self.key.to_owned(), tries);
+    }
+}
+
+impl Drop for TryNotes<'_> {
+    fn drop(&mut self) {
+        self.entry.tries.lock().remove(self.key);
+    }
 }
 
 /// A use of a lane. The last one drops the lane.
@@ -142,12 +175,18 @@ impl GatewayEntry {
             from,
             places: Semaphore::new(options.calls_at_once.max(1)),
             lanes: Mutex::default(),
+            tries: Mutex::default(),
             circuit: Mutex::default(),
             calling: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             withheld: AtomicU64::new(0),
             options,
         }
+    }
+
+    /// The notes about the tries of the call with this key.
+    pub(super) fn notes<'a>(&'a self, key: &'a str) -> TryNotes<'a> {
+        TryNotes { entry: self, key }
     }
 
     /// Waits until a call of this lane may be made. The lane is waited for first, so a full lane
@@ -302,6 +341,11 @@ impl Gateways {
 
     pub(crate) fn status(&self) -> Vec<GatewayStatus> {
         self.iter().map(GatewayEntry::status).collect()
+    }
+
+    /// The failed tries of a call of this gateway, in this program.
+    pub(super) fn tries(&self, gateway: &str, key: &str) -> Option<CallTries> {
+        self.named(gateway)?.tries.lock().get(key).cloned()
     }
 
     pub(super) fn named(&self, name: &str) -> Option<&Arc<GatewayEntry>> {

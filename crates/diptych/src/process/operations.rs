@@ -8,6 +8,8 @@ use std::fmt;
 use diptych_store::{Filter, Position, RawEvent, ReadError, Store};
 
 use super::{
+    call_list::{CallQuestion, GatewayCall, calls, cut},
+    entry::Gateways,
     instances::{ProcessInstance, WaitingTimer, instances, timers},
     known::{KnownProcess, known_processes},
     letter::{LetterAnswer, LetterError, ParkedLetter, answer, letters},
@@ -27,6 +29,8 @@ use super::{
 #[derive(Clone)]
 pub struct ProcessOperations {
     store: Store,
+    /// Those of the app that the operations were taken from. They know the tries of their calls.
+    gateways: Gateways,
 }
 
 /// Why a question about processes has no answer.
@@ -49,7 +53,12 @@ pub enum OperationError {
 impl ProcessOperations {
     /// The processes of this log.
     pub fn over(store: Store) -> ProcessOperations {
-        ProcessOperations { store }
+        ProcessOperations { store, gateways: Gateways::default() }
+    }
+
+    /// The processes of the log of an app with these gateways.
+    pub(crate) fn of_app(store: Store, gateways: Gateways) -> ProcessOperations {
+        ProcessOperations { store, gateways }
     }
 
     /// All processes that the log knows, in the order of their first starts.
@@ -91,6 +100,26 @@ impl ProcessOperations {
             all.extend(waiting_calls(&self.store, &known.first_name).await?);
         }
         all.sort_by_key(|call| call.listed_at);
+        Ok(all)
+    }
+
+    /// The calls of gateways that processes asked for, each with its outcome: the newest first. So
+    /// this is the list of the deliveries of a gateway for webhooks. It reads the events of
+    /// processes from the end of the log, until it has found enough.
+    ///
+    /// The tries of a call that is [pending](super::GatewayCallState::Pending) are known only to
+    /// the program that makes them, so only to the operations
+    /// [of its app](crate::App::process_operations).
+    ///
+    /// # Errors
+    /// [`OperationError`] if there is no such process, or the log cannot be read.
+    pub async fn calls(&self, question: &CallQuestion) -> Result<Vec<GatewayCall>, OperationError> {
+        let mut all = Vec::new();
+        for known in self.chosen(question.process.as_deref()).await? {
+            all.extend(calls(&self.store, &self.gateways, &known.first_name, question).await?);
+        }
+        all.sort_by_key(|call| std::cmp::Reverse(call.asked_at));
+        cut(&mut all, question.most);
         Ok(all)
     }
 

@@ -3,8 +3,9 @@ use std::time::Duration;
 use diptych::{
     App, AppBuilder, Memory, Store,
     process::{
-        ActionOutcome, ActionRejection, CallAnswer, CallFailure, CallsFrom, GatewayOptions,
-        Process, ProcessStart, ReactionContext, Reactions, Trigger,
+        ActionOutcome, ActionRejection, CallAnswer, CallFailure, CallPhase, CallQuestion,
+        CallsFrom, GatewayCallState, GatewayOptions, Process, ProcessOperations, ProcessStart,
+        ReactionContext, Reactions, Trigger,
     },
     testing::{Clock, StubGateway, given_process},
 };
@@ -330,4 +331,129 @@ fn the_kit_compares_calls_and_gives_answers() {
         .then(call)
         .when_answered("payments", &charged)
         .then(Reactions::none().send("pay-order", &Pay { order: 7 }));
+}
+
+/// The phases of all calls of the gateway, the newest first, each with its order.
+async fn listed(app: &App, question: &CallQuestion) -> Vec<(String, CallPhase)> {
+    let calls = app.process_operations().calls(question).await.unwrap();
+    calls.into_iter().map(|call| (call.call, call.state.phase())).collect()
+}
+
+fn charge(order: u64, phase: CallPhase) -> (String, CallPhase) {
+    (format!(r#"{{"order":{order}}}"#), phase)
+}
+
+#[tokio::test]
+async fn every_call_is_listed_with_its_outcome_the_newest_first() {
+    let (store, payments) = (Store::new(Memory::new()), payments());
+    let mut options = policy();
+    (options.attempts, options.calls_at_once) = (2, 1);
+    let app = again(&store, &payments, options).await;
+    let busy = || CallFailure::NotSent { reason: "busy".to_owned(), retry_after: None };
+    app.execute(Place { order: 1 }).await.unwrap();
+    idle(&app).await;
+    let no = ActionRejection::new("no funds", serde_json::Value::Null);
+    payments.fail_next([CallFailure::Refused(no)]);
+    app.execute(Place { order: 2 }).await.unwrap();
+    idle(&app).await;
+    payments.fail_next([busy(), busy()]);
+    app.execute(Place { order: 3 }).await.unwrap();
+    idle(&app).await;
+    let all = CallQuestion::of_gateway("payments");
+    let expected = [
+        charge(3, CallPhase::Waiting),
+        charge(2, CallPhase::Refused),
+        charge(1, CallPhase::Answered),
+    ];
+    assert_eq!(listed(&app, &all).await, expected);
+    let calls = app.process_operations().calls(&all).await.unwrap();
+    assert!(payments.effects().contains_key(&calls[2].key), "the key is that of the call");
+    match &calls[2].state {
+        GatewayCallState::Answered { answer, at } => {
+            assert_eq!(answer["receipt"], "r1");
+            assert!(*at >= calls[2].since);
+        }
+        other => panic!("{other:?}"),
+    }
+    match &calls[1].state {
+        GatewayCallState::Refused { rejection, .. } => assert_eq!(rejection.text, "no funds"),
+        other => panic!("{other:?}"),
+    }
+    let control = app.process("checkout").unwrap();
+    let waiting = control.waiting_calls().await.unwrap();
+    match &calls[0].state {
+        GatewayCallState::Waiting { reason, listed_at } => {
+            assert_eq!((reason, *listed_at), (&waiting[0].reason, waiting[0].listed_at));
+        }
+        other => panic!("{other:?}"),
+    }
+    // A call that leaves again is pending until it has its outcome.
+    let again = CallAnswer::SendAgain;
+    control.answer_call(&waiting[0], again, "ann", "the provider is back").await.unwrap();
+    until("it is settled", || async { settled(&store).await == 3 }).await;
+    assert_eq!(listed(&app, &all).await[0], charge(3, CallPhase::Answered));
+    app.stop().await.unwrap();
+    // The log alone has the list, without the types of the program.
+    let operations = ProcessOperations::over(store.clone());
+    assert_eq!(operations.calls(&all).await.unwrap()[2].key, calls[2].key);
+}
+
+#[tokio::test]
+async fn the_list_of_calls_is_cut_and_goes_on_and_knows_gateways_and_phases() {
+    let (store, payments) = (Store::new(Memory::new()), payments());
+    let app = again(&store, &payments, policy()).await;
+    for order in 1..=5 {
+        app.execute(Place { order }).await.unwrap();
+        idle(&app).await;
+    }
+    let mut question = CallQuestion::of_gateway("payments");
+    question.most = 2;
+    let (mut seen, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = app.process_operations().calls(&question).await.unwrap();
+        let Some(last) = page.last() else { break };
+        question.before = Some(last.asked_at);
+        seen.extend(page.into_iter().map(|call| call.instance));
+        pages += 1;
+    }
+    assert_eq!((seen.concat(), pages), ("order:5order:4order:3order:2order:1".to_owned(), 3));
+    let mut question = CallQuestion::default();
+    question.phase = Some(CallPhase::Refused);
+    assert_eq!(listed(&app, &question).await, []);
+    question.phase = Some(CallPhase::Answered);
+    assert_eq!(listed(&app, &question).await.len(), 5);
+    assert_eq!(listed(&app, &CallQuestion::of_gateway("mail")).await, []);
+    question.process = Some("missing".to_owned());
+    assert!(app.process_operations().calls(&question).await.is_err());
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pending_call_tells_its_failed_tries_and_its_next_one() {
+    let (store, payments) = (Store::new(Memory::new()), payments());
+    let mut options = policy();
+    (options.first_wait, options.jitter) = (Duration::from_secs(3_600), 0.0);
+    options.longest_wait = options.first_wait;
+    payments.fail_next([CallFailure::NotSent { reason: "away".to_owned(), retry_after: None }]);
+    let clock = Clock::new();
+    let app = shop(&store, &clock)
+        .gateway("payments", payments.clone(), CallsFrom::Beginning, options)
+        .process_with::<Checkout>(ProcessStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    app.execute(Place { order: 1 }).await.unwrap();
+    let question = CallQuestion::of_gateway("payments");
+    let tries = || async {
+        match app.process_operations().calls(&question).await.unwrap().pop()?.state {
+            GatewayCallState::Pending { tries } => tries,
+            other => panic!("{other:?}"),
+        }
+    };
+    until("a try has failed", || async { tries().await.is_some() }).await;
+    let tries = tries().await.unwrap();
+    assert_eq!((tries.failures, &*tries.reason), (1, "away"));
+    assert_eq!(tries.next_at, clock.now().saturating_add(Duration::from_secs(3_600)));
+    // Another program knows that it is pending, and not its tries.
+    let outside = ProcessOperations::over(store.clone()).calls(&question).await.unwrap();
+    assert_eq!(outside[0].state, GatewayCallState::Pending { tries: None });
+    drop(app);
 }

@@ -4,6 +4,7 @@ mod answers;
 mod operations;
 mod options;
 mod variants;
+mod webhooks;
 
 use answers::{
     AnswerKind, answer, own, problems, rejected, shared_headers, shared_responses, shared_schemas,
@@ -23,6 +24,7 @@ pub(crate) fn document(
     entries: &Entries,
     schemas: &Map<String, Value>,
     feeds: &[FeedHandle],
+    webhooks: &[(String, String)],
     has_metrics: bool,
     has_operations: bool,
 ) -> Value {
@@ -46,6 +48,9 @@ pub(crate) fn document(
     paths.insert("/receipts/{key}".to_owned(), receipt_path());
     for feed in feeds {
         paths.insert(format!("/feeds/{}", feed.name()), feed_path(feed.name()));
+    }
+    for (path, name) in webhooks {
+        paths.insert(path.clone(), webhooks::path(name));
     }
     let plain = plain_paths().into_iter();
     paths.extend(plain.filter(|(path, _)| has_metrics || path != "/metrics"));

@@ -5,7 +5,10 @@ use std::{fmt, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 use axum::body::Bytes;
 use diptych::{
     Answer, App, Position, Query, QueryError,
-    catalogue::{AnyQuery, AnyWatch, CatalogueEntry, EntryDetail, NamedQuery, NamedQueryError},
+    catalogue::{
+        AnyQuery, AnyWatch, CatalogueEntry, EntryDetail, Listing, NamedQuery, NamedQueryError,
+        resolved,
+    },
     follow::Standstill,
 };
 use futures_util::stream::{self, BoxStream};
@@ -237,6 +240,28 @@ impl QueryEntry {
             (arguments.unwrap_or(Value::Bool(true)), answer.unwrap_or(Value::Bool(true)));
         let argument_names = ArgumentNames::of(&arguments, schemas);
         QueryEntry { type_name, view, events, arguments, answer, argument_names, named, rules }
+    }
+
+    /// # Errors
+    /// The mistake in the arguments of the query, which has this name, or in its pages.
+    pub(crate) fn check(&self, name: &str, listing: &Listing) -> Result<(), String> {
+        let is_reserved = |field: &&String| field.starts_with('_');
+        if let Some(field) = self.argument_names.fields().find(is_reserved) {
+            return Err(format!(
+                "the query {name:?} has the argument {field:?}: rename it, because names that \
+                 begin with `_` are for the parameters of every query"
+            ));
+        }
+        let kind = resolved(&self.answer, &listing.components.schemas).get("type");
+        let is_described = self.answer != Value::Bool(true);
+        let is_list = !is_described || kind.and_then(Value::as_str) == Some("array");
+        match self.page_items() {
+            Some(_) if !is_list => Err(format!(
+                "the query {name:?} has pages, and its answer is no array: leave `paged` out, or \
+                 answer with a list"
+            )),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn is_live(&self) -> bool {

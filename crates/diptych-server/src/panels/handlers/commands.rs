@@ -104,10 +104,10 @@ async fn forward(
 }
 
 /// Runs a command in a separate task, so that it completes even if the client goes away.
-pub(crate) async fn completed(
-    run: impl Future<Output = Result<CommandAnswer, Problem>> + Send + 'static,
+pub(crate) async fn completed<A: Send + 'static>(
+    run: impl Future<Output = Result<A, Problem>> + Send + 'static,
     answer_time: Duration,
-) -> Result<CommandAnswer, Problem> {
+) -> Result<A, Problem> {
     match timeout(answer_time, tokio::spawn(run)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Problem::later(

@@ -10,8 +10,9 @@ use axum::{
 use diptych::{
     Position,
     process::{
-        Action, ActionRejection, CallAnswer, LetterAnswer, LetterError, OperationError,
-        ProcessOperations, Reactions, TraceError, TraceOptions, TraceTarget, WaitingCall,
+        Action, ActionRejection, CallAnswer, CallPhase, CallQuestion, LetterAnswer, LetterError,
+        OperationError, ProcessOperations, Reactions, TraceError, TraceOptions, TraceTarget,
+        WaitingCall,
     },
     store::{AppendError, RawEvent, ReadError},
 };
@@ -51,6 +52,32 @@ impl RowParameters {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(ROWS).min(MOST_ROWS)
     }
+}
+
+/// The parameters of the list of all calls.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallParameters {
+    #[serde(default)]
+    process: Option<String>,
+    #[serde(default)]
+    gateway: Option<String>,
+    #[serde(default)]
+    state: Option<StateParameter>,
+    #[serde(default)]
+    before: Option<u64>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StateParameter {
+    Pending,
+    Waiting,
+    Answered,
+    Refused,
+    Withheld,
 }
 
 /// The parameters of a trace.
@@ -225,6 +252,31 @@ pub(crate) async fn answer_call(
         };
         let answered = operations.answer_call(&call, given, &who, &why).await;
         Ok(answered_at(answered.map_err(of_answer)?))
+    };
+    response_of(answer.await)
+}
+
+/// `GET /processes/gateway-calls`
+pub(crate) async fn gateway_calls(
+    State(site): State<Arc<Site>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let asked: CallParameters = from_form(parts.uri.query().unwrap_or_default())?;
+        let mut question = CallQuestion::default();
+        (question.process, question.gateway) = (asked.process, asked.gateway);
+        question.before = asked.before.map(Position::new);
+        question.most = asked.limit.unwrap_or(ROWS).min(MOST_ROWS);
+        question.phase = asked.state.map(|state| match state {
+            StateParameter::Pending => CallPhase::Pending,
+            StateParameter::Waiting => CallPhase::Waiting,
+            StateParameter::Answered => CallPhase::Answered,
+            StateParameter::Refused => CallPhase::Refused,
+            StateParameter::Withheld => CallPhase::Withheld,
+        });
+        Ok(listed("calls", &operations.calls(&question).await.map_err(of_question)?))
     };
     response_of(answer.await)
 }

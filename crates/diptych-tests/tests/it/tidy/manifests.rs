@@ -17,7 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-gateways", &["diptych"]),
     ("diptych-nats", &["diptych"]),
-    ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
+    // The server verifies webhooks that come in by the signatures of those that go out.
+    ("diptych-server", &["diptych", "diptych-store", "diptych-remote", "diptych-gateways"]),
     (
         "diptych-cli",
         &[

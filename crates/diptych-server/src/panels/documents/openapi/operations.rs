@@ -54,7 +54,7 @@ pub(super) fn paths() -> Map<String, Value> {
 }
 
 /// The path, the id, the summary and the parameters of each question.
-fn questions() -> [(&'static str, &'static str, &'static str, Vec<Value>); 8] {
+fn questions() -> [(&'static str, &'static str, &'static str, Vec<Value>); 9] {
     let limit = parameter("limit", "query", "Maximum number of rows.", "integer");
     let process = parameter("process", "query", "Only those of this process.", "string");
     let position = || parameter("position", "path", "The position that names it.", "integer");
@@ -89,6 +89,18 @@ fn questions() -> [(&'static str, &'static str, &'static str, Vec<Value>); 8] {
             "show-call",
             "A call that waits for an operator.",
             vec![position()],
+        ),
+        (
+            "/processes/gateway-calls",
+            "list-gateway-calls",
+            "All calls of gateways with their outcomes, the newest first.",
+            vec![
+                process.clone(),
+                parameter("gateway", "query", "Only those of this gateway.", "string"),
+                parameter("state", "query", "Only those in this state.", "string"),
+                parameter("before", "query", "Only those before this position.", "integer"),
+                limit.clone(),
+            ],
         ),
         (
             "/processes/timers",
