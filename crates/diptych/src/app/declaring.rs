@@ -4,7 +4,8 @@ use super::{App, AppBuilder};
 use crate::{
     catalogue::{AppCatalogue, Catalogue},
     collaboration::{
-        Feed, FeedHandle, FeedSource, Intake, IntakeControl, IntakeOptions, IntakeStart,
+        Feed, FeedHandle, FeedSource, Intake, IntakeControl, IntakeOperations, IntakeOptions,
+        IntakeStart,
     },
     command::panel::LeftPanel,
     event::Event,
@@ -48,6 +49,12 @@ impl App {
     /// [`TraceError`] if there is no such event, or the log cannot be read.
     pub async fn trace(&self, target: impl Into<TraceTarget>) -> Result<Trace, TraceError> {
         self.process_operations().trace(target, TraceOptions::default()).await
+    }
+
+    /// The intakes of the log for operators: their places and parked events, also of intakes that
+    /// this app does not run.
+    pub fn intake_operations(&self) -> IntakeOperations {
+        IntakeOperations::over(self.store().clone())
     }
 
     /// The status of each process, in the order in which they were added.

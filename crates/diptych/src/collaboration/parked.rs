@@ -6,6 +6,8 @@ use diptych_store::{
     Append, AppendCondition, AppendError, EventRef, Filter, FilterItem, Metadata, Position, Read,
     ReadError, Refusal, Store, Timestamp,
 };
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{
     cloud_event::CloudEvent,
@@ -17,9 +19,11 @@ use super::{
 use crate::event::SchemaError;
 
 /// A published event that could not be taken in. Later events of its subject wait behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ParkedForeignEvent {
+    /// The name under which the log keeps the place of the intake.
+    pub intake: String,
     /// The subject, such as `order:7`. It is empty for an event without a subject.
     pub subject: String,
     /// The reason.
@@ -29,19 +33,22 @@ pub struct ParkedForeignEvent {
     /// The event, as it came.
     pub event: CloudEvent,
     /// The position in this log of the event that keeps it.
+    #[serde(serialize_with = "number")]
     pub parked_at: Position,
     /// When it was parked.
     pub since: Timestamp,
 }
 
 /// The answer of an operator to a parked event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IntakeAnswer {
     /// The intake translates it again, by the code of this program.
     Retry,
     /// It is left out.
     Skip,
+    /// It is taken in with this payload instead of its own.
+    Replace(Value),
 }
 
 /// A published event that waits.
@@ -135,7 +142,7 @@ impl WaitingSubjects {
 
     /// A subject whose first event was answered, with the answer.
     pub(super) fn next_answered(&self) -> Option<(String, StoredIntakeAnswer)> {
-        self.answered.iter().next().map(|(subject, answer)| (subject.clone(), *answer))
+        self.answered.iter().next().map(|(subject, answer)| (subject.clone(), answer.clone()))
     }
 
     pub(super) fn of_subject(&self, subject: &str) -> impl Iterator<Item = &WaitingForeignEvent> {
@@ -143,10 +150,11 @@ impl WaitingSubjects {
     }
 
     /// The first event of each subject, in the order in which they were parked.
-    pub(super) fn parked(&self) -> Vec<ParkedForeignEvent> {
+    pub(super) fn parked(&self, intake: &str) -> Vec<ParkedForeignEvent> {
         let first = self.subjects.iter().filter_map(|(subject, waiting)| {
             let first = waiting.front()?;
             Some(ParkedForeignEvent {
+                intake: intake.to_owned(),
                 subject: subject.clone(),
                 reason: first.reason.clone().unwrap_or_default(),
                 waiting: waiting.len() - 1,
@@ -164,6 +172,10 @@ impl WaitingSubjects {
     pub(super) fn unreadable(&self) -> &[(Position, String)] {
         &self.unreadable
     }
+}
+
+fn number<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    position.get().serialize(serializer)
 }
 
 /// Why a parked event could not be answered.
@@ -206,6 +218,7 @@ pub(super) async fn answer(
     let answer = match given {
         IntakeAnswer::Retry => StoredIntakeAnswer::Retry,
         IntakeAnswer::Skip => StoredIntakeAnswer::Skip,
+        IntakeAnswer::Replace(data) => StoredIntakeAnswer::Replace(data),
     };
     let (subject, parked_at) = (&parked.subject, parked.parked_at);
     let answered = AnsweredRecord {

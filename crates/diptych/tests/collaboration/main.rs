@@ -6,6 +6,9 @@ mod feeds;
 mod hostile_sources;
 mod kills;
 mod loops;
+#[path = "../support/measured.rs"]
+mod measured;
+mod metrics;
 mod parked;
 mod services;
 mod starts;
