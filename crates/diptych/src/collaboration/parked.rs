@@ -18,6 +18,9 @@ use super::{
 };
 use crate::event::SchemaError;
 
+/// Number of answers that are read at once.
+const ANSWERS: usize = 64;
+
 /// A published event that could not be taken in. Later events of its subject wait behind it.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -192,7 +195,12 @@ pub enum IntakeAnswerError {
         subject: String,
         /// The position in this log of the event that keeps it.
         parked_at: Position,
+        /// The position of the last answer to it.
+        at: Option<Position>,
     },
+    /// An answer names its author and its reason, because the log keeps it for ever.
+    #[error("the answer cannot be stored: tell who answers, and why")]
+    Author,
     /// The answer cannot be written.
     #[error("the answer cannot be stored: {0}")]
     Malformed(#[from] SchemaError),
@@ -215,6 +223,9 @@ pub(super) async fn answer(
     given: IntakeAnswer,
     (who, why): (&str, &str),
 ) -> Result<Position, IntakeAnswerError> {
+    if who.trim().is_empty() || why.trim().is_empty() {
+        return Err(IntakeAnswerError::Author);
+    }
     let answer = match given {
         IntakeAnswer::Retry => StoredIntakeAnswer::Retry,
         IntakeAnswer::Skip => StoredIntakeAnswer::Skip,
@@ -238,7 +249,8 @@ pub(super) async fn answer(
         known.catch_up(store, intake).await?;
         let first = known.of_subject(subject).next().map(|first| first.at);
         if first != Some(parked_at) || known.answered.contains_key(subject) {
-            return Err(IntakeAnswerError::Answered { subject: subject.clone(), parked_at });
+            let at = last_answer(store, intake, parked_at).await?.map(|(at, _)| at);
+            return Err(IntakeAnswerError::Answered { subject: subject.clone(), parked_at, at });
         }
         let condition = AppendCondition { fail_if: about.clone(), after: known.upto };
         let append = Append::event(event.clone()).condition(condition);
@@ -253,4 +265,27 @@ pub(super) async fn answer(
         };
         return Err(IntakeAnswerError::Append(failed));
     }
+}
+
+/// The last answer to the event that is kept at a position, and the position of the answer.
+pub(super) async fn last_answer(
+    store: &Store,
+    intake: &str,
+    parked_at: Position,
+) -> Result<Option<(Position, AnsweredRecord)>, ReadError> {
+    let about = FilterItem::everything().or_type(ANSWERED).and_tag(intake_tag(intake));
+    let (about, mut upto) = (Filter::from(about), store.head().position());
+    while upto > parked_at {
+        let read = Read { after: parked_at, ..Read::backwards().upto(upto).limit(ANSWERS) };
+        let batch = store.read(&about, read).await?;
+        for event in batch.iter() {
+            if let Ok(record) = decode::<AnsweredRecord>(&event)
+                && record.parked_at == parked_at.get()
+            {
+                return Ok(Some((event.position(), record)));
+            }
+        }
+        upto = batch.upto().before();
+    }
+    Ok(None)
 }
