@@ -4,6 +4,7 @@
 mod connect;
 mod declaring;
 mod error;
+mod flows;
 #[cfg(feature = "log")]
 mod opening;
 mod past;

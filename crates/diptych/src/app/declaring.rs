@@ -13,8 +13,7 @@ use crate::{
     process::{
         AskError, CallsFrom, Gateway, GatewayOptions, GatewayStatus, NoSuchProcess, OutsideAnswer,
         Process, ProcessControl, ProcessOperations, ProcessOptions, ProcessPlans, ProcessPreview,
-        ProcessStart, ProcessStartError, ProcessStatus, Trace, TraceError, TraceOptions,
-        TraceTarget, ask, preview,
+        ProcessStart, ProcessStartError, ProcessStatus, ask, preview,
     },
     projection::Target,
     view::{View, ViewOptions},
@@ -39,16 +38,6 @@ impl App {
     /// processes that this app does not run.
     pub fn process_operations(&self) -> ProcessOperations {
         ProcessOperations::over(self.store().clone())
-    }
-
-    /// The flow that an event belongs to, as a tree: events, reactions, commands, calls and timers.
-    /// The target is a position, the id of an event, or a correlation. See
-    /// [`ProcessOperations::trace`] for its cost, and for a trace with other bounds.
-    ///
-    /// # Errors
-    /// [`TraceError`] if there is no such event, or the log cannot be read.
-    pub async fn trace(&self, target: impl Into<TraceTarget>) -> Result<Trace, TraceError> {
-        self.process_operations().trace(target, TraceOptions::default()).await
     }
 
     /// The intakes of the log for operators: their places and parked events, also of intakes that

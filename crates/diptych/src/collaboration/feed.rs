@@ -136,6 +136,12 @@ impl FeedHandle {
         self.0.status()
     }
 
+    /// The public events that the event at a position became, each with its place and its name and
+    /// version. An event that cannot be published became none.
+    pub(crate) async fn made_of(&self, position: Position) -> Vec<(EventPlace, String)> {
+        self.0.clone().made_of(position).await
+    }
+
     /// The next events after a place. If there are none, it waits for one as long as the question
     /// says, and returns an empty page then.
     ///
@@ -184,6 +190,7 @@ pub(super) trait AnyFeed: Send + Sync {
     fn name(&self) -> &'static str;
     fn public_events(&self) -> Vec<EventType>;
     fn status(&self) -> FeedStatus;
+    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<Vec<(EventPlace, String)>>;
     fn page(self: Arc<Self>, read: FeedRead) -> BoxFuture<Result<FeedPage, FeedError>>;
 }
 
@@ -328,6 +335,20 @@ impl<F: Feed> AnyFeed for FeedReader<F> {
             let page = self.read_page(read).await;
             self.figures.count(&page);
             page
+        })
+    }
+
+    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<Vec<(EventPlace, String)>> {
+        Box::pin(async move {
+            let read = Read::after(position.before()).upto(position).limit(1);
+            let batch = self.store.read(&self.filter, read).await;
+            let event = batch.as_ref().ok().and_then(|batch| batch.get(0));
+            let made = event.and_then(|event| self.publish(&event).ok()).unwrap_or_default();
+            let typed = |raw: &RawEvent| format!("{}.v{}", raw.event_type, raw.version);
+            let made = (0..).zip(made).map(|(part, made)| {
+                (EventPlace { position, part }, typed(&made.raw))
+            });
+            made.collect()
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod exchange;
 mod feeds;
+mod flows;
 mod hostile_sources;
 mod kills;
 mod loops;

@@ -243,7 +243,7 @@ pub(crate) async fn trace(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admitted(&site, &parts).await?;
+        admit(&site, Operation::Processes, &parts).await?;
         let parameters: TraceParameters = from_form(parts.uri.query().unwrap_or_default())?;
         let target: TraceTarget =
             id.parse().map_err(|error| Problem::unknown(format!("{error}")))?;
@@ -251,7 +251,7 @@ pub(crate) async fn trace(
         options.steps = parameters.limit.unwrap_or(options.steps).min(MOST_ROWS);
         options.whole_log = parameters.whole_log;
         options.searched_events = SEARCHED_EVENTS;
-        let trace = operations.trace(target, options).await.map_err(of_trace)?;
+        let trace = site.app.trace_with(target, options).await.map_err(of_trace)?;
         let json = serde_json::to_string(&trace)
             .map_err(|error| Problem::mistake("a trace cannot be written", &error))?;
         Ok(json_response(json.into()))
@@ -307,6 +307,10 @@ fn of_question(error: OperationError) -> Problem {
 fn of_trace(error: TraceError) -> Problem {
     match error {
         TraceError::Read(error) => of_read(error),
+        // The member tells a caller that the route is there, and the flow is not.
+        TraceError::NoSuchId { id, .. } => {
+            Problem::unknown(error.to_string()).and("id", id.to_string())
+        }
         error => Problem::unknown(error.to_string()),
     }
 }
