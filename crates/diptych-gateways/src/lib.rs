@@ -3,6 +3,8 @@
 //! - [`HttpGateway`] sends a call as a request over HTTP, with the key of the call as
 //!   `Idempotency-Key`.
 //! - [`HttpFeed`] reads the [feed](diptych::collaboration) of another service.
+//! - [`HttpTraces`] reads the part of a flow that another service has, for a trace of several
+//!   services.
 //! - [`Webhooks`] sends signed webhooks after the specification of Standard Webhooks.
 //!
 //! ```
@@ -59,6 +61,7 @@ mod feed;
 mod http;
 mod signature;
 mod status;
+mod traces;
 mod webhooks;
 
 pub use address::Reach;
@@ -67,4 +70,5 @@ pub use feed::HttpFeed;
 pub use http::{HttpGateway, HttpRequest};
 pub use signature::{SecretError, WebhookSecret};
 pub use status::StatusMeaning;
+pub use traces::HttpTraces;
 pub use webhooks::{Webhook, WebhookDelivery, WebhookEndpoint, WebhookRefusal, Webhooks};

@@ -71,26 +71,26 @@ impl Intake for Shipments {
 }
 
 /// A running server of the service that publishes.
-struct Ordering {
+pub(crate) struct Ordering {
     app: App,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
 
 impl Ordering {
-    async fn start(store: &Store, address: &str, may_read: &Arc<AtomicBool>) -> Ordering {
+    pub(crate) async fn start(store: &Store, address: &str, may_read: &Arc<AtomicBool>) -> Ordering {
         let app = App::over_store(store.clone()).feed::<Orders>().start().await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let (address, may_read) = (listener.local_addr().unwrap(), may_read.clone());
         let (stop, stopped) = oneshot::channel();
-        let server = Server::new(app.clone()).admit(move |visit: Visit| {
+        let server = Server::new(app.clone()).process_operations().admit(move |visit: Visit| {
             let token = visit.headers.get("authorization").cloned();
             let is_good = token.is_some_and(|token| token == "Bearer secret");
             let may_read = may_read.load(SeqCst) && is_good;
             async move {
                 match visit.operation {
-                    Operation::Feed(_) if !may_read => {
+                    Operation::Feed(_) | Operation::Processes if !may_read => {
                         Err(Denial::unknown("the token was revoked", "Bearer"))
                     }
                     _ => Ok(Caller::anonymous()),
@@ -102,7 +102,7 @@ impl Ordering {
         Ordering { app, address, stop, serving }
     }
 
-    async fn place(&self, orders: std::ops::Range<u64>) {
+    pub(crate) async fn place(&self, orders: std::ops::Range<u64>) {
         for order in orders {
             let placed = Placed { order, margin: 7 }.encode().unwrap();
             let accepted = self.app.store().append(Append::event(placed)).await.unwrap();
@@ -110,14 +110,14 @@ impl Ordering {
         }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         drop(self.stop);
         self.serving.await.unwrap();
         self.app.stop().await.unwrap();
     }
 }
 
-async fn shipping(store: &Store, url: &str) -> App {
+pub(crate) async fn shipping(store: &Store, url: &str) -> App {
     let feed = HttpFeed::new(url, HttpFeed::options()).unwrap();
     let feed = feed.header("authorization", "Bearer secret").unwrap();
     let mut options = IntakeOptions::default();
@@ -129,7 +129,7 @@ async fn shipping(store: &Store, url: &str) -> App {
         .unwrap()
 }
 
-async fn until(app: &App, is_so: impl Fn(&IntakeStatus) -> bool) -> IntakeStatus {
+pub(crate) async fn until(app: &App, is_so: impl Fn(&IntakeStatus) -> bool) -> IntakeStatus {
     let intake = app.intake("shipments").unwrap();
     for _ in 0..6_000 {
         let status = intake.status();

@@ -6,4 +6,5 @@ mod http;
 mod mail;
 mod processes;
 mod server;
+mod traces;
 mod webhooks;

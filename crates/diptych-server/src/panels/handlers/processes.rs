@@ -307,9 +307,12 @@ fn of_question(error: OperationError) -> Problem {
 fn of_trace(error: TraceError) -> Problem {
     match error {
         TraceError::Read(error) => of_read(error),
-        // The member tells a caller that the route is there, and the flow is not.
+        // The members tell a caller that the route is there, and the flow is not.
         TraceError::NoSuchId { id, .. } => {
             Problem::unknown(error.to_string()).and("id", id.to_string())
+        }
+        TraceError::NoSuchPosition { position, .. } => {
+            Problem::unknown(error.to_string()).and("position", position.get())
         }
         error => Problem::unknown(error.to_string()),
     }
