@@ -12,6 +12,7 @@ use diptych::{
     collaboration::{Feed, ForeignEvent, Intake, IntakeStart, PublicEvent},
     store::{Append, Read},
 };
+use diptych_server::{Caller, Denial, Server, Visit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -205,4 +206,76 @@ fn a_server_of_the_log_takes_answers_to_parked_events_and_the_next_start_follows
     for expected in ["7 Elm Street 1", "13 Oak Road 2", "13 ", "15 "] {
         assert!(addresses.contains(&expected.to_owned()), "{addresses:?}");
     }
+}
+
+/// A shop that serves its flows to callers with this token.
+fn serve_shop(runtime: &Runtime, shop: &App) -> String {
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::new(shop.clone()).process_operations().admit(|visit: Visit| {
+            let token = visit.headers.get("authorization").cloned();
+            async move {
+                match token.is_some_and(|token| token == "Bearer secret") {
+                    true => Ok(Caller::anonymous()),
+                    false => Err(Denial::unknown("a token is needed", "Bearer")),
+                }
+            }
+        });
+        tokio::spawn(server.serve(listener, std::future::pending()));
+        format!("http://{address}")
+    })
+}
+
+fn trace(args: &[&str], token: Option<&str>) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_diptych"));
+    command.arg("trace").args(args).env_remove("DIPTYCH_TRACE_TOKEN");
+    if let Some(token) = token {
+        command.env("DIPTYCH_TRACE_TOKEN", token);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn a_trace_joins_the_flow_of_a_log_with_that_of_other_services() {
+    let program = Program::new();
+    let data = program.dir.path().join("parcels");
+    let shop = make_parcels(&data);
+    let runtime = Runtime::new().unwrap();
+    let url = serve_shop(&runtime, &shop);
+    let also = format!("ordering={url}");
+    let data = data.to_str().unwrap();
+    let args = ["2", "--data", data, "--also", &also, "--also", "gone=http://127.0.0.1:1"];
+    let ran = trace(&args, Some("secret"));
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[1].starts_with("ordering: 1  order-placed order:7"), "{text}");
+    assert!(lines[1].contains("published to feed orders as order-accepted.v1"), "{text}");
+    assert!(lines[2].starts_with(&format!("└─ {data}: 2  parcel-due order:7")), "{text}");
+    assert!(lines[2].contains("from feed orders of log"), "{text}");
+    assert!(lines[3].starts_with("gone could not be asked: "), "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
+    // A parked event stands below its cause, too.
+    let parked = ["3", "--data", data, "--also", &also, "--json"];
+    let ran = trace(&parked, Some("secret"));
+    let parked: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(parked["services"][1]["name"], "ordering");
+    let step = &parked["steps"][1];
+    assert_eq!((&step["step"], &step["depth"]), (&"foreign-parked".into(), &1.into()));
+    assert_eq!(step["reason"], "no address for order 13");
+    // Without the token the others are shown, and a wrong address is named.
+    let ran = trace(&args[..5], None);
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(text.contains("ordering could not be asked: the answer is 401"), "{text}");
+    assert!(text.contains("a token is needed") && text.contains("parcel-due"), "{text}");
+    let missing = program.dir.path().join("missing");
+    let missing = ["2", "--data", data, "--also", missing.to_str().unwrap()];
+    let text = String::from_utf8(trace(&missing, None).stdout).unwrap();
+    assert!(text.contains("could not be asked: there is no log"), "{text}");
+    let wrong = trace(&["2", "--data", data, "--also", "memory:"], None);
+    assert_eq!(wrong.status.code(), Some(1));
+    let unknown = ["4000", "--data", data, "--also", &also];
+    let unknown = String::from_utf8(trace(&unknown, None).stderr).unwrap();
+    assert!(unknown.contains("no service has the flow"), "{unknown}");
 }
