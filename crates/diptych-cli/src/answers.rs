@@ -29,9 +29,8 @@ pub(crate) fn store(
         LogAddress::Folder(dir) => {
             let folder = Folder { dir: dir.clone(), wait: place.wait };
             must_exist(&folder)?;
-            let opened = with_log(&folder, &LogOptions::default(), |log| {
-                answer(Store::new(log.clone()))
-            });
+            let opened =
+                with_log(&folder, &LogOptions::default(), |log| answer(Store::new(log.clone())));
             opened.map_err(|failure| match &failure {
                 Failure::Stopped { exit: Exit::Held, .. } => failure.and(
                     "to answer while an application runs, use its HTTP routes \

@@ -82,11 +82,7 @@ fn over_http(url: &str) -> Result<HttpTraces, Failure> {
 struct AwayLog(String);
 
 impl TraceSource for AwayLog {
-    async fn trace(
-        &self,
-        _: TraceTarget,
-        _: TraceOptions,
-    ) -> Result<Trace, TraceSourceError> {
+    async fn trace(&self, _: TraceTarget, _: TraceOptions) -> Result<Trace, TraceSourceError> {
         Err(TraceSourceError::Away { reason: self.0.clone() })
     }
 }

@@ -56,10 +56,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/processes/timers", get(processes::timers))
         .route("/intakes", get(intakes::list))
         .route("/intakes/letters", get(intakes::letters))
-        .route(
-            "/intakes/letters/{position}",
-            get(intakes::letter).post(intakes::answer_letter),
-        )
+        .route("/intakes/letters/{position}", get(intakes::letter).post(intakes::answer_letter))
         .route("/trace/{id}", get(processes::trace))
         .route("/status", get(status::show))
         .route("/status/live", get(live::status))

@@ -4,7 +4,6 @@
 mod connect;
 mod declaring;
 mod error;
-mod flows;
 #[cfg(feature = "log")]
 mod opening;
 mod past;

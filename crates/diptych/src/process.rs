@@ -186,8 +186,8 @@ pub(crate) use runner::Processes;
 pub use runner::{NoSuchProcess, ProcessControl};
 pub use status::{ProcessState, ProcessStatus};
 pub use trace::{
-    CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, PublishedNote, StepKind, TimerOutcome, Trace,
-    TraceError, TraceOptions, TraceStep, TraceTarget, UnknownTarget,
+    CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, PublishedNote, StepKind,
+    TimerOutcome, Trace, TraceError, TraceOptions, TraceStep, TraceTarget, UnknownTarget,
 };
 pub use trace_sources::{NoSuchFlow, TraceSource, TraceSourceError, TraceSources};
 pub use trigger::{ActionOutcome, ActionRejection, ActionSettled, TimerFired, Trigger};

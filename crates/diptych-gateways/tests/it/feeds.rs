@@ -79,7 +79,11 @@ pub(crate) struct Ordering {
 }
 
 impl Ordering {
-    pub(crate) async fn start(store: &Store, address: &str, may_read: &Arc<AtomicBool>) -> Ordering {
+    pub(crate) async fn start(
+        store: &Store,
+        address: &str,
+        may_read: &Arc<AtomicBool>,
+    ) -> Ordering {
         let app = App::over_store(store.clone()).feed::<Orders>().start().await.unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let (address, may_read) = (listener.local_addr().unwrap(), may_read.clone());

@@ -150,8 +150,10 @@ async fn intakes_and_parked_events_are_listed_and_answered() {
     assert_eq!(status["intakes"][0]["name"], "cleaning");
     let cleaned = diptych::Filter::types(["seat-to-clean"]);
     let cleaned = served.app.store().read(&cleaned, diptych::store::Read::all()).await.unwrap();
-    let places: Vec<_> =
-        cleaned.iter().flat_map(|event| event.tags().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let places: Vec<_> = cleaned
+        .iter()
+        .flat_map(|event| event.tags().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     assert_eq!(places, ["place:a1", "place:a2", "place:b2"]);
 }
 

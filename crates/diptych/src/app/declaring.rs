@@ -1,5 +1,7 @@
 //! The declarations of an app: its catalogue, its events, and the followers that it starts.
 
+mod flows;
+
 use super::{App, AppBuilder};
 use crate::{
     catalogue::{AppCatalogue, Catalogue},

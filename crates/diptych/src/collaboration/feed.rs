@@ -345,9 +345,9 @@ impl<F: Feed> AnyFeed for FeedReader<F> {
             let event = batch.as_ref().ok().and_then(|batch| batch.get(0));
             let made = event.and_then(|event| self.publish(&event).ok()).unwrap_or_default();
             let typed = |raw: &RawEvent| format!("{}.v{}", raw.event_type, raw.version);
-            let made = (0..).zip(made).map(|(part, made)| {
-                (EventPlace { position, part }, typed(&made.raw))
-            });
+            let made = (0..)
+                .zip(made)
+                .map(|(part, made)| (EventPlace { position, part }, typed(&made.raw)));
             made.collect()
         })
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::status::IntakeState;
-
 /// The outcome of a published event at an intake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IntakeOutcome {
@@ -34,8 +32,10 @@ pub(super) struct IntakeMetrics {
     failures: Counter,
 }
 
-/// The labels of [`IntakeState`].
-const STATES: [&str; 5] = ["catching-up", "live", "standby", "stalled", "stopped"];
+/// The label of an intake that stopped.
+const STOPPED: &str = "stopped";
+/// The labels of the states of an intake.
+const STATES: [&str; 5] = ["catching-up", "live", "standby", "stalled", STOPPED];
 /// The labels of [`IntakeOutcome`], in its order.
 const OUTCOMES: [&str; 5] = ["taken", "parked", "left-out", "resumed", "skipped"];
 
@@ -43,9 +43,13 @@ impl IntakeMetrics {
     pub(super) fn new(intake: &'static str) -> IntakeMetrics {
         let labels = [("kind", "intake"), ("name", intake)];
         let own = [("intake", intake)];
-        let state = |state| gauge!("diptych_intake_state", "intake" => intake, "state" => state);
+        let state = |state| {
+            let labels = [("intake", intake), ("state", state)];
+            gauge!("diptych_intake_state", &labels)
+        };
         let outcome = |outcome| {
-            counter!("diptych_intake_events_total", "intake" => intake, "outcome" => outcome)
+            let labels = [("intake", intake), ("outcome", outcome)];
+            counter!("diptych_intake_events_total", &labels)
         };
         IntakeMetrics {
             lag_positions: gauge!("diptych_lag_positions", &labels),
@@ -64,12 +68,12 @@ impl IntakeMetrics {
         self.lag_seconds.set(time.as_secs_f64());
     }
 
-    pub(super) fn state(&self, state: &IntakeState) {
+    /// Shows the state of this label.
+    pub(super) fn state(&self, state: &str) {
         for (label, gauge) in STATES.iter().zip(&self.states) {
-            gauge.set(f64::from(u8::from(*label == state.label())));
+            gauge.set(f64::from(u8::from(*label == state)));
         }
-        let is_stopped = matches!(state, IntakeState::Stopped { .. });
-        self.stopped.set(f64::from(u8::from(is_stopped)));
+        self.stopped.set(f64::from(u8::from(state == STOPPED)));
     }
 
     pub(super) fn waiting(&self, events: usize) {

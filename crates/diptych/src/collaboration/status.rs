@@ -114,7 +114,7 @@ impl IntakeStatusCell {
             left_out: BTreeMap::new(),
         };
         let metrics = IntakeMetrics::new(intake);
-        metrics.state(&fields.state);
+        metrics.state(fields.state.label());
         IntakeStatusCell { fields: Mutex::new(fields), metrics, started: Instant::now() }
     }
 
@@ -173,7 +173,7 @@ impl IntakeStatusCell {
         let late = fields.complete_at.unwrap_or(self.started).elapsed();
         let late = if fields.state == IntakeState::Live { Duration::ZERO } else { late };
         self.metrics.lag(fields.behind, late);
-        self.metrics.state(&fields.state);
+        self.metrics.state(fields.state.label());
     }
 
     pub(super) fn waiting(&self, events: usize) {

@@ -65,7 +65,7 @@ pub(super) enum ServicePart {
 }
 
 /// The place of a step: the service and the number of the step in its tree.
-type Place = (usize, usize);
+type StepPlace = (usize, usize);
 
 /// Joins the trees of services.
 pub(super) fn join(
@@ -101,7 +101,7 @@ pub(super) fn join(
         services.push(service);
         trees.push(tree);
     }
-    let links = Links::of(&services, &trees);
+    let links = TreeLinks::of(&services, &trees);
     remarks.extend(links.unknown.iter().map(|(log, feed)| {
         format!(
             "events came from feed {feed} of log {log}, which no answer has: trace its service too"
@@ -127,18 +127,18 @@ pub(super) fn join(
 }
 
 /// The edges of the joined tree.
-struct Links {
+struct TreeLinks {
     /// The effects of each step, first those in the same log.
-    effects: HashMap<Place, Vec<Place>>,
+    effects: HashMap<StepPlace, Vec<StepPlace>>,
     /// The steps without a known cause, in order.
-    roots: Vec<Place>,
+    roots: Vec<StepPlace>,
     /// Logs and feeds from which events came, and that no answer has.
     unknown: BTreeSet<(Uuid, String)>,
 }
 
-impl Links {
-    fn of(services: &[TracedService], trees: &[Vec<TraceStep>]) -> Links {
-        let mut events = HashMap::<(Uuid, Uuid), Place>::new();
+impl TreeLinks {
+    fn of(services: &[TracedService], trees: &[Vec<TraceStep>]) -> TreeLinks {
+        let mut events = HashMap::<(Uuid, Uuid), StepPlace>::new();
         for (number, (service, tree)) in services.iter().zip(trees).enumerate() {
             for (at, step) in tree.iter().enumerate() {
                 if let (StepKind::Event { id, .. }, Some(log)) = (&step.kind, service.log) {
@@ -147,7 +147,7 @@ impl Links {
             }
         }
         let known: HashSet<_> = services.iter().filter_map(|service| service.log).collect();
-        let (mut effects, mut roots) = (HashMap::<Place, Vec<Place>>::new(), Vec::new());
+        let (mut effects, mut roots) = (HashMap::<StepPlace, Vec<StepPlace>>::new(), Vec::new());
         let (mut crossings, mut unknown) = (Vec::new(), BTreeSet::new());
         for (number, tree) in trees.iter().enumerate() {
             // The last step of each depth.
@@ -177,7 +177,7 @@ impl Links {
         for (cause, effect) in crossings {
             effects.entry(cause).or_default().push(effect);
         }
-        Links { effects, roots, unknown }
+        TreeLinks { effects, roots, unknown }
     }
 }
 
@@ -192,16 +192,16 @@ fn origin(kind: &StepKind) -> Option<&FeedOrigin> {
 struct JoinedWalk<'j> {
     services: &'j [TracedService],
     trees: &'j [Vec<TraceStep>],
-    links: &'j Links,
+    links: &'j TreeLinks,
     options: &'j TraceOptions,
-    seen: HashSet<Place>,
+    seen: HashSet<StepPlace>,
     steps: Vec<JoinedStep>,
     is_full: bool,
 }
 
 /// A step that is to be added, and the feeds on the way to it.
 struct JoinedVisit {
-    place: Place,
+    place: StepPlace,
     depth: u32,
     via: Vec<String>,
 }
@@ -222,7 +222,7 @@ impl JoinedWalk<'_> {
         (self.steps, self.is_full)
     }
 
-    fn walk(&mut self, root: Place) {
+    fn walk(&mut self, root: StepPlace) {
         let mut left = vec![JoinedVisit { place: root, depth: 0, via: Vec::new() }];
         while let Some(JoinedVisit { place, depth, mut via }) = left.pop() {
             if self.is_full || self.steps.len() >= self.options.steps {
@@ -230,7 +230,9 @@ impl JoinedWalk<'_> {
                 return;
             }
             let (service, at) = place;
-            let Some(step) = self.trees.get(service).and_then(|tree| tree.get(at)) else { continue };
+            let Some(step) = self.trees.get(service).and_then(|tree| tree.get(at)) else {
+                continue;
+            };
             let name = self.services.get(service).map_or("", |service| &service.name);
             if let Some(from) = origin(&step.kind).filter(|_| depth > 0) {
                 via.push(format!("{}@{}", from.feed, from.log));
@@ -259,7 +261,7 @@ impl JoinedWalk<'_> {
     }
 
     /// Marks everything below a cut, so that it is no tree of its own.
-    fn see_below(&mut self, place: Place) {
+    fn see_below(&mut self, place: StepPlace) {
         let mut left = vec![place];
         while let Some(place) = left.pop() {
             for effect in self.links.effects.get(&place).into_iter().flatten() {

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::json::{
-    number, numbers, optional, read_number, read_numbers, read_optional,
-};
+use super::json::{number, numbers, optional, read_number, read_numbers, read_optional};
 use crate::collaboration::FeedOrigin;
 
 /// The flow to trace: that of the event at a position, or that of an id. The id is that of an
@@ -101,7 +99,8 @@ pub enum TraceError {
     Read(#[from] ReadError),
 }
 
-/// A flow: the steps of a tree, each after its cause. [`Display`](std::fmt::Display) draws the tree.
+/// A flow: the steps of a tree, each after its cause. [`Display`](std::fmt::Display) draws the
+/// tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Trace {

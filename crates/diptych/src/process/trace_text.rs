@@ -5,7 +5,8 @@ use std::fmt;
 use super::{
     joined::{JoinedStep, JoinedTrace, TracedService},
     trace::{
-    CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, PublishedNote, StepKind, TimerOutcome, Trace,
+        CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, PublishedNote, StepKind,
+        TimerOutcome, Trace,
     },
 };
 use crate::collaboration::FeedOrigin;
@@ -90,7 +91,9 @@ fn printable(text: &str) -> String {
 impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StepKind::Event { position, event_type, tags, at, actor, origin, published, .. } => {
+            StepKind::Event {
+                position, event_type, tags, at, actor, origin, published, ..
+            } => {
                 write!(f, "{position}  {event_type}")?;
                 for tag in tags {
                     write!(f, " {tag}")?;

@@ -19,8 +19,8 @@ use super::{
         ReleaseRecord, SETTLED, SettlementRecord, StoredAnswer, TIMER_FIRED, UnknownCall, decode,
     },
     trace::{
-        CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, StepKind, TimerOutcome, Trace, TraceError,
-        TraceOptions, TraceStep, TraceTarget,
+        CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, StepKind, TimerOutcome, Trace,
+        TraceError, TraceOptions, TraceStep, TraceTarget,
     },
     traced::{cause_in, foreign_parked, json, operator},
     trigger::{ActionOutcome, ActionRejection},
@@ -138,7 +138,8 @@ impl Tracer<'_> {
             match cause_in(&event).or_else(|| self.position_of(metadata.causation?)) {
                 Some(cause) if cause < at => at = cause,
                 _ => {
-                    let is_own = FeedOrigin::of(&metadata).is_none() && !keeps_parked(event.event_type());
+                    let is_own =
+                        FeedOrigin::of(&metadata).is_none() && !keeps_parked(event.event_type());
                     if let Some(cause) = metadata.causation.filter(|_| is_own) {
                         self.remarks.push(format!(
                             "the cause of the event at position {at} is the event {cause}, whose \

@@ -226,7 +226,8 @@ async fn a_parked_event_stands_in_the_tree_below_its_cause_with_its_answer() {
     let text = whole.to_string();
     let told = "bill-sent.v1 is parked by the intake bills-to-parcels, from feed bills of log";
     assert!(text.contains(told) && text.contains("skip by ann, \"it was sold twice\""), "{text}");
-    let json = serde_json::to_string(&chain.shipping.trace(Position::new(2)).await.unwrap()).unwrap();
+    let json =
+        serde_json::to_string(&chain.shipping.trace(Position::new(2)).await.unwrap()).unwrap();
     serde_json::from_str::<Trace>(&json).unwrap();
 }
 
@@ -234,11 +235,7 @@ async fn a_parked_event_stands_in_the_tree_below_its_cause_with_its_answer() {
 struct Away;
 
 impl TraceSource for Away {
-    async fn trace(
-        &self,
-        _: TraceTarget,
-        _: TraceOptions,
-    ) -> Result<Trace, TraceSourceError> {
+    async fn trace(&self, _: TraceTarget, _: TraceOptions) -> Result<Trace, TraceSourceError> {
         Err(TraceSourceError::Away { reason: "connection refused".to_owned() })
     }
 }
@@ -247,11 +244,7 @@ impl TraceSource for Away {
 struct Silent;
 
 impl TraceSource for Silent {
-    async fn trace(
-        &self,
-        _: TraceTarget,
-        _: TraceOptions,
-    ) -> Result<Trace, TraceSourceError> {
+    async fn trace(&self, _: TraceTarget, _: TraceOptions) -> Result<Trace, TraceSourceError> {
         std::future::pending().await
     }
 }
@@ -300,7 +293,7 @@ async fn a_loop_of_two_services_is_shown_and_cut_at_a_depth_with_both_names() {
     let sources = TraceSources::new().with("ann", first.clone()).with("ben", second.clone());
     let names = [&first, &second].map(|app| format!("hits@{}", app.identity().id));
 
-    // The whole rally: each hit of one is below a hit of the other, and the intake refuses the last.
+    // The whole rally: each hit of one is below a hit of the other, and the last is refused.
     let whole = sources.trace(served, TraceOptions::default()).await.unwrap();
     assert!(whole.remarks.is_empty(), "{:?}", whole.remarks);
     let last = whole.steps.last().unwrap();

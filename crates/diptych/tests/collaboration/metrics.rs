@@ -85,8 +85,11 @@ async fn intakes_and_feeds_show_what_they_did_and_how_late_they_are() {
     let is_away = Arc::new(AtomicBool::new(false));
     let source = Line { source: ordering.feed("orders").unwrap(), is_away: is_away.clone() };
     let store = Store::new(Memory::new());
-    let app = App::over_store(store.clone())
-        .intake_with::<Touchy>(source, IntakeStart::Beginning, quick());
+    let app = App::over_store(store.clone()).intake_with::<Touchy>(
+        source,
+        IntakeStart::Beginning,
+        quick(),
+    );
     let app = start(&measured, app);
 
     let of = |name: &str| measured.of(name);

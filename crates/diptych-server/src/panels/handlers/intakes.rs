@@ -87,8 +87,7 @@ pub(crate) async fn letters(
     let (parts, _) = request.into_parts();
     let answer = async {
         let operations = admitted(&site, &parts).await?;
-        let LetterParameters { intake, limit } =
-            from_form(parts.uri.query().unwrap_or_default())?;
+        let LetterParameters { intake, limit } = from_form(parts.uri.query().unwrap_or_default())?;
         let mut found = operations.letters(intake.as_deref()).await.map_err(of_question)?;
         let count = found.len();
         found.truncate(limit.unwrap_or(ROWS).min(MOST_ROWS));

@@ -42,16 +42,14 @@ fn joined(parts: Vec<ServicePart>, options: &TraceOptions) -> Vec<(u32, String, 
 fn events_that_name_each_other_as_causes_are_cut_where_they_begin_again() {
     // Event 11 of log 1 came from event 22 of log 2, and the other way round.
     let parts = || {
-        vec![
-            tree(1, vec![event(11, 0, Some((2, 22)))]),
-            tree(2, vec![event(22, 0, Some((1, 11)))]),
-        ]
+        vec![tree(1, vec![event(11, 0, Some((2, 22)))]), tree(2, vec![event(22, 0, Some((1, 11)))])]
     };
     let of = |depth, name: &str, is_cut| (depth, name.to_owned(), is_cut);
     let expected = [of(0, "a", false), of(1, "b", false), of(2, "a", true)];
     assert_eq!(joined(parts(), &TraceOptions::default()), expected);
     let names = ["a", "b"].map(str::to_owned);
-    let joined = join(Uuid::nil(), names.into_iter().zip(parts()).collect(), &TraceOptions::default());
+    let joined =
+        join(Uuid::nil(), names.into_iter().zip(parts()).collect(), &TraceOptions::default());
     let StepKind::Cut { feeds: 2, via } = &joined.steps[2].kind else { panic!("{joined}") };
     let logs = [1, 2].map(|log| format!("hits@{}", Uuid::from_u128(log)));
     assert_eq!(*via, logs);

@@ -1,9 +1,11 @@
 //! Flows of an app: the steps in its log, with the feeds that publish its events.
 
-use super::App;
-use crate::process::{
-    PublishedNote, StepKind, Trace, TraceError, TraceOptions, TraceSource, TraceSourceError,
-    TraceTarget,
+use crate::{
+    app::App,
+    process::{
+        PublishedNote, StepKind, Trace, TraceError, TraceOptions, TraceSource, TraceSourceError,
+        TraceTarget,
+    },
 };
 
 impl App {
