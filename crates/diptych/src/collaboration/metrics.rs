@@ -22,6 +22,7 @@ pub(super) enum IntakeOutcome {
 /// The metrics of an intake.
 #[derive(Debug)]
 pub(super) struct IntakeMetrics {
+    intake: &'static str,
     lag_positions: Gauge,
     lag_seconds: Gauge,
     stopped: Gauge,
@@ -32,6 +33,8 @@ pub(super) struct IntakeMetrics {
     failures: Counter,
 }
 
+/// Maximum number of characters of a type as a label.
+const LABEL_CHARS: usize = 100;
 /// The label of an intake that stopped.
 const STOPPED: &str = "stopped";
 /// The labels of the states of an intake.
@@ -52,6 +55,7 @@ impl IntakeMetrics {
             counter!("diptych_intake_events_total", &labels)
         };
         IntakeMetrics {
+            intake,
             lag_positions: gauge!("diptych_lag_positions", &labels),
             lag_seconds: gauge!("diptych_lag_seconds", &labels),
             stopped: gauge!("diptych_stopped", &labels),
@@ -84,6 +88,16 @@ impl IntakeMetrics {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.increment(events);
         }
+    }
+
+    /// Counts an event of a type that the intake does not know. The caller bounds the number of
+    /// types.
+    pub(super) fn left_out(&self, event_type: &str) {
+        self.count(IntakeOutcome::LeftOut, 1);
+        // Another service chose the type, so it is no longer than a label may be.
+        let shown: String = event_type.chars().take(LABEL_CHARS).collect();
+        let labels = [("intake", self.intake.to_owned()), ("type", shown)];
+        counter!("diptych_intake_left_out_total", &labels).increment(1);
     }
 
     pub(super) fn page(&self) {

@@ -85,6 +85,9 @@ impl IntakeState {
     }
 }
 
+/// The label of types that are left out beyond [`IntakeStatus::TYPES`].
+const OTHER_TYPES: &str = "other";
+
 /// The status while the intake runs. Its task writes it, and callers read it.
 #[derive(Debug)]
 pub(super) struct IntakeStatusCell {
@@ -189,17 +192,21 @@ impl IntakeStatusCell {
     /// Counts an event whose type the intake does not know. Returns whether it is the first of its
     /// type.
     pub(super) fn left_out(&self, event_type: &str) -> bool {
-        self.metrics.count(IntakeOutcome::LeftOut, 1);
         let mut fields = self.fields.lock();
         let types = fields.left_out.len();
         match fields.left_out.get_mut(event_type) {
             Some(count) => {
                 *count += 1;
+                self.metrics.left_out(event_type);
                 false
             }
-            None if types >= IntakeStatus::TYPES => false,
+            None if types >= IntakeStatus::TYPES => {
+                self.metrics.left_out(OTHER_TYPES);
+                false
+            }
             None => {
                 fields.left_out.insert(event_type.to_owned(), 1);
+                self.metrics.left_out(event_type);
                 true
             }
         }

@@ -13,13 +13,15 @@ use diptych::{
     App, AppBuilder, Memory, Store,
     collaboration::{
         FeedError, FeedPage, FeedRead, FeedSource, ForeignEvent, Intake, IntakeAnswer, IntakeStart,
+        PublicEvent,
     },
     store::RawEvent,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     measured::Measured,
-    services::{Accepted, Due, Orders, place, quick, until, write_raw},
+    services::{Accepted, Due, Orders, orders, place, quick, until, write_raw},
 };
 
 static IS_FIXED: AtomicBool = AtomicBool::new(false);
@@ -68,6 +70,42 @@ async fn comes(what: &str, is_so: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("no {what}");
+}
+
+/// A language without the events of ordering.
+#[derive(PublicEvent, Serialize, Deserialize)]
+#[event("parcel-sent")]
+struct Sent {
+    #[tag]
+    order: u64,
+}
+
+/// An intake that knows no event of the feed.
+struct Deaf;
+
+impl Intake for Deaf {
+    const NAME: &'static str = "deaf";
+    type Public = Sent;
+    type Event = Due;
+
+    fn translate(event: &ForeignEvent<Sent>) -> Result<Vec<Due>, Box<dyn Error + Send + Sync>> {
+        Ok(vec![Due { order: event.event.order, cents: 0 }])
+    }
+}
+
+#[tokio::test]
+async fn events_of_unknown_types_are_counted_by_type() {
+    let measured = Measured::default();
+    // A type is known when it comes, and the task of the intake runs on this thread.
+    let _recorder = metrics::set_default_local_recorder(&measured);
+    let (_ordering, feed) = orders(3).await;
+    let app = App::over(Memory::new());
+    let app = app.intake_with::<Deaf>(feed, IntakeStart::Beginning, quick()).start().await.unwrap();
+    until(&app, "deaf", |status| status.position.get() == 3).await;
+    let left_out = "diptych_intake_left_out_total intake=deaf type=order-accepted.v1";
+    assert_eq!(measured.of(left_out), 3);
+    assert_eq!(measured.of("diptych_intake_events_total intake=deaf outcome=left-out"), 3);
+    assert_eq!(measured.of("diptych_intake_events_total intake=deaf outcome=taken"), 0);
 }
 
 fn start(measured: &Measured, app: AppBuilder) -> App {
