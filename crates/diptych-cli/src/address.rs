@@ -1,6 +1,6 @@
 //! Addresses of logs on the command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use diptych::remote::StoreAddress;
@@ -22,6 +22,48 @@ pub(crate) fn log() -> impl TypedValueParser<Value = LogAddress> {
 /// Parses the address of a log that is a folder.
 pub(crate) fn folder() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(parse_folder)
+}
+
+/// A service that is asked for its part of a flow, with the name that the tree shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceAddress {
+    pub(crate) name: String,
+    pub(crate) at: ServicePlace,
+}
+
+/// The place of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ServicePlace {
+    /// An application over HTTP.
+    Http(String),
+    /// A log.
+    Log(LogAddress),
+}
+
+impl FromStr for ServiceAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ServiceAddress, String> {
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);
+        let named = text.split_once('=').filter(|(name, _)| is_name(name));
+        let (name, address) = named.unwrap_or((text, text));
+        let is_http = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
+        let at = match is_http {
+            true => ServicePlace::Http(address.to_owned()),
+            false => ServicePlace::Log(parse(address.into())?),
+        };
+        Ok(ServiceAddress { name: name.to_owned(), at })
+    }
+}
+
+impl fmt::Display for LogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogAddress::Folder(folder) => write!(f, "{}", folder.display()),
+            LogAddress::Server(address) => f.write_str(address),
+        }
+    }
 }
 
 fn parse(address: OsString) -> Result<LogAddress, String> {
@@ -56,6 +98,20 @@ mod tests {
         assert_eq!(parse(server.into()), Ok(LogAddress::Server(server.to_owned())));
         assert!(parse("memory:".into()).unwrap_err().contains("no memory: store"));
         assert!(parse("nats://x".into()).unwrap_err().contains("no nats: store"));
+    }
+
+    #[test]
+    fn a_service_is_over_http_or_a_log_and_may_have_a_name() {
+        let of = |text: &str| text.parse::<ServiceAddress>().map(|of| (of.name, of.at));
+        let http = |url: &str| ServicePlace::Http(url.to_owned());
+        let url = "https://shipping.example/?a=b";
+        assert_eq!(of(url), Ok((url.to_owned(), http(url))));
+        assert_eq!(of(&format!("shipping={url}")), Ok(("shipping".to_owned(), http(url))));
+        let log = ServicePlace::Log(LogAddress::Server("diptych://localhost/log".to_owned()));
+        assert_eq!(of("bills=diptych://localhost/log"), Ok(("bills".to_owned(), log)));
+        let folder = ServicePlace::Log(LogAddress::Folder("bank".into()));
+        assert_eq!(of("bank"), Ok(("bank".to_owned(), folder)));
+        assert!(of("x=memory:").unwrap_err().contains("no memory: store"));
     }
 
     #[test]

@@ -19,10 +19,12 @@ use crate::{
     token::TokenArgs,
 };
 
+mod intake;
 mod place;
 mod process;
 mod sharing;
 
+pub(crate) use intake::{IntakeArgs, IntakeCommand, ParkedArgs, PayloadArgs};
 use place::position;
 pub(crate) use place::{Folder, LogPlace, Wait};
 pub(crate) use process::{
@@ -77,6 +79,7 @@ pub(crate) enum Command {
     )]
     Demo(DemoArgs),
     Process(ProcessArgs),
+    Intake(IntakeArgs),
     #[command(after_help = EXIT_CODES)]
     Trace(TraceArgs),
     #[command(after_help = EXIT_CODES)]

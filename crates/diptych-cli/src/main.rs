@@ -5,6 +5,7 @@
 
 mod address;
 mod adopt;
+mod answers;
 mod append;
 mod archive;
 mod args;
@@ -15,6 +16,7 @@ mod demo;
 mod exit;
 mod folder;
 mod input;
+mod intake;
 mod lines;
 mod ndjson;
 mod process;
@@ -90,6 +92,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Process(args) => process::run(&args),
+        Command::Intake(args) => intake::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {

@@ -168,6 +168,15 @@ impl Response {
             .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into())
     }
 
+    /// The status, and the words of the other service about it.
+    pub(crate) fn said(&self) -> String {
+        let problem = self.json();
+        match problem.get("detail").and_then(Value::as_str) {
+            Some(detail) => format!("{}: {detail}", self.text()),
+            None => self.text(),
+        }
+    }
+
     /// The status for people.
     pub(crate) fn text(&self) -> String {
         match &self.location {
@@ -203,6 +212,15 @@ fn failed(error: &reqwest::Error) -> CallFailure {
 fn internal(error: &InternalAddress) -> CallFailure {
     let json = serde_json::json!({ "internal_address": error.host });
     CallFailure::Refused(ActionRejection::new(error.to_string(), json))
+}
+
+/// Why a question had no answer, in words.
+pub(crate) fn reason_of(failure: CallFailure) -> String {
+    match failure {
+        CallFailure::Refused(rejection) => rejection.text,
+        CallFailure::NotSent { reason, .. } | CallFailure::Unknown { reason } => reason,
+        failure => format!("{failure:?}"),
+    }
 }
 
 /// An error with all its causes.

@@ -14,7 +14,7 @@ use reqwest::{
 use serde_json::Value;
 
 use crate::{
-    exchange::{Exchange, GatewaySetupError, HttpOptions, Response},
+    exchange::{Exchange, GatewaySetupError, HttpOptions, Response, reason_of},
     http::checked,
 };
 
@@ -103,7 +103,7 @@ impl FeedSource for HttpFeed {
             | StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN
             | StatusCode::GONE => Err(refused(&received)),
-            _ => Err(FeedError::Unreachable { reason: said(&received) }),
+            _ => Err(FeedError::Unreachable { reason: received.said() }),
         }
     }
 }
@@ -111,10 +111,7 @@ impl FeedSource for HttpFeed {
 fn unreachable(failure: CallFailure) -> FeedError {
     match failure {
         CallFailure::Refused(rejection) => FeedError::Refused { reason: rejection.text },
-        CallFailure::NotSent { reason, .. } | CallFailure::Unknown { reason } => {
-            FeedError::Unreachable { reason }
-        }
-        failure => FeedError::Unreachable { reason: format!("{failure:?}") },
+        failure => FeedError::Unreachable { reason: reason_of(failure) },
     }
 }
 
@@ -146,16 +143,7 @@ fn refused(received: &Response) -> FeedError {
         (Some("urn:diptych:above-head"), Some(after), Some(head)) => {
             FeedError::AboveHead { after, head }
         }
-        _ => FeedError::Refused { reason: said(received) },
-    }
-}
-
-/// The status, and the words of the other service about it.
-fn said(received: &Response) -> String {
-    let problem = received.json();
-    match problem.get("detail").and_then(Value::as_str) {
-        Some(detail) => format!("{}: {detail}", received.text()),
-        None => received.text(),
+        _ => FeedError::Refused { reason: received.said() },
     }
 }
 

@@ -3,6 +3,8 @@
 //! - [`HttpGateway`] sends a call as a request over HTTP, with the key of the call as
 //!   `Idempotency-Key`.
 //! - [`HttpFeed`] reads the [feed](diptych::collaboration) of another service.
+//! - [`HttpTraces`] reads the part of a flow that another service has, for a trace of several
+//!   services.
 //! - [`Webhooks`] sends signed webhooks after the specification of Standard Webhooks.
 //! - [`WebhookVerifier`] verifies those that come in, in any server.
 //!
@@ -71,6 +73,8 @@ mod http;
 mod signature;
 #[cfg(feature = "client")]
 mod status;
+#[cfg(feature = "client")]
+mod traces;
 mod verifier;
 #[cfg(feature = "client")]
 mod webhooks;
@@ -88,6 +92,8 @@ pub use feed::HttpFeed;
 pub use signature::{PublicKeyError, SecretError, WebhookPublicKey, WebhookSecret};
 #[cfg(feature = "client")]
 pub use status::StatusMeaning;
+#[cfg(feature = "client")]
+pub use traces::HttpTraces;
 pub use verifier::{WebhookFault, WebhookHeaders, WebhookVerifier};
 #[cfg(feature = "client")]
 pub use webhooks::{Webhook, WebhookDelivery, WebhookEndpoint, WebhookRefusal, Webhooks};

@@ -24,7 +24,8 @@ use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
         handlers::{
-            catalogue, commands, feeds, files, live, processes, queries, receipts, source, status,
+            catalogue, commands, feeds, files, intakes, live, processes, queries, receipts, source,
+            status,
         },
         site::Site,
     },
@@ -59,6 +60,7 @@ fn own_routes() -> Router<Arc<Site>> {
         .route("/queries/{name}/explanation", get(queries::explain))
         .route("/queries/{name}/live", get(live::answers))
         .route("/live", get(live::many))
+        .route("/feeds", get(intakes::feeds))
         .route("/feeds/{name}", get(feeds::read))
         .route("/receipts/{key}", get(receipts::find))
         .route("/processes", get(processes::list))
@@ -72,6 +74,9 @@ fn own_routes() -> Router<Arc<Site>> {
         .route("/processes/calls/{position}", get(processes::call).post(processes::answer_call))
         .route("/processes/gateway-calls", get(processes::gateway_calls))
         .route("/processes/timers", get(processes::timers))
+        .route("/intakes", get(intakes::list))
+        .route("/intakes/letters", get(intakes::letters))
+        .route("/intakes/letters/{position}", get(intakes::letter).post(intakes::answer_letter))
         .route("/trace/{id}", get(processes::trace))
         .route("/status", get(status::show))
         .route("/status/live", get(live::status))
@@ -85,13 +90,24 @@ fn own_routes() -> Router<Arc<Site>> {
 
 /// Whether a route has this path, so that no file can have it.
 pub(crate) fn has_route(path: &str) -> bool {
-    let own = ["/live", "/status", "/status/live", "/health", "/ready", "/metrics", "/catalogue"];
+    let own = [
+        "/live",
+        "/status",
+        "/status/live",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/catalogue",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/processes",
+        "/intakes",
+        "/feeds",
+    ];
     let is_below = |part| path.starts_with(part);
     own.contains(&path)
-        || path == "/openapi.json"
-        || path == "/asyncapi.json"
-        || path == "/processes"
         || is_below("/processes/")
+        || is_below("/intakes/")
         || is_below("/trace/")
         || is_below("/commands/")
         || is_below("/queries/")

@@ -351,8 +351,9 @@ impl Server {
         self
     }
 
-    /// Adds the routes for operators of [processes](diptych::process): parked letters, calls that
-    /// wait, timers, instances and traces, and the answers to letters and calls. They show the
+    /// Adds the routes for operators of [processes](diptych::process) and
+    /// [intakes](diptych::collaboration): parked letters and events, calls that wait, timers,
+    /// instances, places and traces, and the answers to letters, events and calls. They show the
     /// contents of events, and the answers have effects. So let the [hook](Server::admit) admit
     /// few callers to `Operation::Processes`, `Operation::AnswerLetter` and
     /// `Operation::AnswerCall`.

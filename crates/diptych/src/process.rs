@@ -131,6 +131,7 @@ mod entry;
 mod gateway;
 mod instance;
 mod instances;
+mod joined;
 mod json;
 mod known;
 mod letter;
@@ -151,6 +152,9 @@ mod status;
 mod stored;
 mod timers;
 mod trace;
+mod trace_sources;
+mod trace_text;
+mod traced;
 mod tracer;
 mod trigger;
 mod watch;
@@ -171,6 +175,7 @@ pub use gateway::{CallFailure, CallsFrom, Gateway, GatewayOptions, Reconciliatio
 #[cfg(feature = "testing")]
 pub(crate) use instance::Instance;
 pub use instances::{ProcessInstance, WaitingTimer};
+pub use joined::{JoinedStep, JoinedTrace, TracedService};
 pub use known::KnownProcess;
 pub use letter::{LetterAnswer, LetterError, ParkedLetter};
 pub use operations::{OperationError, ProcessOperations};
@@ -183,9 +188,10 @@ pub(crate) use runner::Processes;
 pub use runner::{NoSuchProcess, ProcessControl};
 pub use status::{ProcessState, ProcessStatus};
 pub use trace::{
-    CallOutcome, CommandOutcome, OperatorNote, StepKind, TimerOutcome, Trace, TraceError,
-    TraceOptions, TraceStep, TraceTarget, UnknownTarget,
+    CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, PublishedNote, StepKind,
+    TimerOutcome, Trace, TraceError, TraceOptions, TraceStep, TraceTarget, UnknownTarget,
 };
+pub use trace_sources::{NoSuchFlow, TraceSource, TraceSourceError, TraceSources};
 pub use trigger::{ActionOutcome, ActionRejection, ActionSettled, TimerFired, Trigger};
 pub use worklist::{CallAnswer, WaitingCall};
 

@@ -7,6 +7,7 @@ use diptych::process::TraceTarget;
 use diptych_store::Position;
 
 use crate::{
+    address::ServiceAddress,
     args::place::{LogPlace, position},
     exit::EXIT_CODES,
 };
@@ -158,9 +159,15 @@ pub(crate) struct RefuseArgs {
 /// The steps are found by keys and tags, so the time depends on the flow, and not on the length of
 /// the log. An id that a program chose has no index: it is searched from the end of the log.
 ///
+/// A flow goes on in other services through feeds. With --also, each service is asked for its part,
+/// and all parts are one tree. A service that is away, or that refuses, is named below the tree. An
+/// application needs its routes for operators. If the environment variable DIPTYCH_TRACE_TOKEN is
+/// set, each application gets it as a bearer token. So name only services that may have it.
+///
 /// Examples:
 ///   diptych trace 4711 --data shop
 ///   diptych trace 0197f0e2-7a54-7c11-9d43-0e7f3c5e2f10 --data shop --json
+///   diptych trace 4711 --data shop --also shipping=https://shipping.example
 #[derive(Debug, Args)]
 #[command(about = "Print the flow that an event belongs to, as a tree", verbatim_doc_comment)]
 pub(crate) struct TraceArgs {
@@ -175,6 +182,13 @@ pub(crate) struct TraceArgs {
     /// Also read the log for events whose commands named their cause themselves.
     #[arg(long)]
     pub(crate) whole_log: bool,
+    /// Also ask this service: an application over HTTP, such as https://shipping.example, or a log.
+    /// The tree shows NAME, or the address. If given several times, each service is asked.
+    #[arg(long, value_name = "[NAME=]ADDRESS")]
+    pub(crate) also: Vec<ServiceAddress>,
+    /// With --also, cut a branch that comes through more than this many feeds.
+    #[arg(long, value_name = "FEEDS", default_value_t = 16)]
+    pub(crate) feeds: u32,
     /// Read at most this many events for --whole-log, or for an id that a program chose.
     #[arg(long, value_name = "EVENTS", default_value_t = 1_000_000)]
     pub(crate) search: u64,

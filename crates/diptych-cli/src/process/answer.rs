@@ -1,26 +1,16 @@
 //! The answers of `diptych process`.
 
-use std::{
-    fs,
-    io::{self, Read, Write},
-    path::Path,
-};
-
 use diptych::process::{
     Action, ActionRejection, CallAnswer, LetterAnswer, ProcessOperations, Reactions,
 };
-use diptych_log::LogOptions;
-use diptych_store::{Position, Store};
-use serde_json::{Value, json};
+use diptych_store::Position;
+use serde_json::Value;
 
 use super::list::{no_call, no_letter};
 use crate::{
-    address::LogAddress,
-    args::{AnswerArgs, CallAnswerArgs, Folder, RefuseArgs, ReplaceArgs},
-    exit::{Exit, Failure},
-    folder::{must_exist, with_log},
-    ndjson::write_json,
-    remote,
+    answers,
+    args::{AnswerArgs, CallAnswerArgs, RefuseArgs, ReplaceArgs},
+    exit::Failure,
 };
 
 pub(super) fn retry(args: &AnswerArgs) -> Result<(), Failure> {
@@ -32,7 +22,7 @@ pub(super) fn skip(args: &AnswerArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn replace(args: &ReplaceArgs) -> Result<(), Failure> {
-    let (text, file) = (read(&args.actions)?, args.actions.display());
+    let (text, file) = (answers::read(&args.actions)?, args.actions.display());
     let actions: Vec<Action> = serde_json::from_str(&text).map_err(|error| {
         Failure::input(format!(
             "the actions in {file} cannot be read: {error}; give a JSON list of actions, such as \
@@ -79,45 +69,10 @@ fn with_operations(
     args: &AnswerArgs,
     answer: impl FnOnce(&ProcessOperations) -> Result<Position, Failure>,
 ) -> Result<(), Failure> {
-    let place = &args.list.place;
-    let answered_at = match &place.address {
-        LogAddress::Folder(dir) => {
-            let folder = Folder { dir: dir.clone(), wait: place.wait };
-            must_exist(&folder)?;
-            let opened = with_log(&folder, &LogOptions::default(), |log| {
-                answer(&ProcessOperations::over(Store::new(log.clone())))
-            });
-            opened.map_err(|failure| match &failure {
-                Failure::Stopped { exit: Exit::Held, .. } => failure.and(
-                    "to answer while an application runs, use its HTTP routes \
-                     (`Server::process_operations`)",
-                ),
-                _ => failure,
-            })?
-        }
-        LogAddress::Server(address) => {
-            answer(&ProcessOperations::over(remote::connect(address, place.wait)?))?
-        }
-    };
-    let mut out = io::stdout().lock();
-    if args.list.json {
-        return Ok(write_json(&json!({ "answered_at": answered_at.get() }), &mut out)?);
-    }
-    Ok(writeln!(out, "answered at position {answered_at}")?)
+    answers::store(args, |store| answer(&ProcessOperations::over(store)))
 }
 
 fn parse(option: &str, text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
         .map_err(|error| Failure::input(format!("{option} is no JSON: {error}")))
-}
-
-/// The text of a file, or of standard input.
-fn read(file: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = match file == Path::new("-") {
-        true => io::stdin().lock().read_to_string(&mut text).map(drop),
-        false => fs::read_to_string(file).map(|read| text = read),
-    };
-    read.map_err(|error| Failure::input(format!("cannot read {}: {error}", file.display())))?;
-    Ok(text)
 }

@@ -11,6 +11,7 @@ mod command_line;
 mod copy;
 mod demo;
 mod input;
+mod intakes;
 mod kept;
 mod move_log;
 mod processes;

@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::{
+    intakes::{corrected_parcels, make_parcels},
     program::{Program, run},
     served::ServeProcess,
 };
@@ -198,6 +199,8 @@ fn words(line: &str) -> String {
 fn the_commands_of_the_guide_print_what_it_shows() {
     let program = Program::new();
     make_shop(&program.dir.path().join("shop"));
+    let parcels = program.dir.path().join("parcels");
+    let orders = make_parcels(&parcels);
     let binary = Path::new(env!("CARGO_BIN_EXE_diptych")).parent().unwrap();
     let path = env::join_paths(
         std::iter::once(binary.to_owned())
@@ -219,7 +222,9 @@ fn the_commands_of_the_guide_print_what_it_shows() {
             assert!(is_like(&words(line), &words(shown)), "{command}:\n{text}\nis not {shown}");
         }
     }
-    // The corrected program takes the answers.
+    // The corrected programs take the answers.
+    let addresses = corrected_parcels(&parcels, &orders);
+    assert_eq!(addresses, ["7 Elm Street 1", "13 Elm Street 13", "13 ", "14 "]);
     let data = program.dir.path().join("shop");
     Runtime::new().unwrap().block_on(async {
         let app = shop::<true>(&data).await;

@@ -9,5 +9,6 @@ mod http;
 mod mail;
 mod processes;
 mod server;
+mod traces;
 mod verifier;
 mod webhooks;

@@ -44,10 +44,10 @@ pub enum Operation {
     Catalogue,
     /// Reading the status or the metrics of the app.
     Status,
-    /// Reading the processes of the log: parked letters with their events, calls, timers, instances
-    /// and traces. They show the contents of events.
+    /// Reading the processes and intakes of the log: parked letters with their events, calls,
+    /// timers, instances, places, feeds and traces. They show the contents of events.
     Processes,
-    /// Answering a parked letter of a process.
+    /// Answering a parked letter of a process, or a parked event of an intake.
     AnswerLetter,
     /// Answering a call of a gateway that waits for an operator.
     AnswerCall,

@@ -19,12 +19,12 @@ use crate::{
 /// The theatre tells others that a seat was taken, and not by whom.
 #[derive(PublicEvent, Serialize, Deserialize)]
 #[event("seat-occupied", version = 2)]
-struct Occupied {
+pub(crate) struct Occupied {
     #[tag]
-    seat: String,
+    pub(crate) seat: String,
 }
 
-struct Seats;
+pub(crate) struct Seats;
 
 impl Feed for Seats {
     const NAME: &'static str = "seats";

@@ -14,6 +14,7 @@ mod extract;
 mod feeds;
 mod garbage;
 mod grain;
+mod intakes;
 mod limits;
 mod lists;
 mod live;

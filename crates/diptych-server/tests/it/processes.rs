@@ -136,7 +136,12 @@ async fn letters_calls_timers_and_flows_are_listed_and_answered() {
     let trace = served.get(&format!("/trace/{}?limit=3", call["listed_at"])).await.ok();
     assert_eq!(trace["steps"][2]["outcome"]["answer"], "bill 7");
     assert!(trace["remarks"][0].as_str().unwrap().contains("more than these 3 steps"));
-    served.get("/trace/1000").await.problem(404, "unknown");
+    assert_eq!(trace["log"], served.app.identity().id.to_string());
+    let beyond = served.get("/trace/1000").await.problem(404, "unknown");
+    assert_eq!(beyond["position"], 1000);
+    let id = "00000000-0000-0000-0000-000000000007";
+    let unknown = served.get(&format!("/trace/{id}")).await.problem(404, "unknown");
+    assert_eq!(unknown["id"], id);
     served.get("/trace/seat").await.problem(404, "unknown");
     let status = served.get("/status").await.ok();
     assert_eq!(status["processes"][0]["name"], "billing");

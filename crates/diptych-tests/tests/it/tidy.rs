@@ -263,6 +263,7 @@ fn the_page_of_metrics_lists_exactly_the_metrics_of_the_code() {
         "crates/diptych/src/command/metrics.rs",
         "crates/diptych/src/follow/metrics.rs",
         "crates/diptych/src/process/metrics.rs",
+        "crates/diptych/src/collaboration/metrics.rs",
         "crates/diptych-log/src/verify/scrubs.rs",
         "crates/diptych-server/src/door/metrics.rs",
         "crates/diptych-server/src/hinge/call_meter.rs",

@@ -1,10 +1,13 @@
 //! The declarations of an app: its catalogue, its events, and the followers that it starts.
 
+mod flows;
+
 use super::{App, AppBuilder};
 use crate::{
     catalogue::{AppCatalogue, Catalogue},
     collaboration::{
-        Feed, FeedHandle, FeedSource, Intake, IntakeControl, IntakeOptions, IntakeStart,
+        Feed, FeedHandle, FeedSource, Intake, IntakeControl, IntakeOperations, IntakeOptions,
+        IntakeStart,
     },
     command::panel::LeftPanel,
     event::Event,
@@ -12,8 +15,7 @@ use crate::{
     process::{
         AskError, CallsFrom, Gateway, GatewayOptions, GatewayStatus, NoSuchProcess, OutsideAnswer,
         Process, ProcessControl, ProcessOperations, ProcessOptions, ProcessPlans, ProcessPreview,
-        ProcessStart, ProcessStartError, ProcessStatus, Trace, TraceError, TraceOptions,
-        TraceTarget, ask, preview,
+        ProcessStart, ProcessStartError, ProcessStatus, ask, preview,
     },
     projection::Target,
     view::{View, ViewOptions},
@@ -41,14 +43,10 @@ impl App {
         ProcessOperations::of_app(self.store().clone(), gateways)
     }
 
-    /// The flow that an event belongs to, as a tree: events, reactions, commands, calls and timers.
-    /// The target is a position, the id of an event, or a correlation. See
-    /// [`ProcessOperations::trace`] for its cost, and for a trace with other bounds.
-    ///
-    /// # Errors
-    /// [`TraceError`] if there is no such event, or the log cannot be read.
-    pub async fn trace(&self, target: impl Into<TraceTarget>) -> Result<Trace, TraceError> {
-        self.process_operations().trace(target, TraceOptions::default()).await
+    /// The intakes of the log for operators: their places and parked events, also of intakes that
+    /// this app does not run.
+    pub fn intake_operations(&self) -> IntakeOperations {
+        IntakeOperations::over(self.store().clone())
     }
 
     /// The status of each process, in the order in which they were added.

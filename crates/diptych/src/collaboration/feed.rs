@@ -1,6 +1,14 @@
 //! A feed: the events that a service publishes.
 
-use std::{any::type_name, fmt, sync::Arc, time::Duration};
+use std::{
+    any::type_name,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use diptych_store::{
     EventRef, Filter, Head, Position, RawEvent, Read, ReadError, Store, Timestamp,
@@ -14,6 +22,7 @@ use uuid::Uuid;
 
 use super::{
     cloud_event::{CloudEvent, EventPlace, FeedName},
+    metrics::FeedMetrics,
     page::{FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
     public_event::PublicEvent,
 };
@@ -122,6 +131,17 @@ impl FeedHandle {
         self.0.public_events()
     }
 
+    /// The status of the feed in this program.
+    pub fn status(&self) -> FeedStatus {
+        self.0.status()
+    }
+
+    /// The public events that the event at a position became, each with its place and its name and
+    /// version. An event that cannot be published became none.
+    pub(crate) async fn made_of(&self, position: Position) -> Vec<(EventPlace, String)> {
+        self.0.clone().made_of(position).await
+    }
+
     /// The next events after a place. If there are none, it waits for one as long as the question
     /// says, and returns an empty page then.
     ///
@@ -149,10 +169,28 @@ impl fmt::Debug for FeedHandle {
     }
 }
 
+/// The status of a feed in this program. Its figures count since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// The pages that were asked.
+    pub reads: u64,
+    /// The public events on these pages.
+    pub events: u64,
+    /// The questions that failed.
+    pub failures: u64,
+    /// Everything up to here was given to the reader that was ahead of the others.
+    pub read_upto: Position,
+}
+
 /// A feed whose type is erased.
 pub(super) trait AnyFeed: Send + Sync {
     fn name(&self) -> &'static str;
     fn public_events(&self) -> Vec<EventType>;
+    fn status(&self) -> FeedStatus;
+    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<Vec<(EventPlace, String)>>;
     fn page(self: Arc<Self>, read: FeedRead) -> BoxFuture<Result<FeedPage, FeedError>>;
 }
 
@@ -162,6 +200,16 @@ pub(super) struct FeedReader<F: Feed> {
     reading: Arc<Reading<F::Private>>,
     filter: Filter,
     tail: FeedTail,
+    figures: FeedFigures,
+}
+
+/// The figures of a feed since its start.
+struct FeedFigures {
+    metrics: FeedMetrics,
+    reads: AtomicU64,
+    events: AtomicU64,
+    failures: AtomicU64,
+    read_upto: AtomicU64,
 }
 
 /// The end of a feed, which all waiting readers share: one of them looks at new commits, and wakes
@@ -183,7 +231,14 @@ impl<F: Feed> FeedReader<F> {
         let filter = reading.everything();
         let head = store.head().position();
         let tail = FeedTail { looked: Mutex::new(head), newest: watch::Sender::new(head) };
-        Ok(FeedReader { store, reading, filter, tail })
+        let figures = FeedFigures {
+            metrics: FeedMetrics::new(F::NAME),
+            reads: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            read_upto: AtomicU64::new(0),
+        };
+        Ok(FeedReader { store, reading, filter, tail, figures })
     }
 
     async fn read_page(&self, read: FeedRead) -> Result<FeedPage, FeedError> {
@@ -276,7 +331,54 @@ impl<F: Feed> AnyFeed for FeedReader<F> {
     }
 
     fn page(self: Arc<Self>, read: FeedRead) -> BoxFuture<Result<FeedPage, FeedError>> {
-        Box::pin(async move { self.read_page(read).await })
+        Box::pin(async move {
+            let page = self.read_page(read).await;
+            self.figures.count(&page);
+            page
+        })
+    }
+
+    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<Vec<(EventPlace, String)>> {
+        Box::pin(async move {
+            let read = Read::after(position.before()).upto(position).limit(1);
+            let batch = self.store.read(&self.filter, read).await;
+            let event = batch.as_ref().ok().and_then(|batch| batch.get(0));
+            let made = event.and_then(|event| self.publish(&event).ok()).unwrap_or_default();
+            let typed = |raw: &RawEvent| format!("{}.v{}", raw.event_type, raw.version);
+            let made = (0..)
+                .zip(made)
+                .map(|(part, made)| (EventPlace { position, part }, typed(&made.raw)));
+            made.collect()
+        })
+    }
+
+    fn status(&self) -> FeedStatus {
+        let FeedFigures { reads, events, failures, read_upto, .. } = &self.figures;
+        FeedStatus {
+            name: F::NAME,
+            reads: reads.load(Relaxed),
+            events: events.load(Relaxed),
+            failures: failures.load(Relaxed),
+            read_upto: Position::new(read_upto.load(Relaxed)),
+        }
+    }
+}
+
+impl FeedFigures {
+    fn count(&self, page: &Result<FeedPage, FeedError>) {
+        self.reads.fetch_add(1, Relaxed);
+        match page {
+            Ok(page) => {
+                let events = page.events.len() as u64;
+                self.events.fetch_add(events, Relaxed);
+                self.read_upto.fetch_max(page.upto.get(), Relaxed);
+                self.metrics.read(events);
+            }
+            Err(_) => {
+                self.failures.fetch_add(1, Relaxed);
+                self.metrics.failure();
+            }
+        }
     }
 }
 

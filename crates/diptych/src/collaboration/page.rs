@@ -116,7 +116,8 @@ pub enum FeedError {
         /// The reason.
         reason: String,
     },
-    /// The source refuses this reader. A later try fails, too.
+    /// The source refuses this reader, for example because its token was revoked. Tries fail until
+    /// the source admits it again.
     #[error("the source of the feed refuses: {reason}")]
     Refused {
         /// The reason.

@@ -6,6 +6,8 @@ use diptych_store::{
     Append, AppendCondition, AppendError, EventRef, Filter, FilterItem, Metadata, Position, Read,
     ReadError, Refusal, Store, Timestamp,
 };
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{
     cloud_event::CloudEvent,
@@ -16,10 +18,15 @@ use super::{
 };
 use crate::event::SchemaError;
 
+/// Number of answers that are read at once.
+const ANSWERS: usize = 64;
+
 /// A published event that could not be taken in. Later events of its subject wait behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ParkedForeignEvent {
+    /// The name under which the log keeps the place of the intake.
+    pub intake: String,
     /// The subject, such as `order:7`. It is empty for an event without a subject.
     pub subject: String,
     /// The reason.
@@ -29,19 +36,22 @@ pub struct ParkedForeignEvent {
     /// The event, as it came.
     pub event: CloudEvent,
     /// The position in this log of the event that keeps it.
+    #[serde(serialize_with = "number")]
     pub parked_at: Position,
     /// When it was parked.
     pub since: Timestamp,
 }
 
 /// The answer of an operator to a parked event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IntakeAnswer {
     /// The intake translates it again, by the code of this program.
     Retry,
     /// It is left out.
     Skip,
+    /// It is taken in with this payload instead of its own.
+    Replace(Value),
 }
 
 /// A published event that waits.
@@ -135,7 +145,7 @@ impl WaitingSubjects {
 
     /// A subject whose first event was answered, with the answer.
     pub(super) fn next_answered(&self) -> Option<(String, StoredIntakeAnswer)> {
-        self.answered.iter().next().map(|(subject, answer)| (subject.clone(), *answer))
+        self.answered.iter().next().map(|(subject, answer)| (subject.clone(), answer.clone()))
     }
 
     pub(super) fn of_subject(&self, subject: &str) -> impl Iterator<Item = &WaitingForeignEvent> {
@@ -143,10 +153,11 @@ impl WaitingSubjects {
     }
 
     /// The first event of each subject, in the order in which they were parked.
-    pub(super) fn parked(&self) -> Vec<ParkedForeignEvent> {
+    pub(super) fn parked(&self, intake: &str) -> Vec<ParkedForeignEvent> {
         let first = self.subjects.iter().filter_map(|(subject, waiting)| {
             let first = waiting.front()?;
             Some(ParkedForeignEvent {
+                intake: intake.to_owned(),
                 subject: subject.clone(),
                 reason: first.reason.clone().unwrap_or_default(),
                 waiting: waiting.len() - 1,
@@ -166,6 +177,10 @@ impl WaitingSubjects {
     }
 }
 
+fn number<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    position.get().serialize(serializer)
+}
+
 /// Why a parked event could not be answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -180,7 +195,12 @@ pub enum IntakeAnswerError {
         subject: String,
         /// The position in this log of the event that keeps it.
         parked_at: Position,
+        /// The position of the last answer to it.
+        at: Option<Position>,
     },
+    /// An answer names its author and its reason, because the log keeps it for ever.
+    #[error("the answer cannot be stored: tell who answers, and why")]
+    Author,
     /// The answer cannot be written.
     #[error("the answer cannot be stored: {0}")]
     Malformed(#[from] SchemaError),
@@ -203,9 +223,13 @@ pub(super) async fn answer(
     given: IntakeAnswer,
     (who, why): (&str, &str),
 ) -> Result<Position, IntakeAnswerError> {
+    if who.trim().is_empty() || why.trim().is_empty() {
+        return Err(IntakeAnswerError::Author);
+    }
     let answer = match given {
         IntakeAnswer::Retry => StoredIntakeAnswer::Retry,
         IntakeAnswer::Skip => StoredIntakeAnswer::Skip,
+        IntakeAnswer::Replace(data) => StoredIntakeAnswer::Replace(data),
     };
     let (subject, parked_at) = (&parked.subject, parked.parked_at);
     let answered = AnsweredRecord {
@@ -225,7 +249,8 @@ pub(super) async fn answer(
         known.catch_up(store, intake).await?;
         let first = known.of_subject(subject).next().map(|first| first.at);
         if first != Some(parked_at) || known.answered.contains_key(subject) {
-            return Err(IntakeAnswerError::Answered { subject: subject.clone(), parked_at });
+            let at = last_answer(store, intake, parked_at).await?.map(|(at, _)| at);
+            return Err(IntakeAnswerError::Answered { subject: subject.clone(), parked_at, at });
         }
         let condition = AppendCondition { fail_if: about.clone(), after: known.upto };
         let append = Append::event(event.clone()).condition(condition);
@@ -240,4 +265,27 @@ pub(super) async fn answer(
         };
         return Err(IntakeAnswerError::Append(failed));
     }
+}
+
+/// The last answer to the event that is kept at a position, and the position of the answer.
+pub(super) async fn last_answer(
+    store: &Store,
+    intake: &str,
+    parked_at: Position,
+) -> Result<Option<(Position, AnsweredRecord)>, ReadError> {
+    let about = FilterItem::everything().or_type(ANSWERED).and_tag(intake_tag(intake));
+    let (about, mut upto) = (Filter::from(about), store.head().position());
+    while upto > parked_at {
+        let read = Read { after: parked_at, ..Read::backwards().upto(upto).limit(ANSWERS) };
+        let batch = store.read(&about, read).await?;
+        for event in batch.iter() {
+            if let Ok(record) = decode::<AnsweredRecord>(&event)
+                && record.parked_at == parked_at.get()
+            {
+                return Ok(Some((event.position(), record)));
+            }
+        }
+        upto = batch.upto().before();
+    }
+    Ok(None)
 }

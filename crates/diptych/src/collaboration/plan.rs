@@ -12,8 +12,9 @@ use super::{
     feed::{AnyFeed, Feed, FeedHandle, FeedReader},
     intake::{Intake, IntakeOptions, IntakeStart},
     page::FeedSource,
-    runner::{IntakeShared, IntakeTask},
+    runner::IntakeTask,
     services::{Collaboration, IntakeControl},
+    shared::IntakeShared,
     status::IntakeStatusCell,
     stored::{STARTED, StartedRecord, decode, record},
     translator::Translator,
@@ -223,7 +224,7 @@ impl<I: Intake, S: FeedSource> StartingIntake for TypedIntakePlan<I, S> {
                 intake,
                 source: source.name(),
                 store: parts.store.clone(),
-                status: IntakeStatusCell::new(),
+                status: IntakeStatusCell::new(I::NAME),
             });
             let task = IntakeTask::new(shared.clone(), source, translator, start, options);
             tasks.spawn(task.run());

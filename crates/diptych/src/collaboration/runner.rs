@@ -3,43 +3,31 @@
 use std::{convert::Infallible, mem, sync::Arc, time::Duration};
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendCondition, AppendError, Filter, FilterItem, LogIdentity,
-    Metadata, Position, RawEvent, ReadError, Refusal, Store, Tracking, Unavailable,
+    AcceptedCommit, Append, AppendError, LogIdentity, Metadata, Position, RawEvent, Tracking,
 };
 use tokio::time::{sleep, timeout};
 
 use super::{
     cloud_event::{CloudEvent, EventPlace},
     intake::{Intake, IntakeOptions, IntakeStart},
-    page::{FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
+    interruption::IntakeInterruption,
+    keeper::Keeper,
+    metrics::IntakeOutcome,
+    page::{FeedCursor, FeedPage, FeedRead, FeedSource},
     page_check::new_events,
     parked::WaitingSubjects,
-    status::{IntakeState, IntakeStatusCell},
-    stored::{
-        PARKED, ParkedRecord, RESUMED, ResumedRecord, StoredIntakeAnswer, intake_tag, place_source,
-        record,
-    },
+    shared::IntakeShared,
+    status::IntakeState,
+    stored::{PARKED, ParkedRecord, place_source, record},
     translator::{Translation, Translator},
 };
-use crate::{event::SchemaError, stored_text::shortened};
+use crate::stored_text::shortened;
 
 /// The pause between two looks for the answers of operators.
 const ANSWER_CHECK: Duration = Duration::from_millis(100);
-/// Maximum number of waiting events that are taken in by one commit.
-const RESUMED_AT_ONCE: usize = 100;
 /// A commit of an intake has at most this part of the bytes that a commit may have. The rest is
 /// room for tags, metadata and copies.
 const PART_OF_BYTES: usize = 4;
-
-/// The parts of a running intake that its task and its control share.
-pub(super) struct IntakeShared {
-    pub(super) name: &'static str,
-    /// The name under which the log keeps the place.
-    pub(super) intake: String,
-    pub(super) source: String,
-    pub(super) store: Store,
-    pub(super) status: IntakeStatusCell,
-}
 
 /// Takes in the events of a feed.
 pub(super) struct IntakeTask<I: Intake, S> {
@@ -55,22 +43,17 @@ pub(super) struct IntakeTask<I: Intake, S> {
     wait: Duration,
 }
 
-/// Why the task cannot go on where it is.
-enum IntakeInterruption {
-    /// Another program takes in events for this intake.
-    Overtaken,
-    /// The source or the store does not answer for now.
-    Later(String),
-    /// A person has to act first.
-    Stopped(String),
-}
-
 /// The events that one position of the other log becomes.
 struct StagedPosition {
     position: Position,
-    foreign: Vec<(EventPlace, CloudEvent)>,
+    foreign: Vec<(CloudEvent, IntakeOutcome)>,
     made: Vec<RawEvent>,
-    parks: bool,
+}
+
+impl StagedPosition {
+    fn count(&self, outcome: IntakeOutcome) -> usize {
+        self.foreign.iter().filter(|(_, is)| *is == outcome).count()
+    }
 }
 
 impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
@@ -107,11 +90,11 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
                 }
                 IntakeInterruption::Stopped(reason) => {
                     tracing::error!(intake, reason, "an intake stopped");
-                    self.shared.status.state(IntakeState::Stopped { reason });
+                    self.shared.status.interrupted(IntakeState::Stopped { reason });
                     return;
                 }
             };
-            self.shared.status.state(state);
+            self.shared.status.interrupted(state);
             sleep(self.wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             self.wait = (self.wait * 2).min(self.options.longest_wait);
         }
@@ -122,6 +105,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         store.fresh_head().await?;
         let tracked = store.tracked(&self.place_source).await?;
         self.place = tracked.and_then(|tracked| Some((tracked.position, tracked.origin?)));
+        self.shared.status.begins_at(self.place.map_or(Position::START, |(position, _)| position));
         self.waiting = WaitingSubjects::default();
         self.look_at_waiting().await?;
         // Until a commit, the place up to which the source was considered is only known here.
@@ -228,43 +212,41 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
                 self.commit_staged(mem::take(&mut staged), log).await?;
                 (bytes, count) = (0, 0);
             }
-            let (made, parks) = self.translate(log, place, &event, &mut parked)?;
+            let (made, outcome) = self.translate(log, place, &event, &mut parked)?;
             bytes += made.iter().map(|raw| raw.payload.len()).sum::<usize>();
             count += made.len();
             if starts {
                 let (foreign, made) = (Vec::new(), Vec::new());
-                let position = place.position;
-                staged.push(StagedPosition { position, foreign, made, parks: false });
+                staged.push(StagedPosition { position: place.position, foreign, made });
             }
             if let Some(last) = staged.last_mut() {
-                last.foreign.push((place, event));
+                last.foreign.push((event, outcome));
                 last.made.extend(made);
-                last.parks |= parks;
             }
         }
         self.commit_staged(staged, log).await
     }
 
-    /// The events that a published event becomes, and whether it is parked. `parked` are the
-    /// subjects that were parked and are not committed yet.
+    /// The events that a published event becomes, and its outcome. `parked` are the subjects that
+    /// were parked and are not committed yet.
     fn translate(
         &self,
         log: LogIdentity,
         place: EventPlace,
         event: &CloudEvent,
         parked: &mut Vec<String>,
-    ) -> Result<(Vec<RawEvent>, bool), IntakeInterruption> {
+    ) -> Result<(Vec<RawEvent>, IntakeOutcome), IntakeInterruption> {
         let subject = event.subject.clone().unwrap_or_default();
         let reason = match self.waiting.holds(&subject) || parked.contains(&subject) {
             true => None,
             false => match self.translator.translate(log, place, event) {
-                Translation::Events(made) => return Ok((made, false)),
+                Translation::Events(made) => return Ok((made, IntakeOutcome::Taken)),
                 Translation::LeftOut => {
                     if self.shared.status.left_out(&event.event_type) {
                         let (intake, event_type) = (self.shared.name, &event.event_type);
                         tracing::warn!(intake, event_type, "an intake leaves out unknown events");
                     }
-                    return Ok((Vec::new(), false));
+                    return Ok((Vec::new(), IntakeOutcome::LeftOut));
                 }
                 Translation::Failed(reason) => Some(shortened(reason)),
             },
@@ -279,11 +261,22 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
             let (intake, id) = (self.shared.name, &event.id);
             tracing::warn!(intake, subject, id, reason, "a published event is parked");
         }
+        parked.push(subject.clone());
+        Ok((vec![self.parked(subject, reason, event.clone())?], IntakeOutcome::Parked))
+    }
+
+    /// The event that keeps a published event which waits. It belongs to the same flow.
+    fn parked(
+        &self,
+        subject: String,
+        reason: Option<String>,
+        event: CloudEvent,
+    ) -> Result<RawEvent, IntakeInterruption> {
         let intake = self.shared.intake.clone();
-        let of = ParkedRecord { intake, subject: subject.clone(), reason, event: event.clone() };
-        let raw = record(PARKED, &self.shared.intake, &of, Metadata::default())?;
-        parked.push(subject);
-        Ok((vec![raw], true))
+        let (correlation, causation) = (event.correlationid, event.eventid);
+        let metadata = Metadata { correlation, causation, ..Metadata::default() };
+        let of = ParkedRecord { intake, subject, reason, event };
+        Ok(record(PARKED, &self.shared.intake, &of, metadata)?)
     }
 
     /// Commits these positions together. If the store cannot hold one of them, each is committed
@@ -294,9 +287,11 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         log: LogIdentity,
     ) -> Result<(), IntakeInterruption> {
         let Some(upto) = staged.last().map(|last| last.position) else { return Ok(()) };
-        let parks = staged.iter().any(|position| position.parks);
+        let count = |outcome| staged.iter().map(|position| position.count(outcome)).sum::<usize>();
+        let (taken, parked) = (count(IntakeOutcome::Taken), count(IntakeOutcome::Parked));
         let all: Vec<_> = staged.iter().flat_map(|position| position.made.clone()).collect();
         if all.is_empty() {
+            self.shared.status.count(IntakeOutcome::Taken, taken as u64);
             return Ok(());
         }
         match self.append(all, upto, log).await {
@@ -308,14 +303,15 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
                 return Ok(());
             }
             Err(AppendError::Invalid(invalid)) => {
-                let reason = invalid.to_string();
-                self.park_position(staged, &reason, log).await?;
+                return self.park_position(staged, &invalid.to_string(), log).await;
             }
             Err(error) => return Err(error.into()),
         }
-        match parks {
-            true => self.look_at_waiting().await,
-            false => Ok(()),
+        self.shared.status.count(IntakeOutcome::Taken, taken as u64);
+        self.shared.status.count(IntakeOutcome::Parked, parked as u64);
+        match parked {
+            0 => Ok(()),
+            _ => self.look_at_waiting().await,
         }
     }
 
@@ -328,13 +324,15 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
     ) -> Result<(), IntakeInterruption> {
         for StagedPosition { position, foreign, .. } in staged {
             let mut records = Vec::new();
-            for (_, event) in foreign {
-                let subject = event.subject.clone().unwrap_or_default();
-                let (intake, reason) = (self.shared.intake.clone(), Some(reason.to_owned()));
-                let of = ParkedRecord { intake, subject, reason, event };
-                records.push(record(PARKED, &self.shared.intake, &of, Metadata::default())?);
+            for (event, outcome) in foreign {
+                if outcome != IntakeOutcome::LeftOut {
+                    let subject = event.subject.clone().unwrap_or_default();
+                    records.push(self.parked(subject, Some(reason.to_owned()), event)?);
+                }
             }
+            let parked = records.len() as u64;
             self.commit(records, position, log).await?;
+            self.shared.status.count(IntakeOutcome::Parked, parked);
         }
         self.look_at_waiting().await
     }
@@ -367,145 +365,5 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         self.waiting.catch_up(&self.shared.store, &self.shared.intake).await?;
         self.shared.status.waiting(self.waiting.count());
         Ok(())
-    }
-}
-
-/// Takes in the waiting events of a subject once an operator answered the first of them.
-struct Keeper<'k, I: Intake> {
-    shared: &'k IntakeShared,
-    translator: &'k Translator<I>,
-    waiting: &'k mut WaitingSubjects,
-}
-
-impl<I: Intake> Keeper<'_, I> {
-    async fn follow_answers(
-        &mut self,
-        place: Option<(Position, LogIdentity)>,
-    ) -> Result<(), IntakeInterruption> {
-        self.waiting.catch_up(&self.shared.store, &self.shared.intake).await?;
-        while let Some((subject, answer)) = self.waiting.next_answered() {
-            let Some((_, log)) = place else { return Ok(()) };
-            self.resume(&subject, answer, log).await?;
-            self.waiting.catch_up(&self.shared.store, &self.shared.intake).await?;
-        }
-        self.shared.status.waiting(self.waiting.count());
-        Ok(())
-    }
-
-    /// Takes in the events of a subject, as far as they can be taken in. If the store cannot hold
-    /// so many at once, fewer are tried, down to none: then the first event waits on, with the
-    /// reason.
-    async fn resume(
-        &mut self,
-        subject: &str,
-        answer: StoredIntakeAnswer,
-        log: LogIdentity,
-    ) -> Result<(), IntakeInterruption> {
-        let (mut most, mut reason) = (RESUMED_AT_ONCE, None);
-        loop {
-            let (mut events, resumed) = self.resumed(subject, answer, log, (most, &reason))?;
-            events.push(record(RESUMED, &self.shared.intake, &resumed, Metadata::default())?);
-            // Another program of this intake may have followed the same answer.
-            let about = FilterItem::everything().or_type(RESUMED);
-            let about = about.and_tag(intake_tag(&resumed.intake));
-            let after = self.waiting.upto;
-            let condition = AppendCondition { fail_if: Filter::from(about), after };
-            let append = Append::events(events).condition(condition);
-            match self.shared.store.append(append).await {
-                Ok(accepted) => drop(accepted.synced().await.map_err(AppendError::from)?),
-                Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
-                Err(AppendError::Invalid(invalid)) if most > 0 => {
-                    (most, reason) = (most / 2, Some(invalid.to_string()));
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            return Ok(());
-        }
-    }
-
-    /// At most so many events of a subject, translated, and how far they go. The reason tells why
-    /// it is no more.
-    fn resumed(
-        &self,
-        subject: &str,
-        answer: StoredIntakeAnswer,
-        log: LogIdentity,
-        (most, reason): (usize, &Option<String>),
-    ) -> Result<(Vec<RawEvent>, ResumedRecord), IntakeInterruption> {
-        let (mut events, mut upto, mut stopped) = (Vec::new(), None, None);
-        for (number, waiting) in self.waiting.of_subject(subject).enumerate() {
-            if number == 0 && answer == StoredIntakeAnswer::Skip {
-                upto = Some(waiting.at.get());
-                continue;
-            }
-            if number >= most {
-                let many = || format!("{most} events were taken in: retry the others");
-                stopped = Some(reason.clone().unwrap_or_else(many));
-                break;
-            }
-            let place = waiting.event.place().map_err(FeedError::from)?;
-            match self.translator.translate(log, place, &waiting.event) {
-                Translation::Events(made) => events.extend(made),
-                Translation::LeftOut => {}
-                Translation::Failed(reason) => {
-                    stopped = Some(shortened(reason));
-                    break;
-                }
-            }
-            upto = Some(waiting.at.get());
-        }
-        let intake = self.shared.intake.clone();
-        let subject = subject.to_owned();
-        Ok((events, ResumedRecord { intake, subject, upto, reason: stopped }))
-    }
-}
-
-impl From<ReadError> for IntakeInterruption {
-    fn from(error: ReadError) -> IntakeInterruption {
-        match error {
-            ReadError::Unavailable(why) => why.into(),
-            other => IntakeInterruption::Stopped(other.to_string()),
-        }
-    }
-}
-
-impl From<Unavailable> for IntakeInterruption {
-    fn from(why: Unavailable) -> IntakeInterruption {
-        match why {
-            Unavailable::Closed | Unavailable::Failed { .. } | Unavailable::HistoryChanged(_) => {
-                IntakeInterruption::Stopped(why.to_string())
-            }
-            other => IntakeInterruption::Later(other.to_string()),
-        }
-    }
-}
-
-impl From<SchemaError> for IntakeInterruption {
-    fn from(error: SchemaError) -> IntakeInterruption {
-        IntakeInterruption::Stopped(error.to_string())
-    }
-}
-
-impl From<AppendError> for IntakeInterruption {
-    fn from(error: AppendError) -> IntakeInterruption {
-        match error {
-            AppendError::Refused(Refusal::AlreadyTracked { .. }) => IntakeInterruption::Overtaken,
-            AppendError::Unavailable(why) => why.into(),
-            // The stored place tells later whether the commit is in the log.
-            AppendError::OutcomeUnknown(error) => IntakeInterruption::Later(error.to_string()),
-            other => IntakeInterruption::Stopped(other.to_string()),
-        }
-    }
-}
-
-impl From<FeedError> for IntakeInterruption {
-    fn from(error: FeedError) -> IntakeInterruption {
-        match error {
-            FeedError::AboveHead { .. } | FeedError::Refused { .. } | FeedError::Schema(_) => {
-                IntakeInterruption::Stopped(error.to_string())
-            }
-            other => IntakeInterruption::Later(other.to_string()),
-        }
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{
     feed::FeedHandle,
     parked::{IntakeAnswer, IntakeAnswerError, ParkedForeignEvent, WaitingSubjects, answer},
-    runner::IntakeShared,
+    shared::IntakeShared,
     status::IntakeStatus,
 };
 
@@ -62,7 +62,7 @@ impl IntakeControl {
 
     /// Its status in this program.
     pub fn status(&self) -> IntakeStatus {
-        self.0.status.status(self.0.name, self.0.source.clone())
+        self.0.status.status(self.0.name, self.0.intake.clone(), self.0.source.clone())
     }
 
     /// The published events that could not be taken in, in the order in which they were parked: for
@@ -71,7 +71,7 @@ impl IntakeControl {
     /// # Errors
     /// [`ReadError`] from the store.
     pub async fn letters(&self) -> Result<Vec<ParkedForeignEvent>, ReadError> {
-        Ok(self.waiting().await?.parked())
+        Ok(self.waiting().await?.parked(&self.0.intake))
     }
 
     /// Events of this log about parked ones that cannot be read, each with its position and the

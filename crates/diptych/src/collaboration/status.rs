@@ -8,12 +8,16 @@ use std::{
 use diptych_store::Position;
 use parking_lot::Mutex;
 
+use super::metrics::{IntakeMetrics, IntakeOutcome};
+
 /// The status of an intake in this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IntakeStatus {
     /// Its name.
     pub name: &'static str,
+    /// The name under which the log keeps its place.
+    pub stored_as: String,
     /// The name of its source.
     pub source: String,
     /// Whether it works.
@@ -60,9 +64,37 @@ pub enum IntakeState {
     },
 }
 
+impl IntakeState {
+    /// The state in one word, as metrics and servers show it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            IntakeState::CatchingUp => "catching-up",
+            IntakeState::Live => "live",
+            IntakeState::Standby => "standby",
+            IntakeState::Stalled { .. } => "stalled",
+            IntakeState::Stopped { .. } => "stopped",
+        }
+    }
+
+    /// The reason of a state that needs one.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            IntakeState::Stalled { reason } | IntakeState::Stopped { reason } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// The label of types that are left out beyond [`IntakeStatus::TYPES`].
+const OTHER_TYPES: &str = "other";
+
 /// The status while the intake runs. Its task writes it, and callers read it.
 #[derive(Debug)]
-pub(super) struct IntakeStatusCell(Mutex<StatusFields>);
+pub(super) struct IntakeStatusCell {
+    fields: Mutex<StatusFields>,
+    metrics: IntakeMetrics,
+    started: Instant,
+}
 
 #[derive(Debug)]
 struct StatusFields {
@@ -75,21 +107,30 @@ struct StatusFields {
 }
 
 impl IntakeStatusCell {
-    pub(super) fn new() -> IntakeStatusCell {
-        IntakeStatusCell(Mutex::new(StatusFields {
+    pub(super) fn new(intake: &'static str) -> IntakeStatusCell {
+        let fields = StatusFields {
             state: IntakeState::CatchingUp,
             position: Position::START,
             behind: 0,
             complete_at: None,
             waiting: 0,
             left_out: BTreeMap::new(),
-        }))
+        };
+        let metrics = IntakeMetrics::new(intake);
+        metrics.state(fields.state.label());
+        IntakeStatusCell { fields: Mutex::new(fields), metrics, started: Instant::now() }
     }
 
-    pub(super) fn status(&self, name: &'static str, source: String) -> IntakeStatus {
-        let fields = self.0.lock();
+    pub(super) fn status(
+        &self,
+        name: &'static str,
+        stored_as: String,
+        source: String,
+    ) -> IntakeStatus {
+        let fields = self.fields.lock();
         IntakeStatus {
             name,
+            stored_as,
             source,
             state: fields.state.clone(),
             position: fields.position,
@@ -100,13 +141,25 @@ impl IntakeStatusCell {
         }
     }
 
-    pub(super) fn state(&self, state: IntakeState) {
-        self.0.lock().state = state;
+    /// The intake does not go on for now, or no more.
+    pub(super) fn interrupted(&self, state: IntakeState) {
+        if !matches!(state, IntakeState::Standby) {
+            self.metrics.failure();
+        }
+        let mut fields = self.fields.lock();
+        fields.state = state;
+        self.measure(&fields);
+    }
+
+    /// The log has everything up to `position`, before the source was asked.
+    pub(super) fn begins_at(&self, position: Position) {
+        self.fields.lock().position = position;
     }
 
     /// Everything up to `position` was taken in, and the other log ended at `head`.
     pub(super) fn at(&self, position: Position, head: Position) {
-        let mut fields = self.0.lock();
+        self.metrics.page();
+        let mut fields = self.fields.lock();
         fields.position = position;
         fields.behind = head.get().saturating_sub(position.get());
         fields.state = match fields.behind {
@@ -116,25 +169,44 @@ impl IntakeStatusCell {
         if fields.behind == 0 {
             fields.complete_at = Some(Instant::now());
         }
+        self.measure(&fields);
+    }
+
+    fn measure(&self, fields: &StatusFields) {
+        let late = fields.complete_at.unwrap_or(self.started).elapsed();
+        let late = if fields.state == IntakeState::Live { Duration::ZERO } else { late };
+        self.metrics.lag(fields.behind, late);
+        self.metrics.state(fields.state.label());
     }
 
     pub(super) fn waiting(&self, events: usize) {
-        self.0.lock().waiting = events;
+        self.fields.lock().waiting = events;
+        self.metrics.waiting(events);
+    }
+
+    /// Counts published events whose outcome is in the log.
+    pub(super) fn count(&self, outcome: IntakeOutcome, events: u64) {
+        self.metrics.count(outcome, events);
     }
 
     /// Counts an event whose type the intake does not know. Returns whether it is the first of its
     /// type.
     pub(super) fn left_out(&self, event_type: &str) -> bool {
-        let mut fields = self.0.lock();
+        let mut fields = self.fields.lock();
         let types = fields.left_out.len();
         match fields.left_out.get_mut(event_type) {
             Some(count) => {
                 *count += 1;
+                self.metrics.left_out(event_type);
                 false
             }
-            None if types >= IntakeStatus::TYPES => false,
+            None if types >= IntakeStatus::TYPES => {
+                self.metrics.left_out(OTHER_TYPES);
+                false
+            }
             None => {
                 fields.left_out.insert(event_type.to_owned(), 1);
+                self.metrics.left_out(event_type);
                 true
             }
         }

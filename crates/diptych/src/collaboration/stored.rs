@@ -11,6 +11,7 @@
 
 use diptych_store::{EventRef, Metadata, RawEvent, Tag};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::cloud_event::CloudEvent;
 use crate::event::{Codec, EncodedEvent, Json, RESERVED, SchemaError};
@@ -71,11 +72,13 @@ pub(super) struct AnsweredRecord {
     pub(super) why: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum StoredIntakeAnswer {
     Retry,
     Skip,
+    /// It is taken in with this payload.
+    Replace(Value),
 }
 
 /// Parked events of a subject were taken in, up to this one.
@@ -113,3 +116,6 @@ pub(super) fn decode<T: DeserializeOwned>(event: &EventRef<'_>) -> Result<T, Sch
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,14 @@
 //! The flow that an event belongs to, as a tree.
 
-use std::{
-    fmt::{self, Write},
-    str::FromStr,
-};
+use std::str::FromStr;
 
 use diptych_store::{Position, ReadError, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::json::{number, numbers, optional};
+use super::json::{number, numbers, optional, read_number, read_numbers, read_optional};
+use crate::collaboration::FeedOrigin;
 
 /// The flow to trace: that of the event at a position, or that of an id. The id is that of an
 /// event, or a correlation.
@@ -62,11 +60,14 @@ pub struct TraceOptions {
     /// Maximum number of events that are read for an id without an index, or for
     /// [`whole_log`](TraceOptions::whole_log).
     pub searched_events: u64,
+    /// Maximum number of feeds along one branch of the tree of
+    /// [several services](super::TraceSources).
+    pub feeds: u32,
 }
 
 impl Default for TraceOptions {
     fn default() -> TraceOptions {
-        TraceOptions { steps: 1_000, whole_log: false, searched_events: 1_000_000 }
+        TraceOptions { steps: 1_000, whole_log: false, searched_events: 1_000_000, feeds: 16 }
     }
 }
 
@@ -98,12 +99,15 @@ pub enum TraceError {
     Read(#[from] ReadError),
 }
 
-/// A flow: the steps of a tree, each after its cause. [`Display`](fmt::Display) draws the tree.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A flow: the steps of a tree, each after its cause. [`Display`](std::fmt::Display) draws the
+/// tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Trace {
     /// The correlation of the flow.
     pub correlation: Uuid,
+    /// The id of the log that has the steps.
+    pub log: Uuid,
     /// The steps in the order of the tree. The cause of a step is the last one before it whose
     /// depth is smaller by one.
     pub steps: Vec<TraceStep>,
@@ -112,7 +116,7 @@ pub struct Trace {
 }
 
 /// A step of a flow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TraceStep {
     /// The number of steps that led to it.
@@ -123,14 +127,14 @@ pub struct TraceStep {
 }
 
 /// A step of a flow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum StepKind {
     /// An event of the application.
     Event {
         /// Its position.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// Its id.
         id: Uuid,
@@ -143,6 +147,12 @@ pub enum StepKind {
         at: Timestamp,
         /// The actor that its command named.
         actor: Option<String>,
+        /// The published event of another service from which an intake made it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<FeedOrigin>,
+        /// The feeds that publish it. Only the program that has them knows.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        published: Vec<PublishedNote>,
     },
     /// A process reacted.
     Reaction {
@@ -151,7 +161,7 @@ pub enum StepKind {
         /// The tag of the instance.
         instance: String,
         /// The position of the reaction.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// When the log recorded it.
         at: Timestamp,
@@ -175,7 +185,7 @@ pub enum StepKind {
         key: String,
         /// The positions at which the call was begun. A gateway that is declared idempotent notes
         /// none.
-        #[serde(serialize_with = "numbers")]
+        #[serde(serialize_with = "numbers", deserialize_with = "read_numbers")]
         began_at: Vec<Position>,
         /// The outcome.
         outcome: CallOutcome,
@@ -210,17 +220,49 @@ pub enum StepKind {
         /// The tag of the instance.
         instance: String,
         /// The position that names the letter.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// The reason.
         reason: String,
         /// The position of the answer.
-        #[serde(serialize_with = "optional")]
+        #[serde(serialize_with = "optional", deserialize_with = "read_optional")]
         answered_at: Option<Position>,
-        /// The answer: `retry`, `skip` or `replace`.
-        answer: Option<&'static str>,
+        /// The answer.
+        answer: Option<OperatorAnswer>,
         /// The operator who answered, with the reason.
         by: Option<OperatorNote>,
+    },
+    /// An intake could not take in a published event, and parked it.
+    ForeignParked {
+        /// The name under which the log keeps the place of the intake.
+        intake: String,
+        /// The subject of the event.
+        subject: String,
+        /// The type of the published event.
+        #[serde(rename = "type")]
+        event_type: String,
+        /// The position that names the letter.
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
+        position: Position,
+        /// The reason; `None` if it waits behind another one.
+        reason: Option<String>,
+        /// The published event, if it names its feed.
+        origin: Option<FeedOrigin>,
+        /// The position of the last answer.
+        #[serde(serialize_with = "optional", deserialize_with = "read_optional")]
+        answered_at: Option<Position>,
+        /// The last answer.
+        answer: Option<OperatorAnswer>,
+        /// The operator who answered, with the reason.
+        by: Option<OperatorNote>,
+    },
+    /// The tree of several services is cut here: the flow goes on through more feeds than
+    /// [`TraceOptions::feeds`], or comes back to a step that it began with.
+    Cut {
+        /// The number of feeds on the way to here.
+        feeds: u32,
+        /// The last of them, each as `feed@log`.
+        via: Vec<String>,
     },
     /// The instance stands before an earlier event, and takes this one later.
     Behind {
@@ -229,13 +271,45 @@ pub enum StepKind {
         /// The tag of the instance.
         instance: String,
         /// The position that names the letter.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         letter: Position,
     },
 }
 
+/// A public event that a feed makes from an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PublishedNote {
+    /// The feed.
+    pub feed: String,
+    /// The id of the public event in the feed.
+    pub id: String,
+    /// Its name and version.
+    #[serde(rename = "type")]
+    pub event_type: String,
+}
+
+impl PublishedNote {
+    pub(crate) fn new(feed: String, id: String, event_type: String) -> PublishedNote {
+        PublishedNote { feed, id, event_type }
+    }
+}
+
+/// The answer of an operator to a letter or to a parked event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OperatorAnswer {
+    /// It is taken again.
+    Retry,
+    /// It is left out.
+    Skip,
+    /// Something else stands in its place.
+    Replace,
+}
+
 /// The person who answered, and the reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OperatorNote {
     /// The operator.
@@ -245,7 +319,7 @@ pub struct OperatorNote {
 }
 
 /// The outcome of a command in a flow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CommandOutcome {
@@ -254,22 +328,22 @@ pub enum CommandOutcome {
     /// It wrote these events.
     Committed {
         /// The position of the first.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         first: Position,
         /// The position of the last.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         last: Position,
     },
     /// The rule had nothing to do.
     NothingToDo {
         /// The position of the event that tells so.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
     },
     /// The rule rejected it.
     Rejected {
         /// The position of the event that tells so.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// The reason.
         text: String,
@@ -279,7 +353,7 @@ pub enum CommandOutcome {
 }
 
 /// The outcome of a call in a flow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CallOutcome {
@@ -288,7 +362,7 @@ pub enum CallOutcome {
     /// It waits for an operator: it may have been sent, or each try failed.
     Unknown {
         /// The position of the event that lists it.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         listed_at: Position,
         /// The reason.
         reason: String,
@@ -296,7 +370,7 @@ pub enum CallOutcome {
     /// An operator let it leave again.
     SendingAgain {
         /// The position of the event that tells so.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// The operator.
         by: Option<OperatorNote>,
@@ -304,7 +378,7 @@ pub enum CallOutcome {
     /// It has this answer.
     Answered {
         /// The position of the answer.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// The answer.
         answer: Value,
@@ -314,7 +388,7 @@ pub enum CallOutcome {
     /// The system outside, or an operator, refused it.
     Refused {
         /// The position of the refusal.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// The reason.
         text: String,
@@ -326,13 +400,13 @@ pub enum CallOutcome {
     /// The gateway sends no call for so old an event.
     Withheld {
         /// The position of the event that tells so.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
     },
 }
 
 /// The outcome of a timer in a flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TimerOutcome {
@@ -341,7 +415,7 @@ pub enum TimerOutcome {
     /// It fired.
     Fired {
         /// The position of the event that tells so.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
         /// When it fired. That is after the due time if no program ran then.
         at: Timestamp,
@@ -349,178 +423,9 @@ pub enum TimerOutcome {
     /// A later reaction set it again or cancelled it.
     Replaced {
         /// The position of that reaction.
-        #[serde(serialize_with = "number")]
+        #[serde(serialize_with = "number", deserialize_with = "read_number")]
         position: Position,
     },
-}
-
-impl fmt::Display for Trace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "flow {}", self.correlation)?;
-        for (step, branch) in self.steps.iter().zip(branches(&self.steps)) {
-            let mut line = String::new();
-            write!(line, "{}", step.kind)?;
-            writeln!(f, "{branch}{}", printable(&line))?;
-        }
-        for remark in &self.remarks {
-            writeln!(f, "{}", printable(remark))?;
-        }
-        Ok(())
-    }
-}
-
-/// The lines of the tree before each step.
-fn branches(steps: &[TraceStep]) -> Vec<String> {
-    // Whether a later step has the same cause, for each depth.
-    let mut more: Vec<bool> = Vec::new();
-    let mut branches = Vec::with_capacity(steps.len());
-    for step in steps.iter().rev() {
-        let depth = usize::try_from(step.depth).unwrap_or(usize::MAX);
-        more.resize(depth.saturating_add(1), false);
-        let mut branch = String::new();
-        for (level, has_more) in more.iter().enumerate().skip(1) {
-            branch.push_str(match (level == depth, has_more) {
-                (true, true) => "├─ ",
-                (true, false) => "└─ ",
-                (false, true) => "│  ",
-                (false, false) => "   ",
-            });
-        }
-        if let Some(last) = more.last_mut() {
-            *last = true;
-        }
-        branches.push(branch);
-    }
-    branches.reverse();
-    branches
-}
-
-/// The text on one line, without characters that move the cursor of a terminal.
-fn printable(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => plain.extend(c.escape_default()),
-            false => plain.push(c),
-        }
-    }
-    plain
-}
-
-impl fmt::Display for StepKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StepKind::Event { position, event_type, tags, at, actor, .. } => {
-                write!(f, "{position}  {event_type}")?;
-                for tag in tags {
-                    write!(f, " {tag}")?;
-                }
-                write!(f, "  {at}")?;
-                actor.as_ref().map_or(Ok(()), |actor| write!(f, " by {actor}"))
-            }
-            StepKind::Reaction { process, instance, position, .. } => {
-                write!(f, "{position}  {process} of {instance} reacts")
-            }
-            StepKind::Command { command, outcome, .. } => write!(f, "sends {command}: {outcome}"),
-            StepKind::Call { gateway, began_at, outcome, .. } => {
-                write!(f, "calls {gateway}")?;
-                for at in began_at {
-                    write!(f, ", begun at {at}")?;
-                }
-                match (outcome, began_at.is_empty()) {
-                    (CallOutcome::Waiting, false) => {
-                        write!(f, ": no answer yet, it may have been sent")
-                    }
-                    _ => write!(f, ": {outcome}"),
-                }
-            }
-            StepKind::Timer { timer, due, outcome } => {
-                write!(f, "sets the timer {timer}, due {due}: {outcome}")
-            }
-            StepKind::TimerCancelled { timer } => write!(f, "cancels the timer {timer}"),
-            StepKind::CallHeld { timer, gateway } => {
-                write!(f, "holds a call of {gateway} until the timer {timer} fires")
-            }
-            StepKind::End => write!(f, "ends"),
-            StepKind::Parked { process, instance, position, reason, answered_at, answer, by } => {
-                write!(f, "{position}  {process} of {instance} is parked: {reason}")?;
-                match (answered_at, answer) {
-                    (Some(at), Some(answer)) => {
-                        write!(f, " (answered at {at}: {answer}")?;
-                        note(f, by)?;
-                        write!(f, ")")
-                    }
-                    _ => write!(f, " (it waits for an answer)"),
-                }
-            }
-            StepKind::Behind { process, instance, letter } => write!(
-                f,
-                "{process} of {instance} does not take it yet: the instance is parked, see \
-                 position {letter}"
-            ),
-        }
-    }
-}
-
-impl fmt::Display for CommandOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CommandOutcome::Waiting => write!(f, "not carried out yet"),
-            CommandOutcome::Committed { first, last } if first == last => {
-                write!(f, "event {first}")
-            }
-            CommandOutcome::Committed { first, last } => write!(f, "events {first} to {last}"),
-            CommandOutcome::NothingToDo { position } => {
-                write!(f, "nothing to do, noted at {position}")
-            }
-            CommandOutcome::Rejected { position, text, .. } => {
-                write!(f, "rejected at {position}: {text}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for CallOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CallOutcome::Waiting => write!(f, "no answer yet"),
-            CallOutcome::Unknown { listed_at, reason } => {
-                write!(f, "waits for an operator since {listed_at}: {reason}")
-            }
-            CallOutcome::SendingAgain { position, by } => {
-                write!(f, "sent again at {position}")?;
-                note(f, by)
-            }
-            CallOutcome::Answered { position, answer, by } => {
-                write!(f, "answered at {position}: {answer}")?;
-                note(f, by)
-            }
-            CallOutcome::Refused { position, text, by, .. } => {
-                write!(f, "refused at {position}: {text}")?;
-                note(f, by)
-            }
-            CallOutcome::Withheld { position } => {
-                write!(f, "withheld at {position}: it is older than the calls that are sent")
-            }
-        }
-    }
-}
-
-impl fmt::Display for TimerOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TimerOutcome::Pending => write!(f, "pending"),
-            TimerOutcome::Fired { position, at } => write!(f, "fired at {position}, {at}"),
-            TimerOutcome::Replaced { position } => write!(f, "replaced at {position}"),
-        }
-    }
-}
-
-fn note(f: &mut fmt::Formatter<'_>, by: &Option<OperatorNote>) -> fmt::Result {
-    match by {
-        Some(OperatorNote { who, why }) => write!(f, " by {who}, {why:?}"),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -535,27 +440,5 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(TraceTarget::Id(id)));
         let error = "order:7".parse::<TraceTarget>().unwrap_err();
         assert!(error.to_string().contains("neither the position"), "{error}");
-    }
-
-    #[test]
-    fn a_tree_has_its_branches_and_no_control_characters() {
-        let step = |depth, timer: &str| TraceStep {
-            depth,
-            kind: StepKind::TimerCancelled { timer: timer.to_owned() },
-        };
-        let steps =
-            vec![step(0, "a"), step(1, "b"), step(2, "c"), step(1, "d\u{1b}[2J\n"), step(2, "e")];
-        let remarks = vec!["a remark".to_owned()];
-        let trace = Trace { correlation: Uuid::nil(), steps, remarks };
-        let expected = [
-            "flow 00000000-0000-0000-0000-000000000000",
-            "cancels the timer a",
-            "├─ cancels the timer b",
-            "│  └─ cancels the timer c",
-            "└─ cancels the timer d\\u{1b}[2J\\n",
-            "   └─ cancels the timer e",
-            "a remark",
-        ];
-        assert_eq!(trace.to_string().lines().collect::<Vec<_>>(), expected);
     }
 }

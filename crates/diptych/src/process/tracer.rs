@@ -6,10 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use diptych_store::{
-    Batch, EventRef, Filter, FilterItem, LogId, Metadata, Position, Read, ReadError, Store,
-};
-use serde_json::Value;
+use diptych_store::{Batch, EventRef, Filter, FilterItem, LogId, Position, Read, ReadError, Store};
 use uuid::Uuid;
 
 use super::{
@@ -18,18 +15,21 @@ use super::{
     instances::last_of,
     known::KnownProcess,
     stored::{
-        CALL_RESENT, CALL_STARTED, CALL_UNKNOWN, FiringRecord, InstanceId, PARKED, ParkingRecord,
-        REACTED, RELEASED, ReactionRecord, ReleaseRecord, ResentCall, SETTLED, SettlementRecord,
-        StartedCall, StoredAnswer, TIMER_FIRED, UnknownCall, WHY, decode,
+        FiringRecord, InstanceId, PARKED, ParkingRecord, REACTED, RELEASED, ReactionRecord,
+        ReleaseRecord, SETTLED, SettlementRecord, StoredAnswer, TIMER_FIRED, UnknownCall, decode,
     },
     trace::{
-        CallOutcome, CommandOutcome, OperatorNote, StepKind, TimerOutcome, Trace, TraceError,
-        TraceOptions, TraceStep, TraceTarget,
+        CallOutcome, CommandOutcome, OperatorAnswer, OperatorNote, StepKind, TimerOutcome, Trace,
+        TraceError, TraceOptions, TraceStep, TraceTarget,
     },
+    traced::{cause_in, foreign_parked, json, operator},
     trigger::{ActionOutcome, ActionRejection},
     worklist::{only, resent_name},
 };
-use crate::event::{derived_id, is_reserved};
+use crate::{
+    collaboration::{FeedOrigin, keeps_parked},
+    event::{derived_id, is_reserved},
+};
 
 /// Number of events of an instance that are read at once.
 const PAGE: usize = 64;
@@ -116,8 +116,8 @@ impl Tracer<'_> {
                 break;
             }
         }
-        let Tracer { steps, remarks, .. } = self;
-        Ok(Trace { correlation, steps, remarks })
+        let Tracer { steps, remarks, log, .. } = self;
+        Ok(Trace { correlation, log: Uuid::from_bytes(log.to_bytes()), steps, remarks })
     }
 
     /// The correlation and the begin of the flow of an event.
@@ -138,7 +138,9 @@ impl Tracer<'_> {
             match cause_in(&event).or_else(|| self.position_of(metadata.causation?)) {
                 Some(cause) if cause < at => at = cause,
                 _ => {
-                    if let Some(cause) = metadata.causation {
+                    let is_own =
+                        FeedOrigin::of(&metadata).is_none() && !keeps_parked(event.event_type());
+                    if let Some(cause) = metadata.causation.filter(|_| is_own) {
                         self.remarks.push(format!(
                             "the cause of the event at position {at} is the event {cause}, whose \
                              id has no index: trace that id to search for it"
@@ -203,7 +205,7 @@ impl Tracer<'_> {
                 if let Some(cause) = event.metadata().causation {
                     self.caused.entry(cause).or_default().push(event.position());
                 }
-                if !is_reserved(event.event_type()) {
+                if !is_reserved(event.event_type()) || keeps_parked(event.event_type()) {
                     found.insert(event.position());
                 }
             }
@@ -258,8 +260,11 @@ impl Tracer<'_> {
             return self.visit_reaction(depth, at, record).await;
         }
         if is_reserved(event.event_type()) {
+            let parked = foreign_parked(self.store, &event).await?;
+            self.steps.extend(parked.map(|kind| TraceStep { depth, kind }));
             return Ok(Vec::new());
         }
+        let metadata = event.metadata();
         let id = event.id().unwrap_or_else(|| derived_id(self.log, at));
         let tags: Vec<String> = event.tags().map(str::to_owned).collect();
         let kind = StepKind::Event {
@@ -268,7 +273,9 @@ impl Tracer<'_> {
             event_type: event.event_type().to_owned(),
             tags: tags.clone(),
             at: event.recorded_at(),
-            actor: event.metadata().actor.map(|actor| actor.as_str().to_owned()),
+            origin: FeedOrigin::of(&metadata),
+            actor: metadata.actor.map(|actor| actor.as_str().to_owned()),
+            published: Vec::new(),
         };
         self.steps.push(TraceStep { depth, kind });
         let mut effects = Vec::new();
@@ -516,9 +523,9 @@ impl Tracer<'_> {
                 if released.parked_at == position {
                     answered_at = Some(event.position());
                     answer = Some(match released.answer {
-                        StoredAnswer::Retry => "retry",
-                        StoredAnswer::Skip => "skip",
-                        StoredAnswer::Replace(_) => "replace",
+                        StoredAnswer::Retry => OperatorAnswer::Retry,
+                        StoredAnswer::Skip => OperatorAnswer::Skip,
+                        StoredAnswer::Replace(_) => OperatorAnswer::Replace,
                     });
                     by = Some(OperatorNote { who: released.who, why: released.why });
                     break 'log;
@@ -566,30 +573,4 @@ impl Tracer<'_> {
         let is_own = derived_id(self.log, position) == id;
         (is_own && position > Position::START && position <= self.head).then_some(position)
     }
-}
-
-/// The cause that an event of processes names in itself.
-fn cause_in(event: &EventRef<'_>) -> Option<Position> {
-    match event.event_type() {
-        REACTED => decode(event).ok().map(|record: ReactionRecord| record.trigger.position),
-        TIMER_FIRED => decode(event).ok().map(|record: FiringRecord| record.set_at),
-        SETTLED => decode(event).ok().map(|record: SettlementRecord| record.reaction),
-        CALL_STARTED => decode(event).ok().map(|record: StartedCall| record.reaction),
-        CALL_UNKNOWN => decode(event).ok().map(|record: UnknownCall| record.reaction),
-        CALL_RESENT => decode(event).ok().map(|record: ResentCall| record.reaction),
-        PARKED => decode(event).ok().map(|record: ParkingRecord| record.trigger.position),
-        RELEASED => decode(event).ok().map(|record: ReleaseRecord| record.parked_at),
-        _ => None,
-    }
-}
-
-/// The operator who gave an answer, if one did.
-fn operator(metadata: Metadata) -> Option<OperatorNote> {
-    let why = metadata.extra.get(WHY)?.as_str().to_owned();
-    let who = metadata.actor?.as_str().to_owned();
-    Some(OperatorNote { who, why })
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }

@@ -1,19 +1,8 @@
 //! Metrics and traces of commands and views, for programs that installed a recorder.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use diptych::{App, Memory, Store, Uuid, follow::FollowState};
-use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
-    SharedString, Unit,
-};
 use parking_lot::Mutex;
 use pollster::block_on;
 use tracing::{
@@ -25,84 +14,13 @@ use tracing::{
 use crate::support::{
     bank::{self, deposit, withdraw},
     ledger::{Hooked, Ledger, Look, LookInMirror, Mirror, Moment, comes, write},
+    measured::Measured,
     rows::{Rows, Trouble},
 };
 
-/// A recorder of all metrics, by name and labels. Handles may record on any thread.
-#[derive(Clone, Default)]
-struct Measured(Arc<Mutex<BTreeMap<String, Arc<Cell>>>>);
-
-/// The value of a gauge or counter, or the number of values of a histogram.
-#[derive(Default)]
-struct Cell(AtomicU64);
-
-impl CounterFn for Cell {
-    fn increment(&self, value: u64) {
-        self.0.fetch_add(value, Ordering::SeqCst);
-    }
-
-    fn absolute(&self, value: u64) {
-        self.0.store(value, Ordering::SeqCst);
-    }
-}
-
-impl GaugeFn for Cell {
-    fn increment(&self, _: f64) {}
-
-    fn decrement(&self, _: f64) {}
-
-    fn set(&self, value: f64) {
-        self.0.store(value.ceil() as u64, Ordering::SeqCst);
-    }
-}
-
-impl HistogramFn for Cell {
-    fn record(&self, _: f64) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Measured {
-    fn cell(&self, key: &Key) -> Arc<Cell> {
-        let mut name = key.name().to_owned();
-        for label in key.labels() {
-            // The last segment of the path of the Rust type.
-            let value = label.value().rsplit("::").next().unwrap();
-            name.push_str(&format!(" {}={value}", label.key()));
-        }
-        self.0.lock().entry(name).or_default().clone()
-    }
-
-    #[track_caller]
-    fn of(&self, name: &str) -> u64 {
-        let cells = self.0.lock();
-        let cell = cells.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", cells.keys()));
-        cell.0.load(Ordering::SeqCst)
-    }
-
-    fn start(&self, builder: diptych::AppBuilder) -> App {
-        metrics::with_local_recorder(self, || block_on(builder.start()).unwrap())
-    }
-}
-
-impl Recorder for Measured {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.cell(key))
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.cell(key))
-    }
-
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.cell(key))
-    }
+/// Starts an app that is measured.
+fn start_measured(measured: &Measured, builder: diptych::AppBuilder) -> App {
+    metrics::with_local_recorder(measured, || block_on(builder.start()).unwrap())
 }
 
 /// The view itself is blocked, so it cannot report its lag.
@@ -110,7 +28,7 @@ impl Recorder for Measured {
 fn a_fold_that_hangs_shows_up_as_lag() {
     let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
     let measured = Measured::default();
-    let app = measured.start(App::over_store(store.clone()).view::<Ledger>());
+    let app = start_measured(&measured, App::over_store(store.clone()).view::<Ledger>());
     let lag = |unit: &str| measured.of(&format!("diptych_lag_{unit} kind=view name=Ledger"));
     let (go, held) = std::sync::mpsc::channel::<()>();
     let held = Mutex::new(held);
@@ -132,7 +50,7 @@ fn views_and_projections_that_lag_stall_or_stop_show_up() {
     let (ledger, store, rows) = (Hooked::new(), Store::new(Memory::new()), Rows::default());
     let measured = Measured::default();
     let app = App::over_store(store.clone()).view::<Ledger>().view::<Mirror>();
-    let app = measured.start(app.projection(rows.clone()));
+    let app = start_measured(&measured, app.projection(rows.clone()));
     let (view, projection) = (app.view::<Ledger>().unwrap(), app.projection("rows").unwrap());
     let [of_view, of_mirror, of_rows] =
         ["kind=view name=Ledger", "kind=view name=Mirror", "kind=projection name=rows"];
@@ -183,7 +101,7 @@ fn views_and_projections_that_lag_stall_or_stop_show_up() {
 #[test]
 fn commands_are_counted_by_how_they_ended() {
     let measured = Measured::default();
-    let app = measured.start(App::over(Memory::new()));
+    let app = start_measured(&measured, App::over(Memory::new()));
     metrics::with_local_recorder(&measured, || {
         block_on(app.execute(bank::open("anna")).into_future()).unwrap();
         for _ in 0..3 {

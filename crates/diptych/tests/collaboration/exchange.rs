@@ -41,6 +41,9 @@ async fn each_published_event_is_taken_in_once_with_its_time_and_cause() {
     assert_eq!(metadata.extra["diptych:feed"], first.source);
     assert_eq!(metadata.extra["diptych:feed-event"], first.id);
     assert_eq!(metadata.extra["diptych:hops"], "1");
+    assert_eq!(metadata.extra["diptych:via"], format!("orders@{}", ordering.identity().id));
+    let names: Vec<_> = metadata.extra.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["diptych:feed", "diptych:feed-event", "diptych:hops", "diptych:via"]);
 
     // A second start goes on where the first one stood.
     app.stop().await.unwrap();

@@ -24,7 +24,7 @@ struct BallHit {
 }
 
 #[derive(Clone, Debug, Event)]
-enum Playing {
+pub(crate) enum Playing {
     #[event("own-hit")]
     Hit {
         #[tag]
@@ -106,7 +106,13 @@ impl Process for Player {
 
 /// The feed of an app that is started later.
 #[derive(Clone, Default)]
-struct Later(std::sync::Arc<std::sync::OnceLock<App>>);
+pub(crate) struct Later(std::sync::Arc<std::sync::OnceLock<App>>);
+
+impl Later {
+    pub(crate) fn set(&self, app: &App) {
+        self.0.set(app.clone()).unwrap();
+    }
+}
 
 impl FeedSource for Later {
     fn name(&self) -> String {
@@ -120,7 +126,7 @@ impl FeedSource for Later {
     }
 }
 
-async fn player(other: Later) -> App {
+pub(crate) async fn player(other: Later) -> App {
     let commands = Catalogue::new().infallible_command::<HitBack>("hit-back");
     App::over(Memory::new())
         .catalogue(commands)
@@ -136,8 +142,8 @@ async fn player(other: Later) -> App {
 async fn a_ping_pong_of_two_services_is_cut_and_both_are_named() {
     let (one, two) = (Later::default(), Later::default());
     let (first, second) = (player(two.clone()).await, player(one.clone()).await);
-    one.0.set(first.clone()).unwrap();
-    two.0.set(second.clone()).unwrap();
+    one.set(&first);
+    two.set(&second);
     write(&first, Playing::Hit { ball: 1 }).await;
 
     // The first event that came through more than 16 feeds arrives at the second service.

@@ -3,9 +3,13 @@
 
 mod exchange;
 mod feeds;
+mod flows;
 mod hostile_sources;
 mod kills;
 mod loops;
+#[path = "../support/measured.rs"]
+mod measured;
+mod metrics;
 mod parked;
 mod services;
 mod starts;

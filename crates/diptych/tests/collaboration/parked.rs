@@ -123,6 +123,63 @@ async fn a_skipped_event_is_left_out_and_those_behind_it_are_taken_in() {
     assert!(matches!(again, Err(IntakeAnswerError::Answered { .. })));
 }
 
+/// An intake that cannot take in an order without a price.
+struct Priced;
+
+impl Intake for Priced {
+    const NAME: &'static str = "priced";
+    type Public = Accepted;
+    type Event = Due;
+
+    fn translate(event: &ForeignEvent<Accepted>) -> Result<Vec<Due>, Box<dyn Error + Send + Sync>> {
+        let Accepted { order, cents } = event.event;
+        match cents {
+            0 => Err("an order without a price".into()),
+            cents => Ok(vec![Due { order, cents }]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_taken_in_with_the_payload_that_an_operator_gives() {
+    let (ordering, feed) = orders(0).await;
+    for cents in [0, 5] {
+        super::services::write(&ordering, super::services::Ordering::Placed { order: 7, cents })
+            .await;
+    }
+    let store = Store::new(Memory::new());
+    let app = App::over_store(store.clone()).view::<Shipments>();
+    let app = app.intake_with::<Priced>(feed, IntakeStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    until(&app, "priced", |status| status.waiting == 2).await;
+    // The log alone tells operators what waits.
+    let operations = app.intake_operations();
+    let known = operations.intakes().await.unwrap();
+    assert_eq!((known[0].name.as_str(), known[0].position.get()), ("priced", 2));
+    assert_eq!(known[0].log, Some(ordering.identity()));
+    let unknown = operations.letters(Some("orders")).await.unwrap_err().to_string();
+    assert!(unknown.contains("no intake \"orders\" (it knows: [\"priced\"])"), "{unknown}");
+    // Another wrong payload leaves it there, with the reason, and a good one takes both in.
+    let replace = |data| IntakeAnswer::Replace(data);
+    let letter = operations.letters(Some("priced")).await.unwrap().remove(0);
+    let wrong = replace(serde_json::json!({ "order": 7, "cents": "many" }));
+    operations.answer(&letter, wrong, "ann", "a guess").await.unwrap();
+    let letter = loop {
+        let letter = operations.letters(None).await.unwrap().remove(0);
+        if letter.reason != "an order without a price" {
+            break letter;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert!(letter.reason.contains("many"), "{}", letter.reason);
+    assert_eq!(letter.event.data.get(), r#"{"order":7,"cents":0}"#);
+    let right = replace(serde_json::json!({ "order": 7, "cents": 90 }));
+    operations.answer(&letter, right, "ann", "the price of the list").await.unwrap();
+    until(&app, "priced", |status| status.waiting == 0).await;
+    assert_eq!(shipments(&app).await.sums[&7], 95);
+    assert!(operations.letters(None).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 #[allow(clippy::await_holding_lock)]
 async fn too_many_waiting_events_stop_the_intake() {

@@ -10,6 +10,7 @@ pub(crate) mod declare;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod manual_sync;
+pub(crate) mod measured;
 pub(crate) mod model;
 pub(crate) mod probe;
 pub(crate) mod releases;

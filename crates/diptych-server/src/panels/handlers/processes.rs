@@ -14,26 +14,25 @@ use diptych::{
         OperationError, ProcessOperations, Reactions, TraceError, TraceOptions, TraceTarget,
         WaitingCall,
     },
-    store::{AppendError, RawEvent, ReadError},
+    store::{AppendError, RawEvent},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::operators::{
+    MOST_ROWS, ROWS, admit, answered_at, counted, listed, of_read, read_answer, read_position,
+};
 use crate::{
     door::{
-        access::{Caller, Operation},
+        access::Operation,
         code::Code,
         problem::Problem,
-        request::{Name, from_form, from_json, json_body},
+        request::{Name, from_form},
         response::{json_response, response_of},
     },
     panels::site::Site,
 };
 
-/// Number of rows in a list without the parameter `limit`.
-const ROWS: usize = 100;
-/// Maximum number of rows in a list, and of steps in a trace.
-const MOST_ROWS: usize = 10_000;
 /// Maximum number of events that a trace reads for an id without an index.
 const SEARCHED_EVENTS: u64 = 1_000_000;
 
@@ -90,17 +89,6 @@ struct TraceParameters {
     whole_log: bool,
 }
 
-/// The answer to a letter or to a call.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AnswerBody<A> {
-    answer: A,
-    /// The operator, if the hook names none.
-    #[serde(default)]
-    who: Option<String>,
-    why: String,
-}
-
 /// The answer to a letter.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -123,7 +111,7 @@ enum CallVerdict {
 pub(crate) async fn list(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         Ok(listed("processes", &operations.processes().await.map_err(of_read)?))
     };
     response_of(answer.await)
@@ -136,7 +124,7 @@ pub(crate) async fn instances(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let options = list_options(&parts)?;
         let found = operations.instances(options.process.as_deref(), options.limit()).await;
         Ok(listed("instances", &found.map_err(of_question)?))
@@ -151,7 +139,7 @@ pub(crate) async fn letters(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let options = list_options(&parts)?;
         let mut found =
             operations.letters(options.process.as_deref()).await.map_err(of_question)?;
@@ -170,7 +158,7 @@ pub(crate) async fn letter(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let at = read_position(&position)?;
         let letter = find_letter(&operations, at).await?;
         let trigger = operations.trigger(&letter).await.map_err(of_read)?;
@@ -188,7 +176,8 @@ pub(crate) async fn answer_letter(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let answer = async {
-        let (operations, caller) = admit(&site, Operation::AnswerLetter, &parts).await?;
+        let caller = admit(&site, Operation::AnswerLetter, &parts).await?;
+        let operations = site.app.process_operations();
         let at = read_position(&position)?;
         let (verdict, who, why) = read_answer(&site, caller, &parts, body).await?;
         let letter = find_letter(&operations, at).await?;
@@ -207,7 +196,7 @@ pub(crate) async fn answer_letter(
 pub(crate) async fn calls(State(site): State<Arc<Site>>, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let options = list_options(&parts)?;
         let mut found =
             operations.waiting_calls(options.process.as_deref()).await.map_err(of_question)?;
@@ -226,7 +215,7 @@ pub(crate) async fn call(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let call = find_call(&operations, read_position(&position)?).await?;
         Ok(json_response(json!({ "call": call }).to_string().into()))
     };
@@ -241,7 +230,8 @@ pub(crate) async fn answer_call(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let answer = async {
-        let (operations, caller) = admit(&site, Operation::AnswerCall, &parts).await?;
+        let caller = admit(&site, Operation::AnswerCall, &parts).await?;
+        let operations = site.app.process_operations();
         let at = read_position(&position)?;
         let (verdict, who, why) = read_answer(&site, caller, &parts, body).await?;
         let call = find_call(&operations, at).await?;
@@ -288,7 +278,7 @@ pub(crate) async fn timers(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let options = list_options(&parts)?;
         let found = operations.timers(options.process.as_deref(), options.limit()).await;
         let (timers, count) = found.map_err(of_question)?;
@@ -305,7 +295,7 @@ pub(crate) async fn trace(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        admit(&site, Operation::Processes, &parts).await?;
         let parameters: TraceParameters = from_form(parts.uri.query().unwrap_or_default())?;
         let target: TraceTarget =
             id.parse().map_err(|error| Problem::unknown(format!("{error}")))?;
@@ -313,7 +303,7 @@ pub(crate) async fn trace(
         options.steps = parameters.limit.unwrap_or(options.steps).min(MOST_ROWS);
         options.whole_log = parameters.whole_log;
         options.searched_events = SEARCHED_EVENTS;
-        let trace = operations.trace(target, options).await.map_err(of_trace)?;
+        let trace = site.app.trace_with(target, options).await.map_err(of_trace)?;
         let json = serde_json::to_string(&trace)
             .map_err(|error| Problem::mistake("a trace cannot be written", &error))?;
         Ok(json_response(json.into()))
@@ -321,41 +311,10 @@ pub(crate) async fn trace(
     response_of(answer.await)
 }
 
-/// The processes of the site, if it serves operators and the hook admits the caller.
-async fn admit(
-    site: &Site,
-    operation: Operation,
-    parts: &Parts,
-) -> Result<(ProcessOperations, Caller), Problem> {
-    if !site.has_operations {
-        let detail = "this server has no routes for operators of processes: add them with \
-                      `Server::process_operations`";
-        return Err(Problem::unknown(detail));
-    }
-    let caller = site.door.admit(operation, parts).await?;
-    Ok((site.app.process_operations(), caller))
-}
-
-async fn read_answer<A: for<'de> Deserialize<'de>>(
-    site: &Site,
-    caller: Caller,
-    parts: &Parts,
-    body: Body,
-) -> Result<(A, String, String), Problem> {
-    let body = json_body(&parts.headers, body, site.door.limits()).await?;
-    let AnswerBody { answer, who, why } = from_json("the answer", &body)?;
-    if site.poster.is_some() {
-        let detail = "a poster changes nothing: answer at the application that owns the log";
-        return Err(Problem::new(StatusCode::FORBIDDEN, Code::Denied, detail));
-    }
-    // The name that the hook gives is proven, and the one in the body is not.
-    match caller.actor.or(who) {
-        Some(who) => Ok((answer, who, why)),
-        None => {
-            let detail = "no hook names the caller: tell who answers, as `who`";
-            Err(Problem::bad(Code::Malformed, detail).and("field", "who"))
-        }
-    }
+/// The processes of the site, for questions.
+async fn admitted(site: &Site, parts: &Parts) -> Result<ProcessOperations, Problem> {
+    admit(site, Operation::Processes, parts).await?;
+    Ok(site.app.process_operations())
 }
 
 async fn find_letter(
@@ -379,25 +338,6 @@ fn list_options(parts: &Parts) -> Result<RowParameters, Problem> {
     from_form(parts.uri.query().unwrap_or_default())
 }
 
-fn read_position(text: &str) -> Result<Position, Problem> {
-    text.parse()
-        .map(Position::new)
-        .map_err(|_| Problem::unknown(format!("{text:?} is no position of a letter or a call")))
-}
-
-fn listed<T: Serialize>(name: &str, rows: &[T]) -> Response<Body> {
-    json_response(json!({ name: rows }).to_string().into())
-}
-
-/// A list that may be cut, with the number of all rows.
-fn counted<T: Serialize>(name: &str, rows: &[T], count: usize) -> Response<Body> {
-    json_response(json!({ name: rows, "count": count }).to_string().into())
-}
-
-fn answered_at(position: Position) -> Response<Body> {
-    json_response(json!({ "answered_at": position.get() }).to_string().into())
-}
-
 /// An event as it is stored.
 fn event(event: &RawEvent) -> Value {
     let data = serde_json::from_slice::<Value>(&event.payload);
@@ -407,13 +347,6 @@ fn event(event: &RawEvent) -> Value {
         "tags": event.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(),
         "data": data.unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&event.payload))),
     })
-}
-
-fn of_read(error: ReadError) -> Problem {
-    match &error {
-        ReadError::Unavailable(_) => Problem::later(Code::Unavailable, error.to_string()),
-        _ => Problem::mistake("the processes of the log cannot be read", &error),
-    }
 }
 
 fn of_question(error: OperationError) -> Problem {
@@ -426,6 +359,13 @@ fn of_question(error: OperationError) -> Problem {
 fn of_trace(error: TraceError) -> Problem {
     match error {
         TraceError::Read(error) => of_read(error),
+        // The members tell a caller that the route is there, and the flow is not.
+        TraceError::NoSuchId { id, .. } => {
+            Problem::unknown(error.to_string()).and("id", id.to_string())
+        }
+        TraceError::NoSuchPosition { position, .. } => {
+            Problem::unknown(error.to_string()).and("position", position.get())
+        }
         error => Problem::unknown(error.to_string()),
     }
 }

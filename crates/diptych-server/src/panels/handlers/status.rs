@@ -21,7 +21,10 @@ use crate::{
         response::{json_response, response_of},
     },
     json::merged,
-    panels::{handlers::source, site::Site},
+    panels::{
+        handlers::{intakes, source},
+        site::Site,
+    },
 };
 
 /// The present state of log, commands, views and projections.
@@ -51,6 +54,7 @@ pub(crate) fn status(site: &Site) -> Value {
         "views": app.views().iter().map(view).collect::<Vec<_>>(),
         "projections": app.projections().iter().map(projection).collect::<Vec<_>>(),
         "processes": app.processes().iter().map(process).collect::<Vec<_>>(),
+        "intakes": app.intakes().iter().map(|it| intakes::status(&it.status())).collect::<Vec<_>>(),
         "uptime_seconds": site.started.elapsed().as_secs_f64(),
     });
     match &site.poster {

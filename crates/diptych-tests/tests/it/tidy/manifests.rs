@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "diptych-remote",
             "diptych-server",
             "diptych-demo",
+            "diptych-gateways",
         ],
     ),
     // An example depends on the crates that a user adds: one, or a second one for a database.

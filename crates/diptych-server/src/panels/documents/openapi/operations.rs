@@ -1,4 +1,4 @@
-//! The routes for operators of processes in the OpenAPI document.
+//! The routes for operators of processes and intakes in the OpenAPI document.
 
 use serde_json::{Map, Value, json};
 
@@ -7,11 +7,11 @@ use super::answers::problems;
 /// The paths of the routes.
 pub(super) fn paths() -> Map<String, Value> {
     let mut paths = Map::new();
-    for (path, id, summary, parameters) in questions() {
+    for (path, id, summary, parameters) in questions().into_iter().chain(of_intakes()) {
         let mut responses = problems(&["400", "403", "404", "503"]);
         responses.insert("200".into(), object_answer(summary));
         let get = json!({
-            "operationId": id, "tags": ["processes"], "summary": summary,
+            "operationId": id, "tags": [tag(path)], "summary": summary,
             "parameters": parameters, "responses": responses,
         });
         paths.insert(path.to_owned(), json!({ "get": get }));
@@ -20,6 +20,12 @@ pub(super) fn paths() -> Map<String, Value> {
     let posts = [
         ("/processes/letters/{position}", "answer-letter", "Answers a letter.", letter_answer()),
         ("/processes/calls/{position}", "answer-call", "Answers a call.", call_answer()),
+        (
+            "/intakes/letters/{position}",
+            "answer-parked-event",
+            "Answers a parked event of an intake.",
+            event_answer(),
+        ),
     ];
     for (path, id, summary, answer) in posts {
         let mut responses = problems(&["400", "403", "404", "409", "413", "415", "503"]);
@@ -38,7 +44,7 @@ pub(super) fn paths() -> Map<String, Value> {
             "additionalProperties": false,
         });
         let post = json!({
-            "operationId": id, "tags": ["processes"], "summary": summary,
+            "operationId": id, "tags": [tag(path)], "summary": summary,
             "parameters": [position()],
             "requestBody": {
                 "required": true,
@@ -121,6 +127,37 @@ fn questions() -> [(&'static str, &'static str, &'static str, Vec<Value>); 9] {
     ]
 }
 
+/// The questions about feeds and intakes, in the same form.
+fn of_intakes() -> [(&'static str, &'static str, &'static str, Vec<Value>); 4] {
+    [
+        ("/feeds", "list-feeds", "The feeds of the app, and how much was read.", Vec::new()),
+        ("/intakes", "list-intakes", "The intakes that the log knows.", Vec::new()),
+        (
+            "/intakes/letters",
+            "list-parked-events",
+            "The published events that wait for an answer.",
+            vec![
+                parameter("intake", "query", "Only those of this intake.", "string"),
+                parameter("limit", "query", "Maximum number of rows.", "integer"),
+            ],
+        ),
+        (
+            "/intakes/letters/{position}",
+            "show-parked-event",
+            "A published event that waits for an answer.",
+            vec![parameter("position", "path", "The position that names it.", "integer")],
+        ),
+    ]
+}
+
+/// The tag of a path.
+fn tag(path: &str) -> &'static str {
+    match path.starts_with("/intakes") || path.starts_with("/feeds") {
+        true => "intakes",
+        false => "processes",
+    }
+}
+
 fn parameter(name: &str, place: &str, what: &str, kind: &str) -> Value {
     json!({
         "name": name, "in": place, "required": place == "path",
@@ -142,6 +179,13 @@ fn letter_answer() -> Value {
             "type": "array", "items": {},
             "description": "The actions in place of the reaction, as the log stores them.",
         })),
+    ] })
+}
+
+fn event_answer() -> Value {
+    json!({ "oneOf": [
+        { "type": "string", "enum": ["retry", "skip"] },
+        variant("replace", json!({ "description": "The payload in place of that of the event." })),
     ] })
 }
 
