@@ -32,6 +32,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
+    // Three services call a provider and each other over HTTP, and have a page.
+    ("example-fulfilment", &["diptych", "diptych-gateways", "diptych-server"]),
     // The demo is a complete program: a domain with a report and pages.
     ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-https", &["diptych", "diptych-server"]),
@@ -53,6 +55,7 @@ const NETWORKED: &[&str] = &[
     "diptych-demo",
     "diptych-fuzz",
     "diptych-tests",
+    "example-fulfilment",
     "example-https",
     "example-orders",
     "example-tutorial",
