@@ -6,6 +6,10 @@ const $ = (id) => document.getElementById(id);
 // The order whose flow is shown, and the correlation of that flow once it is known.
 let chosen = null;
 let correlation = null;
+// The number of an order in the address, such as #7.
+const wanted = Number(location.hash.slice(1));
+// The work list of each service, as it was told last.
+const work = new Map();
 
 async function reach(path) {
   const answered = await fetch(path);
@@ -59,11 +63,12 @@ function orderRow(order) {
 function workRow(item) {
   return element("li", { "data-service": item.service },
     element("h3", {}, `Order ${item.order}: ${kindOf(item.kind)}`),
-    element("p", { class: "small" }, `${serviceOf(item.service)}. ${item.reason}`));
+    element("p", { class: "small" }, `${serviceOf(item.service)}: ${item.reason}`));
 }
 
 async function choose(order) {
   [chosen, correlation] = [order, null];
+  history.replaceState(null, "", `#${order.order}`);
   await show();
   $("flow-title").focus();
 }
@@ -117,11 +122,16 @@ async function showFlow() {
 }
 
 async function show() {
-  const { members, orders, work } = await reach("api/overview");
+  const { members, orders, work: told } = await reach("api/overview");
   draw("members", members, memberTile);
-  draw("work", work, workRow);
-  $("work-count").textContent = work.length;
-  $("no-work").hidden = work.length > 0;
+  for (const { service, items } of told) {
+    if (items) work.set(service, items.map((item) => ({ ...item, service })));
+  }
+  const waiting = [...work.values()].flat();
+  draw("work", waiting, workRow);
+  $("work-count").textContent = waiting.length;
+  $("no-work").hidden = waiting.length > 0;
+  $("no-orders").textContent = orders ? "No order has come yet." : "Ordering is down.";
   if (orders) {
     const counts = Object.keys(STEPS).map((step) => [step, orders.steps[step] ?? 0]);
     const all = counts.reduce((sum, [, count]) => sum + count, 0);
@@ -129,7 +139,8 @@ async function show() {
     $("no-orders").hidden = all > 0;
     draw("sums", counts.filter(([, count]) => count > 0), ([step, count]) => element("div", {},
       element("dt", { class: "step", "data-is": step }, STEPS[step]), element("dd", {}, `${count}`)));
-    chosen ??= orders.newest.find((order) => order.step === "sent") ?? null;
+    chosen ??= orders.newest.find((order) => order.order === wanted)
+      ?? orders.newest.find((order) => order.step === "sent") ?? null;
     const rows = orders.newest.map((order) => ({ ...order, chosen: order.order === chosen?.order }));
     draw("orders", rows, orderRow);
   }

@@ -63,7 +63,7 @@ struct Overview {
     members: Vec<MemberLine>,
     /// The orders, unless ordering is away.
     orders: Option<OrderList>,
-    work: Vec<WorkLine>,
+    work: Vec<WorkList>,
 }
 
 #[derive(Serialize)]
@@ -74,10 +74,10 @@ struct MemberLine {
 }
 
 #[derive(Serialize)]
-struct WorkLine {
+struct WorkList {
     service: &'static str,
-    #[serde(flatten)]
-    item: WorkItem,
+    /// What waits, unless the service is away.
+    items: Option<Vec<WorkItem>>,
 }
 
 async fn overview(State(window): State<Arc<Window>>) -> Response {
@@ -92,9 +92,8 @@ async fn overview(State(window): State<Arc<Window>>) -> Response {
             let orders = format!("{url}/queries/orders?limit={ORDERS}");
             shown.orders = window.asker.get(&orders).await.ok();
         }
-        let work: Vec<WorkItem> =
-            window.asker.get(&format!("{url}/work")).await.unwrap_or_default();
-        shown.work.extend(work.into_iter().map(|item| WorkLine { service: name, item }));
+        let items = window.asker.get(&format!("{url}/work")).await.ok();
+        shown.work.push(WorkList { service: name, items });
     }
     json(Ok(shown))
 }
