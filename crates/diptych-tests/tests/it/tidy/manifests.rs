@@ -41,8 +41,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The shop calls a provider over HTTP, and has a page.
     ("example-orders", &["diptych", "diptych-gateways", "diptych-server"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
-    // The service of the tutorial has both panels over HTTP and a report.
-    ("example-tutorial", &["diptych", "diptych-server", "diptych-sqlite"]),
+    // The service of the tutorial has both panels over HTTP, a report, and the feed of another one.
+    ("example-tutorial", &["diptych", "diptych-gateways", "diptych-server", "diptych-sqlite"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-schedules", "diptych-tests", "xtask"];
 
