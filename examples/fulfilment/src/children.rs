@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    net::TcpListener,
     path::Path,
     process::Stdio,
     sync::{
@@ -57,10 +58,7 @@ impl Fleet {
     /// # Errors
     /// The error of the system.
     pub(crate) fn new(data: &Path, seed: u64) -> std::io::Result<Fleet> {
-        let mut ports = Vec::new();
-        for name in NAMES {
-            ports.push((name, free_port()?));
-        }
+        let ports = free_ports(&NAMES)?;
         let port =
             |of: &str| ports.iter().find(|(name, _)| *name == of).map_or(0, |(_, port)| *port);
         let url = |name: &str| format!("http://127.0.0.1:{}", port(name));
@@ -189,12 +187,15 @@ impl Member {
     }
 }
 
-/// A port that is free now.
+/// A port for each name. All are free now, and differ.
 ///
 /// # Errors
 /// The error of the system.
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+fn free_ports(names: &[&'static str]) -> std::io::Result<Vec<(&'static str, u16)>> {
+    let listeners = names.iter().map(|_| TcpListener::bind("127.0.0.1:0"));
+    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
+    let ports = names.iter().zip(&listeners);
+    ports.map(|(name, listener)| Ok((*name, listener.local_addr()?.port()))).collect()
 }
 
 /// Starts this program with other arguments. It is killed when the handle is dropped.

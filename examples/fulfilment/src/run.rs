@@ -234,7 +234,7 @@ async fn judge(
 }
 
 /// # Errors
-/// The state that the service has alone differs from the one that it had among the others.
+/// The state that the service has alone differs from its state among the others.
 async fn alone<V: DeserializeOwned>(
     asker: &Asker,
     fleet: &mut Fleet,

@@ -11,13 +11,13 @@ use crate::{
     shipping::{ParcelBook, ParcelStep},
 };
 
-/// What one service says about itself.
+/// The words of one service about itself.
 pub(crate) struct ServiceEvidence<V> {
     pub(crate) state: ServiceState<V>,
     pub(crate) work: Vec<WorkItem>,
 }
 
-/// What all members say.
+/// The words of all members.
 pub(crate) struct Evidence {
     pub(crate) ordering: ServiceEvidence<OrderBook>,
     pub(crate) payment: ServiceEvidence<PaymentBook>,

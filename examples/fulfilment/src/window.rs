@@ -76,7 +76,7 @@ struct MemberLine {
 #[derive(Serialize)]
 struct WorkList {
     service: &'static str,
-    /// What waits, unless the service is away.
+    /// The items that wait, unless the service is away.
     items: Option<Vec<WorkItem>>,
 }
 

@@ -1,5 +1,5 @@
-//! Ordering decides that an order without goods is cancelled. Payment hears of it, and gives the
-//! money back.
+//! Ordering decides that an order without goods is cancelled. Payment hears about that, and gives
+//! the money back.
 
 use diptych::process::{Process, ReactionContext, Reactions, Trigger};
 

@@ -1,4 +1,4 @@
-//! The right panel: how far each order is, and what the page shows of it.
+//! The right panel: how far each order is, and the answers for the page.
 
 use std::collections::BTreeMap;
 

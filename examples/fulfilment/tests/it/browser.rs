@@ -1,7 +1,7 @@
 //! The page in a real browser, over the members as a user starts them.
 #![allow(clippy::print_stdout)] // A test without axe-core tells so.
 
-#[allow(dead_code)] // The page of the flights uses more of it.
+#[allow(dead_code)] // The page of the flights uses more.
 #[path = "../../../../crates/diptych-cli/tests/it/browser/driver.rs"]
 mod driver;
 

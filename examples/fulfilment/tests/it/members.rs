@@ -55,9 +55,10 @@ impl Drop for Member {
     }
 }
 
-/// A port that is free now, for a member whose address others need before it starts.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Ports that are free now and differ, for members whose addresses others need before they start.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// The answer of a member that listens.

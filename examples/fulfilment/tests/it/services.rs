@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::members::{Member, deliver, free_port, get, place, until};
+use crate::members::{Member, deliver, free_ports, get, place, until};
 
 /// The addresses of all members, before they run.
 struct Plan {
@@ -18,13 +18,9 @@ struct Plan {
 
 impl Plan {
     fn new() -> Plan {
-        Plan {
-            data: TempDir::new().unwrap(),
-            ordering: free_port(),
-            payment: free_port(),
-            shipping: free_port(),
-            provider: free_port(),
-        }
+        let [ordering, payment, shipping, provider] = free_ports();
+        let data = TempDir::new().unwrap();
+        Plan { data, ordering, payment, shipping, provider }
     }
 
     fn data(&self) -> &Path {
