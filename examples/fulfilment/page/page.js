@@ -107,9 +107,12 @@ function root(node, begin) {
 
 async function showFlow() {
   if (!chosen) return;
-  const flow = await reach(`api/flow/${correlation ?? chosen.position}`);
+  const order = chosen;
+  const flow = await reach(`api/flow/${correlation ?? order.position}`);
+  // Another order was chosen meanwhile.
+  if (chosen !== order) return;
   correlation = flow.correlation;
-  $("flow-title").textContent = `The flow of order ${chosen.order}`;
+  $("flow-title").textContent = `The flow of order ${order.order}`;
   $("no-flow").hidden = true;
   const first = flow.roots[0]?.step.at;
   const begin = first ? new Date(first) : null;

@@ -35,8 +35,10 @@ impl Run {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let out = BufReader::new(process.stdout.take().unwrap());
-        let line = out.lines().map(Result::unwrap).find(|line| line.contains("http://")).unwrap();
+        let mut out = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let line = out.find(|line| line.contains("http://")).unwrap();
+        // A program that cannot print any more would end.
+        std::thread::spawn(move || out.count());
         let address = line.split(' ').next_back().unwrap().to_owned();
         Run { _stdin: process.stdin.take(), process, address }
     }
