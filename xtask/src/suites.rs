@@ -119,6 +119,7 @@ const SUITES: &[Suite] = &[
         &[("DIPTYCH_PROCESS_SEEDS", "500")],
     ),
     long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),
+    long("killed services, longer", &["killed_members"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),
     long(
         "histories of concurrent clients, longer",

@@ -25,10 +25,11 @@ const ROOMS: &str = "crates/diptych-tests/tidy-rooms.txt";
 const PROSE: &str = "crates/diptych-tests/tidy-prose.txt";
 const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
 /// The chapters of the tutorial in their order, each with the folder of its program.
-const CHAPTERS: [(&str, &str); 3] = [
+const CHAPTERS: [(&str, &str); 4] = [
     ("docs/start/first-service.md", "examples/tutorial/first/"),
     ("docs/start/growing-it.md", "examples/tutorial/grown/"),
     ("docs/start/processes.md", "examples/tutorial/reminded/"),
+    ("docs/start/services.md", "examples/tutorial/shared/"),
 ];
 /// Pages of the reference that rustdoc shows too, each with its copy in a package.
 const PACKAGED_PAGES: &[(&str, &str)] = &[

@@ -16,7 +16,7 @@ use diptych_sqlite::rusqlite::{self, Connection, OpenFlags, types::Value};
 
 use crate::{
     page::{Step, agrees, steps},
-    service::{Service, request},
+    service::{INSURER, Service, request},
 };
 
 #[test]
@@ -28,6 +28,8 @@ fn the_requests_of_all_chapters_are_answered_as_shown() {
     assert!(grown >= 4, "the second chapter shows {grown} requests");
     let reminded = run("processes.md", env!("CARGO_BIN_EXE_tutorial-reminded"), folder.path());
     assert!(reminded >= 3, "the third chapter shows {reminded} requests");
+    let shared = run("services.md", env!("CARGO_BIN_EXE_tutorial-shared"), folder.path());
+    assert!(shared >= 5, "the fourth chapter shows {shared} requests");
 }
 
 /// The first program of the README, which takes a seat once.
@@ -53,18 +55,34 @@ fn a_seat_is_taken_once() {
 /// Does the steps of a page in a folder, and returns the number of compared answers.
 fn run(page: &str, program: &str, folder: &Path) -> usize {
     let text = fs::read_to_string(Path::new("../../docs/start").join(page)).unwrap();
-    let mut service = None;
+    let (mut service, mut insurer) = (None, None);
     let mut compared = 0;
+    let stop = text.lines().position(|line| line.contains("Stop the shed with Ctrl-C"));
     for Step { line, command, output } in steps(&text) {
+        let is_stopped = stop.is_some_and(|stop| line > stop);
+        if is_stopped {
+            drop(service.take());
+        }
         let answer = match command.split(' ').next() {
             Some("cargo") if command == "cargo run" => {
                 drop(service.take()); // it holds the folder
-                service = Some(Service::start(program, folder));
+                service = Some(Service::start(program, folder, &[]));
+                continue;
+            }
+            Some("cargo") if command == "cargo run --bin insurer" => {
+                let shed: &Service = service.as_ref().expect("the page runs the shed first");
+                let shed = ("SHED", format!("http://{}", shed.address));
+                let program = env!("CARGO_BIN_EXE_tutorial-insurer");
+                insurer = Some(Service::start(program, folder, &[shed]));
                 continue;
             }
             Some("curl") => {
-                let service: &Service = service.as_ref().expect("the page runs the service first");
-                let send = || request(&service.address, &command);
+                let asked = match command.contains(INSURER) {
+                    true => &insurer,
+                    false => &service,
+                };
+                let asked: &Service = asked.as_ref().expect("the page runs the service first");
+                let send = || request(&asked.address, &command);
                 // A command is sent once. A query can be a little early, as its page says.
                 match command.contains(" -d ") {
                     true => send(),

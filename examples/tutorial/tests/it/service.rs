@@ -7,6 +7,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// The address of the shed on the pages.
+const SHED: &str = "127.0.0.1:8080";
+/// The address of the insurer on the pages.
+pub(crate) const INSURER: &str = "127.0.0.1:8081";
+
 /// A service that is killed at the end, as in a crash.
 pub(crate) struct Service {
     process: Child,
@@ -15,8 +20,9 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts a program at a free port, and waits until it says its address.
-    pub(crate) fn start(program: &str, folder: &Path) -> Service {
+    pub(crate) fn start(program: &str, folder: &Path, settings: &[(&str, String)]) -> Service {
         let mut command = Command::new(program);
+        command.envs(settings.iter().map(|(name, value)| (name, value)));
         command.current_dir(folder).env("ADDRESS", "127.0.0.1:0").stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
@@ -46,7 +52,7 @@ pub(crate) fn request(address: &str, curl: &str) -> String {
             _ => {
                 let place = word.strip_prefix("http://").unwrap_or(&word);
                 let (host, rest) = place.split_once('/').expect("a path");
-                assert_eq!(host, "127.0.0.1:8080", "the service of the page is there");
+                assert!([SHED, INSURER].contains(&host), "no service of a page is at {host}");
                 path = format!("/{rest}");
             }
         }

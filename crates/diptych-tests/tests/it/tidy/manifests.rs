@@ -35,6 +35,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
+    // Three services call a provider and each other over HTTP, and have a page.
+    ("example-fulfilment", &["diptych", "diptych-gateways", "diptych-server"]),
     // The demo is a complete program: a domain with a report and pages.
     ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-https", &["diptych", "diptych-server"]),
@@ -42,8 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The shop calls a provider over HTTP, and has a page.
     ("example-orders", &["diptych", "diptych-gateways", "diptych-server"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
-    // The service of the tutorial has both panels over HTTP and a report.
-    ("example-tutorial", &["diptych", "diptych-server", "diptych-sqlite"]),
+    // The service of the tutorial has both panels over HTTP, a report, and the feed of another one.
+    ("example-tutorial", &["diptych", "diptych-gateways", "diptych-server", "diptych-sqlite"]),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-schedules", "diptych-tests", "xtask"];
 
@@ -57,6 +59,7 @@ const NETWORKED: &[&str] = &[
     "diptych-demo",
     "diptych-fuzz",
     "diptych-tests",
+    "example-fulfilment",
     "example-https",
     "example-orders",
     "example-tutorial",
