@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych", &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote"]),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-gateways", &["diptych"]),
+    ("diptych-records", &["diptych", "diptych-macros", "diptych-server", "diptych-sqlite"]),
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote"]),
     (
         "diptych-cli",

@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod commands;
+mod fact;
+mod journal;
+mod list;
+mod record;
+mod records;
+mod refusal;
+mod row_json;
+mod state;
+mod value;
+mod view;
+
+pub use commands::{Create, Delete, Patch, Replace};
+pub use fact::RecordEvent;
+pub use journal::{Change, Changes, HISTORY_EVENTS, Journal};
+pub use list::{List, MAX_PAGE_ROWS, PAGE_ROWS, Page};
+pub use record::{EventNames, Field, KEY_BYTES, NoIntents, Record, RecordIntents, RecordKey};
+pub use records::{Records, UPDATE_TRIES, UpdateError, WithRecords, check_record};
+pub use refusal::Refusal;
+pub use state::{Holders, Row};
+pub use value::IndexValue;
+pub use view::{Entry, Get, RecordView};
