@@ -121,7 +121,7 @@ impl<R: Record> Event for RecordEvent<R> {
     fn types() -> Vec<EventType> {
         let own = |name| EventType::new(name).version(R::VERSION).tags(R::TAGS);
         let mut types = vec![
-            own(R::EVENTS.created).declared_by::<RecordEvent<R>>(&[("row", "Record")]),
+            own(R::EVENTS.created).declared_by::<RecordEvent<R>>(R::SHAPE),
             own(R::EVENTS.changed).declared_by::<RecordEvent<R>>(&[
                 ("key", "Record::Key"),
                 ("old", "Fields"),

@@ -12,6 +12,10 @@ mod state;
 mod value;
 mod view;
 
+#[cfg(feature = "derive")]
+#[doc = include_str!("derive.md")]
+pub use diptych_macros::Record;
+
 pub use commands::{Create, Delete, Patch, Replace};
 pub use fact::RecordEvent;
 pub use journal::{Change, Changes, HISTORY_EVENTS, Journal};
@@ -22,3 +26,9 @@ pub use refusal::Refusal;
 pub use state::{Holders, Row};
 pub use value::IndexValue;
 pub use view::{Entry, Get, RecordView};
+
+/// Support for the code that `#[derive(Record)]` writes.
+#[doc(hidden)]
+pub mod private {
+    pub use diptych::Invalid;
+}
