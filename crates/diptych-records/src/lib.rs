@@ -2,6 +2,8 @@
 
 mod commands;
 mod fact;
+#[cfg(feature = "http")]
+mod http;
 mod journal;
 mod list;
 mod record;
@@ -18,6 +20,8 @@ pub use diptych_macros::Record;
 
 pub use commands::{Create, Delete, Patch, Replace};
 pub use fact::RecordEvent;
+#[cfg(feature = "http")]
+pub use http::{ServeRecords, mount};
 pub use journal::{Change, Changes, HISTORY_EVENTS, Journal};
 pub use list::{List, MAX_PAGE_ROWS, PAGE_ROWS, Page};
 pub use record::{EventNames, Field, KEY_BYTES, NoIntents, Record, RecordIntents, RecordKey};

@@ -139,5 +139,5 @@ pub use door::{
 pub use hinge::{LogServer, TokenFile, TokenFileError, TokenScope, UnknownScope};
 #[cfg(feature = "poster")]
 pub use owner::{Owner, OwnerError};
-pub use panels::entries::{command::CommandRoute, query::QueryRoute};
+pub use panels::entries::{command::CommandRoute, mount::Mount, query::QueryRoute};
 pub use server::Server;

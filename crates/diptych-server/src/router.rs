@@ -21,8 +21,10 @@ use tower_http::{
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
+        entries::mount::Mount,
         handlers::{
-            catalogue, commands, feeds, files, live, processes, queries, receipts, source, status,
+            catalogue, commands, feeds, files, live, mounted, processes, queries, receipts, source,
+            status,
         },
         site::Site,
     },
@@ -31,10 +33,10 @@ use crate::{
 /// Shorter responses are not worth the time to compress them.
 const COMPRESSED_BYTES: u64 = 1_024;
 
-pub(crate) fn router(site: Arc<Site>) -> Router {
+pub(crate) fn router(site: Arc<Site>, mounts: Vec<Mount>) -> Router {
     let large_enough = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES));
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
-    Router::new()
+    let own = Router::new()
         .route("/commands/{name}", post(commands::execute))
         .route("/queries/{name}", get(queries::ask).post(queries::ask))
         .route("/queries/{name}/explanation", get(queries::explain))
@@ -59,7 +61,10 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
         .route("/catalogue", get(catalogue::catalogue))
-        .route("/openapi.json", get(catalogue::openapi))
+        .route("/openapi.json", get(catalogue::openapi));
+    let mounted = mounts.into_iter().map(|mount| mounted::routes(mount, &site));
+    mounted
+        .fold(own, Router::merge)
         .fallback(files::fetch)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(site.clone(), source::with_age))

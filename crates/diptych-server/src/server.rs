@@ -34,12 +34,13 @@ use crate::{
     },
     panels::{
         answers::PastAnswers,
-        documents::Documents,
+        documents::{Described, Documents},
         entries::{
             Entries,
             command::{CommandEntry, CommandRoute, CommandRules},
             event::EventEntry,
             file::FileEntry,
+            mount::Mount,
             query::{QueryEntry, QueryRoute, QueryRules},
         },
         live::LiveQueries,
@@ -75,6 +76,7 @@ pub struct Server {
     hook: Option<Hook>,
     metrics: Option<Metrics>,
     has_operations: bool,
+    mounts: Vec<Mount>,
     poster: Option<Poster>,
     #[cfg(feature = "poster")]
     owner: Option<Arc<Owner>>,
@@ -101,6 +103,7 @@ impl Server {
             hook: None,
             metrics: None,
             has_operations: false,
+            mounts: Vec::new(),
             poster: None,
             #[cfg(feature = "poster")]
             owner: None,
@@ -270,6 +273,16 @@ impl Server {
         self
     }
 
+    /// Adds routes of another crate, or of the program, inside the door of the server.
+    pub fn mount(mut self, mount: Mount) -> Server {
+        if let Some(problem) = mount.problem_beside(&self.mounts, has_route) {
+            self.mistakes.push(problem);
+            return self;
+        }
+        self.mounts.push(mount);
+        self
+    }
+
     /// Sets the hook that admits requests. It is asked about each operation of a request, so
     /// several times for some requests, and returns the caller or the reason to refuse. It is not
     /// asked for health and readiness, or where there is nothing to admit to (a wrong method, the
@@ -373,14 +386,15 @@ impl Server {
             self.hosts.add_loopback();
         }
         let is_open = self.hosts.is_empty();
-        let site = self.into_site()?;
+        let mounts = mem::take(&mut self.mounts);
+        let site = self.into_site(&mounts)?;
         if is_open {
             return Err(ServeError::NotLoopback { address });
         }
         let (limits, stop) = (*site.door.limits(), site.door.stop().clone());
         let metrics = site.metrics.clone();
         let served = ServedRoutes {
-            router: router(site),
+            router: router(site, mounts),
             limits,
             stop,
             metrics,
@@ -444,17 +458,18 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError`] if the configuration is wrong, or names no host.
-    pub fn into_router(self) -> Result<(Router, StopHandle), ServeError> {
+    pub fn into_router(mut self) -> Result<(Router, StopHandle), ServeError> {
         let has_host = !self.hosts.is_empty();
-        let site = self.into_site()?;
+        let mounts = mem::take(&mut self.mounts);
+        let site = self.into_site(&mounts)?;
         if !has_host {
             return Err(ServeError::NoHost);
         }
         let stop = StopHandle::new(site.door.stop().clone(), site.door.limits().stop_time);
-        Ok((router(site), stop))
+        Ok((router(site, mounts), stop))
     }
 
-    fn into_site(mut self) -> Result<Arc<Site>, ServeError> {
+    fn into_site(mut self, mounts: &[Mount]) -> Result<Arc<Site>, ServeError> {
         let wrong = |problem: String| ServeError::Declaration { problem };
         if let Some(problem) = self.mistakes.first() {
             return Err(wrong(problem.clone()));
@@ -470,7 +485,8 @@ impl Server {
         #[cfg(feature = "poster")]
         let owner = self.owner;
         let (feeds, has_metrics) = (app.feeds(), metrics.is_some());
-        let documents = Documents::of(&entries, &listing, feeds, has_metrics, has_operations);
+        let shown = Described { feeds, mounts, has_metrics, has_operations };
+        let documents = Documents::of(&entries, &listing, &shown);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));

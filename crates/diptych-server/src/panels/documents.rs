@@ -14,8 +14,17 @@ use diptych::{
 use serde_json::{Value, json};
 
 use crate::panels::entries::{
-    Entries, command::CommandEntry, event::EventEntry, query::QueryEntry,
+    Entries, command::CommandEntry, event::EventEntry, mount::Mount, query::QueryEntry,
 };
+
+/// The routes of a server beside those of its entries.
+#[derive(Clone, Copy)]
+pub(crate) struct Described<'s> {
+    pub(crate) feeds: &'s [FeedHandle],
+    pub(crate) mounts: &'s [Mount],
+    pub(crate) has_metrics: bool,
+    pub(crate) has_operations: bool,
+}
 
 /// Both documents as JSON.
 pub(crate) struct Documents {
@@ -25,15 +34,9 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// The documents of these entries, which are those of this listing.
-    pub(crate) fn of(
-        entries: &Entries,
-        listing: &Listing,
-        feeds: &[FeedHandle],
-        has_metrics: bool,
-        has_operations: bool,
-    ) -> Documents {
-        let schemas = &listing.components.schemas;
-        let openapi = openapi::document(entries, schemas, feeds, has_metrics, has_operations);
+    pub(crate) fn of(entries: &Entries, listing: &Listing, shown: &Described<'_>) -> Documents {
+        let (schemas, feeds) = (&listing.components.schemas, shown.feeds);
+        let openapi = openapi::document(entries, schemas, shown);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,

@@ -6,6 +6,7 @@ pub(crate) mod feeds;
 pub(crate) mod files;
 pub(crate) mod links;
 pub(crate) mod live;
+pub(crate) mod mounted;
 pub(crate) mod processes;
 pub(crate) mod queries;
 pub(crate) mod receipts;
