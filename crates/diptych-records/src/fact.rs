@@ -63,6 +63,19 @@ impl<R: Record> RecordEvent<R> {
         }
     }
 
+    /// The fields before and after: those that were changed, and all of a row that was created or
+    /// deleted. An event with a meaning of its own has none, because it names them itself.
+    ///
+    /// A second view adds what is after, and takes away what is before.
+    pub fn sides(&self) -> (Fields, Fields) {
+        match self {
+            RecordEvent::Created(row) => (Fields::new(), row_json::fields(row).unwrap_or_default()),
+            RecordEvent::Changed { old, new, .. } => (old.clone(), new.clone()),
+            RecordEvent::Deleted { old, .. } => (old.clone(), Fields::new()),
+            RecordEvent::Intent(_) => (Fields::new(), Fields::new()),
+        }
+    }
+
     /// The row after the event.
     ///
     /// # Panics

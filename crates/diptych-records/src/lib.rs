@@ -11,6 +11,8 @@ mod records;
 mod refusal;
 mod row_json;
 mod state;
+#[cfg(feature = "sqlite")]
+mod table;
 mod value;
 mod view;
 
@@ -27,7 +29,10 @@ pub use list::{List, MAX_PAGE_ROWS, PAGE_ROWS, Page};
 pub use record::{EventNames, Field, KEY_BYTES, NoIntents, Record, RecordIntents, RecordKey};
 pub use records::{Records, UPDATE_TRIES, UpdateError, WithRecords, check_record};
 pub use refusal::Refusal;
+pub use row_json::Fields;
 pub use state::{Holders, Row};
+#[cfg(feature = "sqlite")]
+pub use table::RecordTable;
 pub use value::IndexValue;
 pub use view::{Entry, Get, RecordView};
 

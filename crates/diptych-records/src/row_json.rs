@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::record::{Record, field};
 
 /// The fields of a row by name.
-pub(crate) type Fields = Map<String, Value>;
+pub type Fields = Map<String, Value>;
 
 /// The fields of this row.
 ///

@@ -359,18 +359,11 @@ impl Fold for PerCity {
     type Event = RecordEvent<Customer>;
 
     fn apply(&mut self, event: &Recorded<RecordEvent<Customer>>) {
-        let mut add = |city: &str, by| *self.0.entry(city.to_owned()).or_default() += by;
-        match &event.event {
-            RecordEvent::Created(row) => add(&row.city, 1),
-            RecordEvent::Changed { old, new, .. } => {
-                for (side, by) in [(old, -1), (new, 1)] {
-                    if let Some(city) = side.get("city").and_then(|city| city.as_str()) {
-                        add(city, by);
-                    }
-                }
+        let (old, new) = event.event.sides();
+        for (side, by) in [(old, -1), (new, 1)] {
+            if let Some(city) = side.get("city").and_then(|city| city.as_str()) {
+                *self.0.entry(city.to_owned()).or_default() += by;
             }
-            RecordEvent::Deleted { old, .. } => add(old["city"].as_str().unwrap(), -1),
-            _ => {}
         }
     }
 }

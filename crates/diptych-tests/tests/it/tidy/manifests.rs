@@ -39,6 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-members", &["diptych"]),
     // The shop calls a provider over HTTP, and has a page.
     ("example-orders", &["diptych", "diptych-gateways", "diptych-server"]),
+    // Customers grow from plain changes over HTTP to a command.
+    ("example-records", &["diptych", "diptych-records", "diptych-server"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
     // The service of the tutorial has both panels over HTTP and a report.
     ("example-tutorial", &["diptych", "diptych-server", "diptych-sqlite"]),
@@ -56,11 +58,13 @@ const NETWORKED: &[&str] = &[
     "diptych-tests",
     "example-https",
     "example-orders",
+    "example-records",
     "example-tutorial",
     "xtask",
 ];
 /// Features that bring the network into a crate which has none without them.
-const NETWORK_FEATURES: &[(&str, &str)] = &[("diptych", "remote")];
+const NETWORK_FEATURES: &[(&str, &str)] =
+    &[("diptych", "remote"), ("diptych-records", "http")];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",
