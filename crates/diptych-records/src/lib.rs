@@ -9,6 +9,7 @@ mod list;
 mod record;
 mod records;
 mod refusal;
+mod row_fold;
 mod row_json;
 mod state;
 #[cfg(feature = "sqlite")]
@@ -29,6 +30,7 @@ pub use list::{List, MAX_PAGE_ROWS, PAGE_ROWS, Page};
 pub use record::{EventNames, Field, KEY_BYTES, NoIntents, Record, RecordIntents, RecordKey};
 pub use records::{Records, UPDATE_TRIES, UpdateError, WithRecords, check_record};
 pub use refusal::Refusal;
+pub use row_fold::{RowChanges, RowFold};
 pub use row_json::Fields;
 pub use state::{Holders, Row};
 #[cfg(feature = "sqlite")]

@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use diptych::{App, Command, DecisionContext, Event, Filter, Fold, Query, Recorded};
-use diptych_records::{Fields, Record, RecordEvent, RecordIntents, Row, ServeRecords, WithRecords};
+use diptych::{App, Command, DecisionContext, Event, Filter, Query};
+use diptych_records::{Record, RecordIntents, Row, RowChanges, RowFold, ServeRecords, WithRecords};
 use diptych_server::Server;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,25 +91,10 @@ impl Command for MoveHouse {
     }
 }
 
-/// The view of stage 2, which follows the command too.
-#[derive(Clone, Default)]
-pub(crate) struct CitiesByIntent(Cities);
-
-impl Fold for CitiesByIntent {
-    type Event = RecordEvent<Customer>;
-
-    fn apply(&mut self, event: &Recorded<RecordEvent<Customer>>) {
-        let (from, to) = match &event.event {
-            RecordEvent::Intent(CustomerLife::Moved { from, to, .. }) => {
-                (Some(from.clone()), Some(to.clone()))
-            }
-            plain => {
-                let (old, new) = plain.sides();
-                let city = |of: &Fields| of.get("city")?.as_str().map(str::to_owned);
-                (city(&old), city(&new))
-            }
-        };
-        self.0.moved(from, to);
+/// The view of stage 2 follows the command, too: it is told of each change of a row.
+impl RowChanges<Customer> for Cities {
+    fn apply(&mut self, old: Option<&Customer>, new: Option<&Customer>) {
+        self.moved(old.map(|row| &row.city), new.map(|row| &row.city));
     }
 }
 
@@ -118,16 +103,17 @@ impl Fold for CitiesByIntent {
 pub(crate) struct PerCity {}
 
 impl Query for PerCity {
-    type View = CitiesByIntent;
+    type View = RowFold<Customer, Cities>;
     type Answer = BTreeMap<String, u64>;
 
-    fn answer(&self, cities: &CitiesByIntent) -> BTreeMap<String, u64> {
-        cities.0.counts()
+    fn answer(&self, cities: &RowFold<Customer, Cities>) -> BTreeMap<String, u64> {
+        cities.counts()
     }
 }
 
 pub(crate) async fn start(log: &Path) -> Result<(App, Server), Failure> {
-    let app = App::open(log)?.records::<Customer>().view::<CitiesByIntent>().start().await?;
+    let builder = App::open(log)?.records::<Customer>().view::<RowFold<Customer, Cities>>();
+    let app = builder.start().await?;
     let server = Server::new(app.clone()).records::<Customer>("/customers");
     let server = server.live_query::<PerCity>("customers-per-city");
     Ok((app, server.command::<MoveHouse>("move-house")))

@@ -20,7 +20,7 @@ pub(crate) struct Customer {
     #[unique]
     email: String,
     #[index]
-    city: String,
+    pub(crate) city: String,
     name: String,
 }
 
