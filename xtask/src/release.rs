@@ -4,8 +4,14 @@
 use std::{env, path::Path, process::Command};
 
 /// The crates that have to compile with the oldest Rust. They use all other published crates.
-const ADDED_BY_USERS: [&str; 5] =
-    ["diptych", "diptych-server", "diptych-sqlite", "diptych-gateways", "diptych-cli"];
+const ADDED_BY_USERS: [&str; 6] = [
+    "diptych",
+    "diptych-server",
+    "diptych-sqlite",
+    "diptych-gateways",
+    "diptych-records",
+    "diptych-cli",
+];
 
 /// The arguments of `cargo` that build the package of every published crate from its own files, and
 /// publish nothing. This also works in a work tree with uncommitted changes.

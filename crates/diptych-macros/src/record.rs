@@ -1,4 +1,4 @@
-//! `#[derive(Record)]`: reads the struct, and writes the implementation, as a person would write it.
+//! `#[derive(Record)]`: reads the struct, and writes the implementation as a person would.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -9,8 +9,8 @@ use syn::{
 
 use crate::{declaration::Errors, described, serde_attributes::metas};
 
-const NAMELESS: &str = "give the record a stable name: #[record(\"customer\")]; its events and tags \
-                        have it for ever, so it is not taken from the Rust name";
+const NAMELESS: &str = "give the record a stable name: #[record(\"customer\")]; its events and \
+                        tags have it for ever, so it is not taken from the Rust name";
 const FIELDLESS: &str = "a record is a struct with named fields, so that one can be added: make it \
                          one";
 
@@ -252,4 +252,67 @@ fn name_in_json(ident: &Ident, serde: &[Meta]) -> Result<String> {
         }
     }
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error of this declaration.
+    fn error(declaration: &str) -> String {
+        let input = syn::parse_str(declaration).unwrap();
+        write(input).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    /// A record with these fields.
+    fn fields(fields: &str) -> String {
+        error(&format!("#[record(\"a\")] struct A {{ {fields} }}"))
+    }
+
+    #[test]
+    fn a_record_has_a_stable_plain_name() {
+        assert!(error("struct A { #[key] id: u64 }").contains("stable name"));
+        assert!(error("#[record] struct A { #[key] id: u64 }").contains("stable name"));
+        for name in ["", "A", "a b", "1", "a:b", "-a"] {
+            let found = error(&format!("#[record({name:?})] struct A {{ #[key] id: u64 }}"));
+            assert!(found.contains("lower case"), "{name}: {found}");
+        }
+        let found = error("#[record(\"a\", nme = 1)] struct A { #[key] id: u64 }");
+        assert!(found.contains("unknown option `nme`"), "{found}");
+        assert_eq!(error("#[record(\"a-1\", version = 2,)] struct A { #[key] id: u64 }"), "");
+    }
+
+    #[test]
+    fn a_record_is_a_plain_struct_with_one_key() {
+        assert!(error("#[record(\"a\")] enum A { B }").contains("named fields"));
+        assert!(error("#[record(\"a\")] struct A(u64);").contains("named fields"));
+        assert!(error("#[record(\"a\")] struct A<T> { #[key] id: T }").contains("generic"));
+        assert!(fields("id: u64").contains("no key"));
+        assert!(fields("#[key] id: u64, #[key] other: u64").contains("one key"));
+    }
+
+    #[test]
+    fn attributes_of_a_field_that_contradict_each_other_are_refused() {
+        assert!(fields("#[key] #[unique] id: u64").contains("drop the other"));
+        assert!(fields("#[key] #[retired(\"b\")] id: u64").contains("drop the other"));
+        let found = fields("#[key] id: u64, #[unique] #[retired(\"b\")] x: u64");
+        assert!(found.contains("keeps its plain changes"), "{found}");
+        assert!(fields("#[key] id: u64, #[retired] x: u64").contains("name the command"));
+        assert!(!fields("#[key(x)] id: u64").is_empty());
+        assert_eq!(fields("#[key] id: u64, #[index] #[retired(\"b\")] x: u64"), "");
+    }
+
+    #[test]
+    fn names_in_json_that_the_macro_cannot_see_are_refused() {
+        for hidden in ["flatten", "skip", "skip_serializing"] {
+            let found = fields(&format!("#[key] id: u64, #[serde({hidden})] x: u64"));
+            assert!(found.contains("under its own name"), "{hidden}: {found}");
+        }
+        let found = error(
+            "#[record(\"a\")] #[serde(rename_all = \"camelCase\")] struct A { #[key] id: u64 }",
+        );
+        assert!(found.contains("one by one"), "{found}");
+        let renamed = "#[key] #[serde(rename = \"number\", default)] id: u64";
+        assert_eq!(fields(renamed), "");
+    }
 }

@@ -1,7 +1,7 @@
 //! The events about rows.
 
 use diptych::{
-    Event, EventType,
+    Event, EventType, Upcasters,
     event::{Codec, EncodedEvent, Json, SchemaError},
     store::RawEvent,
 };
@@ -61,6 +61,17 @@ impl<R: Record> RecordEvent<R> {
             RecordEvent::Changed { key, .. } | RecordEvent::Deleted { key, .. } => key.clone(),
             RecordEvent::Intent(intent) => intent.key(),
         }
+    }
+
+    /// Adds upcasters that take the events of earlier [versions](Record::VERSION) as they are. A
+    /// record needs them when a field becomes unique: the version is raised, so that
+    /// [`App::retag`](diptych::App::retag) gives the older events the tag of its value.
+    pub fn upcasters(upcasters: Upcasters) -> Upcasters {
+        let names = [R::EVENTS.created, R::EVENTS.changed, R::EVENTS.deleted];
+        let earlier = (1..R::VERSION).flat_map(|version| names.map(|name| (name, version)));
+        earlier.fold(upcasters, |upcasters, (name, version)| {
+            upcasters.object(name, version, |_| Ok(()))
+        })
     }
 
     /// The fields before and after: those that were changed, and all of a row that was created or

@@ -19,7 +19,7 @@ use diptych_server::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use answers::{Shown, is_there, refused, revision_tag, with_own_status, written};
+use answers::{ShowRow, is_there, refused, revision_tag, with_own_status, written};
 use parameters::{ListParameters, are_about_past, matches_none, only_if};
 
 use crate::{
@@ -40,7 +40,7 @@ pub trait ServeRecords: Sized {
     /// | `GET /customers` | lists rows: `?city=Rome&age.from=18&_order=-age&_limit=20&_next=…` |
     /// | `POST /customers` | creates a row |
     /// | `GET /customers/{key}` | shows a row, with its revision as `ETag` |
-    /// | `PUT /customers/{key}` | puts a row in place of another; with `If-None-Match: *` creates it |
+    /// | `PUT /customers/{key}` | replaces a row; with `If-None-Match: *` creates it |
     /// | `PATCH /customers/{key}` | changes fields by a JSON merge patch |
     /// | `DELETE /customers/{key}` | deletes a row |
     /// | `GET /customers/{key}/history` | shows its events |
@@ -121,7 +121,7 @@ async fn show<R: Record>(
     let (mut parts, _) = request.into_parts();
     let options = QueryParameters::from_request_parts(&mut parts, &app).await?;
     let key = key_of::<R>(&key)?;
-    let answer = options.answer(app.query(Shown::<R>(Get { key: key.clone() }))).await?;
+    let answer = options.answer(app.query(ShowRow::<R>(Get { key: key.clone() }))).await?;
     let Some(revision) = answer.value.as_ref().map(|row| row.0.position()) else {
         return Err(refused(missing::<R>(&key)));
     };

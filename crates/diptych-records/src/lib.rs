@@ -1,4 +1,58 @@
-#![doc = include_str!("../README.md")]
+//! Records of [Diptych](diptych): create, read, update and delete over an event log, without
+//! handlers.
+//!
+//! ```
+//! use diptych::{App, Memory};
+//! use diptych_records::{Record, WithRecords};
+//! use serde::{Deserialize, Serialize};
+//! use serde_json::json;
+//!
+//! #[derive(Clone, PartialEq, Serialize, Deserialize, Record)]
+//! #[record("customer")]
+//! struct Customer {
+//!     #[key]
+//!     id: u64,
+//!     #[unique]
+//!     email: String,
+//!     #[index]
+//!     city: String,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let app = App::over(Memory::new()).records::<Customer>().start().await?;
+//! let customers = app.records::<Customer>();
+//! let ann = Customer { id: 1, email: "ann@example.org".into(), city: "Rome".into() };
+//! customers.create(ann).await?;
+//! let receipt = customers.patch(1, json!({ "city": "Oslo" })).await?;
+//! let ann = customers.get(1).after(&receipt).await?;
+//! assert_eq!(ann.as_ref().map(|entry| entry.row.city.as_str()), Some("Oslo"));
+//! # Ok(()) }
+//! ```
+//!
+//! The events are facts about a row: `customer-created`, `customer-changed` with the old and new
+//! values of the changed fields, `customer-deleted`. They carry no intent: they say that the city
+//! is another one, and not that the customer moved. The [guide] shows how commands with a meaning
+//! replace plain changes, one field at a time.
+//!
+//! # Where to go next
+//!
+//! | page | contents |
+//! |---|---|
+//! | [`Record`](derive@Record) | the derive and its attributes |
+//! | [`Records`], [`List`] | changes, rows, lists, history |
+//! | [`RowFold`], [`RecordIntents`] | further views, and events with a meaning |
+//! | [Records][guide] | the guide, from the first row to the first command |
+//!
+//! # Features
+//!
+//! | feature | default | contents |
+//! |---|---|---|
+//! | `derive` | yes | `#[derive(Record)]` |
+//! | `http` | no | REST routes, with one line for each record (`ServeRecords`) |
+//! | `sqlite` | no | the rows as a table in SQLite (`RecordTable`) |
+//!
+//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/records.md
 
 mod commands;
 mod fact;

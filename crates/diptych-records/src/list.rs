@@ -190,7 +190,7 @@ impl<R: Record> List<R> {
         value.map_or(IndexValue::Null, IndexValue::of)
     }
 
-    /// The keys that an equality finds, those of the one that finds fewest.
+    /// The keys that an equality finds, by the one with the fewest.
     fn found<'v>(&self, view: &'v RecordView<R>) -> Option<Vec<&'v R::Key>> {
         let equal = self.conditions.iter().filter_map(|condition| match &condition.test {
             Test::OneOf(values) if condition.field != R::KEY_FIELD => {

@@ -40,8 +40,8 @@ pub trait WithRecords: Sized {
     /// The result of [`records`](WithRecords::records).
     type With<R: Record>;
 
-    /// Of an app, the rows of this record. Of a builder, the same builder, which declares the
-    /// events of the record and keeps its view.
+    /// An app gives the rows of this record. A builder gives itself, declares the events of the
+    /// record, and keeps its view.
     fn records<R: Record>(self) -> Self::With<R>;
 }
 
@@ -86,8 +86,8 @@ impl<R: Record> Records<R> {
         Records { app: app.clone(), expected: None, of: PhantomData }
     }
 
-    /// The same rows. Changes through it need the row to have this revision, and are otherwise
-    /// refused as [`Refusal::Stale`].
+    /// A handle whose changes need the row to have this revision. They are otherwise refused as
+    /// [`Refusal::Stale`].
     #[must_use]
     pub fn expecting(&self, revision: impl Into<Option<Position>>) -> Records<R> {
         Records { expected: revision.into(), ..self.clone() }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use diptych::{Filter, Fold, Position, Recorded, Tag};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     fact::RecordEvent,
@@ -19,10 +20,11 @@ use crate::{
 /// Row::<Customer>::filter(&customer) // in `Command::boundary`, with `type State = Row<Customer>`
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Row<R: Record> {
     row: Option<R>,
-    revision: Position,
+    revision: u64,
 }
 
 impl<R: Record> Row<R> {
@@ -38,13 +40,13 @@ impl<R: Record> Row<R> {
 
     /// The revision of the row: the position of its last event.
     pub fn revision(&self) -> Position {
-        self.revision
+        Position::new(self.revision)
     }
 }
 
 impl<R: Record> Default for Row<R> {
     fn default() -> Row<R> {
-        Row { row: None, revision: Position::START }
+        Row { row: None, revision: 0 }
     }
 }
 
@@ -53,7 +55,7 @@ impl<R: Record> Fold for Row<R> {
 
     fn apply(&mut self, event: &Recorded<RecordEvent<R>>) {
         self.row = event.event.after(self.row.take());
-        self.revision = event.position;
+        self.revision = event.position.get();
     }
 }
 

@@ -6,12 +6,18 @@ use std::{
 };
 
 use diptych::{Fold, Position, Query, Recorded};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{fact::RecordEvent, record::Record, row_json::fields, state::Row, value::IndexValue};
+use crate::{
+    fact::RecordEvent,
+    record::Record,
+    row_json::{Fields, fields},
+    state::Row,
+    value::IndexValue,
+};
 
 /// A row with its revision.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "http", derive(schemars::JsonSchema))]
 pub struct Entry<R> {
     /// The revision of the row: the position of its last event in the log.
@@ -54,15 +60,21 @@ impl<R: Record> Fold for RecordView<R> {
         let key = event.event.key();
         let before = self.rows.get(&key).map(|entry| entry.row.clone());
         // It may panic, so nothing is changed before.
-        let after = event.event.after(before.clone());
-        let of = |row: &Option<R>| row.as_ref().map(|row| fields(row).unwrap_or_default());
-        let (before, fields) = (of(&before), of(&after));
+        let after = event.event.after(before);
+        let revision = event.position.get();
+        self.put(key, after.map(|row| Entry { revision, row }));
+    }
+}
+
+impl<R: Record> RecordView<R> {
+    /// Puts a row in place of the one with its key, or takes that away.
+    fn put(&mut self, key: R::Key, after: Option<Entry<R>>) {
+        let of = |entry: &Entry<R>| fields(&entry.row).unwrap_or_default();
+        let (before, now) = (self.rows.get(&key).map(of), after.as_ref().map(of));
         for (name, index) in &mut self.indexes {
-            let value = |fields: &Option<crate::row_json::Fields>| {
-                let value = fields.as_ref().map(|fields| fields.get(*name));
-                value.map(|value| value.map_or(IndexValue::Null, IndexValue::of))
-            };
-            let (old, new) = (value(&before), value(&fields));
+            let value =
+                |fields: &Fields| fields.get(*name).map_or(IndexValue::Null, IndexValue::of);
+            let (old, new) = (before.as_ref().map(value), now.as_ref().map(value));
             if old == new {
                 continue;
             }
@@ -79,12 +91,26 @@ impl<R: Record> Fold for RecordView<R> {
             }
         }
         match after {
-            Some(row) => {
-                let revision = event.position.get();
-                self.rows.insert(key, Entry { revision, row });
-            }
+            Some(entry) => drop(self.rows.insert(key, entry)),
             None => drop(self.rows.remove(&key)),
         }
+    }
+}
+
+/// Snapshots have the rows; the indexes are made again from them.
+impl<R: Record> Serialize for RecordView<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.values())
+    }
+}
+
+impl<'de, R: Record> Deserialize<'de> for RecordView<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RecordView<R>, D::Error> {
+        let mut view = RecordView::default();
+        for entry in Vec::<Entry<R>>::deserialize(deserializer)? {
+            view.put(entry.row.key(), Some(entry));
+        }
+        Ok(view)
     }
 }
 

@@ -211,3 +211,63 @@ fn a_contradictory_declaration_by_hand_is_named() {
 
     assert!(check_record::<Wrong>().unwrap_err().to_string().contains("wrong-a"));
 }
+
+/// A record whose field becomes unique in its second version.
+mod grown {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Record)]
+    #[record("member")]
+    pub(super) struct Before {
+        #[key]
+        pub(super) id: u64,
+        pub(super) email: String,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Record)]
+    #[record("member", version = 2)]
+    pub(super) struct After {
+        #[key]
+        pub(super) id: u64,
+        #[unique]
+        pub(super) email: String,
+        #[serde(default)]
+        pub(super) note: Option<String>,
+    }
+}
+
+#[tokio::test]
+async fn a_field_becomes_unique_over_the_rows_of_an_older_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::open(folder.path()).unwrap().records::<grown::Before>().start().await.unwrap();
+    let members = app.records::<grown::Before>();
+    for (id, email) in [(1, "a@x"), (2, "b@x"), (3, "c@x")] {
+        members.create(grown::Before { id, email: email.to_owned() }).await.unwrap();
+    }
+    members.patch(3, json!({ "email": "d@x" })).await.unwrap();
+    members.delete(2).await.unwrap();
+    app.stop().await.unwrap();
+
+    let open = || {
+        let upcasters = RecordEvent::<grown::After>::upcasters(diptych::Upcasters::new());
+        let builder = App::open(folder.path()).unwrap().upcasters(upcasters);
+        builder.records::<grown::After>()
+    };
+    assert!(open().start().await.is_err(), "the tags are missing");
+    let app = open().retagging().start().await.unwrap();
+    app.retag().await.unwrap();
+    app.stop().await.unwrap();
+
+    let app = open().start().await.unwrap();
+    let members = app.records::<grown::After>();
+    let member = |id, email: &str| grown::After { id, email: email.to_owned(), note: None };
+    for (id, email, is_free) in
+        [(4, "a@x", false), (4, "d@x", false), (4, "b@x", true), (5, "c@x", true)]
+    {
+        let created = members.create(member(id, email)).await;
+        assert_eq!(created.is_ok(), is_free, "{email}: {created:?}");
+    }
+    let row = members.get(1).strong().await.unwrap().value.unwrap().row;
+    assert_eq!(row, member(1, "a@x"));
+    app.stop().await.unwrap();
+}

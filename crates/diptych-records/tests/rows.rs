@@ -3,10 +3,11 @@
 
 use diptych::{
     App, CommandError, Event, ExecuteError, Fold, Invalid, Memory, Position, QueryError, Recorded,
+    snapshot::SnapshotOptions,
 };
 use diptych_records::{
-    EventNames, Field, List, NoIntents, Page, Record, RecordEvent, Records, Refusal, UpdateError,
-    WithRecords, check_record, event_names,
+    EventNames, Field, List, NoIntents, Page, Record, RecordEvent, RecordView, Records, Refusal,
+    Row, UpdateError, WithRecords, check_record, event_names,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -419,4 +420,27 @@ fn an_event_is_read_as_it_was_written_with_the_tags_of_its_row() {
     };
     assert_eq!(RecordEvent::decode(&encoded).unwrap(), RecordEvent::Created(row));
     check_record::<Customer>().unwrap();
+}
+
+#[tokio::test]
+async fn a_view_is_read_from_a_snapshot_with_its_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = SnapshotOptions::every(1);
+        let builder = App::open(folder.path()).unwrap().records::<Customer>();
+        builder.snapshots::<RecordView<Customer>>(options).snapshots::<Row<Customer>>(options)
+    };
+    for round in 0..3 {
+        let app = open().start().await.unwrap();
+        let customers = app.records::<Customer>();
+        for id in 0..4 {
+            customers.create(customer(10 * round + id, "Rome", 1)).await.unwrap();
+        }
+        customers.patch(10 * round, json!({ "city": "Oslo" })).await.unwrap();
+        let list = |city| customers.list(List::new().equal("city", city)).unwrap().strong();
+        let rows = 1 + round as usize;
+        assert_eq!(list("Oslo").await.unwrap().items.len(), rows);
+        assert_eq!(list("Rome").await.unwrap().items.len(), 3 * rows);
+        app.stop().await.unwrap();
+    }
 }

@@ -34,7 +34,7 @@ use crate::{
     },
     panels::{
         answers::PastAnswers,
-        documents::{Described, Documents},
+        documents::{Documents, RoutesBeside},
         entries::{
             Entries,
             command::{CommandEntry, CommandRoute, CommandRules},
@@ -485,7 +485,7 @@ impl Server {
         #[cfg(feature = "poster")]
         let owner = self.owner;
         let (feeds, has_metrics) = (app.feeds(), metrics.is_some());
-        let shown = Described { feeds, mounts, has_metrics, has_operations };
+        let shown = RoutesBeside { feeds, mounts, has_metrics, has_operations };
         let documents = Documents::of(&entries, &listing, &shown);
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);

@@ -55,6 +55,10 @@ pub struct ProductionGuide;
 pub struct Sqlite;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/records.md")]
+pub struct RecordsGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/crud.md")]
 pub struct CrudGuide;
 

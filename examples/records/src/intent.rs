@@ -1,5 +1,5 @@
-//! Stage 3: customers move by a command that says so. Plain changes of the city are refused, and the
-//! refusal names the command. The view of the record follows both kinds of events.
+//! Stage 3: customers move by a command that says so. Plain changes of the city are refused, and
+//! the refusal names the command. The view of the record follows both kinds of events.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -25,7 +25,7 @@ pub(crate) struct Customer {
     name: String,
 }
 
-/// What happens to customers, beside the facts about their rows.
+/// Events of customers with a meaning, beside the facts about their rows.
 #[derive(Clone, Debug, PartialEq, Event)]
 pub(crate) enum CustomerLife {
     #[event("customer-moved")]

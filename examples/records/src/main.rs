@@ -1,6 +1,6 @@
 //! Customers as records, in three stages on one log: plain changes (`plain.rs`), a second view
 //! (`second_view.rs`), and a command in place of plain changes of one field (`intent.rs`). One
-//! client (`client.rs`) works unchanged at all of them.
+//! client (`client.rs`) works unchanged at each stage.
 //!
 //! `cargo run -p example-records` runs the client at each stage. With a stage and a folder it
 //! serves that stage on port 8080, until Ctrl-C: `cargo run -p example-records -- 2 shop`

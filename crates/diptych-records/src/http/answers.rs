@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Asks for a row whose JSON is the row itself.
-pub(super) struct Shown<R: Record>(pub(super) Get<R>);
+pub(super) struct ShowRow<R: Record>(pub(super) Get<R>);
 
 /// A row whose revision is in a header.
 #[derive(Clone, PartialEq)]
@@ -28,7 +28,7 @@ impl<R: Serialize> Serialize for RowBody<R> {
     }
 }
 
-impl<R: Record> Query for Shown<R> {
+impl<R: Record> Query for ShowRow<R> {
     type View = RecordView<R>;
     type Answer = Option<RowBody<R>>;
 

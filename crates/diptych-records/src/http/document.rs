@@ -22,7 +22,8 @@ pub(super) fn described<R: Record + JsonSchema>(
     let entry: Value = schemas.subschema_for::<Entry<R>>().into();
     let change: Value = schemas.subschema_for::<Change>().into();
     let refusal: Value = schemas.subschema_for::<Refusal>().into();
-    let record = Described { name: R::NAME, fields: R::FIELDS, key: R::KEY_FIELD, row, refusal };
+    let record =
+        RecordDocument { name: R::NAME, fields: R::FIELDS, key: R::KEY_FIELD, row, refusal };
     let page = json!({
         "type": "object", "required": ["items", "next"],
         "properties": {
@@ -49,7 +50,7 @@ pub(super) fn described<R: Record + JsonSchema>(
     (paths, schemas.take_definitions(true))
 }
 
-struct Described {
+struct RecordDocument {
     name: &'static str,
     fields: &'static [Field],
     key: &'static str,
@@ -57,7 +58,7 @@ struct Described {
     refusal: Value,
 }
 
-impl Described {
+impl RecordDocument {
     fn operation(&self, what: &str, summary: &str, responses: Value) -> Map<String, Value> {
         let mut all = Map::new();
         for (status, name) in [

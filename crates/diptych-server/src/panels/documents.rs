@@ -19,7 +19,7 @@ use crate::panels::entries::{
 
 /// The routes of a server beside those of its entries.
 #[derive(Clone, Copy)]
-pub(crate) struct Described<'s> {
+pub(crate) struct RoutesBeside<'s> {
     pub(crate) feeds: &'s [FeedHandle],
     pub(crate) mounts: &'s [Mount],
     pub(crate) has_metrics: bool,
@@ -34,7 +34,7 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// The documents of these entries, which are those of this listing.
-    pub(crate) fn of(entries: &Entries, listing: &Listing, shown: &Described<'_>) -> Documents {
+    pub(crate) fn of(entries: &Entries, listing: &Listing, shown: &RoutesBeside<'_>) -> Documents {
         let (schemas, feeds) = (&listing.components.schemas, shown.feeds);
         let openapi = openapi::document(entries, schemas, shown);
         let catalogue = json!({

@@ -343,6 +343,7 @@ fn library_sources() -> Vec<(String, String)> {
         "diptych-server",
         "diptych-sqlite",
         "diptych-gateways",
+        "diptych-records",
     ];
     let folders = libraries.map(|library| format!("crates/{library}/src/"));
     let mut files = files(&[".rs"]);

@@ -16,7 +16,7 @@ use variants::with_named_variants;
 use crate::{
     json::merged,
     panels::{
-        documents::Described,
+        documents::RoutesBeside,
         entries::{Entries, command::CommandEntry, query::QueryEntry},
     },
 };
@@ -25,9 +25,9 @@ use crate::{
 pub(crate) fn document(
     entries: &Entries,
     schemas: &Map<String, Value>,
-    shown: &Described<'_>,
+    shown: &RoutesBeside<'_>,
 ) -> Value {
-    let Described { feeds, mounts, has_metrics, has_operations } = *shown;
+    let RoutesBeside { feeds, mounts, has_metrics, has_operations } = *shown;
     let mut paths = Map::new();
     for (name, entry) in &entries.commands {
         paths.insert(format!("/commands/{name}"), command_path(name, entry, schemas));
