@@ -115,6 +115,10 @@ pub struct AxumGuide;
 pub struct EvolvingEventsGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../crates/diptych-records/src/derive.md")]
+pub struct DeriveRecord;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../crates/diptych/src/event/derive.md")]
 pub struct Derive;
 

@@ -1,4 +1,4 @@
-//! Stage 2: the same record, and a second view over its events.
+//! Stage 2: the record stays as it is, and a second view follows its rows.
 
 use std::{collections::BTreeMap, path::Path};
 
