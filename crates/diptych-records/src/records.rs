@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often [`Records::update`] reads a row that others change meanwhile.
-pub const UPDATE_TRIES: u32 = 10;
+pub const UPDATE_TRIES: u32 = 100;
 
 /// Adds records to an app, and reaches them.
 ///

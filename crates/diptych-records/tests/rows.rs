@@ -195,7 +195,7 @@ async fn a_change_of_an_older_revision_is_refused() {
 async fn updates_by_a_function_at_one_time_lose_no_change() {
     let (_app, customers) = started().await;
     customers.create(customer(1, "Rome", 0)).await.unwrap();
-    let tasks: Vec<_> = (0..6)
+    let tasks: Vec<_> = (0..32)
         .map(|_| {
             let customers = customers.clone();
             tokio::spawn(async move { customers.update(1, |row| row.age += 1).await })
@@ -204,7 +204,7 @@ async fn updates_by_a_function_at_one_time_lose_no_change() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    assert_eq!(customers.get(1).strong().await.unwrap().value.unwrap().row.age, 6);
+    assert_eq!(customers.get(1).strong().await.unwrap().value.unwrap().row.age, 32);
     let missing = customers.update(2, |row| row.age += 1).await;
     assert!(matches!(missing, Err(UpdateError::Refused(Refusal::Missing { .. }))));
 }
@@ -443,4 +443,53 @@ async fn a_view_is_read_from_a_snapshot_with_its_indexes() {
         assert_eq!(list("Rome").await.unwrap().items.len(), 3 * rows);
         app.stop().await.unwrap();
     }
+}
+
+/// The record of an older program, whose rows need not fit into that of today.
+mod older {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Record)]
+    #[record("customer")]
+    pub(super) struct Customer {
+        #[key]
+        pub(super) id: u64,
+        pub(super) email: Option<String>,
+        pub(super) city: String,
+        pub(super) age: i64,
+        pub(super) note: String,
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_no_longer_fits_holds_back_itself_and_no_other_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::open(folder.path()).unwrap().records::<older::Customer>();
+    let app = app.start().await.unwrap();
+    let customers = app.records::<older::Customer>();
+    for (id, age) in [(1, -1), (2, 30), (3, 40)] {
+        let (city, note) = ("Rome".to_owned(), String::new());
+        customers.create(older::Customer { id, email: None, city, age, note }).await.unwrap();
+    }
+    customers.patch(2, json!({ "age": -2 })).await.unwrap();
+    app.stop().await.unwrap();
+
+    let app = App::open(folder.path())
+        .unwrap()
+        .records::<Customer>()
+        .accept_untagged("customer-created", "customer-email");
+    let app = app.start().await.unwrap();
+    let customers = app.records::<Customer>();
+    // A creation that does not fit, and a change that does not.
+    for id in [1, 2] {
+        let poisoned = customers.get(id).strong().await;
+        assert!(matches!(poisoned, Err(QueryError::Poisoned { .. })), "{id}: {poisoned:?}");
+        assert!(customers.patch(id, json!({ "city": "Oslo" })).await.is_err());
+    }
+    customers.patch(3, json!({ "city": "Oslo" })).await.unwrap();
+    let row = customers.get(3).strong().await.unwrap().value.unwrap().row;
+    assert_eq!(row.city, "Oslo");
+    let marked = customers.list(List::new()).unwrap().or_poisoned().strong().await.unwrap();
+    assert_eq!((ids(&marked), marked.poisoned.len()), (vec![2, 3], 2));
+    app.stop().await.unwrap();
 }
