@@ -259,11 +259,11 @@ fn renamed(tokens: TokenStream, ident: &Ident) -> TokenStream {
 
 /// Collects errors, so that the compiler reports all of them together.
 #[derive(Default)]
-struct Errors(Option<Error>);
+pub(crate) struct Errors(Option<Error>);
 
 impl Errors {
     /// Returns the value, or keeps the error and returns `None`.
-    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+    pub(crate) fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         match (result, &mut self.0) {
             (Ok(value), _) => return Some(value),
             (Err(error), Some(so_far)) => so_far.combine(error),
@@ -273,7 +273,7 @@ impl Errors {
     }
 
     /// Returns the value, or all errors together if there are any.
-    fn finish<T>(self, value: Option<T>) -> Result<T> {
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T> {
         match (self.0, value) {
             (None, Some(value)) => Ok(value),
             (Some(error), _) => Err(error),

@@ -1,5 +1,6 @@
 //! The derive macros `Event`, `PublicEvent` and `Tags` of the crate
-//! [`diptych`](https://docs.rs/diptych), which exports them with its default feature `derive`.
+//! [`diptych`](https://docs.rs/diptych), which exports them with its default feature `derive`, and
+//! `Record` of the crate [`diptych-records`](https://docs.rs/diptych-records).
 //!
 //! ```text
 //! use diptych::Event;
@@ -25,6 +26,7 @@ mod declaration;
 mod described;
 mod expansion;
 mod payload;
+mod record;
 mod serde_attributes;
 mod tags;
 
@@ -59,5 +61,13 @@ fn implement(item: TokenStream, implemented: DerivedTrait) -> TokenStream {
 pub fn tags(item: TokenStream) -> TokenStream {
     let input = parse_macro_input!(item as DeriveInput);
     let written = tags::write(input);
+    written.unwrap_or_else(|error| error.into_compile_error()).into()
+}
+
+/// Implements the trait `diptych_records::Record`. The documentation is at its export.
+#[proc_macro_derive(Record, attributes(record, key, unique, index, retired, serde))]
+pub fn record(item: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(item as DeriveInput);
+    let written = record::write(input);
     written.unwrap_or_else(|error| error.into_compile_error()).into()
 }

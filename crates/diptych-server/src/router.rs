@@ -23,9 +23,10 @@ use crate::panels::handlers::webhooks;
 use crate::{
     door::{entrance::enter, problem::Problem},
     panels::{
+        entries::mount::Mount,
         handlers::{
-            catalogue, commands, feeds, files, intakes, live, processes, queries, receipts, source,
-            status,
+            catalogue, commands, feeds, files, intakes, live, mounted, processes, queries,
+            receipts, source, status,
         },
         site::Site,
     },
@@ -34,7 +35,7 @@ use crate::{
 /// Shorter responses are not worth the time to compress them.
 const COMPRESSED_BYTES: u64 = 1_024;
 
-pub(crate) fn router(site: Arc<Site>) -> Router {
+pub(crate) fn router(site: Arc<Site>, mounts: Vec<Mount>) -> Router {
     let routes = own_routes();
     #[cfg(feature = "webhooks")]
     let routes = site
@@ -43,7 +44,9 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .fold(routes, |routes, path| routes.route(path, post(webhooks::receive)));
     let large_enough = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES));
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
-    routes
+    let mounted = mounts.into_iter().map(|mount| mounted::routes(mount, &site));
+    mounted
+        .fold(routes, Router::merge)
         .fallback(files::fetch)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(site.clone(), source::with_age))

@@ -39,12 +39,13 @@ use crate::{
     },
     panels::{
         answers::PastAnswers,
-        documents::{Documents, credential::Credential},
+        documents::{Documents, RoutesBeside, credential::Credential},
         entries::{
             Entries,
             command::{CommandEntry, CommandRoute, CommandRules},
             event::EventEntry,
             file::FileEntry,
+            mount::Mount,
             query::{QueryEntry, QueryRoute, QueryRules},
         },
         live::LiveQueries,
@@ -83,6 +84,7 @@ pub struct Server {
     credential: Option<Credential>,
     metrics: Option<Metrics>,
     has_operations: bool,
+    mounts: Vec<Mount>,
     poster: Option<Poster>,
     #[cfg(feature = "poster")]
     owner: Option<Arc<Owner>>,
@@ -112,6 +114,7 @@ impl Server {
             credential: None,
             metrics: None,
             has_operations: false,
+            mounts: Vec::new(),
             poster: None,
             #[cfg(feature = "poster")]
             owner: None,
@@ -275,6 +278,16 @@ impl Server {
         self
     }
 
+    /// Adds routes of another crate, or of the program, inside the door of the server.
+    pub fn mount(mut self, mount: Mount) -> Server {
+        if let Some(problem) = mount.problem_beside(&self.mounts, has_route) {
+            self.mistakes.push(problem);
+            return self;
+        }
+        self.mounts.push(mount);
+        self
+    }
+
     /// Sets the hook that admits requests. It is asked about each operation of a request, so
     /// several times for some requests, and returns the caller or the reason to refuse. It is not
     /// asked for health and readiness, or where there is nothing to admit to (a wrong method, the
@@ -379,14 +392,15 @@ impl Server {
             self.hosts.add_loopback();
         }
         let is_open = self.hosts.is_empty();
-        let site = self.into_site()?;
+        let mounts = mem::take(&mut self.mounts);
+        let site = self.into_site(&mounts)?;
         if is_open {
             return Err(ServeError::NotLoopback { address });
         }
         let (limits, stop) = (*site.door.limits(), site.door.stop().clone());
         let metrics = site.metrics.clone();
         let served = ServedRoutes {
-            router: router(site),
+            router: router(site, mounts),
             limits,
             stop,
             metrics,
@@ -450,17 +464,18 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError`] if the configuration is wrong, or names no host.
-    pub fn into_router(self) -> Result<(Router, StopHandle), ServeError> {
+    pub fn into_router(mut self) -> Result<(Router, StopHandle), ServeError> {
         let has_host = !self.hosts.is_empty();
-        let site = self.into_site()?;
+        let mounts = mem::take(&mut self.mounts);
+        let site = self.into_site(&mounts)?;
         if !has_host {
             return Err(ServeError::NoHost);
         }
         let stop = StopHandle::new(site.door.stop().clone(), site.door.limits().stop_time);
-        Ok((router(site), stop))
+        Ok((router(site, mounts), stop))
     }
 
-    fn into_site(mut self) -> Result<Arc<Site>, ServeError> {
+    fn into_site(mut self, mounts: &[Mount]) -> Result<Arc<Site>, ServeError> {
         let wrong = |problem: String| ServeError::Declaration { problem };
         if let Some(problem) = self.mistakes.first() {
             return Err(wrong(problem.clone()));
@@ -482,9 +497,9 @@ impl Server {
         let hooks = webhook::listed(&webhooks);
         #[cfg(not(feature = "webhooks"))]
         let hooks: Vec<(String, String)> = Vec::new();
-        let (listed, optional) = ((&listing, &catalogue.language()), (has_metrics, has_operations));
-        let documents =
-            Documents::of(&entries, listed, feeds, &hooks, self.credential.as_ref(), optional);
+        let shown = RoutesBeside { feeds, mounts, webhooks: &hooks, has_metrics, has_operations };
+        let listed = (&listing, &catalogue.language());
+        let documents = Documents::of(&entries, listed, &shown, self.credential.as_ref());
         let definitions = listing.components.schemas;
         let answers = PastAnswers::new(limits.past_answer_bytes);
         let door = Arc::new(Door::new(hosts, hook, limits, metrics.is_some()));

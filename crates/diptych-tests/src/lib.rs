@@ -55,6 +55,10 @@ pub struct ProductionGuide;
 pub struct Sqlite;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/records.md")]
+pub struct RecordsGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/crud.md")]
 pub struct CrudGuide;
 
@@ -117,6 +121,10 @@ pub struct AxumGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/evolving-events.md")]
 pub struct EvolvingEventsGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../crates/diptych-records/src/derive.md")]
+pub struct DeriveRecord;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../crates/diptych/src/event/derive.md")]

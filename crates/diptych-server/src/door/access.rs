@@ -240,7 +240,7 @@ impl Hosts {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let allowed = [
-            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, PREFLIGHT_HEADERS),
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ];

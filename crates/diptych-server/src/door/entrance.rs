@@ -34,7 +34,7 @@ use crate::door::{
     problem::Problem,
     refusals::RefusalLog,
     request::pairs,
-    stop::Stop,
+    stop::{RunningCommand, Stop},
 };
 
 /// Decides about every request before a handler sees it.
@@ -190,6 +190,19 @@ pub(crate) struct RequestPermit(#[expect(dead_code, reason = "it is only held")]
 
 /// The place among the requests of the peer, and the one among all.
 type Places = (Option<PeerPermit>, OwnedSemaphorePermit);
+
+/// Keeps a command of a handler running for the server until the command has ended, also if its
+/// client went away before.
+#[derive(Clone)]
+pub(crate) struct CommandHold(
+    #[expect(dead_code, reason = "it is only held")] Arc<(RunningCommand, Option<RequestPermit>)>,
+);
+
+impl CommandHold {
+    pub(crate) fn new(running: RunningCommand, permit: Option<RequestPermit>) -> CommandHold {
+        CommandHold(Arc::new((running, permit)))
+    }
+}
 
 /// The place of a live stream, until it is dropped.
 pub(crate) struct StreamPermit {

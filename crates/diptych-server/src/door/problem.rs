@@ -49,6 +49,18 @@ impl Problem {
         self.status
     }
 
+    /// The problem with another status, for a handler that tells its reasons apart by status. The
+    /// word and the members stay.
+    pub fn with_status(mut self, status: StatusCode) -> Problem {
+        self.status = status;
+        self
+    }
+
+    /// A member for programs, such as `rejection`.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.extra.get(name)
+    }
+
     /// The word that programs tell problems apart by. The type of the problem is `urn:diptych:` and
     /// this word.
     pub fn word(&self) -> &'static str {
@@ -129,12 +141,6 @@ impl Problem {
     #[cfg(any(feature = "log", feature = "webhooks"))]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
-    }
-
-    /// A further member of this name.
-    #[cfg(feature = "webhooks")]
-    pub(crate) fn member(&self, name: &str) -> Option<&Value> {
-        self.extra.get(name)
     }
 
     /// Whether callers with the right to read events get more members.

@@ -1,6 +1,6 @@
 //! Commands in a handler of the program.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use axum::{
     body::Body,
@@ -16,6 +16,7 @@ use super::{caller_of, limits_of};
 use crate::{
     door::{
         access::Caller,
+        entrance::CommandHold,
         problem::Problem,
         request::{from_json, json_body},
     },
@@ -30,10 +31,12 @@ use crate::{
 /// `Diptych-Client`, `Diptych-Ordinal`, `Diptych-Settled`, `Diptych-Occurred-At`,
 /// `Diptych-Correlation`, `Diptych-Causation`, `Diptych-Session`, `Diptych-After`,
 /// `Diptych-Unchanged-Since` and `If-Match`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CommandHeaders {
     options: CommandOptions,
     answer_time: Duration,
+    /// Present in routes that a server mounts.
+    hold: Option<CommandHold>,
 }
 
 impl CommandHeaders {
@@ -99,10 +102,23 @@ impl CommandHeaders {
         command: C,
         rejection: fn(&C::Rejection) -> Value,
     ) -> Result<ReceiptResponse, Problem> {
-        let CommandHeaders { options, answer_time } = self;
+        let CommandHeaders { options, answer_time, hold } = self;
         let app = app.clone();
-        let run = async move { options.run(&app, command, rejection).await };
+        let run = async move {
+            let answer = options.run(&app, command, rejection).await;
+            drop(hold);
+            answer
+        };
         commands::completed(run, answer_time).await.map(ReceiptResponse)
+    }
+}
+
+impl fmt::Debug for CommandHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CommandHeaders { options, answer_time, .. } = self;
+        let mut headers = f.debug_struct("CommandHeaders");
+        headers.field("options", options).field("answer_time", answer_time);
+        headers.finish_non_exhaustive()
     }
 }
 
@@ -116,7 +132,9 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<CommandHeaders, Problem> {
         let caller = caller_of(&parts.extensions);
         let options = CommandOptions::read(&App::from_ref(state), &parts.headers, caller).await?;
-        Ok(CommandHeaders { options, answer_time: limits_of(&parts.extensions).answer_time })
+        let hold = parts.extensions.get::<CommandHold>().cloned();
+        let answer_time = limits_of(&parts.extensions).answer_time;
+        Ok(CommandHeaders { options, answer_time, hold })
     }
 }
 
@@ -147,6 +165,13 @@ where
 /// [`CommandHeaders::respond`] also adds the token of the session, `Diptych-Session`.
 #[derive(Clone, Debug)]
 pub struct ReceiptResponse(CommandAnswer);
+
+impl ReceiptResponse {
+    /// The receipt.
+    pub fn receipt(&self) -> &Receipt {
+        &self.0.receipt
+    }
+}
 
 impl From<Receipt> for ReceiptResponse {
     fn from(receipt: Receipt) -> ReceiptResponse {

@@ -17,8 +17,19 @@ use serde_json::{Value, json};
 
 use crate::panels::{
     documents::credential::Credential,
-    entries::{Entries, command::CommandEntry, event::EventEntry, query::QueryEntry},
+    entries::{Entries, command::CommandEntry, event::EventEntry, mount::Mount, query::QueryEntry},
 };
+
+/// The routes of a server beside those of its entries.
+#[derive(Clone, Copy)]
+pub(crate) struct RoutesBeside<'s> {
+    pub(crate) feeds: &'s [FeedHandle],
+    pub(crate) mounts: &'s [Mount],
+    /// The webhooks that come in, each with its path and its name.
+    pub(crate) webhooks: &'s [(String, String)],
+    pub(crate) has_metrics: bool,
+    pub(crate) has_operations: bool,
+}
 
 /// The documents as JSON.
 pub(crate) struct Documents {
@@ -28,19 +39,15 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// The documents of these entries, which are those of this listing. The webhooks are those
-    /// that come in, each with its path and its name.
+    /// The documents of these entries, which are those of this listing.
     pub(crate) fn of(
         entries: &Entries,
         (listing, language): (&Listing, &PublishedLanguage),
-        feeds: &[FeedHandle],
-        webhooks: &[(String, String)],
+        shown: &RoutesBeside<'_>,
         credential: Option<&Credential>,
-        (has_metrics, has_operations): (bool, bool),
     ) -> Documents {
-        let schemas = &listing.components.schemas;
-        let mut openapi =
-            openapi::document(entries, schemas, feeds, webhooks, has_metrics, has_operations);
+        let (schemas, feeds) = (&listing.components.schemas, shown.feeds);
+        let mut openapi = openapi::document(entries, schemas, shown);
         let catalogue = json!({
             "title": entries.title,
             "version": entries.version,

@@ -5,6 +5,7 @@ pub(crate) mod arguments;
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod file;
+pub(crate) mod mount;
 pub(crate) mod options;
 pub(crate) mod page;
 pub(crate) mod query;

@@ -7,6 +7,7 @@ pub(crate) mod files;
 pub(crate) mod intakes;
 pub(crate) mod links;
 pub(crate) mod live;
+pub(crate) mod mounted;
 mod operators;
 pub(crate) mod processes;
 pub(crate) mod queries;

@@ -346,6 +346,7 @@ fn library_sources() -> Vec<(String, String)> {
         "diptych-sqlite",
         "diptych-gateways",
         "diptych-nats",
+        "diptych-records",
     ];
     let folders = libraries.map(|library| format!("crates/{library}/src/"));
     let mut files = files(&[".rs"]);

@@ -10,24 +10,25 @@ use answers::{
     AnswerKind, answer, own, problems, rejected, shared_headers, shared_responses, shared_schemas,
 };
 use axum::body::Bytes;
-use diptych::{catalogue::resolved, collaboration::FeedHandle};
+use diptych::catalogue::resolved;
 use serde_json::{Map, Value, json};
 use variants::with_named_variants;
 
 use crate::{
     json::merged,
-    panels::entries::{Entries, command::CommandEntry, query::QueryEntry},
+    panels::{
+        documents::RoutesBeside,
+        entries::{Entries, command::CommandEntry, query::QueryEntry},
+    },
 };
 
 /// The document of these entries, whose types have these schemas.
 pub(crate) fn document(
     entries: &Entries,
     schemas: &Map<String, Value>,
-    feeds: &[FeedHandle],
-    webhooks: &[(String, String)],
-    has_metrics: bool,
-    has_operations: bool,
+    shown: &RoutesBeside<'_>,
 ) -> Value {
+    let RoutesBeside { feeds, mounts, webhooks, has_metrics, has_operations } = *shown;
     let mut paths = Map::new();
     for (name, entry) in &entries.commands {
         paths.insert(format!("/commands/{name}"), command_path(name, entry, schemas));
@@ -57,12 +58,17 @@ pub(crate) fn document(
     if has_operations {
         paths.extend(operations::paths());
     }
+    let mut all = with_named_variants(schemas);
+    for mount in mounts {
+        paths.extend(mount.paths.clone());
+        all = merged(all, Value::Object(mount.schemas.clone()));
+    }
     json!({
         "openapi": "3.1.0",
         "info": { "title": entries.title, "version": entries.version },
         "paths": paths,
         "components": {
-            "schemas": merged(with_named_variants(schemas), shared_schemas()),
+            "schemas": merged(all, shared_schemas()),
             "parameters": options::shared(),
             "responses": shared_responses(),
             "headers": shared_headers(),

@@ -253,7 +253,7 @@ pub(crate) async fn gateway_calls(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let answer = async {
-        let operations = admit(&site, Operation::Processes, &parts).await?.0;
+        let operations = admitted(&site, &parts).await?;
         let asked: CallParameters = from_form(parts.uri.query().unwrap_or_default())?;
         let mut question = CallQuestion::default();
         (question.process, question.gateway) = (asked.process, asked.gateway);

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-gateways", &["diptych"]),
     ("diptych-nats", &["diptych"]),
+    ("diptych-records", &["diptych", "diptych-macros", "diptych-server", "diptych-sqlite"]),
     // The server verifies webhooks that come in by the signatures of those that go out.
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote", "diptych-gateways"]),
     (
@@ -43,6 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-members", &["diptych"]),
     // The shop calls a provider over HTTP, and has a page.
     ("example-orders", &["diptych", "diptych-gateways", "diptych-server"]),
+    // Customers grow from plain changes over HTTP to a command.
+    ("example-records", &["diptych", "diptych-records", "diptych-server"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
     // The service of the tutorial has both panels over HTTP, a report, and the feed of another one.
     ("example-tutorial", &["diptych", "diptych-gateways", "diptych-server", "diptych-sqlite"]),
@@ -62,11 +65,12 @@ const NETWORKED: &[&str] = &[
     "example-fulfilment",
     "example-https",
     "example-orders",
+    "example-records",
     "example-tutorial",
     "xtask",
 ];
 /// Features that bring the network into a crate which has none without them.
-const NETWORK_FEATURES: &[(&str, &str)] = &[("diptych", "remote")];
+const NETWORK_FEATURES: &[(&str, &str)] = &[("diptych", "remote"), ("diptych-records", "http")];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",

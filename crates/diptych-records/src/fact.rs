@@ -1,0 +1,218 @@
+//! The events about rows.
+
+use diptych::{
+    Event, EventType, Upcasters,
+    event::{Codec, EncodedEvent, Json, SchemaError},
+    store::RawEvent,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    record::{Record, RecordIntents, row_tag},
+    row_json::{self, Fields, difference},
+};
+
+/// A fact about a row. It says what was stored, and not why: it carries no intent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RecordEvent<R: Record> {
+    /// The row was created.
+    Created(R),
+    /// Fields of the row were changed.
+    Changed {
+        /// The key of the row.
+        key: R::Key,
+        /// The values before.
+        old: Fields,
+        /// The values after.
+        new: Fields,
+    },
+    /// The row was deleted.
+    Deleted {
+        /// The key of the row.
+        key: R::Key,
+        /// All its fields before.
+        old: Fields,
+    },
+    /// An event with a meaning of its own.
+    Intent(R::Intents),
+}
+
+/// The payload of a change.
+#[derive(Serialize, Deserialize)]
+struct ChangePayload<K> {
+    key: K,
+    old: Fields,
+    new: Fields,
+}
+
+/// The payload of a deletion.
+#[derive(Serialize, Deserialize)]
+struct DeletionPayload<K> {
+    key: K,
+    old: Fields,
+}
+
+impl<R: Record> RecordEvent<R> {
+    /// The key of the row.
+    pub fn key(&self) -> R::Key {
+        match self {
+            RecordEvent::Created(row) => row.key(),
+            RecordEvent::Changed { key, .. } | RecordEvent::Deleted { key, .. } => key.clone(),
+            RecordEvent::Intent(intent) => intent.key(),
+        }
+    }
+
+    /// Adds upcasters that take the events of earlier [versions](Record::VERSION) as they are. A
+    /// record needs them when a field becomes unique: the version is raised, so that
+    /// [`App::retag`](diptych::App::retag) gives the older events the tag of its value.
+    pub fn upcasters(upcasters: Upcasters) -> Upcasters {
+        let names = [R::EVENTS.created, R::EVENTS.changed, R::EVENTS.deleted];
+        let earlier = (1..R::VERSION).flat_map(|version| names.map(|name| (name, version)));
+        earlier.fold(upcasters, |upcasters, (name, version)| {
+            upcasters.object(name, version, |_| Ok(()))
+        })
+    }
+
+    /// The fields before and after: those that were changed, and all of a row that was created or
+    /// deleted. An event with a meaning of its own has none, because it names them itself.
+    ///
+    /// A second view adds what is after, and takes away what is before.
+    pub fn sides(&self) -> (Fields, Fields) {
+        match self {
+            RecordEvent::Created(row) => (Fields::new(), row_json::fields(row).unwrap_or_default()),
+            RecordEvent::Changed { old, new, .. } => (old.clone(), new.clone()),
+            RecordEvent::Deleted { old, .. } => (old.clone(), Fields::new()),
+            RecordEvent::Intent(_) => (Fields::new(), Fields::new()),
+        }
+    }
+
+    /// The row after the event.
+    ///
+    /// # Panics
+    /// If the event does not fit the row. The fold that applies it stops before the event.
+    pub(crate) fn after(&self, row: Option<R>) -> Option<R> {
+        match (self, row) {
+            (RecordEvent::Created(row), _) => Some(row.clone()),
+            (RecordEvent::Deleted { .. }, _) => None,
+            (RecordEvent::Changed { key, .. }, None) => {
+                panic!("{} {key} was changed without a row: its creation is missing", R::NAME)
+            }
+            (RecordEvent::Changed { old, new, .. }, Some(row)) => Some(changed(&row, old, new)),
+            // There is no row that it could change.
+            (RecordEvent::Intent(_), None) => None,
+            (RecordEvent::Intent(intent), Some(row)) => Some(applied(&row, intent)),
+        }
+    }
+}
+
+fn changed<R: Record>(row: &R, old: &Fields, new: &Fields) -> R {
+    let changed = row_json::fields(row).and_then(|mut fields| {
+        row_json::exchange(&mut fields, old, new);
+        row_json::row(fields)
+    });
+    match changed {
+        Ok(row) => row,
+        Err(fault) => panic!(
+            "{} {} does not take a change of the log: {fault}; read the older form of the field \
+             too, as by `#[serde(deserialize_with)]`",
+            R::NAME,
+            row.key()
+        ),
+    }
+}
+
+fn applied<R: Record>(row: &R, intent: &R::Intents) -> R {
+    let mut after = row.clone();
+    intent.apply(&mut after);
+    let guarded = |of: &R| {
+        let fields = row_json::fields(of).unwrap_or_default();
+        let unique = R::FIELDS.iter().filter(|field| field.unique.is_some());
+        let values = unique.map(|field| fields.get(field.name).cloned());
+        (of.key(), values.collect::<Vec<_>>())
+    };
+    assert!(
+        guarded(row) == guarded(&after),
+        "an intent of {} changes the key or a unique field of row {}: leave these to plain \
+         changes, because no tag of the event names the value",
+        R::NAME,
+        row.key()
+    );
+    after
+}
+
+impl<R: Record> Event for RecordEvent<R> {
+    fn types() -> Vec<EventType> {
+        let own = |name| EventType::new(name).version(R::VERSION).tags(R::TAGS);
+        let mut types = vec![
+            own(R::EVENTS.created).declared_by::<RecordEvent<R>>(R::SHAPE),
+            own(R::EVENTS.changed).declared_by::<RecordEvent<R>>(&[
+                ("key", "Record::Key"),
+                ("old", "Fields"),
+                ("new", "Fields"),
+            ]),
+            own(R::EVENTS.deleted)
+                .declared_by::<RecordEvent<R>>(&[("key", "Record::Key"), ("old", "Fields")]),
+        ];
+        types.extend(R::Intents::types());
+        types
+    }
+
+    fn encode(&self) -> Result<RawEvent, SchemaError> {
+        let names = R::EVENTS;
+        let (event, sides) = match self {
+            RecordEvent::Intent(intent) => return intent.encode(),
+            RecordEvent::Created(row) => {
+                let fields = row_json::fields(row).map_err(|fault| SchemaError::Encode {
+                    what: std::any::type_name::<R>(),
+                    reason: fault.to_string(),
+                })?;
+                (RawEvent::new(names.created, Json::encode(row)?), [fields, Fields::new()])
+            }
+            RecordEvent::Changed { key, old, new } => {
+                let payload = ChangePayload { key, old: old.clone(), new: new.clone() };
+                let event = RawEvent::new(names.changed, Json::encode(&payload)?);
+                (event, [old.clone(), new.clone()])
+            }
+            RecordEvent::Deleted { key, old } => {
+                let payload = DeletionPayload { key, old: old.clone() };
+                let event = RawEvent::new(names.deleted, Json::encode(&payload)?);
+                (event, [old.clone(), Fields::new()])
+            }
+        };
+        let mut event = event.version(R::VERSION).tag(row_tag::<R>(&self.key()));
+        for field in R::FIELDS {
+            let values = sides.iter().filter_map(|side| side.get(field.name));
+            for tag in values.filter_map(|value| field.tag(value)) {
+                event = event.tag(tag);
+            }
+        }
+        Ok(event)
+    }
+
+    fn decode(encoded: &EncodedEvent<'_>) -> Result<RecordEvent<R>, SchemaError> {
+        let name = encoded.event_type;
+        if name == R::EVENTS.created {
+            Ok(RecordEvent::Created(encoded.read::<Json, R>()?))
+        } else if name == R::EVENTS.changed {
+            let ChangePayload { key, old, new } = encoded.read::<Json, _>()?;
+            Ok(RecordEvent::Changed { key, old, new })
+        } else if name == R::EVENTS.deleted {
+            let DeletionPayload { key, old } = encoded.read::<Json, _>()?;
+            Ok(RecordEvent::Deleted { key, old })
+        } else {
+            R::Intents::decode(encoded).map(RecordEvent::Intent)
+        }
+    }
+}
+
+/// The change from one row to another, or `None` if they are equal.
+pub(crate) fn change<R: Record>(
+    key: &R::Key,
+    before: &Fields,
+    after: &Fields,
+) -> Option<RecordEvent<R>> {
+    let (old, new) = difference(before, after);
+    let is_equal = old.is_empty() && new.is_empty();
+    (!is_equal).then(|| RecordEvent::Changed { key: key.clone(), old, new })
+}

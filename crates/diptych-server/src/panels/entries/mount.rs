@@ -1,0 +1,92 @@
+//! Routes of another crate inside the door of a server.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use axum::{http::request::Parts, routing::MethodRouter};
+use diptych::App;
+use serde_json::{Map, Value};
+
+use crate::door::access::Operation;
+
+/// Names what a request asks for.
+pub(crate) type Operations = Arc<dyn Fn(&Parts) -> Vec<Operation> + Send + Sync>;
+
+/// Routes that are not those of commands and queries, and are inside the door of a server: hosts
+/// and limits are checked, the hook is asked, and panics are caught. `diptych-records` makes its
+/// REST routes so.
+///
+/// The handlers get the [`App`] as their state, and use the extractors of the feature `extract`.
+#[must_use = "routes do nothing before they are added to a server"]
+pub struct Mount {
+    routes: Vec<(String, MethodRouter<App>)>,
+    operations: Operations,
+    pub(crate) paths: Map<String, Value>,
+    pub(crate) schemas: Map<String, Value>,
+}
+
+impl Mount {
+    /// No routes yet. `operations` names what a request asks for. The hook is asked about each of
+    /// these operations; about none if there are none, as for a wrong method.
+    pub fn new(operations: impl Fn(&Parts) -> Vec<Operation> + Send + Sync + 'static) -> Mount {
+        let (paths, schemas) = (Map::new(), Map::new());
+        Mount { routes: Vec::new(), operations: Arc::new(operations), paths, schemas }
+    }
+
+    /// Adds a route: a path as axum writes it, such as `/customers/{key}`, and its methods.
+    pub fn route(mut self, path: &str, methods: MethodRouter<App>) -> Mount {
+        self.routes.push((path.to_owned(), methods));
+        self
+    }
+
+    /// Adds these paths and shared schemas to the OpenAPI document.
+    pub fn documented(mut self, paths: Map<String, Value>, schemas: Map<String, Value>) -> Mount {
+        self.paths.extend(paths);
+        self.schemas.extend(schemas);
+        self
+    }
+
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|(path, _)| path.as_str())
+    }
+
+    /// Why these routes cannot stand beside the others, and beside those that the server has.
+    pub(crate) fn problem_beside(
+        &self,
+        others: &[Mount],
+        is_own: fn(&str) -> bool,
+    ) -> Option<String> {
+        let known = others.iter().flat_map(Mount::paths).map(shape);
+        let mut known: BTreeSet<_> = known.collect();
+        let wrong = self.paths().find(|path| {
+            !path.starts_with('/') || *path == "/" || is_own(path) || !known.insert(shape(path))
+        });
+        if let Some(path) = wrong {
+            return Some(format!(
+                "the mounted path {path:?}: it has to begin with a slash and a name, and no other \
+                 route may have it"
+            ));
+        }
+        let mut named = others.iter().flat_map(|other| &other.schemas);
+        let differs =
+            |name: &str, schema: &Value| self.schemas.get(name).is_some_and(|own| own != schema);
+        let (name, _) = named.find(|(name, schema)| differs(name, schema))?;
+        Some(format!("two mounted types have the schema name {name}: rename one"))
+    }
+
+    /// The routes, and what their requests ask for.
+    pub(crate) fn into_parts(self) -> (Vec<(String, MethodRouter<App>)>, Operations) {
+        (self.routes, self.operations)
+    }
+}
+
+/// The path without the names of its parameters: two paths of one shape are one route.
+fn shape(path: &str) -> String {
+    let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.paths()).finish()
+    }
+}

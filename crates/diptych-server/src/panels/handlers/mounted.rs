@@ -1,0 +1,59 @@
+//! Routes of other crates, behind the hook of a server.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Request, Response},
+    middleware::{Next, from_fn_with_state},
+    response::IntoResponse,
+};
+
+use crate::{
+    door::{
+        access::Caller,
+        entrance::{CommandHold, RequestPermit},
+        problem::Problem,
+    },
+    panels::{
+        entries::mount::{Mount, Operations},
+        site::Site,
+    },
+};
+
+/// The routes, behind the hook of this site.
+pub(crate) fn routes(mount: Mount, site: &Arc<Site>) -> Router<Arc<Site>> {
+    let (routes, operations) = mount.into_parts();
+    let router = routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(&path, methods));
+    let entrance = from_fn_with_state((site.clone(), operations), admit);
+    router.with_state(site.app.clone()).layer(entrance)
+}
+
+/// Asks the hook, and passes the caller and the limits on to the handler.
+async fn admit(
+    State((site, operations)): State<(Arc<Site>, Operations)>,
+    request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
+    let mut caller = Caller::anonymous();
+    for operation in operations(&parts) {
+        match site.door.admit(operation, &parts).await {
+            Ok(admitted) => caller = admitted,
+            Err(problem) => return problem.into_response(),
+        }
+    }
+    if site.poster.is_some() && !parts.method.is_safe() {
+        let detail = "this poster changes nothing: ask the application that owns the log";
+        return Problem::unknown(detail).into_response();
+    }
+    let permit = parts.extensions.get::<RequestPermit>().cloned();
+    parts.extensions.insert(CommandHold::new(site.door.stop().command(), permit));
+    parts.extensions.insert(caller);
+    parts.extensions.insert(*site.door.limits());
+    next.run(Request::from_parts(parts, body)).await
+}
