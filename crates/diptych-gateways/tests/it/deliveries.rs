@@ -166,7 +166,7 @@ async fn deliveries_are_listed_with_their_answers_their_tries_and_the_disabled_e
     drop(app);
     // The log alone has all but the tries.
     let question = CallQuestion::of_gateway("webhooks");
-    let alone = Webhooks::report(&ProcessOperations::over(store), &question).await.unwrap();
+    let alone = Webhooks::report(&ProcessOperations::over(store.clone()), &question).await.unwrap();
     assert_eq!(alone.disabled, ["gone"]);
     assert_eq!(alone.deliveries[1..], report.deliveries[1..]);
     assert_eq!(alone.deliveries[0].state, GatewayCallState::Pending { tries: None });
