@@ -6,6 +6,7 @@ use super::page::FeedError;
 use crate::event::SchemaError;
 
 /// Why the task cannot go on where it is.
+#[derive(Debug)]
 pub(super) enum IntakeInterruption {
     /// Another program takes in events for this intake.
     Overtaken,

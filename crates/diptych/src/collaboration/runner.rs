@@ -1,11 +1,11 @@
 //! The task of an intake: it asks the source, translates, and commits events and place together.
 
-use std::{convert::Infallible, mem, sync::Arc, time::Duration};
+use std::{convert::Infallible, mem, pin::pin, sync::Arc, time::Duration};
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, LogIdentity, Metadata, Position, RawEvent, Tracking,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::{
     cloud_event::{CloudEvent, EventPlace},
@@ -94,8 +94,13 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
                     return;
                 }
             };
+            let is_standby = state == IntakeState::Standby;
             self.shared.status.interrupted(state);
-            sleep(self.wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            let rest = sleep(self.wait.mul_f64(0.5 + fastrand::f64() / 2.0));
+            match is_standby {
+                true => rest.await,
+                false => self.answer_during(rest).await,
+            }
             self.wait = (self.wait * 2).min(self.options.longest_wait);
         }
     }
@@ -137,6 +142,29 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
             // A source in memory never waits, and other tasks of the thread have to run, too.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Follows the answers of operators while the source is away.
+    async fn answer_during(&mut self, rest: Sleep) {
+        let mut rest = pin!(rest);
+        while !self.waiting.is_empty() {
+            tokio::select! {
+                () = &mut rest => return,
+                () = sleep(ANSWER_CHECK) => {
+                    let place = self.place;
+                    if let Err(interruption) = self.keeper().follow_answers(place).await {
+                        let intake = self.shared.name;
+                        tracing::debug!(intake, ?interruption, "answers are followed later");
+                        break;
+                    }
+                }
+            }
+        }
+        rest.await;
+    }
+
+    fn keeper(&mut self) -> Keeper<'_, I> {
+        Keeper { shared: &self.shared, translator: &self.translator, waiting: &mut self.waiting }
     }
 
     /// Asks for the next page, and follows the answers of operators meanwhile.

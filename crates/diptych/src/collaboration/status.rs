@@ -151,9 +151,11 @@ impl IntakeStatusCell {
         self.measure(&fields);
     }
 
-    /// The log has everything up to `position`, before the source was asked.
+    /// The log has everything up to `position`, before the source was asked. Positions without an
+    /// event may have been passed since.
     pub(super) fn begins_at(&self, position: Position) {
-        self.fields.lock().position = position;
+        let mut fields = self.fields.lock();
+        fields.position = fields.position.max(position);
     }
 
     /// Everything up to `position` was taken in, and the other log ended at `head`.

@@ -5,6 +5,7 @@ mod exchange;
 mod feeds;
 mod flows;
 mod hostile_sources;
+mod kept;
 mod kills;
 mod loops;
 #[path = "../support/measured.rs"]

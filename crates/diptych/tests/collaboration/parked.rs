@@ -3,16 +3,17 @@
 use std::{
     error::Error,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use diptych::{
     App, AppBuilder, Memory, Store,
     collaboration::{
-        FeedHandle, ForeignEvent, Intake, IntakeAnswer, IntakeAnswerError, IntakeControl,
-        IntakeStart, IntakeState, ParkedForeignEvent,
+        FeedError, FeedHandle, FeedPage, FeedRead, FeedSource, ForeignEvent, Intake, IntakeAnswer,
+        IntakeAnswerError, IntakeControl, IntakeStart, IntakeState, ParkedForeignEvent,
     },
 };
 
@@ -90,7 +91,7 @@ async fn a_poison_subject_among_a_hundred_waits_in_order_until_it_is_fixed() {
     let intake = app.intake("poisoned").unwrap();
     while let Some(letter) = intake.letters().await.unwrap().first() {
         let _ = intake.answer(letter, IntakeAnswer::Retry, "ann", "fixed").await;
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let taken = shipments(&app).await;
     assert_eq!((taken.events, taken.sums[&3]), (104, 5 * 103));
@@ -169,7 +170,7 @@ async fn an_event_is_taken_in_with_the_payload_that_an_operator_gives() {
         if letter.reason != "an order without a price" {
             break letter;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert!(letter.reason.contains("many"), "{}", letter.reason);
     assert_eq!(letter.event.data.get(), r#"{"order":7,"cents":0}"#);
@@ -178,6 +179,53 @@ async fn an_event_is_taken_in_with_the_payload_that_an_operator_gives() {
     until(&app, "priced", |status| status.waiting == 0).await;
     assert_eq!(shipments(&app).await.sums[&7], 95);
     assert!(operations.letters(None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn answers_are_followed_while_the_source_is_away() {
+    let (ordering, feed) = orders(0).await;
+    for cents in [0, 5] {
+        super::services::write(&ordering, super::services::Ordering::Placed { order: 7, cents })
+            .await;
+    }
+    let store = Store::new(Memory::new());
+    let mut options = quick();
+    let app = |source: Arc<dyn Fn() -> Option<FeedHandle> + Send + Sync>, options| {
+        App::over_store(store.clone()).view::<Shipments>().intake_with::<Priced>(
+            Line(source),
+            IntakeStart::Beginning,
+            options,
+        )
+    };
+    let near = app(Arc::new(move || Some(feed.clone())), options.clone()).start().await.unwrap();
+    until(&near, "priced", |status| status.waiting == 2).await;
+    near.stop().await.unwrap();
+    // The source refuses at once, and the intake rests for long between two questions.
+    (options.first_wait, options.longest_wait) =
+        (Duration::from_secs(600), Duration::from_secs(600));
+    let away = app(Arc::new(|| None), options).start().await.unwrap();
+    let status = until(&away, "priced", |status| status.waiting == 2).await;
+    assert_eq!(status.position.get(), 2);
+    let intake = away.intake("priced").unwrap();
+    let letter = only_letter(&intake).await;
+    intake.answer(&letter, IntakeAnswer::Skip, "ann", "a test order").await.unwrap();
+    let status = until(&away, "priced", |status| status.waiting == 0).await;
+    assert!(matches!(status.state, IntakeState::Stalled { .. }), "{status:?}");
+    assert_eq!(shipments(&away).await.sums[&7], 5);
+}
+
+/// A source that is away if it gives no feed.
+struct Line(Arc<dyn Fn() -> Option<FeedHandle> + Send + Sync>);
+
+impl FeedSource for Line {
+    fn name(&self) -> String {
+        "orders".to_owned()
+    }
+
+    async fn read(&self, read: FeedRead) -> Result<FeedPage, FeedError> {
+        let away = FeedError::Unreachable { reason: "connection refused".to_owned() };
+        (self.0)().ok_or(away)?.page(read).await
+    }
 }
 
 #[tokio::test]
@@ -262,7 +310,7 @@ async fn an_event_that_fits_in_no_commit_is_retried_in_vain_and_skipped_and_the_
         assert!(matches!(error, IntakeAnswerError::Answered { .. }), "{error}");
         let state = intake.status().state;
         assert!(!matches!(state, IntakeState::Stopped { .. }), "{state:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     until(&app, "flood", |status| status.waiting == 0).await;
     let taken = shipments(&app).await;
