@@ -6,8 +6,6 @@ const $ = (id) => document.getElementById(id);
 // The order whose flow is shown, and the correlation of that flow once it is known.
 let chosen = null;
 let correlation = null;
-// The number of an order in the address, such as #7.
-const wanted = Number(location.hash.slice(1));
 // The work list of each service, as it was told last.
 const work = new Map();
 
@@ -61,15 +59,29 @@ function orderRow(order) {
 }
 
 function workRow(item) {
+  const onclick = () => find(item.order);
+  const key = `${item.service} ${item.kind} ${item.order}`;
   return element("li", { "data-service": item.service },
     element("h3", {}, `Order ${item.order}: ${kindOf(item.kind)}`),
-    element("p", { class: "small" }, `${serviceOf(item.service)}: ${item.reason}`));
+    element("p", { class: "small" }, `${serviceOf(item.service)}: ${item.reason}`),
+    element("button", { type: "button", "data-key": key, onclick }, `Show the flow of order ${item.order}`));
+}
+
+/** Chooses an order by its number. */
+async function find(number) {
+  try {
+    const order = await reach(`api/order/${number}`);
+    if (order) await choose(order);
+  } catch (error) {
+    console.info("ordering does not answer", error);
+  }
 }
 
 async function choose(order) {
   [chosen, correlation] = [order, null];
   history.replaceState(null, "", `#${order.order}`);
-  await show();
+  // The next look tells of a failure.
+  await show().catch(() => {});
   $("flow-title").focus();
 }
 
@@ -108,18 +120,25 @@ function root(node, begin) {
 async function showFlow() {
   if (!chosen) return;
   const order = chosen;
-  const flow = await reach(`api/flow/${correlation ?? order.position}`);
+  const flow = await reach(`api/flow/${correlation ?? order.position}`).catch(() => null);
   // Another order was chosen meanwhile.
   if (chosen !== order) return;
+  if (!flow) {
+    tellAway(`Ordering cannot be asked now, so the flow of order ${order.order} comes later.`);
+    return;
+  }
   correlation = flow.correlation;
   $("flow-title").textContent = `The flow of order ${order.order}`;
   $("no-flow").hidden = true;
   const first = flow.roots[0]?.step.at;
   const begin = first ? new Date(first) : null;
   draw("flow", flow.roots, (node) => root(node, begin));
-  const away = $("away");
   const names = flow.away.map(serviceOf).join(" and ");
-  const said = names ? `${names} cannot be asked now. The rest of the flow is here.` : "";
+  tellAway(names ? `${names} cannot be asked now. The rest of the flow is here.` : "");
+}
+
+function tellAway(said) {
+  const away = $("away");
   if (away.textContent !== said) away.textContent = said;
   away.hidden = said === "";
 }
@@ -142,8 +161,7 @@ async function show() {
     $("no-orders").hidden = all > 0;
     draw("sums", counts.filter(([, count]) => count > 0), ([step, count]) => element("div", {},
       element("dt", { class: "step", "data-is": step }, STEPS[step]), element("dd", {}, `${count}`)));
-    chosen ??= orders.newest.find((order) => order.order === wanted)
-      ?? orders.newest.find((order) => order.step === "sent") ?? null;
+    chosen ??= orders.newest.find((order) => order.step === "sent") ?? null;
     const rows = orders.newest.map((order) => ({ ...order, chosen: order.order === chosen?.order }));
     draw("orders", rows, orderRow);
   }
@@ -162,4 +180,7 @@ async function follow() {
   setTimeout(follow, BETWEEN_MS);
 }
 
+// The address may have the number of an order, such as #7.
+const wanted = Number(location.hash.slice(1));
+if (wanted > 0) find(wanted);
 follow();

@@ -4,8 +4,12 @@ use std::{marker::PhantomData, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    extract::{Path, Request, State},
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, HOST},
+    },
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -60,8 +64,19 @@ where
         .route("/state/{at}", get(past_state::<V>))
         .route("/work", get(work))
         .route("/flow/{target}", get(flow))
+        .layer(from_fn(loopback_only))
         .with_state(app);
     Ok(axum::serve(listener, own.merge(routes)).await?)
+}
+
+/// Refuses requests that name another host: a page of the web could send them through the browser
+/// of this machine.
+pub(crate) async fn loopback_only(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    match host.rsplit_once(':').map_or(host, |(name, _)| name) {
+        "127.0.0.1" | "localhost" => next.run(request).await,
+        _ => (StatusCode::FORBIDDEN, "ask for 127.0.0.1 or localhost").into_response(),
+    }
 }
 
 /// Asks for the whole view.

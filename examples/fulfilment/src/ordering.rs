@@ -22,7 +22,7 @@ use self::{
 };
 pub(crate) use self::{
     left::OrderCommand,
-    right::{NewestOrders, Order, OrderBook, OrderList, Step},
+    right::{NewestOrders, Order, OrderBook, OrderByNumber, OrderList, Step},
 };
 use crate::{Failure, member};
 
@@ -47,7 +47,10 @@ pub(crate) async fn start(folder: &Path, payments: &str, parcels: &str) -> Resul
     Ok(app)
 }
 
-/// The command and the query that the service offers.
+/// The command and the queries that the service offers.
 fn doors() -> Catalogue<WithSchemas> {
-    Catalogue::with_schemas().command::<OrderCommand>(COMMAND).query::<NewestOrders>("orders")
+    Catalogue::with_schemas()
+        .command::<OrderCommand>(COMMAND)
+        .query::<NewestOrders>("orders")
+        .query::<OrderByNumber>("order")
 }

@@ -69,12 +69,20 @@ struct Urls {
 /// The faults that the verdict found, or the reason why the run did not work.
 pub(crate) async fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let temporary = tempfile::tempdir()?;
-    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&data)?;
     println!("the seed is {seed}");
+    if let Some(data) = &arguments.data {
+        std::fs::create_dir_all(data)?;
+        return run_in(data, seed, arguments).await;
+    }
+    let temporary = tempfile::tempdir()?;
+    let ended = run_in(temporary.path(), seed, arguments).await;
+    ended.map_err(|error| format!("{error}\nthe logs are in {}", temporary.keep().display()).into())
+}
 
-    let mut fleet = Fleet::new(&data, seed)?;
+/// # Errors
+/// As [`run`].
+async fn run_in(data: &Path, seed: u64, arguments: &RunArguments) -> Result<(), Failure> {
+    let mut fleet = Fleet::new(data, seed)?;
     let (asker, infos) = (Asker::new(), fleet.infos());
     let listener = TcpListener::bind(("127.0.0.1", arguments.port)).await?;
     println!("the page is at http://{}", listener.local_addr()?);
@@ -87,7 +95,7 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<(), Failure> {
         ended = fleet.keep(arguments.kills.then_some(&mut chance)) => ended?,
     }
     let settled = tokio::select! {
-        settled = settle(&asker, &urls, &data) => settled,
+        settled = settle(&asker, &urls, data) => settled,
         ended = fleet.keep(None) => ended.and_then(|()| Err("the members are gone".into())),
     }?;
     if arguments.stay {
@@ -97,7 +105,7 @@ pub(crate) async fn run(arguments: &RunArguments) -> Result<(), Failure> {
             ended = fleet.keep(None) => ended?,
         }
     }
-    let judged = judge(&asker, &urls, &data, &mut fleet, &settled).await;
+    let judged = judge(&asker, &urls, data, &mut fleet, &settled).await;
     fleet.kill_all().await;
     page.abort();
 

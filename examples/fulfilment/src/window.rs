@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{Path, State},
     http::header::CONTENT_TYPE,
+    middleware::from_fn,
     response::Response,
     routing::get,
 };
@@ -16,8 +17,8 @@ use crate::{
     Failure,
     ask::{AskError, Asker},
     children::MemberInfo,
-    member::{WorkItem, json},
-    ordering::OrderList,
+    member::{WorkItem, json, loopback_only},
+    ordering::{Order, OrderList},
     tree::{Node, Part, join},
 };
 
@@ -52,7 +53,9 @@ pub(crate) async fn serve(
         .route("/words.js", file(SCRIPT, include_str!("../page/words.js")))
         .route("/favicon.svg", file("image/svg+xml", include_str!("../page/favicon.svg")))
         .route("/api/overview", get(overview))
+        .route("/api/order/{number}", get(order))
         .route("/api/flow/{target}", get(flow))
+        .layer(from_fn(loopback_only))
         .with_state(Arc::new(Window { asker, members }));
     axum::serve(listener, routes).await
 }
@@ -96,6 +99,15 @@ async fn overview(State(window): State<Arc<Window>>) -> Response {
         shown.work.push(WorkList { service: name, items });
     }
     json(Ok(shown))
+}
+
+/// `GET /api/order/{number}`
+async fn order(State(window): State<Arc<Window>>, Path(number): Path<u64>) -> Response {
+    let Some(MemberInfo { url, .. }) = window.services().next() else {
+        return json::<()>(Err("there is no service".into()));
+    };
+    let url = format!("{url}/queries/order?order={number}");
+    json(window.asker.get::<Option<Order>>(&url).await.map_err(Failure::from))
 }
 
 /// The flow of one order.

@@ -92,6 +92,22 @@ pub(crate) struct OrderList {
     pub(crate) steps: BTreeMap<Step, u64>,
 }
 
+/// Asks for one order.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct OrderByNumber {
+    /// The number of the order.
+    pub(crate) order: u64,
+}
+
+impl Query for OrderByNumber {
+    type View = OrderBook;
+    type Answer = Option<Order>;
+
+    fn answer(&self, book: &OrderBook) -> Option<Order> {
+        book.orders.get(&self.order).cloned()
+    }
+}
+
 impl Query for NewestOrders {
     type View = OrderBook;
     type Answer = OrderList;

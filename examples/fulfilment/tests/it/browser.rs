@@ -133,6 +133,17 @@ async fn look_over(window: Window) {
     let is_back = "[...document.querySelectorAll('#flow .title')]
         .some((title) => title.textContent === 'Noted: the money is back')";
     wait(&page, "the way of the money is shown", is_back).await;
+
+    // An order that waits for a person, however old it is.
+    let ask = "(() => {
+        const button = document.querySelector('#work button');
+        button?.click();
+        window.asked = button?.textContent.replace('Show the flow', 'The flow');
+        return button !== null;
+    })()";
+    wait(&page, "an order waits for a person", ask).await;
+    let is_shown = "document.querySelector('#flow-title').textContent === window.asked";
+    wait(&page, "the flow of that order is shown", is_shown).await;
     let errors: Vec<_> =
         driver.console().unwrap().into_iter().filter(|(level, _)| level == "SEVERE").collect();
     assert!(errors.is_empty(), "{errors:?}");
