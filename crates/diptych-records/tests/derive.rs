@@ -1,6 +1,7 @@
 //! The derive writes what a person would write; intents and retired fields.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use diptych::testing::{given, nothing_given};
 use diptych::{
     App, Command, DecisionContext, Event, ExecuteError, Filter, Invalid, Memory, Position,
 };
@@ -270,4 +271,18 @@ async fn a_field_becomes_unique_over_the_rows_of_an_older_version() {
     let row = members.get(1).strong().await.unwrap().value.unwrap().row;
     assert_eq!(row, member(1, "a@x"));
     app.stop().await.unwrap();
+}
+
+#[test]
+fn a_rule_over_a_row_is_tested_with_events_given() {
+    let created = || RecordEvent::Created(ann("Rome"));
+    let moved = || Life::Moved { customer: 1, to: "Oslo".to_owned() };
+    given([created()]).when(MoveHouse { customer: 1, to: "Oslo" }).then([moved()]);
+    given([created()]).when(MoveHouse { customer: 1, to: "Rome" }).then_rejected(StaysThere);
+    let create = || diptych_records::Create { row: ann("Rome") };
+    nothing_given().when(create()).then([created()]);
+    let exists = Refusal::Exists { record: "customer", key: "1".to_owned() };
+    given([created()]).when(create()).then_rejected(exists);
+    let names: Vec<_> = RecordEvent::<Customer>::types()[0].fields().unwrap().to_vec();
+    assert_eq!(names, [("id", "u64"), ("name", "String"), ("address", "String")]);
 }
