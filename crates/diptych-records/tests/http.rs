@@ -325,6 +325,7 @@ async fn the_document_has_the_routes_and_every_reference_in_it_leads_somewhere()
     }
     let row = &document["components"]["schemas"]["Customer"];
     assert_eq!(row["description"], "A customer of the shop.");
+    assert!(document["components"]["schemas"]["diptych-record-refusal"].is_object());
     let mut references = Vec::new();
     collect(&document, &mut references);
     assert!(references.len() > 50);
