@@ -205,7 +205,8 @@ impl<R: Record> List<R> {
         (low.max(), high.min())
     }
 
-    /// The keys that an equality finds, by the one with the fewest.
+    /// The keys that an equality finds, by the one with the fewest. `None` if no equality finds
+    /// few.
     fn found<'v>(&self, view: &'v RecordView<R>) -> Option<Vec<&'v R::Key>> {
         let equal = self.conditions.iter().filter_map(|condition| match &condition.test {
             Test::OneOf(values) if condition.field == R::KEY_FIELD => {
@@ -217,7 +218,11 @@ impl<R: Record> List<R> {
             }
             _ => None,
         });
-        equal.min_by_key(Vec::len)
+        // A page of rows that are this frequent is found sooner by walking the order.
+        let is_rare = |found: &Vec<&R::Key>| {
+            found.len().saturating_mul(found.len()) <= view.len().saturating_mul(self.limit)
+        };
+        equal.min_by_key(Vec::len).filter(is_rare)
     }
 
     /// The keys in the order of the list, from where it continues. Not all of them are listed.
@@ -233,6 +238,9 @@ impl<R: Record> List<R> {
             };
         };
         let with_value = found.into_iter().filter_map(|key| {
+            if self.order.is_none() {
+                return Some((IndexValue::Null, key));
+            }
             let fields = fields(&view.get(key)?.row).ok()?;
             Some((self.value(&fields), key))
         });
