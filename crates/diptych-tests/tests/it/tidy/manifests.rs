@@ -63,8 +63,7 @@ const NETWORKED: &[&str] = &[
     "xtask",
 ];
 /// Features that bring the network into a crate which has none without them.
-const NETWORK_FEATURES: &[(&str, &str)] =
-    &[("diptych", "remote"), ("diptych-records", "http")];
+const NETWORK_FEATURES: &[(&str, &str)] = &[("diptych", "remote"), ("diptych-records", "http")];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",
