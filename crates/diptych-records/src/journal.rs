@@ -16,6 +16,7 @@ pub const HISTORY_EVENTS: u64 = 10_000;
 /// An event about a row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "http", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "http", schemars(rename = "diptych-record-change"))]
 pub struct Change {
     /// The revision of the row after it: its position in the log.
     pub revision: u64,

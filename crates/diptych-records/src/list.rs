@@ -19,7 +19,8 @@ pub const MAX_PAGE_ROWS: usize = 1_000;
 /// A list of rows: which, in which order, and how many.
 ///
 /// Filters and orders need an indexed field or the key, so that a list does not read every row.
-/// A filter on equality looks up its rows. A range, and an order, walk the index of the order.
+/// A filter on equality looks up its rows. Otherwise the index of the order is walked, from the end
+/// of a range of that field if there is one.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a list does nothing until it is asked"]
 pub struct List<R: Record> {
@@ -57,7 +58,6 @@ struct Place<K> {
 
 /// Rows of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[cfg_attr(feature = "http", derive(schemars::JsonSchema))]
 pub struct Page<R> {
     /// The rows with their revisions.
     pub items: Vec<Entry<R>>,
@@ -190,17 +190,39 @@ impl<R: Record> List<R> {
         value.map_or(IndexValue::Null, IndexValue::of)
     }
 
-    /// The keys that an equality finds, by the one with the fewest.
+    /// The lowest and the highest value that ranges of the order allow.
+    fn bounds(&self) -> (Option<&IndexValue>, Option<&IndexValue>) {
+        let of_order = |condition: &&Condition| self.order.as_ref() == Some(&condition.field);
+        let tests = || self.conditions.iter().filter(of_order).map(|condition| &condition.test);
+        let low = tests().filter_map(|test| match test {
+            Test::From(low) => Some(low),
+            _ => None,
+        });
+        let high = tests().filter_map(|test| match test {
+            Test::To(high) => Some(high),
+            _ => None,
+        });
+        (low.max(), high.min())
+    }
+
+    /// The keys that an equality finds, by the one with the fewest. `None` if no equality finds
+    /// few.
     fn found<'v>(&self, view: &'v RecordView<R>) -> Option<Vec<&'v R::Key>> {
         let equal = self.conditions.iter().filter_map(|condition| match &condition.test {
-            Test::OneOf(values) if condition.field != R::KEY_FIELD => {
+            Test::OneOf(values) if condition.field == R::KEY_FIELD => {
+                Some(values.iter().filter_map(|value| view.known_key(value)).collect::<Vec<_>>())
+            }
+            Test::OneOf(values) => {
                 let sets = values.iter().filter_map(|one| view.with_value(&condition.field, one));
-                Some(sets.collect::<Vec<_>>())
+                Some(sets.flatten().collect())
             }
             _ => None,
         });
-        let fewest = equal.min_by_key(|sets| sets.iter().map(|set| set.len()).sum::<usize>())?;
-        Some(fewest.into_iter().flatten().collect())
+        // A page of rows that are this frequent is found sooner by walking the order.
+        let is_rare = |found: &Vec<&R::Key>| {
+            found.len().saturating_mul(found.len()) <= view.len().saturating_mul(self.limit)
+        };
+        equal.min_by_key(Vec::len).filter(is_rare)
     }
 
     /// The keys in the order of the list, from where it continues. Not all of them are listed.
@@ -211,11 +233,14 @@ impl<R: Record> List<R> {
                 None => view.by_key(after.map(|place| &place.key), self.is_descending),
                 Some(order) => {
                     let place = after.map(|place| (&place.value, &place.key));
-                    view.by_field(order, place, self.is_descending)
+                    view.by_field(order, place, self.bounds(), self.is_descending)
                 }
             };
         };
         let with_value = found.into_iter().filter_map(|key| {
+            if self.order.is_none() {
+                return Some((IndexValue::Null, key));
+            }
             let fields = fields(&view.get(key)?.row).ok()?;
             Some((self.value(&fields), key))
         });

@@ -77,7 +77,7 @@ pub trait Record:
     /// rows of the log have already: their events lack its tag until
     /// [`App::retag`](diptych::App::retag).
     const VERSION: u32 = 1;
-    /// The names and types of the fields as text, for the [schema lock](diptych::testing). The
+    /// The names and types of the fields as text, for the schema lock (`diptych::testing`). The
     /// derive writes it.
     const SHAPE: &'static [(&'static str, &'static str)] = &[];
 

@@ -7,6 +7,7 @@ use diptych::{
     Receipt,
     event::SchemaError,
     past::Past,
+    poster::PosterBuilder,
     query::{Ask, QueryError},
     subscribe::Subscribe,
 };
@@ -50,6 +51,15 @@ impl WithRecords for AppBuilder {
 
     fn records<R: Record>(self) -> AppBuilder {
         self.view::<RecordView<R>>().events::<RecordEvent<R>>()
+    }
+}
+
+/// A poster has the reads alone.
+impl WithRecords for PosterBuilder {
+    type With<R: Record> = PosterBuilder;
+
+    fn records<R: Record>(self) -> PosterBuilder {
+        self.view::<RecordView<R>>()
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[cfg_attr(feature = "http", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "http", schemars(rename = "diptych-record-refusal"))]
 #[non_exhaustive]
 pub enum Refusal {
     /// The key has a row already.

@@ -135,6 +135,12 @@ impl<R: Record> RecordView<R> {
         self.rows.is_empty()
     }
 
+    /// The key of a row that has this value in JSON.
+    pub(crate) fn known_key(&self, value: &IndexValue) -> Option<&R::Key> {
+        let key: R::Key = serde_json::from_value(serde_json::to_value(value).ok()?).ok()?;
+        self.rows.get_key_value(&key).map(|(key, _)| key)
+    }
+
     /// The keys of the rows with this value of an indexed field.
     pub(crate) fn with_value(&self, field: &str, value: &IndexValue) -> Option<&BTreeSet<R::Key>> {
         self.indexes.get(field)?.get(value)
@@ -153,15 +159,27 @@ impl<R: Record> RecordView<R> {
         }
     }
 
-    /// The keys in order of an indexed field, those after this value and key.
+    /// The keys in order of an indexed field, those after this value and key. `low` and `high` are
+    /// the ends of the values.
     pub(crate) fn by_field<'v>(
         &'v self,
         field: &str,
         after: Option<(&'v IndexValue, &'v R::Key)>,
+        (low, high): (Option<&'v IndexValue>, Option<&'v IndexValue>),
         is_descending: bool,
     ) -> Box<dyn Iterator<Item = &'v R::Key> + 'v> {
         let Some(index) = self.indexes.get(field) else { return Box::new(std::iter::empty()) };
-        let bound = after.map_or(Bound::Unbounded, |(value, _)| Bound::Included(value));
+        let (low, high) = match (after, is_descending) {
+            (None, _) => (low, high),
+            (Some((value, _)), false) => (Some(low.map_or(value, |low| low.max(value))), high),
+            (Some((value, _)), true) => (low, Some(high.map_or(value, |high| high.min(value)))),
+        };
+        // The map panics at a range that ends before it begins.
+        if low.zip(high).is_some_and(|(low, high)| low > high) {
+            return Box::new(std::iter::empty());
+        }
+        let bound = |value: Option<&'v IndexValue>| value.map_or(Bound::Unbounded, Bound::Included);
+        let values = index.range::<IndexValue, _>((bound(low), bound(high)));
         let follows = move |value: &IndexValue, key: &R::Key| match after {
             None => true,
             Some(place) if is_descending => (value, key) < place,
@@ -169,15 +187,14 @@ impl<R: Record> RecordView<R> {
         };
         match is_descending {
             false => {
-                let values = index.range((bound, Bound::Unbounded));
                 let keys =
                     values.flat_map(|(value, keys)| keys.iter().map(move |key| (value, key)));
                 Box::new(keys.filter(move |(value, key)| follows(value, key)).map(|(_, key)| key))
             }
             true => {
-                let values = index.range((Bound::Unbounded, bound)).rev();
-                let keys =
-                    values.flat_map(|(value, keys)| keys.iter().rev().map(move |key| (value, key)));
+                let keys = values
+                    .rev()
+                    .flat_map(|(value, keys)| keys.iter().rev().map(move |key| (value, key)));
                 Box::new(keys.filter(move |(value, key)| follows(value, key)).map(|(_, key)| key))
             }
         }

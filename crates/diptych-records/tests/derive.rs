@@ -1,6 +1,7 @@
 //! The derive writes what a person would write; intents and retired fields.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use diptych::testing::{given, nothing_given};
 use diptych::{
     App, Command, DecisionContext, Event, ExecuteError, Filter, Invalid, Memory, Position,
 };
@@ -270,4 +271,83 @@ async fn a_field_becomes_unique_over_the_rows_of_an_older_version() {
     let row = members.get(1).strong().await.unwrap().value.unwrap().row;
     assert_eq!(row, member(1, "a@x"));
     app.stop().await.unwrap();
+}
+
+#[test]
+fn a_rule_over_a_row_is_tested_with_events_given() {
+    let created = || RecordEvent::Created(ann("Rome"));
+    let moved = || Life::Moved { customer: 1, to: "Oslo".to_owned() };
+    given([created()]).when(MoveHouse { customer: 1, to: "Oslo" }).then([moved()]);
+    given([created()]).when(MoveHouse { customer: 1, to: "Rome" }).then_rejected(StaysThere);
+    let create = || diptych_records::Create { row: ann("Rome") };
+    nothing_given().when(create()).then([created()]);
+    let exists = Refusal::Exists { record: "customer", key: "1".to_owned() };
+    given([created()]).when(create()).then_rejected(exists);
+    let names: Vec<_> = RecordEvent::<Customer>::types()[0].fields().unwrap().to_vec();
+    assert_eq!(names, [("id", "u64"), ("name", "String"), ("address", "String")]);
+}
+
+/// A record with an intent that breaks the promise of its trait.
+mod broken {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Record)]
+    #[record("person", intents = Renamed)]
+    pub(super) struct Person {
+        #[key]
+        pub(super) id: u64,
+        #[unique]
+        pub(super) email: String,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
+    #[event("person-renamed")]
+    pub(super) struct Renamed {
+        #[tag]
+        pub(super) person: u64,
+        pub(super) email: String,
+    }
+
+    impl RecordIntents<Person> for Renamed {
+        fn key(&self) -> u64 {
+            self.person
+        }
+
+        fn apply(&self, row: &mut Person) {
+            row.email = self.email.clone();
+        }
+    }
+
+    pub(super) struct Rename(pub(super) u64);
+
+    impl Command for Rename {
+        type State = ();
+        type Event = Renamed;
+        type Rejection = std::convert::Infallible;
+
+        fn boundary(&self) {}
+
+        fn decide(
+            &self,
+            (): (),
+            _: &DecisionContext,
+        ) -> Result<Vec<Renamed>, std::convert::Infallible> {
+            Ok(vec![Renamed { person: self.0, email: "other@x".to_owned() }])
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_intent_that_changes_a_unique_field_holds_back_its_row_alone() {
+    let app = App::over(Memory::new()).records::<broken::Person>().start().await.unwrap();
+    let people = app.records::<broken::Person>();
+    for id in [1, 2] {
+        people.create(broken::Person { id, email: format!("{id}@x") }).await.unwrap();
+    }
+    app.execute(broken::Rename(1)).await.unwrap();
+    let told = people.get(1).strong().await.unwrap_err().to_string();
+    assert!(told.contains("unique field of row 1"), "{told}");
+    assert!(people.patch(1, json!({ "email": "new@x" })).await.is_err());
+    people.patch(2, json!({ "email": "new@x" })).await.unwrap();
+    assert_eq!(people.get(2).strong().await.unwrap().value.unwrap().row.email, "new@x");
 }

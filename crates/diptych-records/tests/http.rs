@@ -6,7 +6,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
-use diptych::{App, Invalid, Memory};
+use diptych::{App, Invalid, Memory, Store, poster::Poster};
 use diptych_records::{Record, ServeRecords, WithRecords};
 use diptych_server::{Caller, Denial, Operation, Server, ServerLimits, Visit};
 use schemars::JsonSchema;
@@ -325,6 +325,7 @@ async fn the_document_has_the_routes_and_every_reference_in_it_leads_somewhere()
     }
     let row = &document["components"]["schemas"]["Customer"];
     assert_eq!(row["description"], "A customer of the shop.");
+    assert!(document["components"]["schemas"]["diptych-record-refusal"].is_object());
     let mut references = Vec::new();
     collect(&document, &mut references);
     assert!(references.len() > 50);
@@ -347,6 +348,25 @@ fn collect(value: &Value, references: &mut Vec<String>) {
         Value::Array(items) => items.iter().for_each(|item| collect(item, references)),
         _ => {}
     }
+}
+
+#[tokio::test]
+async fn a_poster_shows_the_rows_and_changes_none() {
+    let store = Store::new(Memory::new());
+    let app = App::over_store(store.clone()).records::<Customer>().start().await.unwrap();
+    let row: Customer = serde_json::from_value(customer("a", "Rome", 1)).unwrap();
+    let receipt = app.records::<Customer>().create(row).await.unwrap();
+    let poster = Poster::over_store(store).records::<Customer>().open().await.unwrap();
+    let server = Server::poster(poster).host("localhost").records::<Customer>("/customers");
+    let client = Client(server.into_router().unwrap().0);
+    let shown = client.get(&format!("/customers/a?_after={receipt}")).await;
+    assert_eq!((shown.status, shown.body), (StatusCode::OK, customer("a", "Rome", 1)));
+    let refused = client.send("POST", "/customers", &[], customer("b", "Rome", 1)).await;
+    assert_eq!(
+        (refused.status, &refused.body["type"]),
+        (StatusCode::NOT_FOUND, &json!("urn:diptych:unknown"))
+    );
+    assert!(refused.body["detail"].as_str().unwrap().contains("owns the log"));
 }
 
 #[tokio::test]

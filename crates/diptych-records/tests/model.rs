@@ -188,7 +188,7 @@ fn rows(page: &Page<Thing>) -> Vec<(Thing, u64)> {
 /// A list that the rows and the model answer, in pages.
 async fn compare_list(things: &Records<Thing>, model: &Model, rng: &mut Rng) {
     let (kind, size, low) = (["a", "b", "x"][rng.usize(..3)], rng.i8(-2..3), rng.i8(-2..3));
-    let filter = rng.u8(..5);
+    let filter = rng.u8(..8);
     let order = ["id", "kind", "size", "code"][rng.usize(..4)];
     let (is_descending, limit) = (rng.bool(), rng.usize(1..6));
     let list = || {
@@ -201,6 +201,9 @@ async fn compare_list(things: &Records<Thing>, model: &Model, rng: &mut Rng) {
                 list.equal("kind", kind).one_of("size", [IndexValue::Null, i32::from(size).into()])
             }
             3 => list.from("size", i32::from(low)),
+            4 => list.from("size", i32::from(low)).to("size", i32::from(size)),
+            5 => list.one_of("id", [i32::from(size).into(), 3.into(), 3.into(), "3".into()]),
+            6 => list.to("code", i32::from(size)),
             _ => list.to("id", 4).equal("kind", kind),
         }
     };
@@ -209,6 +212,9 @@ async fn compare_list(things: &Records<Thing>, model: &Model, rng: &mut Rng) {
         1 => row.kind == kind,
         2 => row.kind == kind && row.size.is_none_or(|own| own == size),
         3 => row.size.is_some_and(|own| own >= low),
+        4 => row.size.is_some_and(|own| own >= low && own <= size),
+        5 => i16::from(row.id) == i16::from(size) || row.id == 3,
+        6 => row.code.is_some_and(|own| i16::from(own) <= i16::from(size)),
         _ => row.id <= 4 && row.kind == kind,
     };
     let mut wanted: Vec<_> = model.values().filter(|row| is_listed(row)).cloned().collect();
@@ -282,5 +288,76 @@ async fn generated_changes_lists_and_pasts_agree_with_a_map() {
     }
     let written = RecordEvent::<Thing>::types().len();
     assert_eq!(written, 4);
+    app.stop().await.unwrap();
+}
+
+/// The rows with each code, and how often a code was in two rows.
+#[derive(Clone, Default)]
+struct Codes {
+    holders: BTreeMap<u8, u32>,
+    doubled: u32,
+}
+
+impl RowChanges<Thing> for Codes {
+    fn apply(&mut self, old: Option<&Thing>, new: Option<&Thing>) {
+        if let Some(code) = old.and_then(|row| row.code) {
+            *self.holders.entry(code).or_default() -= 1;
+        }
+        if let Some(code) = new.and_then(|row| row.code) {
+            let holders = self.holders.entry(code).or_default();
+            *holders += 1;
+            self.doubled += u32::from(*holders > 1);
+        }
+    }
+}
+
+struct Doubled;
+
+impl diptych::Query for Doubled {
+    type View = RowFold<Thing, Codes>;
+    type Answer = u32;
+
+    fn answer(&self, codes: &RowFold<Thing, Codes>) -> u32 {
+        codes.doubled
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_at_one_time_never_give_two_rows_one_code() {
+    let seed = env::var("DIPTYCH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("DIPTYCH_SEED={seed}");
+    let folder = tempfile::tempdir().unwrap();
+    let builder = App::open(folder.path()).unwrap().records::<Thing>();
+    let app = builder.view::<RowFold<Thing, Codes>>().start().await.unwrap();
+    let mut tasks = Vec::new();
+    for task in 0..8 {
+        let things = app.records::<Thing>();
+        let mut rng = Rng::with_seed(seed.wrapping_add(task));
+        tasks.push(tokio::spawn(async move {
+            let mut done = 0_u32;
+            for _ in 0..100 {
+                let row = Thing { colour: 0, ..thing(&mut rng) };
+                let refused = match rng.u8(..4) {
+                    0 => things.create(row).await.err(),
+                    1 => things.replace(row).await.err(),
+                    2 => things.patch(row.id, json!({ "code": row.code })).await.err(),
+                    _ => things.delete(row.id).await.err(),
+                };
+                match refused {
+                    None => done += 1,
+                    Some(ExecuteError::Rejected(_)) => {}
+                    Some(error) => panic!("{error}"),
+                }
+            }
+            done
+        }));
+    }
+    let mut done = 0;
+    for task in tasks {
+        done += task.await.unwrap();
+    }
+    assert!(done > 50, "{done} changes");
+    assert_eq!(app.query(Doubled).strong().await.unwrap().value, 0);
     app.stop().await.unwrap();
 }

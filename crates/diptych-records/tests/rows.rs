@@ -493,3 +493,23 @@ async fn a_row_that_no_longer_fits_holds_back_itself_and_no_other_row() {
     assert_eq!((ids(&marked), marked.poisoned.len()), (vec![2, 3], 2));
     app.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn rare_and_frequent_values_of_a_large_record_are_listed_alike() {
+    let (_app, customers) = started().await;
+    let lane = customers.app().lane();
+    for id in 0..3_000_u64 {
+        let row = customer(id, if id % 100 == 0 { "Oslo" } else { "Rome" }, (id % 90) as u32);
+        lane.execute(diptych_records::Create { row }).await.unwrap();
+    }
+    let list = async |list: List<Customer>| customers.list(list).unwrap().strong().await.unwrap();
+    let all = || List::new().limit(10);
+    assert_eq!(ids(&*list(all().equal("city", "Oslo")).await)[..3], [0, 100, 200]);
+    assert_eq!(ids(&*list(all().equal("city", "Rome")).await)[..3], [1, 2, 3]);
+    let by_age = all().equal("city", "Rome").order_by("age").descending();
+    let page = list(by_age).await;
+    assert!(page.items.iter().all(|entry| entry.row.age == 89));
+    let few = list(all().equal("city", "Oslo").order_by("age").from("age", 80)).await;
+    let ages: Vec<_> = few.items.iter().map(|entry| entry.row.age).collect();
+    assert!(ages.is_sorted() && ages.iter().all(|age| *age >= 80), "{ages:?}");
+}

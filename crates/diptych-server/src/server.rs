@@ -485,6 +485,10 @@ impl Server {
         let more = mem::replace(&mut self.more, Catalogue::with_schemas());
         let catalogue = self.catalogue.with(more).map_err(|error| wrong(error.to_string()))?;
         let listing = catalogue.listing();
+        let known = &listing.components.schemas;
+        if let Some(problem) = mounts.iter().find_map(|mount| mount.problem_with(known)) {
+            return Err(wrong(problem));
+        }
         let entries = self.take_entries(&catalogue, &listing);
         for (name, entry) in &entries.queries {
             entry.check(name, &listing).map_err(wrong)?;

@@ -19,6 +19,8 @@ mod limits;
 mod lists;
 mod live;
 mod mounted;
+#[cfg(feature = "extract")]
+mod mounts;
 mod ordinals;
 mod page_streams;
 mod past_answers;

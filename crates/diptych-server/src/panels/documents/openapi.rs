@@ -61,7 +61,7 @@ pub(crate) fn document(
     let mut all = with_named_variants(schemas);
     for mount in mounts {
         paths.extend(mount.paths.clone());
-        all = merged(all, Value::Object(mount.schemas.clone()));
+        all = merged(Value::Object(mount.schemas.clone()), all);
     }
     json!({
         "openapi": "3.1.0",

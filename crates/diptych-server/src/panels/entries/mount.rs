@@ -66,11 +66,15 @@ impl Mount {
                  route may have it"
             ));
         }
-        let mut named = others.iter().flat_map(|other| &other.schemas);
+        others.iter().find_map(|other| self.problem_with(&other.schemas))
+    }
+
+    /// Why these schemas cannot stand beside others: one name has two meanings.
+    pub(crate) fn problem_with(&self, schemas: &Map<String, Value>) -> Option<String> {
         let differs =
-            |name: &str, schema: &Value| self.schemas.get(name).is_some_and(|own| own != schema);
-        let (name, _) = named.find(|(name, schema)| differs(name, schema))?;
-        Some(format!("two mounted types have the schema name {name}: rename one"))
+            |(name, own): &(&String, &Value)| schemas.get(*name).is_some_and(|other| other != *own);
+        let (name, _) = self.schemas.iter().find(differs)?;
+        Some(format!("a mounted type and another have the schema name {name}: rename one"))
     }
 
     /// The routes, and what their requests ask for.
