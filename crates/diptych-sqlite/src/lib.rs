@@ -73,6 +73,7 @@ mod guard;
 #[cfg(all(doc, not(doctest)))]
 #[doc = include_str!("sqlite.md")]
 pub mod reference {}
+mod sample;
 mod schema;
 mod stored;
 mod target;
@@ -84,6 +85,7 @@ use std::{
     time::Duration,
 };
 
+pub use diptych::follow::SwitchPolicy;
 use diptych::{Event, Recorded};
 pub use rusqlite::{self, Transaction};
 pub use target::SqliteProjection;
@@ -123,6 +125,35 @@ pub trait Projection: Send + 'static {
     /// # Errors
     /// Any; the projection does not run then.
     fn create(&self, tx: &Transaction<'_>) -> Result;
+
+    /// The names under which readers find the tables of this version: pairs of a name, and a table
+    /// that `create` makes. Each name is a SQL view of that table.
+    ///
+    /// They let [several versions](SqliteProjection::beside) live in one database: the tables have
+    /// names of their version (`sale_v2`), and readers ask for the name that all versions share
+    /// (`sale`). A switch makes the name stand for the tables of another version.
+    fn readers(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// The questions by which a version is compared with the served one before it takes its place:
+    /// `SELECT` statements that use the [names for readers](Projection::readers). The answers of
+    /// the two versions have to be equal, row by row, at one position. Say `ORDER BY` in each.
+    ///
+    /// The comparison runs in a transaction that holds up other writers of the file, and no
+    /// readers.
+    fn compared(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Further answers to be compared, which take more than one statement: any texts, made by
+    /// reading through the names for readers.
+    ///
+    /// # Errors
+    /// Any. A version without answers counts as different.
+    fn sample(&self, _tx: &Transaction<'_>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Applies one event by writing rows.
     ///

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod anew;
+mod beside;
 mod ended;
 mod follow;
 mod hostile;

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diptych_store::{Head, Position, Tag};
@@ -15,6 +15,7 @@ use super::{
     poison::SkipNote,
     progress::{HaltCause, Progress},
     status::{FollowerKind, FollowerStatus, StateReport},
+    versions::{BETWEEN_LOOKS, Switch, VersionChange},
 };
 use crate::{
     lineage::Lineage,
@@ -79,6 +80,7 @@ impl FollowerControl {
             events: progress.events(),
             poisoned: quarantine.poisoned(),
             skipped: quarantine.skipped().to_vec(),
+            versions: progress.versions(),
             memory: self.report.as_ref().map(|report| report.memory()),
         }
     }
@@ -162,7 +164,13 @@ impl FollowerControl {
                 }
                 Err(ControlError::Closed) => return Err(HaltCause::Closed),
                 // The rows are at a lower position now, or the database cannot confirm yet.
-                Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
+                Ok(_)
+                | Err(
+                    ControlError::Failed { .. }
+                    | ControlError::NotPaused
+                    | ControlError::Unequal { .. }
+                    | ControlError::Different { .. },
+                ) => {}
             }
         }
     }
@@ -240,6 +248,47 @@ impl FollowerControl {
     /// As [`retry_key`](FollowerControl::retry_key), or if the decision cannot be kept.
     pub async fn skip_event(&self, key: &Tag, note: SkipNote) -> Result<Position, ControlError> {
         self.worker.ask(FollowerRequest::Release { key: key.clone(), skip: Some(note) }).await
+    }
+
+    /// Compares the version that is built beside the served one with it, if both are at one
+    /// position. The result is in the [status](FollowerStatus::versions).
+    ///
+    /// # Errors
+    /// [`ControlError::Different`] with the first difference, [`ControlError::Unequal`], or
+    /// [`ControlError::Failed`] if there is nothing to compare.
+    pub async fn compare(&self) -> Result<Position, ControlError> {
+        self.worker.ask(FollowerRequest::Change(VersionChange::Compare)).await
+    }
+
+    /// Serves another version: the one that was built beside the served one, or the one that was
+    /// served before. Readers see the old state, or the new one, and never a part of either.
+    ///
+    /// It waits for an equal position, if the command asks for that.
+    ///
+    /// # Errors
+    /// [`ControlError::Different`] with the first difference, [`ControlError::Unequal`] if the
+    /// positions are not equal in time, or [`ControlError::Failed`]. Nothing was switched.
+    pub async fn switch(&self, switch: Switch) -> Result<Position, ControlError> {
+        let request = FollowerRequest::Change(VersionChange::of(switch));
+        let until = Instant::now() + switch.within;
+        loop {
+            match self.worker.ask(request.clone()).await {
+                Err(ControlError::Unequal { .. }) if Instant::now() < until => {
+                    // The thread of the follower works on while this waits.
+                    wait::pause(BETWEEN_LOOKS).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Removes a version that is not served, with its rows.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if there is no such version, if it is served, or if this program
+    /// builds it.
+    pub async fn drop_version(&self, version: u32) -> Result<Position, ControlError> {
+        self.worker.ask(FollowerRequest::Change(VersionChange::Drop(version))).await
     }
 
     /// Stores the state outside the log now: the snapshot of a view, or the checkpoint of a

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     metrics::FollowerMetrics,
     state::{FollowState, FollowerStop, Lag, Standstill},
+    versions::VersionStatus,
 };
 use crate::wait;
 
@@ -36,6 +37,8 @@ pub(crate) struct Progress {
     still: AtomicBool,
     doing: Mutex<Doing>,
     times: Mutex<Times>,
+    /// The versions as its thread last saw them.
+    versions: Mutex<Vec<VersionStatus>>,
     /// Wakes the callers that wait for a position. It is replaced each time that the follower stops
     /// or starts over.
     arrivals: Mutex<HeadPublisher>,
@@ -91,8 +94,18 @@ impl Progress {
                 behind_since: Some(Instant::now()),
                 works_since: None,
             }),
+            versions: Mutex::default(),
             arrivals: Mutex::new(HeadPublisher::new(position)),
         }
+    }
+
+    /// Its versions.
+    pub(crate) fn versions(&self) -> Vec<VersionStatus> {
+        self.versions.lock().clone()
+    }
+
+    pub(crate) fn show_versions(&self, versions: Vec<VersionStatus>) {
+        *self.versions.lock() = versions;
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -240,6 +253,7 @@ impl Progress {
             FollowState::CatchingUp
                 | FollowState::Live
                 | FollowState::Resting
+                | FollowState::Beside { .. }
                 | FollowState::Stalled { .. }
         );
         self.running.store(runs, Ordering::Relaxed);

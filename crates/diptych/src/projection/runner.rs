@@ -1,14 +1,22 @@
 //! Keeps a target in step with the log. The runner stands between the thread that follows the log
 //! and the database that holds the rows.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
 
-use super::{Checkpoint, RunnerHandle, Target, TargetError, check, take};
+use super::{
+    Checkpoint, RunnerHandle, StoredVersion, Target, TargetError, VersionSlot, check, take,
+};
 use crate::{
     event::Recorded,
-    follow::{Follower, FollowerStop, Halt, Progress, Slice, unless_ending},
+    follow::{
+        Follower, FollowerStop, Halt, Pace, Progress, Slice, VersionChange, VersionOutcome,
+        VersionState, unless_ending,
+    },
     lineage::Lineage,
     panics::caught,
 };
@@ -16,6 +24,9 @@ use crate::{
 /// After this number of positions without a matching event the checkpoint moves anyway, so that a
 /// restart does not consider all of them again.
 const UNSAVED: u64 = 16_384;
+
+/// The time after which a served version looks at the versions beside it.
+const UNSEEN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Runner<T> {
     target: Calm<T>,
@@ -25,13 +36,18 @@ pub(crate) struct Runner<T> {
     /// The position up to which the rows are complete. Between the stored checkpoint and here no
     /// event matches.
     position: Position,
+    /// The position of the served version, which a version beside it must not pass.
+    limit: Option<Position>,
+    /// When it last found that its own version is served.
+    served_at: Option<Instant>,
     progress: Arc<Progress>,
 }
 
 impl<T: Target> Runner<T> {
     pub(crate) fn new(target: T, lineage: Arc<Lineage>, progress: Arc<Progress>) -> Runner<T> {
         let (target, position) = (Calm(target), Position::START);
-        Runner { target, lineage, stored: None, position, progress }
+        let (stored, limit, served_at) = (None, None, None);
+        Runner { target, lineage, stored, position, limit, served_at, progress }
     }
 
     /// Notes that the rows are now at this checkpoint.
@@ -92,7 +108,7 @@ impl<T: Target> Runner<T> {
                 Err(Halt::At(FollowerStop { at: position, reason }))
             }
             TargetError::Unavailable { .. } => Err(Halt::Later { reason }),
-            TargetError::Broken { .. } | TargetError::OneByOne => {
+            TargetError::Broken { .. } | TargetError::Refused { .. } | TargetError::OneByOne => {
                 Err(Halt::At(FollowerStop { at: self.position.plus(1), reason }))
             }
         }
@@ -107,6 +123,88 @@ impl<T: Target> Runner<T> {
                 Ok(())
             }
             Err(cause) => self.failed(cause),
+        }
+    }
+}
+
+/// Versions side by side.
+impl<T: Target> Runner<T> {
+    /// Reads the versions that the place has, and shows them in the status.
+    fn look(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        let versions = self.target.versions()?;
+        // A single version is no news.
+        let shown = if versions.len() > 1 { &versions[..] } else { &[] };
+        self.progress.show_versions(shown.iter().map(StoredVersion::status).collect());
+        Ok(versions)
+    }
+
+    /// Waits at the position of the served version, or takes its place.
+    fn keep_beside(&mut self, own: u32) -> Result<Pace, TargetError> {
+        if self.served_at.is_some_and(|at| at.elapsed() < UNSEEN) {
+            return Ok(Pace::On);
+        }
+        // Each round but the last changes something in the place.
+        loop {
+            let versions = self.look()?;
+            self.limit = None;
+            let served = versions.iter().find(|it| it.slot == VersionSlot::Served);
+            let Some(served) = served.filter(|served| served.row.version != own) else {
+                self.served_at = Some(Instant::now());
+                return Ok(Pace::On);
+            };
+            let log = self.lineage.log();
+            if served.row.checkpoint.is_some_and(|checkpoint| checkpoint.log != log) {
+                // There is no equal position in another history. It takes a command to switch.
+                return Ok(Pace::On);
+            }
+            let limit = served.position();
+            self.limit = Some(limit);
+            let row = versions.iter().find(|it| it.row.version == own);
+            let Some(row) = row.filter(|_| self.position >= limit) else {
+                return Ok(Pace::On);
+            };
+            let is_equal = row.row.checkpoint == served.row.checkpoint;
+            match self.due(served, row).filter(|_| is_equal) {
+                Some(change) => {
+                    self.target.change(change)?;
+                }
+                // No event between the two matches.
+                None if self.position == limit && row.position() < limit => {
+                    self.catch_up_with(limit)?;
+                }
+                None => {
+                    return Ok(Pace::Hold {
+                        reason: format!(
+                            "version {own} waits at position {} beside version {}, which is \
+                             served at position {limit}",
+                            self.position, served.row.version
+                        ),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Moves the stored checkpoint to this position, up to which the rows are complete.
+    fn catch_up_with(&mut self, position: Position) -> Result<(), TargetError> {
+        let checksum = looked_up(&self.lineage, &self.progress, position);
+        let checksum =
+            checksum.map_err(|error| TargetError::unavailable("reading the log", error))?;
+        let to = Checkpoint { log: self.lineage.log(), position, checksum };
+        self.target.apply(&[], self.stored, to)?;
+        self.stored = Some(to);
+        Ok(())
+    }
+
+    /// The change that a version at the position of the served one makes by itself.
+    fn due(&self, served: &StoredVersion, own: &StoredVersion) -> Option<VersionChange> {
+        let switches = self.target.switches_itself() && own.row.version > served.row.version;
+        match own.state {
+            VersionState::Building | VersionState::Equal { .. } if switches => {
+                Some(VersionChange::Forward { compares: true, needs_equal_position: true })
+            }
+            VersionState::Building => Some(VersionChange::Compare),
+            _ => None,
         }
     }
 }
@@ -167,6 +265,22 @@ impl<T: Target> Target for Calm<T> {
         self.0.run_by(handle);
     }
 
+    fn own_version(&self) -> Option<u32> {
+        self.0.own_version()
+    }
+
+    fn switches_itself(&self) -> bool {
+        self.0.switches_itself()
+    }
+
+    fn versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        self.call("versions", T::versions)
+    }
+
+    fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, TargetError> {
+        self.call("change", |target| target.change(change))
+    }
+
     fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
         self.call("confirm", |target| target.confirm(stored))
     }
@@ -199,7 +313,34 @@ impl<T: Target> Follower for Runner<T> {
         self.position
     }
 
+    fn pace(&mut self) -> Result<Pace, Halt> {
+        let Some(own) = self.target.own_version() else { return Ok(Pace::On) };
+        match self.keep_beside(own) {
+            Ok(pace) => Ok(pace),
+            Err(cause) => self.failed(cause).map(|()| Pace::On),
+        }
+    }
+
+    fn looks_after(&self) -> Option<Duration> {
+        self.target.own_version().map(|_| UNSEEN)
+    }
+
+    fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, String> {
+        let outcome = self.target.change(change).map_err(|error| error.to_string())?;
+        self.served_at = None;
+        // If this fails, the next look shows the versions.
+        let _ = self.look();
+        Ok(outcome)
+    }
+
     fn take(&mut self, slice: Slice<T::Event>) -> Result<(), Halt> {
+        let slice = match self.limit {
+            Some(limit) if slice.upto > limit => slice.before(limit.plus(1)),
+            _ => slice,
+        };
+        if slice.upto <= self.position {
+            return Ok(());
+        }
         if slice.events().is_empty() {
             self.position = slice.upto;
             self.progress.advance_to(slice.upto, 0);
