@@ -554,6 +554,9 @@ impl AppBuilder {
         if let Some(view) = self.declared.plans.view_twice() {
             return Err(StartError::ViewTwice { view });
         }
+        if let Some((candidate, view)) = self.declared.plans.candidate_alone() {
+            return Err(StartError::CandidateAlone { candidate, view });
+        }
         if let Some(name) = self.declared.plans.projection_twice() {
             return Err(StartError::ProjectionTwice { name });
         }
@@ -577,7 +580,7 @@ async fn not_started(processes: &Processes, right: &RightPanel, error: StartErro
 
 /// The first view that stopped.
 fn halted(followers: &Followers) -> Option<FollowerStatus> {
-    let mut views = followers.of_kind(FollowerKind::View);
+    let mut views = followers.required_views();
     views.find(|view| view.progress().arrivals().is_err()).map(FollowerControl::status)
 }
 

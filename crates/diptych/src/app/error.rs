@@ -35,6 +35,17 @@ pub enum StartError {
         /// The Rust type of the view.
         view: &'static str,
     },
+    /// A candidate has no view to replace.
+    #[error(
+        "{candidate} is a candidate for the place of the view {view}, which the app does not keep, \
+         or which has another candidate: add the view once, and one candidate"
+    )]
+    CandidateAlone {
+        /// The Rust type of the candidate.
+        candidate: &'static str,
+        /// The Rust type of the view.
+        view: &'static str,
+    },
     /// Two types would use each other's snapshots.
     #[error(
         "snapshots were requested for two types with the name {name}, which would use each \

@@ -270,6 +270,11 @@ impl Progress {
         }
     }
 
+    /// Wakes waiting queries, so that they look again.
+    pub(crate) fn wake(&self) {
+        *self.arrivals.lock() = HeadPublisher::new(self.position());
+    }
+
     /// The head that a query waits on, or the reason why waiting is pointless.
     pub(crate) fn arrivals(&self) -> Result<Head, HaltCause> {
         // The order matters: a halt that comes in between ends the head that is returned here.
