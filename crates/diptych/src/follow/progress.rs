@@ -214,6 +214,11 @@ impl Progress {
         self.times.lock().complete_at
     }
 
+    /// Whether it had the whole log at some time.
+    pub(crate) fn was_at_the_head(&self) -> bool {
+        self.complete_at().is_some() || self.state() == FollowState::Live
+    }
+
     /// Notes that a caller saw the follower at the end of the log at this time.
     pub(crate) fn was_complete(&self, at: Instant) {
         let mut times = self.times.lock();

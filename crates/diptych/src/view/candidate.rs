@@ -164,7 +164,8 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
             self.show();
             return (Pace::On, None);
         }
-        let is_new = self.state == VersionState::Building;
+        // A comparison with a view that has not seen the log yet would tell little.
+        let is_new = self.state == VersionState::Building && self.served.progress.was_at_the_head();
         if let Some((image, at)) = self.held.take() {
             if own < at {
                 self.held = Some((image, at));
@@ -178,13 +179,13 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
         let at = image.position();
         if own < at {
             let is_near = at.get() - own.get() <= NEAR;
-            if is_near && self.state == VersionState::Building {
+            if is_near && is_new {
                 self.held = Some((image, at));
             }
             self.show();
             return (Pace::On, Some(at));
         }
-        if own == at && self.state == VersionState::Building {
+        if own == at && is_new {
             self.compare(&image);
         }
         drop(image);
@@ -208,6 +209,11 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
             "the candidate waits at position {own} beside the view, which is at position {at}"
         );
         (Pace::Hold { reason }, Some(at.max(own)))
+    }
+
+    fn limit(&self) -> Option<Position> {
+        let is_served = self.served.is_replaced();
+        (!is_served).then(|| self.served.now().position())
     }
 
     fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, String> {
@@ -240,5 +246,6 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
     fn begin_again(&mut self) {
         self.held = None;
         self.state = VersionState::Building;
+        self.show();
     }
 }

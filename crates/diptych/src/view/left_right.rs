@@ -361,13 +361,14 @@ impl<V: View> Follower for LeftRight<V> {
             return Ok(Pace::Hold { reason });
         }
         let Some(candidate) = &mut self.candidate else { return Ok(Pace::On) };
-        // While it is folded anew, the shown state is at another position.
+        if self.anew.is_some() {
+            // The shown state is at another position.
+            self.limit = candidate.limit();
+            return Ok(Pace::On);
+        }
         let (pace, limit) = candidate.pace();
         self.limit = limit;
-        match self.anew {
-            Some(_) => Ok(Pace::On),
-            None => Ok(pace),
-        }
+        Ok(pace)
     }
 
     fn looks_after(&self) -> Option<Duration> {

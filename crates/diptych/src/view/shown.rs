@@ -90,6 +90,9 @@ pub(crate) trait CandidateSide: Send {
     /// Whether it may read on, and up to which position.
     fn pace(&mut self) -> (Pace, Option<Position>);
 
+    /// The position that it must not pass while it is folded anew.
+    fn limit(&self) -> Option<Position>;
+
     fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, String>;
 
     /// Its fold began again from the start of the log.
@@ -162,18 +165,19 @@ impl<V> ShownView<V> {
         self.candidate.get().is_some()
     }
 
-    /// The view or candidate that answers queries now.
+    /// The view as queries see it.
     pub(crate) fn served(&self) -> ServedView<'_, V> {
-        match self.candidate.get() {
-            Some(seat) if seat.serves.load(Ordering::Acquire) => {
-                ServedView::Candidate(&*seat.source)
-            }
-            _ => ServedView::Own(self),
-        }
+        ServedView(self)
+    }
+
+    /// The candidate that answers in the place of this view.
+    fn replacing(&self) -> Option<&dyn CandidateSource<V>> {
+        let seat = self.candidate.get()?;
+        seat.serves.load(Ordering::Acquire).then_some(&*seat.source)
     }
 
     pub(super) fn is_replaced(&self) -> bool {
-        self.candidate.get().is_some_and(|seat| seat.serves.load(Ordering::Acquire))
+        self.replacing().is_some()
     }
 
     /// Whether the view was dropped after a switch: its state is gone.
@@ -217,31 +221,45 @@ impl<V> ShownView<V> {
     }
 }
 
-/// The view that answers queries now.
-pub(crate) enum ServedView<'a, V> {
-    Own(&'a ShownView<V>),
-    Candidate(&'a dyn CandidateSource<V>),
-}
+/// The view that answers queries: the one that they name, or its candidate.
+pub(crate) struct ServedView<'a, V>(&'a ShownView<V>);
 
-/// One version of the view that answers queries now.
+/// One version of the view that answers queries, and its position when it was taken. Until the
+/// switch that position is not above the one of the switch.
 pub(crate) enum ServedImage<V> {
-    Own(Guard<Arc<Version<V>>>),
-    Candidate(Arc<dyn CandidateImage<V>>),
+    Own(Guard<Arc<Version<V>>>, Position),
+    Candidate(Arc<dyn CandidateImage<V>>, Position),
 }
 
 impl<'a, V: View> ServedView<'a, V> {
     pub(crate) fn progress(&self) -> &'a Progress {
-        match self {
-            ServedView::Own(view) => &view.progress,
-            ServedView::Candidate(source) => source.progress(),
+        match self.0.replacing() {
+            None => &self.0.progress,
+            Some(candidate) => candidate.progress(),
         }
     }
 
     /// The version that is shown now, for a short use.
     pub(crate) fn now(&self) -> ServedImage<V> {
-        match self {
-            ServedView::Own(view) => ServedImage::Own(view.now()),
-            ServedView::Candidate(source) => ServedImage::Candidate(source.image()),
+        loop {
+            // After a switch the one that is no longer served may be further. So each round checks
+            // that the one that it took a version of is still served.
+            match self.0.replacing() {
+                None => {
+                    let image = self.0.now();
+                    let position = image.position();
+                    if self.0.replacing().is_none() {
+                        return ServedImage::Own(image, position);
+                    }
+                }
+                Some(candidate) => {
+                    let image = candidate.image();
+                    let position = image.position();
+                    if self.0.replacing().is_some() {
+                        return ServedImage::Candidate(image, position);
+                    }
+                }
+            }
         }
     }
 }
@@ -249,30 +267,29 @@ impl<'a, V: View> ServedView<'a, V> {
 impl<V: View> ServedImage<V> {
     pub(crate) fn state(&self) -> &V {
         match self {
-            ServedImage::Own(image) => &image.state,
-            ServedImage::Candidate(image) => image.state(),
+            ServedImage::Own(image, _) => &image.state,
+            ServedImage::Candidate(image, _) => image.state(),
         }
     }
 
     pub(crate) fn position(&self) -> Position {
         match self {
-            ServedImage::Own(image) => image.position(),
-            ServedImage::Candidate(image) => image.position(),
+            ServedImage::Own(_, position) | ServedImage::Candidate(_, position) => *position,
         }
     }
 
     pub(crate) fn quarantine(&self) -> &Arc<Quarantine> {
         match self {
-            ServedImage::Own(image) => image.quarantine(),
-            ServedImage::Candidate(image) => image.quarantine(),
+            ServedImage::Own(image, _) => image.quarantine(),
+            ServedImage::Candidate(image, _) => image.quarantine(),
         }
     }
 
     /// The tag key by which it isolates poison.
     pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
-            ServedImage::Own(_) => V::KEY,
-            ServedImage::Candidate(image) => image.key(),
+            ServedImage::Own(..) => V::KEY,
+            ServedImage::Candidate(image, _) => image.key(),
         }
     }
 }
