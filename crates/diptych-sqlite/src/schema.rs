@@ -12,8 +12,8 @@ pub(crate) fn present(connection: &Connection) -> rusqlite::Result<Vec<SchemaObj
     find.query_map((), object)?.collect()
 }
 
-/// The view by which readers find an object under a name that all versions share. Its text is the
-/// one that SQLite keeps.
+/// The view by which readers find an object under a name that all versions share. SQLite keeps its
+/// text as it is here.
 pub(crate) fn reader_view(reader: &ReaderName) -> SchemaObject {
     let [name, object] = [&reader.name, &reader.object].map(|name| name.replace('"', "\"\""));
     let sql = format!("CREATE VIEW \"{name}\" AS SELECT * FROM \"{object}\"");

@@ -551,15 +551,7 @@ impl AppBuilder {
         if let Some(name) = states.or_else(|| twice(self.declared.plans.snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });
         }
-        if let Some(view) = self.declared.plans.view_twice() {
-            return Err(StartError::ViewTwice { view });
-        }
-        if let Some((candidate, view)) = self.declared.plans.candidate_alone() {
-            return Err(StartError::CandidateAlone { candidate, view });
-        }
-        if let Some(name) = self.declared.plans.projection_twice() {
-            return Err(StartError::ProjectionTwice { name });
-        }
+        error::check_followers(&self.declared.plans)?;
         self.declared.processes.check()?;
         self.declared.collaboration.check()?;
         Ok(self.declared.entries.check()?)

@@ -7,15 +7,16 @@
 mod database;
 mod rules;
 pub(crate) mod runner;
+mod slots;
+mod target;
 mod versions;
 
 use std::{error::Error, iter::successors, sync::Arc};
 
 pub use database::{
     CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
-    StoredCheckpoint,
 };
-pub use versions::{ReaderName, SampleAnswer, StoredVersion, VersionSlot};
+pub use slots::{ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot};
 
 pub use crate::follow::{RunnerHandle, SwitchPolicy, VersionChange, VersionOutcome, VersionState};
 

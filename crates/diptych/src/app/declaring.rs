@@ -138,7 +138,7 @@ impl AppBuilder {
         self
     }
 
-    /// Builds a view beside the one that queries name, compares it with that, and puts it in its
+    /// Builds a view beside the view that queries name, compares it with that, and puts it in its
     /// place: by itself, or by a command ([`switch`](crate::follow::FollowerControl::switch)) to
     /// the [view](App::view) `N`. Until then, the queries of `V` are answered by `V`. The start of
     /// the app does not wait for the candidate.

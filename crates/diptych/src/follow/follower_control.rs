@@ -260,8 +260,8 @@ impl FollowerControl {
         self.worker.ask(FollowerRequest::Change(VersionChange::Compare)).await
     }
 
-    /// Serves another version: the one that was built beside the served one, or the one that was
-    /// served before. Readers see the old state, or the new one, and never a part of either.
+    /// Serves another version: a version that was built beside the served one, or the version that
+    /// was served before. Readers see the old state, or the new one, and never a part of either.
     ///
     /// It waits for an equal position, if the command asks for that.
     ///

@@ -1,18 +1,17 @@
 //! The operations that a database provides for projections ([`Database`],
-//! [`DatabaseTransaction`]). By the rules (`rules`, `versions`) it becomes a [`Target`].
+//! [`DatabaseTransaction`]). By the rules for all databases it becomes a [`Target`](super::Target).
 
 use std::{collections::HashSet, sync::Arc};
 
 use diptych_store::Timestamp;
 
 use super::{
-    Checkpoint, RunnerHandle, Target, TargetError,
-    rules::{self, Design},
-    versions::{self, ReaderName, SampleAnswer, StoredVersion, VersionSlot},
+    Checkpoint, RunnerHandle, TargetError,
+    slots::{ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot},
 };
 use crate::{
     event::{Event, Recorded},
-    follow::{SwitchPolicy, VersionChange, VersionOutcome, VersionState},
+    follow::{SwitchPolicy, VersionState},
 };
 
 /// A database that keeps the rows of one projection. Every `Database` is a [`Target`].
@@ -250,15 +249,6 @@ pub trait DatabaseTransaction<E> {
     fn apply(&mut self, schema: &CheckedSchema, events: &[Recorded<E>]) -> Result<(), TargetError>;
 }
 
-/// The row of a projection: the version that made its tables, and their checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredCheckpoint {
-    /// The version of the projection.
-    pub version: u32,
-    /// `None` before the first batch.
-    pub checkpoint: Option<Checkpoint>,
-}
-
 /// An object of a database that a projection can make: a table, an index, a view, a trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SchemaObject {
@@ -307,110 +297,5 @@ impl CheckedSchema {
     /// The [`schema_count`](DatabaseTransaction::schema_count) at the check.
     pub fn count(&self) -> i64 {
         self.count
-    }
-}
-
-fn design<D: Database>(database: &mut D) -> Result<Design, TargetError> {
-    let described = database.described()?;
-    Ok(Design { described, readers: database.reader_names(), beside: database.beside() })
-}
-
-impl<D: Database> Target for D {
-    type Event = D::Event;
-
-    fn name(&self) -> &str {
-        self.projection()
-    }
-
-    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
-        self.resume();
-        let design = design(self)?;
-        let mut checkpoint = None;
-        self.transaction(&mut |tx| {
-            let (found, schema) = rules::prepare(tx, &design)?;
-            *tx.checked() = Some(schema);
-            checkpoint = found;
-            Ok(())
-        })?;
-        Ok(checkpoint)
-    }
-
-    fn apply(
-        &mut self,
-        events: &[Recorded<D::Event>],
-        from: Option<Checkpoint>,
-        to: Checkpoint,
-    ) -> Result<(), TargetError> {
-        let design = design(self)?;
-        self.transaction(&mut |tx| {
-            // The checked schema is taken out, because tables that this transaction makes may be
-            // rolled back.
-            let known = match tx.checked().take() {
-                Some(known) => known,
-                // A database that was put in the place of another may have no tables.
-                None => rules::prepare(tx, &design)?.1,
-            };
-            let schema = rules::apply(tx, &design, known, events, from, to)?;
-            *tx.checked() = Some(schema);
-            Ok(())
-        })
-    }
-
-    fn reset(&mut self) -> Result<(), TargetError> {
-        self.resume();
-        let design = design(self)?;
-        self.transaction(&mut |tx| {
-            *tx.checked() = None;
-            tx.create_tables()?;
-            rules::reset(tx, &design)
-        })
-    }
-
-    fn run_by(&mut self, handle: RunnerHandle) {
-        Database::run_by(self, handle);
-    }
-
-    fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
-        let found = match self.peek()? {
-            Some(found) => found.checkpoint,
-            None => {
-                let design = design(self)?;
-                let mut found = None;
-                self.transaction(&mut |tx| {
-                    found = rules::confirmed(tx, &design)?;
-                    Ok(())
-                })?;
-                // Tables that were made are committed even if the checkpoint differs, so that
-                // readers find them.
-                found
-            }
-        };
-        if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) }
-    }
-
-    fn own_version(&self) -> Option<u32> {
-        Database::beside(self).map(|_| Database::version(self))
-    }
-
-    fn switches_itself(&self) -> bool {
-        Database::beside(self) == Some(SwitchPolicy::Automatic)
-    }
-
-    fn versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
-        match Database::beside(self) {
-            Some(_) => self.peek_versions(),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, TargetError> {
-        let design = design(self)?;
-        let mut outcome = VersionOutcome::Done;
-        self.transaction(&mut |tx| {
-            *tx.checked() = None;
-            outcome = versions::change(tx, &design, change)?;
-            Ok(())
-        })?;
-        Ok(outcome)
     }
 }

@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Checkpoint, TargetError,
-    database::{CheckedSchema, DatabaseTransaction, Grouping, SchemaObject, StoredCheckpoint},
-    versions::{ReaderName, VersionSlot},
+    database::{CheckedSchema, DatabaseTransaction, Grouping, SchemaObject},
+    slots::{ReaderName, StoredCheckpoint, VersionSlot},
 };
 use crate::{
     event::Recorded,

@@ -1,4 +1,4 @@
-//! A view that is built beside the one that queries name, compared with it, and put in its place.
+//! A view that is built beside another view, compared with it, and put in its place.
 //!
 //! The candidate is a view of its own, with its own thread. It never passes the view that it is to
 //! replace, so that both are at one position when they are compared and switched.

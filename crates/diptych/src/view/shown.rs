@@ -127,7 +127,7 @@ impl<V> ShownView<V> {
         &self.alive
     }
 
-    /// Shows this version, and returns the one that was shown before.
+    /// Shows this version, and returns the version that was shown before.
     pub(super) fn swap(&self, image: Version<V>) -> Arc<Version<V>> {
         let _open = self.open_gate();
         self.now.swap(Arc::new(image))
@@ -221,7 +221,7 @@ impl<V> ShownView<V> {
     }
 }
 
-/// The view that answers queries: the one that they name, or its candidate.
+/// The view that answers queries: the named view, or its candidate.
 pub(crate) struct ServedView<'a, V>(&'a ShownView<V>);
 
 /// One version of the view that answers queries, and its position when it was taken. Until the
@@ -242,8 +242,8 @@ impl<'a, V: View> ServedView<'a, V> {
     /// The version that is shown now, for a short use.
     pub(crate) fn now(&self) -> ServedImage<V> {
         loop {
-            // After a switch the one that is no longer served may be further. So each round checks
-            // that the one that it took a version of is still served.
+            // After a switch the view that is no longer served may be further. So each round
+            // checks that the view whose version it took is still served.
             match self.0.replacing() {
                 None => {
                     let image = self.0.now();

@@ -1,4 +1,4 @@
-//! A view that is built beside the one that queries name, and takes its place.
+//! A view that is built beside another view, and takes its place.
 
 use std::{
     collections::BTreeMap,
