@@ -73,6 +73,7 @@ mod guard;
 #[cfg(all(doc, not(doctest)))]
 #[doc = include_str!("sqlite.md")]
 pub mod reference {}
+mod poison;
 mod sample;
 mod schema;
 mod stored;
@@ -125,6 +126,26 @@ pub trait Projection: Send + 'static {
     /// # Errors
     /// Any; the projection does not run then.
     fn create(&self, tx: &Transaction<'_>) -> Result;
+
+    /// The key of the tag whose values the rows belong to, such as `account`. By default there is
+    /// none, and an event that cannot be applied stops the projection.
+    ///
+    /// With a key, such an event poisons its own keys: it and the later events of these keys are
+    /// held back, and the events of other keys go on. The table `diptych_poisoned` of the database
+    /// lists the poisoned keys, so that readers can mark their rows:
+    ///
+    /// ```sql
+    /// SELECT b.*, p.reason FROM balance b
+    /// LEFT JOIN diptych_poisoned p ON p.projection = 'balances' AND p.key = 'account:' || b.account;
+    /// ```
+    ///
+    /// After a fix, [`retry_key`](diptych::follow::FollowerControl::retry_key) reads the held
+    /// events of a key again and applies them in one transaction, and
+    /// [`skip_event`](diptych::follow::FollowerControl::skip_event) leaves one out for good.
+    /// `apply` must write only to rows of the keys of its event.
+    fn key(&self) -> Option<&str> {
+        None
+    }
 
     /// The names under which readers find the tables of this version: pairs of a name, and a table
     /// that `create` makes. Each name is a SQL view of that table.

@@ -16,7 +16,7 @@ use diptych::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
 
-use crate::{bond, schema::object};
+use crate::{bond, poison, schema::object};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS diptych_checkpoint (
@@ -55,6 +55,7 @@ const TABLES: &str = "
 pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     connection.execute_batch(bond::TABLE)?;
+    connection.execute_batch(poison::TABLES)?;
     // Tables that an older program made have no column for the event.
     let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
     let columns = columns.query_map(["diptych_checkpoint"], |row| row.get::<_, String>(0))?;
@@ -147,6 +148,7 @@ pub(crate) fn begin(
     made: &[SchemaObject],
 ) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM diptych_schema WHERE projection = ?1", [name])?;
+    poison::clear(connection, name)?;
     for SchemaObject { kind, name: object, sql } in made {
         let values = (name, kind, object, sql);
         connection.execute("INSERT INTO diptych_schema VALUES (?1, ?2, ?3, ?4)", values)?;
@@ -244,7 +246,7 @@ pub(crate) fn rename(connection: &Connection, from: &str, to: &str) -> rusqlite:
     connection.execute("UPDATE diptych_checkpoint SET name = ?2 WHERE name = ?1", [from, to])?;
     let objects = "UPDATE diptych_schema SET projection = ?2 WHERE projection = ?1";
     connection.execute(objects, [from, to])?;
-    Ok(())
+    poison::rename(connection, from, to)
 }
 
 /// Removes all that is stored about a version beside the served one.
@@ -260,7 +262,7 @@ pub(crate) fn forget(
         let sql = format!("DELETE FROM {table} WHERE projection = ?1 AND version = ?2");
         connection.execute(&sql, (projection, version))?;
     }
-    Ok(())
+    poison::forget(connection, &row)
 }
 
 /// The names for readers of this version.

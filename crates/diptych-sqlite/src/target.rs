@@ -49,6 +49,10 @@ impl<P: Projection> Database for SqliteProjection<P> {
         self.beside
     }
 
+    fn key(&self) -> Option<String> {
+        self.projection.key().map(str::to_owned)
+    }
+
     fn reader_names(&self) -> Vec<ReaderName> {
         let names = self.projection.readers().into_iter();
         names.map(|(name, object)| ReaderName { name, object }).collect()

@@ -5,8 +5,9 @@ use std::{collections::HashSet, sync::Arc};
 use diptych::{
     Position, Recorded, Timestamp,
     projection::{
-        CheckedSchema, Checkpoint, DatabaseTransaction, Grouping, ReaderName, SampleAnswer,
-        SchemaObject, StoredCheckpoint, StoredVersion, TargetError, VersionSlot, VersionState,
+        CheckedSchema, Checkpoint, DatabaseTransaction, Grouping, PoisonRecord, ReaderName,
+        SampleAnswer, SchemaObject, StoredCheckpoint, StoredVersion, TargetError, VersionSlot,
+        VersionState,
     },
 };
 use rusqlite::{Connection, Transaction};
@@ -14,7 +15,7 @@ use rusqlite::{Connection, Transaction};
 use crate::{
     Projection, Sqlite,
     guard::{Guard, Rules, Savepoints},
-    sample, schema, stored,
+    poison, sample, schema, stored,
     trouble::{of_create, of_event, of_file},
 };
 
@@ -239,6 +240,16 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
     fn readers(&mut self, version: u32) -> Result<Vec<ReaderName>, TargetError> {
         let readers = stored::readers(self.tx, self.projection.name(), version);
         readers.map_err(self.file("reading the names for readers"))
+    }
+
+    fn poison(&mut self, slot: VersionSlot) -> Result<PoisonRecord, TargetError> {
+        let found = poison::stored(self.tx, &self.row_name(slot));
+        found.map_err(self.file("reading the poisoned keys"))
+    }
+
+    fn set_poison(&mut self, slot: VersionSlot, record: &PoisonRecord) -> Result<(), TargetError> {
+        let noted = poison::store(self.tx, &self.row_name(slot), record);
+        noted.map_err(self.file("noting the poisoned keys"))
     }
 
     fn reader_object(&self, reader: &ReaderName) -> SchemaObject {

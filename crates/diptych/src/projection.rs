@@ -16,7 +16,9 @@ use std::{error::Error, iter::successors, sync::Arc};
 pub use database::{
     CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
 };
-pub use slots::{ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot};
+pub use slots::{
+    PoisonRecord, PoisonRow, ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot,
+};
 
 pub use crate::follow::{RunnerHandle, SwitchPolicy, VersionChange, VersionOutcome, VersionState};
 
@@ -87,6 +89,37 @@ pub trait Target: Send + 'static {
     /// Passes a handle of the runner that calls this target from now on. A target that waits for
     /// locks keeps the handle, so that a pause or the end of the app need not wait for the lock.
     fn run_by(&mut self, _handle: RunnerHandle) {}
+
+    /// The key of the tag whose values the rows belong to. If it is named, an event that cannot be
+    /// applied poisons its own keys: their later events are held back, and others go on.
+    fn isolates_by(&self) -> Option<String> {
+        None
+    }
+
+    /// The poisoned keys as they are stored beside the checkpoint.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
+    fn poison(&mut self) -> Result<PoisonRecord, TargetError> {
+        Ok(PoisonRecord::default())
+    }
+
+    /// As [`apply`](Target::apply), with the events in several runs, because those between them are
+    /// held back, and with the poisoned keys that are stored in the same step. `from` and `to` are
+    /// equal if held events are applied later.
+    ///
+    /// # Errors
+    /// As [`apply`](Target::apply).
+    fn apply_isolated(
+        &mut self,
+        _runs: &[&[Recorded<Self::Event>]],
+        _from: Option<Checkpoint>,
+        _to: Checkpoint,
+        _poison: &PoisonRecord,
+    ) -> Result<(), TargetError> {
+        let reason = "the target names a key, and does not isolate by it".to_owned();
+        Err(TargetError::Broken { reason, source: None })
+    }
 
     /// The version of the projection in this program, if it is built beside the served one.
     fn own_version(&self) -> Option<u32> {

@@ -11,6 +11,7 @@ mod hostile;
 mod kill;
 mod locked;
 mod odd;
+mod poison;
 mod race;
 mod refused;
 mod renamed;

@@ -19,7 +19,9 @@ pub(crate) trait Follower: Send + 'static {
     type Event: Event;
 
     /// How its slices treat unreadable events.
-    const FAILURES: Failures = Failures::End;
+    fn failures(&self) -> Failures {
+        Failures::End
+    }
 
     /// Whether it keeps state outside the log that other programs can change, so that a caller's
     /// wait ends with a [confirmation](Follower::confirm).

@@ -69,7 +69,7 @@ impl FollowerControl {
     pub fn status(&self) -> FollowerStatus {
         let progress = self.progress();
         let quarantine = self.report.as_ref().map(|report| report.quarantine());
-        let quarantine = quarantine.unwrap_or_default();
+        let quarantine = quarantine.unwrap_or_else(|| Arc::new(progress.quarantine()));
         FollowerStatus {
             kind: self.kind,
             name: progress.name().to_owned(),
@@ -225,7 +225,8 @@ impl FollowerControl {
         self.worker.ask(FollowerRequest::Rebuild).await.map(drop)
     }
 
-    /// Reads the held events of a poisoned [key](crate::Fold::KEY) again, by their tag, and applies
+    /// Reads the held events of a poisoned key ([of a view](crate::Fold::KEY), or
+    /// [of a projection](crate::projection::Target::isolates_by)) again, by their tag, and applies
     /// them in order. Other keys that were poisoned by the same failure are released with it.
     /// Events that came meanwhile wait until this is done.
     ///
@@ -240,8 +241,8 @@ impl FollowerControl {
     /// key as [`retry_key`](FollowerControl::retry_key) does. The status lists the event with the
     /// note.
     ///
-    /// The decision is kept beside the [snapshots](crate::AppBuilder::snapshots) of the view, and
-    /// outlives a rebuild and a new release. For a view without snapshots it ends with the app:
+    /// The decision is kept in the database of a projection. That of a view is kept beside its
+    /// [snapshots](crate::AppBuilder::snapshots), and outlives a rebuild and a new release. For a view without snapshots it ends with the app:
     /// the next start finds the poisoned key again.
     ///
     /// # Errors

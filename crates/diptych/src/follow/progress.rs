@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     metrics::FollowerMetrics,
+    poison::Quarantine,
     state::{FollowState, FollowerStop, Lag, Standstill},
     versions::VersionStatus,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Progress {
     times: Mutex<Times>,
     /// The versions as its thread last saw them.
     versions: Mutex<Vec<VersionStatus>>,
+    /// The poisoned keys of a projection.
+    quarantine: Mutex<Quarantine>,
     /// Wakes the callers that wait for a position. It is replaced each time that the follower stops
     /// or starts over.
     arrivals: Mutex<HeadPublisher>,
@@ -95,6 +98,7 @@ impl Progress {
                 works_since: None,
             }),
             versions: Mutex::default(),
+            quarantine: Mutex::default(),
             arrivals: Mutex::new(HeadPublisher::new(position)),
         }
     }
@@ -212,6 +216,17 @@ impl Progress {
     /// The last time at which the follower was known to have the whole log.
     pub(crate) fn complete_at(&self) -> Option<Instant> {
         self.times.lock().complete_at
+    }
+
+    /// The poisoned keys of a projection.
+    pub(crate) fn quarantine(&self) -> Quarantine {
+        self.quarantine.lock().clone()
+    }
+
+    /// Shows the poisoned keys of a projection, in its status and in the metrics.
+    pub(crate) fn show_quarantine(&self, quarantine: &Quarantine) {
+        self.poisoned(quarantine.poisoned_keys());
+        *self.quarantine.lock() = quarantine.clone();
     }
 
     /// Whether it had the whole log at some time.

@@ -234,7 +234,8 @@ impl<F: Follower> Worker<F> {
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
         self.progress.begin_work();
-        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after, F::FAILURES);
+        let failures = self.follower.failures();
+        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after, failures);
         let slice = match read {
             Ok(slice) => part(slice),
             Err(error) => {

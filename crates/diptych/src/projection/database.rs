@@ -7,7 +7,7 @@ use diptych_store::Timestamp;
 
 use super::{
     Checkpoint, RunnerHandle, TargetError,
-    slots::{ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot},
+    slots::{PoisonRecord, ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot},
 };
 use crate::{
     event::{Event, Recorded},
@@ -48,6 +48,12 @@ pub trait Database: Send + 'static {
     /// When a raised version takes the place of the served one, if it is built beside that.
     /// With `None` it is built in its place.
     fn beside(&self) -> Option<SwitchPolicy> {
+        None
+    }
+
+    /// The key of the tag whose values the rows belong to, as in
+    /// [`Target::isolates_by`](super::Target::isolates_by).
+    fn key(&self) -> Option<String> {
         None
     }
 
@@ -130,7 +136,7 @@ pub trait DatabaseTransaction<E> {
     ) -> Result<bool, TargetError>;
 
     /// Stores the row of this version, which made these objects, has these names for readers, and
-    /// has applied no events.
+    /// has applied no events. It has no poisoned keys. Events that are left out for good stay so.
     ///
     /// # Errors
     /// [`TargetError`] of the database, also for objects that no projection may make.
@@ -177,6 +183,18 @@ pub trait DatabaseTransaction<E> {
     /// # Errors
     /// [`TargetError`] of the database.
     fn readers(&mut self, version: u32) -> Result<Vec<ReaderName>, TargetError>;
+
+    /// The poisoned keys of the version in this slot.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn poison(&mut self, slot: VersionSlot) -> Result<PoisonRecord, TargetError>;
+
+    /// Stores the poisoned keys of the version in this slot, in place of those before.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn set_poison(&mut self, slot: VersionSlot, poison: &PoisonRecord) -> Result<(), TargetError>;
 
     /// The object that [`show`](DatabaseTransaction::show) makes.
     fn reader_object(&self, reader: &ReaderName) -> SchemaObject;

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use super::{
     Checkpoint, TargetError,
     database::{CheckedSchema, DatabaseTransaction, Grouping, SchemaObject},
-    slots::{ReaderName, StoredCheckpoint, VersionSlot},
+    slots::{PoisonRecord, ReaderName, StoredCheckpoint, VersionSlot},
 };
 use crate::{
     event::Recorded,
@@ -248,17 +248,29 @@ fn check<E>(tx: Tx<'_, E>, design: &Design) -> Result<CheckedSchema, TargetError
     Ok(CheckedSchema::new(&objects, count, grouping))
 }
 
+/// Events that are applied in one transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Batch<'a, E> {
+    /// In order; the events between two runs are held back.
+    pub(super) runs: &'a [&'a [Recorded<E>]],
+    pub(super) from: Option<Checkpoint>,
+    pub(super) to: Checkpoint,
+    /// The poisoned keys after the batch.
+    pub(super) poison: Option<&'a PoisonRecord>,
+}
+
 /// Applies the events, and returns the schema, checked again if it changed since the last check.
 pub(super) fn apply<E>(
     tx: Tx<'_, E>,
     design: &Design,
     known: CheckedSchema,
-    events: &[Recorded<E>],
-    from: Option<Checkpoint>,
-    to: Checkpoint,
+    batch: Batch<'_, E>,
 ) -> Result<CheckedSchema, TargetError> {
+    let Batch { runs, from, to, poison } = batch;
+    let [first, last] = [runs.first(), runs.last()];
+    let (first, last) = (first.and_then(|run| run.first()), last.and_then(|run| run.last()));
     // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
-    let recorded_at = events.last().map(|event| event.recorded_at);
+    let recorded_at = last.map(|event| event.recorded_at);
     let slot = own_slot(tx, design)?;
     if !tx.move_checkpoint(slot, from, to, recorded_at)? {
         let found = tx.stored(slot)?;
@@ -269,14 +281,17 @@ pub(super) fn apply<E>(
         true => known,
         false => check(tx, design)?,
     };
-    let [first, last] = [events.first(), events.last()].map(|event| event.map(|it| it.position));
-    match schema.grouping() {
-        Grouping::Position if first != last => Err(TargetError::OneByOne),
-        Grouping::Batch | Grouping::Position => {
-            tx.apply(&schema, events)?;
-            Ok(schema)
-        }
+    let [first, last] = [first, last].map(|event| event.map(|event| event.position));
+    if schema.grouping() == Grouping::Position && first != last {
+        return Err(TargetError::OneByOne);
     }
+    for run in runs {
+        tx.apply(&schema, run)?;
+    }
+    if let Some(poison) = poison {
+        tx.set_poison(slot, poison)?;
+    }
+    Ok(schema)
 }
 
 /// The stored checkpoint, with the schema checked if it changed since the last check.

@@ -6,16 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_store::{EventChecksum, Head, Position, ReadError, Unavailable};
+use diptych_store::{EventChecksum, Head, Position, ReadError, Tag, Unavailable};
+use isolation::Isolation;
+
+mod isolation;
 
 use super::{
-    Checkpoint, RunnerHandle, StoredVersion, Target, TargetError, VersionSlot, check, take,
+    Checkpoint, PoisonRecord, RunnerHandle, StoredVersion, Target, TargetError, VersionSlot, check,
+    take,
 };
 use crate::{
     event::Recorded,
     follow::{
-        Follower, FollowerStop, Halt, Pace, Progress, Slice, VersionChange, VersionOutcome,
-        VersionState, unless_ending,
+        Failures, Follower, FollowerStop, Halt, Pace, PoisonedGroup, Progress, SkipNote, Slice,
+        VersionChange, VersionOutcome, VersionState, unless_ending,
     },
     lineage::Lineage,
     panics::caught,
@@ -40,6 +44,7 @@ pub(crate) struct Runner<T> {
     limit: Option<Position>,
     /// When it last found that its own version is served.
     served_at: Option<Instant>,
+    isolation: Isolation,
     progress: Arc<Progress>,
 }
 
@@ -47,7 +52,8 @@ impl<T: Target> Runner<T> {
     pub(crate) fn new(target: T, lineage: Arc<Lineage>, progress: Arc<Progress>) -> Runner<T> {
         let (target, position) = (Calm(target), Position::START);
         let (stored, limit, served_at) = (None, None, None);
-        Runner { target, lineage, stored, position, limit, served_at, progress }
+        let isolation = Isolation::by(target.isolates_by());
+        Runner { target, lineage, stored, position, limit, served_at, isolation, progress }
     }
 
     /// Notes that the rows are now at this checkpoint.
@@ -69,6 +75,7 @@ impl<T: Target> Runner<T> {
             return Err(Halt::At(FollowerStop { at, reason }));
         }
         self.is_at(found, 0);
+        self.find_poison()?;
         match found {
             Some(Checkpoint { checksum: None, position, .. }) => {
                 tracing::warn!(
@@ -98,6 +105,17 @@ impl<T: Target> Runner<T> {
     fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, Halt> {
         let checksum = self.looked_up(position)?;
         Ok(Checkpoint { log: self.lineage.log(), position, checksum })
+    }
+
+    /// Builds the checkpoint of the end of this slice.
+    fn checkpoint_after(&self, slice: &Slice<T::Event>) -> Result<Checkpoint, Halt> {
+        match slice.checksum() {
+            Some(checksum) => {
+                let (log, checksum) = (self.lineage.log(), Some(checksum));
+                Ok(Checkpoint { log, position: slice.upto, checksum })
+            }
+            None => self.checkpoint_at(slice.upto),
+        }
     }
 
     fn failed(&mut self, cause: TargetError) -> Result<(), Halt> {
@@ -265,6 +283,24 @@ impl<T: Target> Target for Calm<T> {
         self.0.run_by(handle);
     }
 
+    fn isolates_by(&self) -> Option<String> {
+        self.0.isolates_by()
+    }
+
+    fn poison(&mut self) -> Result<PoisonRecord, TargetError> {
+        self.call("poison", T::poison)
+    }
+
+    fn apply_isolated(
+        &mut self,
+        runs: &[&[Recorded<T::Event>]],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+        poison: &PoisonRecord,
+    ) -> Result<(), TargetError> {
+        self.call("apply_isolated", |target| target.apply_isolated(runs, from, to, poison))
+    }
+
     fn own_version(&self) -> Option<u32> {
         self.0.own_version()
     }
@@ -293,6 +329,23 @@ impl<T: Target> Follower for Runner<T> {
 
     fn run_by(&mut self, handle: RunnerHandle) {
         self.target.run_by(handle);
+    }
+
+    fn failures(&self) -> Failures {
+        self.isolation.failures()
+    }
+
+    fn poisoned_group(&self, key: &Tag) -> Option<PoisonedGroup> {
+        self.isolation.group(key)
+    }
+
+    fn release(
+        &mut self,
+        key: &Tag,
+        held: Vec<Slice<T::Event>>,
+        skip: Option<SkipNote>,
+    ) -> Result<(), String> {
+        self.release_key(key, &held, skip)
     }
 
     fn confirm(&mut self) -> Result<(), Halt> {
@@ -341,6 +394,10 @@ impl<T: Target> Follower for Runner<T> {
         if slice.upto <= self.position {
             return Ok(());
         }
+        let is_empty = slice.events().is_empty() && !slice.has_failures();
+        if self.isolation.is_on() && !is_empty {
+            return self.take_isolated(slice);
+        }
         if slice.events().is_empty() {
             self.position = slice.upto;
             self.progress.advance_to(slice.upto, 0);
@@ -350,13 +407,7 @@ impl<T: Target> Follower for Runner<T> {
                 false => Ok(()),
             };
         }
-        let to = match slice.checksum() {
-            Some(checksum) => {
-                let (log, checksum) = (self.lineage.log(), Some(checksum));
-                Checkpoint { log, position: slice.upto, checksum }
-            }
-            None => self.checkpoint_at(slice.upto)?,
-        };
+        let to = self.checkpoint_after(&slice)?;
         let Runner { target, lineage, progress, .. } = self;
         let checksum = |position| match looked_up(lineage, progress, position) {
             Ok(Some(checksum)) => Ok(checksum),
@@ -386,7 +437,7 @@ impl<T: Target> Follower for Runner<T> {
     fn restart(&mut self) -> Result<(), String> {
         self.target.reset().map_err(|error| error.to_string())?;
         self.is_at(None, 0);
-        Ok(())
+        self.forget_poison()
     }
 
     fn save(&mut self) -> Result<(), String> {

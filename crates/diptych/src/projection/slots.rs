@@ -62,3 +62,28 @@ impl StoredVersion {
         VersionStatus::new(self.row.version, self.state.clone(), self.position())
     }
 }
+
+/// The poisoned keys of a version, as its database stores them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoisonRecord {
+    /// The poisoned keys.
+    pub keys: Vec<PoisonRow>,
+    /// The events that are left out for good, in a form that only the rules read; empty if there
+    /// are none.
+    pub skipped: Vec<u8>,
+}
+
+/// A poisoned key: its rows lack its events from a position on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoisonRow {
+    /// The tag that names the key.
+    pub key: String,
+    /// The first event of the key that is not applied.
+    pub at: Position,
+    /// The event that failed.
+    pub failed: Position,
+    /// The failure.
+    pub reason: String,
+    /// Number of events of the key that are held back.
+    pub held: u64,
+}

@@ -3,8 +3,8 @@
 use super::{
     Checkpoint, RunnerHandle, Target, TargetError,
     database::Database,
-    rules::{self, Design},
-    slots::StoredVersion,
+    rules::{self, Batch, Design},
+    slots::{PoisonRecord, StoredVersion},
     versions,
 };
 use crate::{
@@ -15,6 +15,28 @@ use crate::{
 fn design<D: Database>(database: &mut D) -> Result<Design, TargetError> {
     let described = database.described()?;
     Ok(Design { described, readers: database.reader_names(), beside: database.beside() })
+}
+
+fn apply<D: Database>(
+    database: &mut D,
+    runs: &[&[Recorded<D::Event>]],
+    from: Option<Checkpoint>,
+    to: Checkpoint,
+    poison: Option<&PoisonRecord>,
+) -> Result<(), TargetError> {
+    let design = design(database)?;
+    database.transaction(&mut |tx| {
+        // The checked schema is taken out, because tables that this transaction makes may be
+        // rolled back.
+        let known = match tx.checked().take() {
+            Some(known) => known,
+            // A database that was put in the place of another may have no tables.
+            None => rules::prepare(tx, &design)?.1,
+        };
+        let schema = rules::apply(tx, &design, known, Batch { runs, from, to, poison })?;
+        *tx.checked() = Some(schema);
+        Ok(())
+    })
 }
 
 impl<D: Database> Target for D {
@@ -43,19 +65,32 @@ impl<D: Database> Target for D {
         from: Option<Checkpoint>,
         to: Checkpoint,
     ) -> Result<(), TargetError> {
+        apply(self, &[events], from, to, None)
+    }
+
+    fn isolates_by(&self) -> Option<String> {
+        self.key()
+    }
+
+    fn poison(&mut self) -> Result<PoisonRecord, TargetError> {
         let design = design(self)?;
+        let mut poison = PoisonRecord::default();
         self.transaction(&mut |tx| {
-            // The checked schema is taken out, because tables that this transaction makes may be
-            // rolled back.
-            let known = match tx.checked().take() {
-                Some(known) => known,
-                // A database that was put in the place of another may have no tables.
-                None => rules::prepare(tx, &design)?.1,
-            };
-            let schema = rules::apply(tx, &design, known, events, from, to)?;
-            *tx.checked() = Some(schema);
+            let slot = rules::own_slot(tx, &design)?;
+            poison = tx.poison(slot)?;
             Ok(())
-        })
+        })?;
+        Ok(poison)
+    }
+
+    fn apply_isolated(
+        &mut self,
+        runs: &[&[Recorded<D::Event>]],
+        from: Option<Checkpoint>,
+        to: Checkpoint,
+        poison: &PoisonRecord,
+    ) -> Result<(), TargetError> {
+        apply(self, runs, from, to, Some(poison))
     }
 
     fn reset(&mut self) -> Result<(), TargetError> {

@@ -317,10 +317,12 @@ impl<V: View> LeftRight<V> {
 impl<V: View> Follower for LeftRight<V> {
     type Event = V::Event;
 
-    const FAILURES: Failures = match V::KEY {
-        Some(_) => Failures::Contain,
-        None => Failures::End,
-    };
+    fn failures(&self) -> Failures {
+        match V::KEY {
+            Some(_) => Failures::Contain,
+            None => Failures::End,
+        }
+    }
 
     fn open(&mut self, head: &Head) -> Result<(), Halt> {
         if std::mem::replace(&mut self.is_open, true) {

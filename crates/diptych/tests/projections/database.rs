@@ -6,8 +6,8 @@ use diptych::{
     Event, Metadata, Position, Recorded, Timestamp, Uuid,
     projection::{
         CheckedSchema, Checkpoint, Database, DatabaseTransaction, DatabaseWork, Grouping,
-        ReaderName, SampleAnswer, SchemaObject, StoredCheckpoint, StoredVersion, Target,
-        TargetError, VersionSlot, VersionState,
+        PoisonRecord, ReaderName, SampleAnswer, SchemaObject, StoredCheckpoint, StoredVersion,
+        Target, TargetError, VersionSlot, VersionState,
     },
     store::{Epoch, LogId, LogIdentity},
 };
@@ -184,6 +184,14 @@ impl DatabaseTransaction<Counted> for MemoryTransaction<'_> {
 
     fn readers(&mut self, _: u32) -> Result<Vec<ReaderName>, TargetError> {
         Ok(Vec::new())
+    }
+
+    fn poison(&mut self, _: VersionSlot) -> Result<PoisonRecord, TargetError> {
+        Ok(PoisonRecord::default())
+    }
+
+    fn set_poison(&mut self, _: VersionSlot, _: &PoisonRecord) -> Result<(), TargetError> {
+        Err(self.broken("it isolates no keys"))
     }
 
     fn reader_object(&self, reader: &ReaderName) -> SchemaObject {

@@ -128,7 +128,12 @@ fn skipped_event(skipped: &SkippedEvent) -> Value {
 
 fn projection(status: &FollowerStatus) -> Value {
     let FollowerStatus { name, position, state, lag, events, .. } = status;
-    let extra = json!({ "events": events, "versions": versions(status) });
+    let extra = json!({
+        "events": events,
+        "poisoned": status.poisoned.iter().map(poisoned_key).collect::<Vec<_>>(),
+        "skipped": status.skipped.iter().map(skipped_event).collect::<Vec<_>>(),
+        "versions": versions(status),
+    });
     follower(name, position.get(), state, *lag, extra)
 }
 
