@@ -73,6 +73,8 @@ mod guard;
 #[cfg(all(doc, not(doctest)))]
 #[doc = include_str!("sqlite.md")]
 pub mod reference {}
+mod poison;
+mod sample;
 mod schema;
 mod stored;
 mod target;
@@ -84,6 +86,7 @@ use std::{
     time::Duration,
 };
 
+pub use diptych::follow::SwitchPolicy;
 use diptych::{Event, Recorded};
 pub use rusqlite::{self, Transaction};
 pub use target::SqliteProjection;
@@ -123,6 +126,55 @@ pub trait Projection: Send + 'static {
     /// # Errors
     /// Any; the projection does not run then.
     fn create(&self, tx: &Transaction<'_>) -> Result;
+
+    /// The key of the tag whose values the rows belong to, such as `account`. By default there is
+    /// none, and an event that cannot be applied stops the projection.
+    ///
+    /// With a key, such an event poisons its own keys: it and the later events of these keys are
+    /// held back, and the events of other keys go on. The table `diptych_poisoned` of the database
+    /// lists the poisoned keys, so that readers can mark their rows:
+    ///
+    /// ```sql
+    /// SELECT b.*, p.reason FROM balance b
+    /// LEFT JOIN diptych_poisoned p ON p.projection = 'balances' AND p.key = 'account:' || b.account;
+    /// ```
+    ///
+    /// After a fix, [`retry_key`](diptych::follow::FollowerControl::retry_key) reads the held
+    /// events of a key again and applies them in one transaction, and
+    /// [`skip_event`](diptych::follow::FollowerControl::skip_event) leaves one out for good.
+    /// `apply` must write only to rows of the keys of its event.
+    fn key(&self) -> Option<&str> {
+        None
+    }
+
+    /// The names under which readers find the tables of this version: pairs of a name, and a table
+    /// that `create` makes. Each name is a SQL view of that table.
+    ///
+    /// They let [several versions](SqliteProjection::beside) live in one database: the tables have
+    /// names of their version (`sale_v2`), and readers ask for the name that all versions share
+    /// (`sale`). A switch makes the name stand for the tables of another version.
+    fn readers(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// The questions by which a version is compared with the served one before it takes its place:
+    /// `SELECT` statements that use the [names for readers](Projection::readers). The answers of
+    /// the two versions have to be equal, row by row, at one position. Say `ORDER BY` in each.
+    ///
+    /// The comparison runs in a transaction that holds up other writers of the file, and no
+    /// readers.
+    fn compared(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Further answers to be compared, which take more than one statement: any texts, made by
+    /// reading through the names for readers.
+    ///
+    /// # Errors
+    /// Any. A version without answers counts as different.
+    fn sample(&self, _tx: &Transaction<'_>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Applies one event by writing rows.
     ///

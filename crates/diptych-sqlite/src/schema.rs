@@ -1,6 +1,6 @@
 //! The schema of a database as SQLite describes it.
 
-use diptych::projection::SchemaObject;
+use diptych::projection::{ReaderName, SchemaObject};
 use rusqlite::{Connection, Row};
 
 /// All objects in the database, without SQLite's internal ones.
@@ -10,6 +10,14 @@ pub(crate) fn present(connection: &Connection) -> rusqlite::Result<Vec<SchemaObj
          WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid",
     )?;
     find.query_map((), object)?.collect()
+}
+
+/// The view by which readers find an object under a name that all versions share. SQLite keeps its
+/// text as it is here.
+pub(crate) fn reader_view(reader: &ReaderName) -> SchemaObject {
+    let [name, object] = [&reader.name, &reader.object].map(|name| name.replace('"', "\"\""));
+    let sql = format!("CREATE VIEW \"{name}\" AS SELECT * FROM \"{object}\"");
+    SchemaObject { kind: "view".to_owned(), name: reader.name.clone(), sql }
 }
 
 pub(crate) fn object(row: &Row<'_>) -> rusqlite::Result<SchemaObject> {

@@ -2,16 +2,21 @@
 //!
 //! `diptych_checkpoint` is also for readers, so it uses text that any tool shows. `diptych_schema`
 //! lists the objects that each projection made, as SQLite describes them. A rebuild removes these.
+//! A version beside the served one has a row and a list under a name of its own, `NAME@vVERSION`.
+//! `diptych_version` and `diptych_reader` have the states of these, and the names for readers.
 //! `diptych_file` is for [`bond`].
 
 use diptych::{
     Position, Timestamp, Uuid,
-    projection::{Checkpoint, SchemaObject, StoredCheckpoint},
+    projection::{
+        Checkpoint, ReaderName, SchemaObject, StoredCheckpoint, StoredVersion, VersionSlot,
+        VersionState,
+    },
     store::{Epoch, EventChecksum, LogId, LogIdentity},
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
 
-use crate::{bond, schema::object};
+use crate::{bond, poison, schema::object};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS diptych_checkpoint (
@@ -30,11 +35,27 @@ const TABLES: &str = "
         name TEXT NOT NULL,
         sql TEXT NOT NULL,
         PRIMARY KEY (type, name)
+    );
+    CREATE TABLE IF NOT EXISTS diptych_version (
+        projection TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        difference TEXT NOT NULL,
+        PRIMARY KEY (projection, version)
+    );
+    CREATE TABLE IF NOT EXISTS diptych_reader (
+        projection TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        object TEXT NOT NULL,
+        PRIMARY KEY (projection, version, name)
     );";
 
 pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     connection.execute_batch(bond::TABLE)?;
+    connection.execute_batch(poison::TABLES)?;
     // Tables that an older program made have no column for the event.
     let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
     let columns = columns.query_map(["diptych_checkpoint"], |row| row.get::<_, String>(0))?;
@@ -127,6 +148,7 @@ pub(crate) fn begin(
     made: &[SchemaObject],
 ) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM diptych_schema WHERE projection = ?1", [name])?;
+    poison::clear(connection, name)?;
     for SchemaObject { kind, name: object, sql } in made {
         let values = (name, kind, object, sql);
         connection.execute("INSERT INTO diptych_schema VALUES (?1, ?2, ?3, ?4)", values)?;
@@ -145,4 +167,131 @@ pub(crate) fn made_by(connection: &Connection, name: &str) -> rusqlite::Result<V
         "SELECT type, name, sql FROM diptych_schema WHERE projection = ?1 ORDER BY rowid",
     )?;
     find.query_map([name], object)?.collect()
+}
+
+/// The name under which the row and the objects of a version are stored.
+pub(crate) fn row_name(projection: &str, slot: VersionSlot) -> String {
+    match slot {
+        VersionSlot::Served => projection.to_owned(),
+        VersionSlot::Beside(version) => format!("{projection}@v{version}"),
+    }
+}
+
+/// The rows of all versions, the served one first.
+pub(crate) fn versions(
+    connection: &Connection,
+    projection: &str,
+) -> rusqlite::Result<Vec<StoredVersion>> {
+    let mut find = connection.prepare_cached(
+        "SELECT version, log, epoch, position, event, name FROM diptych_checkpoint
+         WHERE name = ?1 OR name = ?1 || '@v' || version ORDER BY name <> ?1, version",
+    )?;
+    let rows = find.query_map([projection], |row| Ok((stored(row)?, row.get::<_, String>(5)?)))?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let rows = rows.into_iter().map(|(row, name)| {
+        let (slot, state) = match name == projection {
+            true => (VersionSlot::Served, VersionState::Served),
+            false => {
+                let state = state(connection, projection, row.version)?;
+                (VersionSlot::Beside(row.version), state)
+            }
+        };
+        Ok(StoredVersion { slot, row, state })
+    });
+    rows.collect()
+}
+
+fn state(
+    connection: &Connection,
+    projection: &str,
+    version: u32,
+) -> rusqlite::Result<VersionState> {
+    let mut find = connection.prepare_cached(
+        "SELECT state, position, difference FROM diptych_version
+         WHERE projection = ?1 AND version = ?2",
+    )?;
+    let state = find.query_row((projection, version), |row| {
+        let (word, at) = (row.get::<_, String>(0)?, Position::new(row.get(1)?));
+        Ok(match word.as_str() {
+            "equal" => VersionState::Equal { at },
+            "different" => VersionState::Different { at, difference: row.get(2)? },
+            "building" => VersionState::Building,
+            _ => VersionState::Kept,
+        })
+    });
+    Ok(state.optional()?.unwrap_or(VersionState::Building))
+}
+
+pub(crate) fn set_state(
+    connection: &Connection,
+    projection: &str,
+    version: u32,
+    state: &VersionState,
+) -> rusqlite::Result<()> {
+    let (word, at, difference) = match state {
+        VersionState::Equal { at } => ("equal", *at, ""),
+        VersionState::Different { at, difference } => ("different", *at, difference.as_str()),
+        VersionState::Building => ("building", Position::START, ""),
+        _ => ("kept", Position::START, ""),
+    };
+    connection.execute(
+        "INSERT OR REPLACE INTO diptych_version VALUES (?1, ?2, ?3, ?4, ?5)",
+        (projection, version, word, at.get(), difference),
+    )?;
+    Ok(())
+}
+
+/// Moves the row and the list of objects to another name.
+pub(crate) fn rename(connection: &Connection, from: &str, to: &str) -> rusqlite::Result<()> {
+    connection.execute("UPDATE diptych_checkpoint SET name = ?2 WHERE name = ?1", [from, to])?;
+    let objects = "UPDATE diptych_schema SET projection = ?2 WHERE projection = ?1";
+    connection.execute(objects, [from, to])?;
+    poison::rename(connection, from, to)
+}
+
+/// Removes all that is stored about a version beside the served one.
+pub(crate) fn forget(
+    connection: &Connection,
+    projection: &str,
+    version: u32,
+) -> rusqlite::Result<()> {
+    let row = row_name(projection, VersionSlot::Beside(version));
+    connection.execute("DELETE FROM diptych_checkpoint WHERE name = ?1", [&row])?;
+    connection.execute("DELETE FROM diptych_schema WHERE projection = ?1", [&row])?;
+    for table in ["diptych_version", "diptych_reader"] {
+        let sql = format!("DELETE FROM {table} WHERE projection = ?1 AND version = ?2");
+        connection.execute(&sql, (projection, version))?;
+    }
+    poison::forget(connection, &row)
+}
+
+/// The names for readers of this version.
+pub(crate) fn readers(
+    connection: &Connection,
+    projection: &str,
+    version: u32,
+) -> rusqlite::Result<Vec<ReaderName>> {
+    let mut find = connection.prepare_cached(
+        "SELECT name, object FROM diptych_reader
+         WHERE projection = ?1 AND version = ?2 ORDER BY name",
+    )?;
+    let names = find.query_map((projection, version), |row| {
+        Ok(ReaderName { name: row.get(0)?, object: row.get(1)? })
+    })?;
+    names.collect()
+}
+
+pub(crate) fn set_readers(
+    connection: &Connection,
+    projection: &str,
+    version: u32,
+    readers: &[ReaderName],
+) -> rusqlite::Result<()> {
+    let old = "DELETE FROM diptych_reader WHERE projection = ?1 AND version = ?2";
+    connection.execute(old, (projection, version))?;
+    for ReaderName { name, object } in readers {
+        let values = (projection, version, name, object);
+        connection.execute("INSERT INTO diptych_reader VALUES (?1, ?2, ?3, ?4)", values)?;
+    }
+    Ok(())
 }

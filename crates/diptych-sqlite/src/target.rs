@@ -3,7 +3,8 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use diptych::projection::{
-    Database, DatabaseWork, RunnerHandle, SchemaObject, StoredCheckpoint, TargetError,
+    Database, DatabaseWork, ReaderName, RunnerHandle, SchemaObject, StoredCheckpoint,
+    StoredVersion, SwitchPolicy, TargetError, VersionSlot,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -21,6 +22,7 @@ pub struct SqliteProjection<P> {
     projection: P,
     place: Sqlite,
     runner: Option<RunnerHandle>,
+    beside: Option<SwitchPolicy>,
     /// The objects that `create` makes; `None` before it was run in memory.
     described: Option<Arc<[SchemaObject]>>,
     /// Taken out during each operation. After an error of the file it is opened again.
@@ -37,6 +39,23 @@ impl<P: Projection> Database for SqliteProjection<P> {
 
     fn projection(&self) -> &str {
         self.projection.name()
+    }
+
+    fn version(&self) -> u32 {
+        self.projection.version()
+    }
+
+    fn beside(&self) -> Option<SwitchPolicy> {
+        self.beside
+    }
+
+    fn key(&self) -> Option<String> {
+        self.projection.key().map(str::to_owned)
+    }
+
+    fn reader_names(&self) -> Vec<ReaderName> {
+        let names = self.projection.readers().into_iter();
+        names.map(|(name, object)| ReaderName { name, object }).collect()
     }
 
     fn transaction(&mut self, work: DatabaseWork<'_, P::Event>) -> Result<(), TargetError> {
@@ -66,9 +85,20 @@ impl<P: Projection> Database for SqliteProjection<P> {
             if open.checked.as_ref().is_none_or(|checked| checked.count() != count) {
                 return Ok(None);
             }
-            let found = stored::checkpoint(&open.connection, this.projection.name());
-            let found = found.map_err(reading())?;
-            Ok(found.filter(|found| found.version == this.projection.version()))
+            let (name, version) = (this.projection.name(), this.projection.version());
+            let row = |slot| stored::checkpoint(&open.connection, &stored::row_name(name, slot));
+            let found = row(VersionSlot::Served).map_err(reading())?;
+            if found.is_some_and(|found| found.version != version) && this.beside.is_some() {
+                return row(VersionSlot::Beside(version)).map_err(reading());
+            }
+            Ok(found.filter(|found| found.version == version))
+        })
+    }
+
+    fn peek_versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        self.with(|this, open| {
+            let versions = stored::versions(&open.connection, this.projection.name());
+            versions.map_err(this.file("reading its versions"))
         })
     }
 
@@ -87,11 +117,25 @@ impl<P: Projection> SqliteProjection<P> {
             projection,
             place,
             runner: None,
+            beside: None,
             described: None,
             open: None,
             left: None,
             is_overwritten: false,
         }
+    }
+
+    /// Builds a raised version beside the one in the database, and lets it take its place by this
+    /// policy. Without this, a raised version removes the tables of the old one, and readers see
+    /// incomplete rows until it has caught up.
+    ///
+    /// The version needs tables with names of its own, and
+    /// [names for readers](Projection::readers). The policy applies from the first version on: it
+    /// does no harm while there is one version only.
+    #[must_use]
+    pub fn beside(mut self, policy: SwitchPolicy) -> SqliteProjection<P> {
+        self.beside = Some(policy);
+        self
     }
 
     fn with<T>(

@@ -5,8 +5,9 @@ use std::{collections::HashSet, sync::Arc};
 use diptych::{
     Position, Recorded, Timestamp,
     projection::{
-        CheckedSchema, Checkpoint, DatabaseTransaction, Grouping, SchemaObject, StoredCheckpoint,
-        TargetError,
+        CheckedSchema, Checkpoint, DatabaseTransaction, Grouping, PoisonRecord, ReaderName,
+        SampleAnswer, SchemaObject, StoredCheckpoint, StoredVersion, TargetError, VersionSlot,
+        VersionState,
     },
 };
 use rusqlite::{Connection, Transaction};
@@ -14,7 +15,7 @@ use rusqlite::{Connection, Transaction};
 use crate::{
     Projection, Sqlite,
     guard::{Guard, Rules, Savepoints},
-    schema, stored,
+    poison, sample, schema, stored,
     trouble::{of_create, of_event, of_file},
 };
 
@@ -65,6 +66,10 @@ impl<'a, P: Projection> SqliteTransaction<'a, P> {
     /// The position of the last event of the batch.
     pub(crate) fn last(&self) -> Option<Position> {
         self.last
+    }
+
+    fn row_name(&self, slot: VersionSlot) -> String {
+        stored::row_name(self.projection.name(), slot)
     }
 
     fn file(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> TargetError + use<'a, P> {
@@ -176,31 +181,92 @@ impl<P: Projection> DatabaseTransaction<P::Event> for SqliteTransaction<'_, P> {
         stored::create_tables(self.tx).map_err(self.file("creating its own tables"))
     }
 
-    fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError> {
-        let found = stored::checkpoint(self.tx, self.projection.name());
+    fn stored(&mut self, slot: VersionSlot) -> Result<Option<StoredCheckpoint>, TargetError> {
+        let found = stored::checkpoint(self.tx, &self.row_name(slot));
         found.map_err(self.file("reading what is stored about projections"))
     }
 
     fn move_checkpoint(
         &mut self,
+        slot: VersionSlot,
         from: Option<Checkpoint>,
         to: Checkpoint,
         recorded_at: Option<Timestamp>,
     ) -> Result<bool, TargetError> {
-        let (name, version) = (self.projection.name(), self.projection.version());
-        let moved = stored::move_checkpoint(self.tx, name, version, from, to, recorded_at);
+        let (name, version) = (self.row_name(slot), self.projection.version());
+        let moved = stored::move_checkpoint(self.tx, &name, version, from, to, recorded_at);
         moved.map_err(self.file("moving the checkpoint"))
     }
 
-    fn begin(&mut self, made: &[SchemaObject]) -> Result<(), TargetError> {
+    fn begin(
+        &mut self,
+        slot: VersionSlot,
+        made: &[SchemaObject],
+        readers: &[ReaderName],
+    ) -> Result<(), TargetError> {
         refers_to_its_own(self.projection, self.place, self.tx, made)?;
         let (name, version) = (self.projection.name(), self.projection.version());
-        stored::begin(self.tx, name, version, made).map_err(self.file("noting its tables"))
+        let row = self.row_name(slot);
+        stored::begin(self.tx, &row, version, made)
+            .and_then(|()| stored::set_readers(self.tx, name, version, readers))
+            .map_err(self.file("noting its tables"))
     }
 
-    fn made(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
-        let made = stored::made_by(self.tx, self.projection.name());
+    fn made(&mut self, slot: VersionSlot) -> Result<Vec<SchemaObject>, TargetError> {
+        let made = stored::made_by(self.tx, &self.row_name(slot));
         made.map_err(self.file("reading its schema"))
+    }
+
+    fn versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        let versions = stored::versions(self.tx, self.projection.name());
+        versions.map_err(self.file("reading its versions"))
+    }
+
+    fn move_version(&mut self, from: VersionSlot, to: VersionSlot) -> Result<(), TargetError> {
+        let (from, to) = (self.row_name(from), self.row_name(to));
+        stored::rename(self.tx, &from, &to).map_err(self.file("switching versions"))
+    }
+
+    fn set_state(&mut self, version: u32, state: &VersionState) -> Result<(), TargetError> {
+        let noted = stored::set_state(self.tx, self.projection.name(), version, state);
+        noted.map_err(self.file("noting the state of a version"))
+    }
+
+    fn forget(&mut self, version: u32) -> Result<(), TargetError> {
+        let gone = stored::forget(self.tx, self.projection.name(), version);
+        gone.map_err(self.file("removing a version"))
+    }
+
+    fn readers(&mut self, version: u32) -> Result<Vec<ReaderName>, TargetError> {
+        let readers = stored::readers(self.tx, self.projection.name(), version);
+        readers.map_err(self.file("reading the names for readers"))
+    }
+
+    fn poison(&mut self, slot: VersionSlot) -> Result<PoisonRecord, TargetError> {
+        let found = poison::stored(self.tx, &self.row_name(slot));
+        found.map_err(self.file("reading the poisoned keys"))
+    }
+
+    fn set_poison(&mut self, slot: VersionSlot, record: &PoisonRecord) -> Result<(), TargetError> {
+        let noted = poison::store(self.tx, &self.row_name(slot), record);
+        noted.map_err(self.file("noting the poisoned keys"))
+    }
+
+    fn reader_object(&self, reader: &ReaderName) -> SchemaObject {
+        schema::reader_view(reader)
+    }
+
+    fn show(&mut self, reader: &ReaderName) -> Result<(), TargetError> {
+        let made = self.tx.execute_batch(&schema::reader_view(reader).sql);
+        made.map_err(self.file("making a view for readers"))
+    }
+
+    fn answers(&mut self) -> Result<Vec<SampleAnswer>, TargetError> {
+        Ok(sample::answers(self.projection, self.tx, self.guard))
+    }
+
+    fn sample_row(&mut self, question: usize, row: usize) -> Result<Option<String>, TargetError> {
+        Ok(sample::row(self.projection, self.tx, self.guard, question, row))
     }
 
     fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError> {

@@ -551,12 +551,7 @@ impl AppBuilder {
         if let Some(name) = states.or_else(|| twice(self.declared.plans.snapshots.names())) {
             return Err(StartError::SnapshotsAlike { name });
         }
-        if let Some(view) = self.declared.plans.view_twice() {
-            return Err(StartError::ViewTwice { view });
-        }
-        if let Some(name) = self.declared.plans.projection_twice() {
-            return Err(StartError::ProjectionTwice { name });
-        }
+        error::check_followers(&self.declared.plans)?;
         self.declared.processes.check()?;
         self.declared.collaboration.check()?;
         Ok(self.declared.entries.check()?)
@@ -577,7 +572,7 @@ async fn not_started(processes: &Processes, right: &RightPanel, error: StartErro
 
 /// The first view that stopped.
 fn halted(followers: &Followers) -> Option<FollowerStatus> {
-    let mut views = followers.of_kind(FollowerKind::View);
+    let mut views = followers.required_views();
     views.find(|view| view.progress().arrivals().is_err()).map(FollowerControl::status)
 }
 

@@ -158,7 +158,7 @@ use crate::{
         ProcessPlans, ProcessStart,
     },
     projection::Target,
-    query::{Query, RightPanel},
+    query::{Candidate, Query, RightPanel},
     view::{View, ViewOptions},
 };
 
@@ -201,6 +201,16 @@ impl Declarations {
         self.entries.followers.push(FollowerEntry::view::<V>());
         self.plans.add_view::<V>(options);
         self.know::<V::Event>();
+    }
+
+    pub(crate) fn add_candidate<V: View, N: View + AsRef<V>>(
+        &mut self,
+        candidate: Candidate<V, N>,
+    ) {
+        let (options, rules) = candidate.into_parts();
+        self.entries.followers.push(FollowerEntry::view::<N>());
+        self.plans.add_candidate::<V, N>(options, rules);
+        self.know::<N::Event>();
     }
 
     pub(crate) fn add_projection<T: Target>(&mut self, target: T, refresh: Refresh) {

@@ -7,6 +7,7 @@
 mod control;
 mod error;
 mod feed;
+mod follower;
 mod follower_control;
 mod followers;
 mod metrics;
@@ -16,6 +17,7 @@ mod progress;
 mod pulse;
 mod state;
 mod status;
+mod versions;
 mod worker;
 
 pub use control::{ControlError, RunnerHandle};
@@ -23,6 +25,8 @@ pub use error::{NotYet, WaitError};
 pub(crate) use feed::FollowerFeed;
 #[cfg(feature = "testing")]
 pub(crate) use feed::PAGE_EVENTS;
+pub use follower::Refresh;
+pub(crate) use follower::{Follower, Halt};
 pub use follower_control::FollowerControl;
 pub(crate) use followers::Followers;
 #[cfg(feature = "testing")]
@@ -34,5 +38,8 @@ pub(crate) use progress::{HaltCause, Progress, unless_ending};
 pub use state::{FollowState, FollowerStop, Lag, Standstill};
 pub(crate) use status::StateReport;
 pub use status::{FollowerKind, FollowerMemory, FollowerStatus};
-pub use worker::Refresh;
-pub(crate) use worker::{Follower, Halt, spawn};
+pub(crate) use versions::Pace;
+pub use versions::{
+    Switch, SwitchPolicy, VersionChange, VersionOutcome, VersionState, VersionStatus,
+};
+pub(crate) use worker::spawn;

@@ -23,7 +23,9 @@ use crate::{
     snapshot::{SnapshotPolicy, Snapshots, ViewSnapshotStore},
     view::{
         View, ViewOptions, Views,
-        left_right::{LeftRight, ShownView},
+        candidate::{CandidateRules, ViewCandidate},
+        left_right::LeftRight,
+        shown::{CandidateSide, ShownView},
         snapshots::SnapshotWriter,
     },
 };
@@ -39,6 +41,8 @@ pub(crate) struct FollowerPlans {
 struct PlannedView {
     id: TypeId,
     name: &'static str,
+    /// The view that it is a candidate for.
+    replaces: Option<(TypeId, &'static str)>,
     plan: Box<dyn FollowerPlan>,
 }
 
@@ -85,7 +89,33 @@ impl From<io::Error> for StartFailure {
 impl FollowerPlans {
     pub(crate) fn add_view<V: View>(&mut self, options: ViewOptions) {
         let plan = Box::new(ViewPlan::<V> { options, view: PhantomData });
-        self.views.push(PlannedView { id: TypeId::of::<V>(), name: type_name::<V>(), plan });
+        let (id, name, replaces) = (TypeId::of::<V>(), type_name::<V>(), None);
+        self.views.push(PlannedView { id, name, replaces, plan });
+    }
+
+    pub(crate) fn add_candidate<V: View, N: View + AsRef<V>>(
+        &mut self,
+        options: ViewOptions,
+        rules: CandidateRules<V>,
+    ) {
+        let plan = Box::new(CandidatePlan::<V, N> { options, rules, view: PhantomData });
+        let (id, name) = (TypeId::of::<N>(), type_name::<N>());
+        let replaces = Some((TypeId::of::<V>(), type_name::<V>()));
+        self.views.push(PlannedView { id, name, replaces, plan });
+    }
+
+    /// The first candidate without a view to replace, or with one that another candidate has, and
+    /// that view.
+    pub(crate) fn candidate_alone(&self) -> Option<(&'static str, &'static str)> {
+        let is_view =
+            |id: TypeId| self.views.iter().any(|view| view.id == id && view.replaces.is_none());
+        let mut candidates = self.views.iter().enumerate().filter_map(|(at, view)| {
+            let (id, replaced) = view.replaces?;
+            let mut before = self.views.iter().take(at).filter_map(|view| view.replaces);
+            let is_alone = !is_view(id) || before.any(|(other, _)| other == id);
+            is_alone.then_some((view.name, replaced))
+        });
+        candidates.next()
     }
 
     pub(crate) fn add_projection<T: Target>(&mut self, target: T, refresh: Refresh) {
@@ -139,7 +169,10 @@ impl FollowerPlans {
         let FollowerPlans { views, projections, snapshots } = self;
         let (followers, shown) = (Followers::default(), Views::default());
         let mut start = Start { schema, snapshots: &snapshots, feed, followers, views: shown };
-        for view in views {
+        // A candidate finds the view that it is to replace.
+        let (views, candidates): (Vec<_>, Vec<_>) =
+            views.into_iter().partition(|view| view.replaces.is_none());
+        for view in views.into_iter().chain(candidates) {
             view.plan.start(&mut start)?;
         }
         for projection in projections {
@@ -147,7 +180,7 @@ impl FollowerPlans {
         }
         let Start { feed, mut followers, views, .. } = start;
         followers.start_pulse(&feed)?;
-        for view in followers.of_kind(FollowerKind::View) {
+        for view in followers.required_views() {
             // A stopped view shows the reason in its status. It must not prevent the start.
             let _ = view.progress().until(head).await;
         }
@@ -166,19 +199,63 @@ impl<V: View> FollowerPlan for ViewPlan<V> {
     }
 
     fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure> {
-        let (reading, filter) = selection::<V::Event>(start.schema)?;
-        let (kind, feed) = (FollowerKind::View, &start.feed);
-        let progress = Progress::new(kind.name(), type_name::<V>().to_owned(), Position::START);
-        let progress = Arc::new(progress);
-        let live = Arc::new(ShownView::new(V::default(), Position::START, progress.clone()));
-        let snapshots = start.snapshots.snapshots::<V>(feed.lineage(), &reading);
-        let copies =
-            LeftRight::new(live.clone(), self.options, snapshots.clone().map(SnapshotWriter::new));
+        start.view(shown::<V>(), self.options, None)
+    }
+}
+
+/// A view at the start of the log.
+fn shown<V: View>() -> Arc<ShownView<V>> {
+    let kind = FollowerKind::View.name();
+    let progress = Progress::new(kind, type_name::<V>().to_owned(), Position::START);
+    Arc::new(ShownView::new(V::default(), Position::START, Arc::new(progress)))
+}
+
+impl Start<'_> {
+    fn view<V: View>(
+        &mut self,
+        live: Arc<ShownView<V>>,
+        options: ViewOptions,
+        candidate: Option<Box<dyn CandidateSide>>,
+    ) -> Result<(), StartFailure> {
+        let (reading, filter) = selection::<V::Event>(self.schema)?;
+        let (feed, progress) = (&self.feed, live.progress.clone());
+        let snapshots = self.snapshots.snapshots::<V>(feed.lineage(), &reading);
+        let mut copies =
+            LeftRight::new(live.clone(), options, snapshots.clone().map(SnapshotWriter::new));
+        let is_candidate = candidate.is_some();
+        if let Some(candidate) = candidate {
+            copies = copies.beside(candidate);
+        }
         let worker = follow::spawn(copies, feed.clone(), reading, filter, Refresh::Live, progress)?;
-        let control = FollowerControl::new(kind, worker, feed, Some(live.clone()));
-        start.views.add(live, snapshots, control.clone());
-        start.followers.add(control);
+        let control = FollowerControl::new(FollowerKind::View, worker, feed, Some(live.clone()));
+        self.views.add(live, snapshots, control.clone());
+        match is_candidate {
+            true => self.followers.add_candidate(control),
+            false => self.followers.add(control),
+        }
         Ok(())
+    }
+}
+
+struct CandidatePlan<V, N> {
+    options: ViewOptions,
+    rules: CandidateRules<V>,
+    view: PhantomData<fn() -> N>,
+}
+
+impl<V: View, N: View + AsRef<V>> FollowerPlan for CandidatePlan<V, N> {
+    fn filter(&self, schema: &Schema) -> Result<Filter, SchemaError> {
+        Ok(selection::<N::Event>(schema)?.1)
+    }
+
+    fn start(self: Box<Self>, start: &mut Start<'_>) -> Result<(), StartFailure> {
+        let (live, CandidatePlan { options, rules, .. }) = (shown::<N>(), *self);
+        let candidate = start.views.shared::<V>().and_then(|served| {
+            let is_seated = served.seat(live.clone());
+            let candidate = || ViewCandidate::new(served.clone(), live.clone(), rules);
+            is_seated.then(|| Box::new(candidate()) as Box<dyn CandidateSide>)
+        });
+        start.view(live, options, candidate)
     }
 }
 

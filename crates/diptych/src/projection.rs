@@ -5,16 +5,22 @@
 //! exactly the result of folding the log up to it.
 
 mod database;
+mod rules;
 pub(crate) mod runner;
+mod slots;
+mod target;
+mod versions;
 
 use std::{error::Error, iter::successors, sync::Arc};
 
 pub use database::{
     CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
-    StoredCheckpoint,
+};
+pub use slots::{
+    PoisonRecord, PoisonRow, ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot,
 };
 
-pub use crate::follow::RunnerHandle;
+pub use crate::follow::{RunnerHandle, SwitchPolicy, VersionChange, VersionOutcome, VersionState};
 
 use diptych_store::{EventChecksum, LogIdentity, Position};
 
@@ -84,6 +90,65 @@ pub trait Target: Send + 'static {
     /// locks keeps the handle, so that a pause or the end of the app need not wait for the lock.
     fn run_by(&mut self, _handle: RunnerHandle) {}
 
+    /// The key of the tag whose values the rows belong to. If it is named, an event that cannot be
+    /// applied poisons its own keys: their later events are held back, and others go on.
+    fn isolates_by(&self) -> Option<String> {
+        None
+    }
+
+    /// The poisoned keys as they are stored beside the checkpoint.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
+    fn poison(&mut self) -> Result<PoisonRecord, TargetError> {
+        Ok(PoisonRecord::default())
+    }
+
+    /// As [`apply`](Target::apply), with the events in several runs, because those between them are
+    /// held back, and with the poisoned keys that are stored in the same step. `from` and `to` are
+    /// equal if held events are applied later.
+    ///
+    /// # Errors
+    /// As [`apply`](Target::apply).
+    fn apply_isolated(
+        &mut self,
+        _runs: &[&[Recorded<Self::Event>]],
+        _from: Option<Checkpoint>,
+        _to: Checkpoint,
+        _poison: &PoisonRecord,
+    ) -> Result<(), TargetError> {
+        let reason = "the target names a key, and does not isolate by it".to_owned();
+        Err(TargetError::Broken { reason, source: None })
+    }
+
+    /// The version of the projection in this program, if it is built beside the served one.
+    fn own_version(&self) -> Option<u32> {
+        None
+    }
+
+    /// Whether its version takes the place of the served one by itself.
+    fn switches_itself(&self) -> bool {
+        false
+    }
+
+    /// The versions that the place has, the served one first; none if it has no versions side by
+    /// side.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
+    fn versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    /// Compares, switches or drops versions, all or nothing.
+    ///
+    /// # Errors
+    /// [`TargetError::Refused`] if that cannot be done; other errors of the place.
+    fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, TargetError> {
+        let reason = format!("the projection has one version: {change:?} is not possible");
+        Err(TargetError::Refused { reason })
+    }
+
     /// Confirms that the place to which the rows were written is still there, and still stores this
     /// checkpoint. Callers who wait for rows get their answer after this check.
     ///
@@ -135,6 +200,12 @@ pub enum TargetError {
         reason: String,
         /// The error of the database.
         source: Option<Arc<dyn Error + Send + Sync>>,
+    },
+    /// A command about versions cannot be carried out.
+    #[error("{reason}")]
+    Refused {
+        /// The reason.
+        reason: String,
     },
     /// The place cannot be used until it is fixed.
     #[error("{reason}")]

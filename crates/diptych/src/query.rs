@@ -1,6 +1,7 @@
 //! The right panel: queries, which are answered from a view, as fresh as the caller asks.
 
 mod ask;
+mod candidate;
 mod digest;
 mod error;
 mod options;
@@ -9,6 +10,7 @@ mod watch;
 
 pub(crate) use ask::answer;
 pub use ask::{Answer, Ask, Cost};
+pub use candidate::Candidate;
 pub use digest::ViewDigest;
 use diptych_store::Filter;
 pub use error::{QueryError, QueryPanic};

@@ -1,8 +1,10 @@
 //! Views: folds that are kept up to date in memory, and answer queries.
 
+pub(crate) mod candidate;
 pub(crate) mod left_right;
 mod portion;
 mod report;
+pub(crate) mod shown;
 pub(crate) mod snapshots;
 mod version;
 mod views;

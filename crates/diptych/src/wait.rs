@@ -20,6 +20,14 @@ pub(crate) async fn within<T>(longest: Duration, what: impl Future<Output = T>) 
     }
 }
 
+/// Waits for this time. Without a runtime the thread of the caller sleeps.
+pub(crate) async fn pause(time: Duration) {
+    match Handle::try_current() {
+        Ok(_) => tokio::time::sleep(time).await,
+        Err(_) => thread::sleep(time),
+    }
+}
+
 /// Waits for `what` on the calling thread, or until `is_over` returns true. The code that makes it
 /// true must unpark the thread.
 pub(crate) fn unless<T>(is_over: impl Fn() -> bool, what: impl Future<Output = T>) -> Option<T> {

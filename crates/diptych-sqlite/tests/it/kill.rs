@@ -15,12 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych::{App, projection::Target};
+use diptych::{
+    App, Position, Store,
+    projection::{Target, VersionChange, VersionOutcome},
+};
+use diptych_sqlite::{Sqlite, SwitchPolicy};
 use pollster::block_on;
 
 use crate::{
+    beside::{assert_whole, takings},
     follow::follow,
-    shop::{assert_in_step, happen, sales},
+    shop::{Trade, assert_in_step, happen, sales},
 };
 
 const KILLS: u64 = 40;
@@ -32,15 +37,20 @@ const LIFE: Duration = Duration::from_secs(20);
 
 #[test]
 fn rows_are_a_fold_up_to_the_checkpoint_after_any_kill() {
-    kill("kill::child");
+    kill("kill::child", assert_in_step);
 }
 
 #[test]
 fn so_they_are_when_an_app_projects() {
-    kill("kill::child_with_an_app");
+    kill("kill::child_with_an_app", assert_in_step);
 }
 
-fn kill(child: &str) {
+#[test]
+fn readers_see_one_whole_version_after_a_kill_at_any_step_of_a_switch() {
+    kill("kill::child_that_switches", |store, file| assert_whole(store, file).0);
+}
+
+fn kill(child: &str, assert_in_step: impl Fn(&Store, &Path) -> Position) {
     let folder = tempfile::tempdir().unwrap();
     let seed = env::var("DIPTYCH_SEED").map_or(0xD1, |text| text.parse().unwrap());
     println!("seed {seed}");
@@ -62,12 +72,19 @@ fn kill(child: &str) {
         block_on(app.stop()).unwrap();
     }
     let app = open(folder.path());
-    follow(app.store(), &mut sales(&folder.path().join("report.db")), 100).unwrap();
-    let last = assert_in_step(app.store(), &folder.path().join("report.db"));
+    let file = folder.path().join("report.db");
+    if child == "kill::child_that_switches" {
+        for version in [1, 2] {
+            follow(app.store(), &mut side_by_side(&file, version), 100).unwrap();
+        }
+    } else {
+        follow(app.store(), &mut sales(&file), 100).unwrap();
+    }
+    let last = assert_in_step(app.store(), &file);
     assert_eq!(last, app.store().head().position());
     println!("{kills} kills, at {positions:?} of {last}");
     positions.dedup();
-    assert!(positions.len() as u64 > kills / 2, "the children hardly got to project");
+    assert!(positions.len() as u64 > kills / 3, "the children hardly got to project");
 }
 
 /// The work of a child. As a test without a parent it does nothing.
@@ -109,6 +126,38 @@ fn child_with_an_app() {
         happen(&app, &mut random, events);
         if random.u32(..10) == 0 {
             block_on(report.rebuild()).unwrap();
+        }
+    }
+}
+
+fn side_by_side(file: &Path, version: u32) -> impl Target<Event = Trade> {
+    Sqlite::at(file).projection(takings(version)).beside(SwitchPolicy::ByCommand)
+}
+
+/// Builds two versions, compares them, and switches forward and back all the time.
+#[test]
+fn child_that_switches() {
+    let Ok(folder) = env::var(FOLDER) else { return };
+    let folder = PathBuf::from(folder);
+    let mut random = fastrand::Rng::with_seed(env::var(SEED).unwrap().parse().unwrap());
+    let app = open(&folder);
+    let file = folder.join("report.db");
+    let [mut old, mut new] = [1, 2].map(|version| side_by_side(&file, version));
+    old.checkpoint().unwrap();
+    println!("{BEGUN}");
+    let begun = Instant::now();
+    while begun.elapsed() < LIFE {
+        let events = random.usize(1..100);
+        happen(&app, &mut random, events);
+        follow(app.store(), &mut old, random.usize(20..200)).unwrap();
+        follow(app.store(), &mut new, random.usize(20..200)).unwrap();
+        let equal = |change| assert_eq!(change, VersionOutcome::Done);
+        let forward = VersionChange::Forward { compares: true, needs_equal_position: true };
+        equal(new.change(forward).unwrap());
+        match random.u32(..20) {
+            0 => new.reset().unwrap(),
+            1 => old.reset().unwrap(),
+            _ => equal(old.change(forward).unwrap()),
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod anew;
+mod beside;
 mod ended;
 mod follow;
 mod hostile;
@@ -10,6 +11,7 @@ mod hostile;
 mod kill;
 mod locked;
 mod odd;
+mod poison;
 mod race;
 mod refused;
 mod renamed;

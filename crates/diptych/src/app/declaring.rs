@@ -18,6 +18,7 @@ use crate::{
         ProcessStart, ProcessStartError, ProcessStatus, ask, preview,
     },
     projection::Target,
+    query::Candidate,
     view::{View, ViewOptions},
 };
 
@@ -133,6 +134,78 @@ impl AppBuilder {
     /// Like [`view`](AppBuilder::view), with options.
     pub fn view_with<V: View>(mut self, options: ViewOptions) -> AppBuilder {
         self.declared.add_view::<V>(options);
+        self
+    }
+
+    /// Builds a view beside the view that queries name, compares it with that, and puts it in its
+    /// place: by itself, or by a command ([`switch`](crate::follow::FollowerControl::switch)) to
+    /// the [view](App::view) `N`. Until then, the queries of `V` are answered by `V`. The start of
+    /// the app does not wait for the candidate.
+    ///
+    /// The candidate never passes the view, so that both are compared and switched at an equal
+    /// position, and no answer goes back. After the switch the view follows on, for a switch back,
+    /// until [`drop_version(1)`](crate::follow::FollowerControl::drop_version). The switch is in
+    /// memory: the next start begins with `V` again. Questions about the past are answered by the
+    /// fold of `V`.
+    ///
+    /// ```
+    /// use diptych::{App, Event, Fold, Memory, Recorded, follow::SwitchPolicy, query::Candidate};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Event, Serialize, Deserialize)]
+    /// #[event("sold")]
+    /// struct Sold {
+    ///     cents: u64,
+    /// }
+    ///
+    /// #[derive(Clone, Default, Serialize)]
+    /// struct Takings(u64);
+    ///
+    /// impl Fold for Takings {
+    ///     type Event = Sold;
+    ///
+    ///     fn apply(&mut self, sold: &Recorded<Sold>) {
+    ///         self.0 += sold.cents;
+    ///     }
+    /// }
+    ///
+    /// /// The next version, which also counts.
+    /// #[derive(Clone, Default)]
+    /// struct CountedTakings {
+    ///     takings: Takings,
+    ///     sales: u64,
+    /// }
+    ///
+    /// impl Fold for CountedTakings {
+    ///     type Event = Sold;
+    ///
+    ///     fn apply(&mut self, sold: &Recorded<Sold>) {
+    ///         self.takings.apply(sold);
+    ///         self.sales += 1;
+    ///     }
+    /// }
+    ///
+    /// impl AsRef<Takings> for CountedTakings {
+    ///     fn as_ref(&self) -> &Takings {
+    ///         &self.takings
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let candidate = Candidate::<Takings, CountedTakings>::new(SwitchPolicy::Automatic);
+    /// let app = App::over(Memory::new())
+    ///     .view::<Takings>()
+    ///     .view_candidate(candidate.by_digest())
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn view_candidate<V: View, N: View + AsRef<V>>(
+        mut self,
+        candidate: Candidate<V, N>,
+    ) -> AppBuilder {
+        self.declared.add_candidate(candidate);
         self
     }
 

@@ -9,9 +9,23 @@ use crate::{
     collaboration::CollaborationError,
     event::{MissingTag, OutdatedEvent, RetagFailure, SchemaError},
     follow::FollowState,
-    plans::StartFailure,
+    plans::{FollowerPlans, StartFailure},
     process::ProcessStartError,
 };
+
+/// Checks that the followers of an app do not contradict each other.
+pub(super) fn check_followers(plans: &FollowerPlans) -> Result<(), StartError> {
+    if let Some(view) = plans.view_twice() {
+        return Err(StartError::ViewTwice { view });
+    }
+    if let Some((candidate, view)) = plans.candidate_alone() {
+        return Err(StartError::CandidateAlone { candidate, view });
+    }
+    match plans.projection_twice() {
+        Some(name) => Err(StartError::ProjectionTwice { name }),
+        None => Ok(()),
+    }
+}
 
 /// Why an app could not be started.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -32,6 +46,17 @@ pub enum StartError {
     /// A view was named twice.
     #[error("the view {view} was added twice: add it once")]
     ViewTwice {
+        /// The Rust type of the view.
+        view: &'static str,
+    },
+    /// A candidate has no view to replace.
+    #[error(
+        "{candidate} is a candidate for the place of the view {view}, which the app does not keep, \
+         or which has another candidate: add the view once, and one candidate"
+    )]
+    CandidateAlone {
+        /// The Rust type of the candidate.
+        candidate: &'static str,
         /// The Rust type of the view.
         view: &'static str,
     },

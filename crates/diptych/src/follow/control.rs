@@ -13,7 +13,10 @@ use diptych_store::{HistoryChanged, Position, Tag};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FollowState, FollowerStop, Progress, poison::SkipNote, progress::HaltCause};
+use super::{
+    FollowState, FollowerStop, Progress, poison::SkipNote, progress::HaltCause,
+    versions::VersionChange,
+};
 
 /// Maximum number of requests that wait for one follower.
 const WAITING: usize = 16;
@@ -35,6 +38,8 @@ pub(crate) enum FollowerRequest {
     Save,
     /// Check that its state outside the log is as the follower left it.
     Confirm,
+    /// Compare, switch or drop versions.
+    Change(VersionChange),
     /// Apply the held events of this poisoned key.
     Release {
         key: Tag,
@@ -62,6 +67,23 @@ pub enum ControlError {
     /// The store has another history than at the start of the app.
     #[error(transparent)]
     HistoryChanged(HistoryChanged),
+    /// The version that is to be served is not at the position of the served one.
+    #[error(
+        "the served version is at position {served}, and the other one at position {other}: wait \
+         until they are equal, or switch at any position"
+    )]
+    Unequal {
+        /// The position of the served version.
+        served: Position,
+        /// The position of the other version.
+        other: Position,
+    },
+    /// The version that is to be served answers otherwise than the served one.
+    #[error("the versions differ: {difference}; correct the new one, or accept the difference")]
+    Different {
+        /// The first difference.
+        difference: String,
+    },
     /// It could not carry out the request.
     #[error("{reason}")]
     Failed {

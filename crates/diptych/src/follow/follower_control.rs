@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diptych_store::{Head, Position, Tag};
@@ -15,6 +15,7 @@ use super::{
     poison::SkipNote,
     progress::{HaltCause, Progress},
     status::{FollowerKind, FollowerStatus, StateReport},
+    versions::{BETWEEN_LOOKS, Switch, VersionChange},
 };
 use crate::{
     lineage::Lineage,
@@ -68,7 +69,7 @@ impl FollowerControl {
     pub fn status(&self) -> FollowerStatus {
         let progress = self.progress();
         let quarantine = self.report.as_ref().map(|report| report.quarantine());
-        let quarantine = quarantine.unwrap_or_default();
+        let quarantine = quarantine.unwrap_or_else(|| Arc::new(progress.quarantine()));
         FollowerStatus {
             kind: self.kind,
             name: progress.name().to_owned(),
@@ -79,6 +80,7 @@ impl FollowerControl {
             events: progress.events(),
             poisoned: quarantine.poisoned(),
             skipped: quarantine.skipped().to_vec(),
+            versions: progress.versions(),
             memory: self.report.as_ref().map(|report| report.memory()),
         }
     }
@@ -162,7 +164,13 @@ impl FollowerControl {
                 }
                 Err(ControlError::Closed) => return Err(HaltCause::Closed),
                 // The rows are at a lower position now, or the database cannot confirm yet.
-                Ok(_) | Err(ControlError::Failed { .. } | ControlError::NotPaused) => {}
+                Ok(_)
+                | Err(
+                    ControlError::Failed { .. }
+                    | ControlError::NotPaused
+                    | ControlError::Unequal { .. }
+                    | ControlError::Different { .. },
+                ) => {}
             }
         }
     }
@@ -217,7 +225,8 @@ impl FollowerControl {
         self.worker.ask(FollowerRequest::Rebuild).await.map(drop)
     }
 
-    /// Reads the held events of a poisoned [key](crate::Fold::KEY) again, by their tag, and applies
+    /// Reads the held events of a poisoned key ([of a view](crate::Fold::KEY), or
+    /// [of a projection](crate::projection::Target::isolates_by)) again, by their tag, and applies
     /// them in order. Other keys that were poisoned by the same failure are released with it.
     /// Events that came meanwhile wait until this is done.
     ///
@@ -232,14 +241,55 @@ impl FollowerControl {
     /// key as [`retry_key`](FollowerControl::retry_key) does. The status lists the event with the
     /// note.
     ///
-    /// The decision is kept beside the [snapshots](crate::AppBuilder::snapshots) of the view, and
-    /// outlives a rebuild and a new release. For a view without snapshots it ends with the app:
+    /// The decision is kept in the database of a projection. That of a view is kept beside its
+    /// [snapshots](crate::AppBuilder::snapshots), and outlives a rebuild and a new release. For a view without snapshots it ends with the app:
     /// the next start finds the poisoned key again.
     ///
     /// # Errors
     /// As [`retry_key`](FollowerControl::retry_key), or if the decision cannot be kept.
     pub async fn skip_event(&self, key: &Tag, note: SkipNote) -> Result<Position, ControlError> {
         self.worker.ask(FollowerRequest::Release { key: key.clone(), skip: Some(note) }).await
+    }
+
+    /// Compares the version that is built beside the served one with it, if both are at one
+    /// position. The result is in the [status](FollowerStatus::versions).
+    ///
+    /// # Errors
+    /// [`ControlError::Different`] with the first difference, [`ControlError::Unequal`], or
+    /// [`ControlError::Failed`] if there is nothing to compare.
+    pub async fn compare(&self) -> Result<Position, ControlError> {
+        self.worker.ask(FollowerRequest::Change(VersionChange::Compare)).await
+    }
+
+    /// Serves another version: a version that was built beside the served one, or the version that
+    /// was served before. Readers see the old state, or the new one, and never a part of either.
+    ///
+    /// It waits for an equal position, if the command asks for that.
+    ///
+    /// # Errors
+    /// [`ControlError::Different`] with the first difference, [`ControlError::Unequal`] if the
+    /// positions are not equal in time, or [`ControlError::Failed`]. Nothing was switched.
+    pub async fn switch(&self, switch: Switch) -> Result<Position, ControlError> {
+        let request = FollowerRequest::Change(VersionChange::of(switch));
+        let until = Instant::now() + switch.within;
+        loop {
+            match self.worker.ask(request.clone()).await {
+                Err(ControlError::Unequal { .. }) if Instant::now() < until => {
+                    // The thread of the follower works on while this waits.
+                    wait::pause(BETWEEN_LOOKS).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Removes a version that is not served, with its rows.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if there is no such version, if it is served, or if this program
+    /// builds it.
+    pub async fn drop_version(&self, version: u32) -> Result<Position, ControlError> {
+        self.worker.ask(FollowerRequest::Change(VersionChange::Drop(version))).await
     }
 
     /// Stores the state outside the log now: the snapshot of a view, or the checkpoint of a

@@ -15,6 +15,8 @@ use super::{
 pub(crate) struct Followers {
     /// In the order in which they were added to the app.
     all: Vec<FollowerControl>,
+    /// Names of the views that are candidates for the place of another one.
+    candidates: Vec<String>,
     pulse: Option<Pulse>,
 }
 
@@ -22,6 +24,18 @@ impl Followers {
     /// Takes over a follower that runs.
     pub(crate) fn add(&mut self, follower: FollowerControl) {
         self.all.push(follower);
+    }
+
+    /// Takes over the candidate of a view. The app starts without waiting for it.
+    pub(crate) fn add_candidate(&mut self, follower: FollowerControl) {
+        self.candidates.push(follower.name().to_owned());
+        self.add(follower);
+    }
+
+    /// The views whose answers the app needs.
+    pub(crate) fn required_views(&self) -> impl Iterator<Item = &FollowerControl> {
+        let is_candidate = |name: &str| self.candidates.iter().any(|other| other == name);
+        self.of_kind(FollowerKind::View).filter(move |view| !is_candidate(view.name()))
     }
 
     /// Starts to check the followers once a second.

@@ -1,4 +1,4 @@
-//! Keys of a view whose events are held back, because one of them cannot be applied.
+//! Keys of a view or a projection whose events are held back, because one of them cannot be applied.
 //!
 //! A view with a [`KEY`](crate::Fold::KEY) leaves out the events of a poisoned key, and goes on
 //! with the others. An event of several keys joins them: if one of them is poisoned, the event
@@ -96,6 +96,12 @@ impl Quarantine {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.skipped.is_empty()
+    }
+
+    /// A quarantine as it was stored.
+    pub(crate) fn of(poisoned: Vec<PoisonedKey>, skipped: Vec<SkippedEvent>) -> Quarantine {
+        let keys = poisoned.into_iter().map(|it| (it.key.as_str().to_owned(), it));
+        Quarantine { keys: keys.collect(), skipped }
     }
 
     /// Whether a key is poisoned.
@@ -198,8 +204,8 @@ impl Quarantine {
             true => Err(FollowerStop {
                 at: position,
                 reason: format!(
-                    "{reason}; and the view has as many poisoned keys as it may have: {most} \
-                     (`ViewOptions::poisoned_keys`)"
+                    "{reason}; and as many keys are poisoned as may be: {most} \
+                     (`ViewOptions::poisoned_keys` of a view)"
                 ),
             }),
             false => Ok(true),

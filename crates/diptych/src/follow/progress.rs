@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 use super::{
     metrics::FollowerMetrics,
+    poison::Quarantine,
     state::{FollowState, FollowerStop, Lag, Standstill},
+    versions::VersionStatus,
 };
 use crate::wait;
 
@@ -36,6 +38,10 @@ pub(crate) struct Progress {
     still: AtomicBool,
     doing: Mutex<Doing>,
     times: Mutex<Times>,
+    /// The versions as its thread last saw them.
+    versions: Mutex<Vec<VersionStatus>>,
+    /// The poisoned keys of a projection.
+    quarantine: Mutex<Quarantine>,
     /// Wakes the callers that wait for a position. It is replaced each time that the follower stops
     /// or starts over.
     arrivals: Mutex<HeadPublisher>,
@@ -91,8 +97,19 @@ impl Progress {
                 behind_since: Some(Instant::now()),
                 works_since: None,
             }),
+            versions: Mutex::default(),
+            quarantine: Mutex::default(),
             arrivals: Mutex::new(HeadPublisher::new(position)),
         }
+    }
+
+    /// Its versions.
+    pub(crate) fn versions(&self) -> Vec<VersionStatus> {
+        self.versions.lock().clone()
+    }
+
+    pub(crate) fn show_versions(&self, versions: Vec<VersionStatus>) {
+        *self.versions.lock() = versions;
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -201,6 +218,22 @@ impl Progress {
         self.times.lock().complete_at
     }
 
+    /// The poisoned keys of a projection.
+    pub(crate) fn quarantine(&self) -> Quarantine {
+        self.quarantine.lock().clone()
+    }
+
+    /// Shows the poisoned keys of a projection, in its status and in the metrics.
+    pub(crate) fn show_quarantine(&self, quarantine: &Quarantine) {
+        self.poisoned(quarantine.poisoned_keys());
+        *self.quarantine.lock() = quarantine.clone();
+    }
+
+    /// Whether it had the whole log at some time.
+    pub(crate) fn was_at_the_head(&self) -> bool {
+        self.complete_at().is_some() || self.state() == FollowState::Live
+    }
+
     /// Notes that a caller saw the follower at the end of the log at this time.
     pub(crate) fn was_complete(&self, at: Instant) {
         let mut times = self.times.lock();
@@ -240,6 +273,7 @@ impl Progress {
             FollowState::CatchingUp
                 | FollowState::Live
                 | FollowState::Resting
+                | FollowState::Beside { .. }
                 | FollowState::Stalled { .. }
         );
         self.running.store(runs, Ordering::Relaxed);
@@ -254,6 +288,11 @@ impl Progress {
             // Waiting callers wake and find the reason in the state.
             *self.arrivals.lock() = HeadPublisher::new(self.position());
         }
+    }
+
+    /// Wakes waiting queries, so that they look again.
+    pub(crate) fn wake(&self) {
+        *self.arrivals.lock() = HeadPublisher::new(self.position());
     }
 
     /// The head that a query waits on, or the reason why waiting is pointless.

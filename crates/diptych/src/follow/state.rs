@@ -14,6 +14,11 @@ pub enum FollowState {
     Live,
     /// It applies nothing until its next [refresh](crate::follow::Refresh).
     Resting,
+    /// It is a version beside the served one, and waits at the position of that one.
+    Beside {
+        /// The version and the position that it waits at.
+        reason: String,
+    },
     /// It was paused.
     Paused,
     /// It cannot continue for now, and retries.
@@ -37,7 +42,13 @@ pub enum FollowState {
 impl FollowState {
     /// Whether it applies no more events for now, although the log may go on.
     pub(super) fn is_standstill(&self) -> bool {
-        !matches!(self, FollowState::CatchingUp | FollowState::Live | FollowState::Resting)
+        !matches!(
+            self,
+            FollowState::CatchingUp
+                | FollowState::Live
+                | FollowState::Resting
+                | FollowState::Beside { .. }
+        )
     }
 }
 
@@ -83,6 +94,7 @@ impl fmt::Display for FollowState {
             FollowState::CatchingUp => f.write_str("catching up"),
             FollowState::Live => f.write_str("live"),
             FollowState::Resting => f.write_str("resting until the next refresh"),
+            FollowState::Beside { reason } => f.write_str(reason),
             FollowState::Paused => f.write_str("paused"),
             FollowState::Stalled { reason } => write!(f, "stalled: {reason}"),
             FollowState::Stopped(stopped) => stopped.fmt(f),

@@ -7,6 +7,7 @@ use diptych_store::{Position, Timestamp};
 use super::{
     poison::{PoisonedKey, Quarantine, SkippedEvent},
     state::{FollowState, Lag},
+    versions::VersionStatus,
 };
 
 /// The kind of a follower.
@@ -57,6 +58,9 @@ pub struct FollowerStatus {
     pub poisoned: Vec<PoisonedKey>,
     /// Events that it leaves out for good, because a person skipped them.
     pub skipped: Vec<SkippedEvent>,
+    /// Its versions, the served one first, if it has a version beside the served one or keeps an
+    /// old one.
+    pub versions: Vec<VersionStatus>,
     /// The memory that a view uses; `None` for a projection.
     pub memory: Option<FollowerMemory>,
 }

@@ -11,102 +11,21 @@ use std::{
     time::Duration,
 };
 
-use diptych_store::{Filter, Head, Position, ReadError, Tag, Unavailable};
+use diptych_store::{Filter, Position, ReadError, Tag, Unavailable};
 use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
     FollowState, FollowerFeed, FollowerStop, Progress, Slice,
-    control::{ControlError, FollowerRequest, Reply, Requests, RunnerHandle, WorkerControl},
-    page::Failures,
-    poison::{PoisonedGroup, SkipNote},
+    control::{ControlError, FollowerRequest, Reply, Requests, WorkerControl},
+    follower::{Follower, Halt, Refresh},
+    poison::SkipNote,
+    versions::{BETWEEN_LOOKS, Pace, VersionChange, VersionOutcome},
 };
-use crate::{
-    event::{Event, Reading},
-    panics::caught,
-    wait::unpark_this_thread,
-};
+use crate::{event::Reading, panics::caught, wait::unpark_this_thread};
 
 /// The first wait before a retry; it doubles with each retry.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// A consumer of the events of one type. It publishes its position in its [`Progress`].
-pub(crate) trait Follower: Send + 'static {
-    type Event: Event;
-
-    /// How its slices treat unreadable events.
-    const FAILURES: Failures = Failures::End;
-
-    /// Whether it keeps state outside the log that other programs can change, so that a caller's
-    /// wait ends with a [confirmation](Follower::confirm).
-    const IS_OUTSIDE: bool = false;
-
-    /// Passes the handle of the runner, before any other call.
-    fn run_by(&mut self, _: RunnerHandle) {}
-
-    /// Finds its position. Called again after a failure.
-    fn open(&mut self, head: &Head) -> Result<(), Halt>;
-
-    /// The position up to which all events are applied.
-    fn position(&self) -> Position;
-
-    /// Applies the next events. An unreadable event after the slice is the worker's concern.
-    fn take(&mut self, slice: Slice<Self::Event>) -> Result<(), Halt>;
-
-    /// Checks that its state outside the log is unchanged. If other programs changed it, the
-    /// follower continues from the state that it finds.
-    fn confirm(&mut self) -> Result<(), Halt> {
-        Ok(())
-    }
-
-    /// Starts over from the start of the log.
-    fn restart(&mut self) -> Result<(), String>;
-
-    /// The keys that are poisoned together with this one.
-    fn poisoned_group(&self, _: &Tag) -> Option<PoisonedGroup> {
-        None
-    }
-
-    /// Applies the held events of a poisoned key, without the event that failed if it is
-    /// to be skipped.
-    fn release(
-        &mut self,
-        key: &Tag,
-        _: Vec<Slice<Self::Event>>,
-        _: Option<SkipNote>,
-    ) -> Result<(), String> {
-        Err(format!("{key} is not poisoned"))
-    }
-
-    /// Stores its state outside the log.
-    fn save(&mut self) -> Result<(), String>;
-
-    /// Called once, when the worker ends.
-    fn close(&mut self) {}
-}
-
-/// When a projection applies new events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refresh {
-    /// At once.
-    #[default]
-    Live,
-    /// This duration after it was last at the end of the log.
-    Every(Duration),
-    /// When it is [told to](super::FollowerControl::refresh), and when it is
-    /// started.
-    OnDemand,
-}
-
-/// Why a follower did not apply a whole slice.
-#[derive(Debug)]
-pub(crate) enum Halt {
-    /// It cannot apply an event. All events before it are applied.
-    At(FollowerStop),
-    /// It cannot apply events for now, and is called again.
-    Later { reason: String },
-}
 
 /// The condition that ends an idle wait. A request always ends it.
 enum Idle {
@@ -206,6 +125,9 @@ impl<F: Follower> Worker<F> {
                 Ok(None) => {}
                 Err(Ending) => return self.close(),
             }
+            if self.mode == Mode::Running && self.is_open && self.is_held() {
+                continue;
+            }
             match self.mode {
                 Mode::Running if !self.is_open => self.open(),
                 Mode::Running if self.is_behind() => match self.rest() {
@@ -278,6 +200,32 @@ impl<F: Follower> Worker<F> {
         Rest::For(left)
     }
 
+    /// Whether it waited at the position of the served version, or could not look at that one.
+    fn is_held(&mut self) -> bool {
+        match self.follower.pace() {
+            Ok(Pace::On) => {
+                if matches!(self.progress.state(), FollowState::Beside { .. }) {
+                    self.progress.set(FollowState::CatchingUp);
+                }
+                false
+            }
+            Ok(Pace::Hold { reason }) => {
+                self.wait = FIRST_WAIT;
+                self.progress.set(FollowState::Beside { reason });
+                self.idle(Idle::For(Some(BETWEEN_LOOKS)));
+                true
+            }
+            Err(Halt::At(stopped)) => {
+                self.stop(stopped);
+                true
+            }
+            Err(Halt::Later { reason }) => {
+                self.stall(reason);
+                true
+            }
+        }
+    }
+
     fn is_behind(&self) -> bool {
         self.follower.position() < self.feed.head().position()
     }
@@ -286,7 +234,8 @@ impl<F: Follower> Worker<F> {
     fn advance(&mut self, part: impl FnOnce(Slice<F::Event>) -> Slice<F::Event>) {
         let after = self.follower.position();
         self.progress.begin_work();
-        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after, F::FAILURES);
+        let failures = self.follower.failures();
+        let read = self.feed.next(&self.progress, &self.reading, &self.filter, after, failures);
         let slice = match read {
             Ok(slice) => part(slice),
             Err(error) => {
@@ -377,7 +326,10 @@ impl<F: Follower> Worker<F> {
         self.progress.measure(self.feed.head().position());
         let (mut news, longest) = match idle {
             // If the head has moved by now, the future is ready at once.
-            Idle::News => (Some(self.feed.head().after(self.follower.position())), None),
+            Idle::News => {
+                let news = self.feed.head().after(self.follower.position());
+                (Some(news), self.follower.looks_after())
+            }
             Idle::For(wait) => (None, wait),
         };
         let until = longest.map(|longest| Instant::now() + longest);
@@ -418,6 +370,7 @@ impl<F: Follower> Worker<F> {
             FollowerRequest::Rebuild => self.rebuild(),
             FollowerRequest::Save => self.save(),
             FollowerRequest::Confirm => self.confirm(),
+            FollowerRequest::Change(change) => self.change(change),
             FollowerRequest::Release { key, skip } => self.release(&key, skip),
         };
         // The caller may have gone.
@@ -542,6 +495,24 @@ impl<F: Follower> Worker<F> {
         let held = self.feed.held(&self.progress, &self.reading, &filter, range);
         let held = held.map_err(|error| failed(error.to_string()))?;
         self.follower.release(key, held, skip).map_err(failed)
+    }
+
+    fn change(&mut self, change: VersionChange) -> Result<(), ControlError> {
+        if !self.is_open {
+            self.halted()?;
+            return Err(ControlError::Failed { reason: "it has not begun: try again".to_owned() });
+        }
+        let changed = self.follower.change(change);
+        match changed.map_err(|reason| ControlError::Failed { reason })? {
+            VersionOutcome::Done => {
+                self.rests_since = None;
+                Ok(())
+            }
+            VersionOutcome::Unequal { served, other } => {
+                Err(ControlError::Unequal { served, other })
+            }
+            VersionOutcome::Different { difference } => Err(ControlError::Different { difference }),
+        }
     }
 
     fn save(&mut self) -> Result<(), ControlError> {

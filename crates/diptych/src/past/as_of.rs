@@ -265,7 +265,7 @@ impl<Q: Query> Replay<Q> {
         prefix: Prefix,
     ) -> Result<Option<Answer<Q::Answer>>, QueryError> {
         let Ok(live) = panel.views.live::<Q::View>() else { return Ok(None) };
-        if !prefix.is_in_log_order() {
+        if live.is_dropped() || !prefix.is_in_log_order() {
             return Ok(None);
         }
         let selection = &self.refold.selection;

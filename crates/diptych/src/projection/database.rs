@@ -1,13 +1,18 @@
-//! The rules of projections into a database: versions, changes of the schema, and checkpoints that
-//! move only if they are where the runner expects them. A database provides a few operations
-//! ([`Database`], [`DatabaseTransaction`]), and becomes a [`Target`] by these rules.
+//! The operations that a database provides for projections ([`Database`],
+//! [`DatabaseTransaction`]). By the rules for all databases it becomes a [`Target`](super::Target).
 
 use std::{collections::HashSet, sync::Arc};
 
 use diptych_store::Timestamp;
 
-use super::{Checkpoint, RunnerHandle, Target, TargetError};
-use crate::event::{Event, Recorded};
+use super::{
+    Checkpoint, RunnerHandle, TargetError,
+    slots::{PoisonRecord, ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot},
+};
+use crate::{
+    event::{Event, Recorded},
+    follow::{SwitchPolicy, VersionState},
+};
 
 /// A database that keeps the rows of one projection. Every `Database` is a [`Target`].
 ///
@@ -18,6 +23,9 @@ pub trait Database: Send + 'static {
 
     /// The name of the projection, unique in its app and in the database.
     fn projection(&self) -> &str;
+
+    /// The version of the projection in this program.
+    fn version(&self) -> u32;
 
     /// Runs `work` in a transaction as if no other writer of the database ran meanwhile, and
     /// commits if it returns `Ok`. Rolls back if it returns an error.
@@ -37,6 +45,24 @@ pub trait Database: Send + 'static {
     /// [`TargetError`] of the projection or of the database.
     fn described(&mut self) -> Result<Arc<[SchemaObject]>, TargetError>;
 
+    /// When a raised version takes the place of the served one, if it is built beside that.
+    /// With `None` it is built in its place.
+    fn beside(&self) -> Option<SwitchPolicy> {
+        None
+    }
+
+    /// The key of the tag whose values the rows belong to, as in
+    /// [`Target::isolates_by`](super::Target::isolates_by).
+    fn key(&self) -> Option<String> {
+        None
+    }
+
+    /// The names under which readers find the objects of the projection, whatever its version. A
+    /// switch makes them stand for the objects of another version.
+    fn reader_names(&self) -> Vec<ReaderName> {
+        Vec::new()
+    }
+
     /// Reads the row of the projection without a lock, so that callers who wait for rows do not
     /// wait for writers. Returns `None` if the row has another version than this program, or if the
     /// schema may have changed since the last check. The rules then read the row in a transaction.
@@ -45,6 +71,14 @@ pub trait Database: Send + 'static {
     /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
     fn peek(&mut self) -> Result<Option<StoredCheckpoint>, TargetError> {
         Ok(None)
+    }
+
+    /// Reads the rows of all versions without a lock, the served one first.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`].
+    fn peek_versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        Ok(Vec::new())
     }
 
     /// Looks again at a database that was broken. Called when the projection starts, resumes or is
@@ -60,6 +94,9 @@ pub type DatabaseWork<'a, E> =
     &'a mut dyn FnMut(&mut dyn DatabaseTransaction<E>) -> Result<(), TargetError>;
 
 /// The operations of a database inside one transaction. All of them concern one projection.
+///
+/// The database keeps a row and a list of objects for each version of the projection, in a
+/// [slot](VersionSlot).
 ///
 /// Every error rolls the transaction back.
 pub trait DatabaseTransaction<E> {
@@ -78,37 +115,108 @@ pub trait DatabaseTransaction<E> {
     /// [`TargetError`] of the database.
     fn create_tables(&mut self) -> Result<(), TargetError>;
 
-    /// The stored checkpoint; `None` if the database has no row of the projection.
+    /// The checkpoint in this slot; `None` if the slot is empty.
     ///
     /// # Errors
     /// [`TargetError`] of the database.
-    fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError>;
+    fn stored(&mut self, slot: VersionSlot) -> Result<Option<StoredCheckpoint>, TargetError>;
 
-    /// Moves the checkpoint if the stored one is exactly `from` and its version is the one of this
-    /// program. Returns whether it moved. `recorded_at` belongs to the last event, if there is one.
+    /// Moves the checkpoint in this slot if the stored one is exactly `from` and its version is the
+    /// one of this program. Returns whether it moved. `recorded_at` belongs to the last event, if
+    /// there is one.
     ///
     /// # Errors
     /// [`TargetError`] of the database.
     fn move_checkpoint(
         &mut self,
+        slot: VersionSlot,
         from: Option<Checkpoint>,
         to: Checkpoint,
         recorded_at: Option<Timestamp>,
     ) -> Result<bool, TargetError>;
 
-    /// Stores the row of a projection that made these objects in this version, and has applied no
-    /// events.
+    /// Stores the row of this version, which made these objects, has these names for readers, and
+    /// has applied no events. It has no poisoned keys. Events that are left out for good stay so.
     ///
     /// # Errors
     /// [`TargetError`] of the database, also for objects that no projection may make.
-    fn begin(&mut self, made: &[SchemaObject]) -> Result<(), TargetError>;
+    fn begin(
+        &mut self,
+        slot: VersionSlot,
+        made: &[SchemaObject],
+        readers: &[ReaderName],
+    ) -> Result<(), TargetError>;
 
-    /// The objects that the projection made, as [`begin`](DatabaseTransaction::begin) stored them,
-    /// in order of creation.
+    /// The objects of the version in this slot, as [`begin`](DatabaseTransaction::begin) stored
+    /// them, in order of creation.
     ///
     /// # Errors
     /// [`TargetError`] of the database.
-    fn made(&mut self) -> Result<Vec<SchemaObject>, TargetError>;
+    fn made(&mut self, slot: VersionSlot) -> Result<Vec<SchemaObject>, TargetError>;
+
+    /// The rows of all versions, the served one first.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn versions(&mut self) -> Result<Vec<StoredVersion>, TargetError>;
+
+    /// Moves the row and the list of objects from one slot to an empty one.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn move_version(&mut self, from: VersionSlot, to: VersionSlot) -> Result<(), TargetError>;
+
+    /// Stores the state of a version that is not served.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn set_state(&mut self, version: u32, state: &VersionState) -> Result<(), TargetError>;
+
+    /// Removes the row of this version, its list of objects, its state and its names for readers.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn forget(&mut self, version: u32) -> Result<(), TargetError>;
+
+    /// The names for readers that this version stored.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn readers(&mut self, version: u32) -> Result<Vec<ReaderName>, TargetError>;
+
+    /// The poisoned keys of the version in this slot.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn poison(&mut self, slot: VersionSlot) -> Result<PoisonRecord, TargetError>;
+
+    /// Stores the poisoned keys of the version in this slot, in place of those before.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn set_poison(&mut self, slot: VersionSlot, poison: &PoisonRecord) -> Result<(), TargetError>;
+
+    /// The object that [`show`](DatabaseTransaction::show) makes.
+    fn reader_object(&self, reader: &ReaderName) -> SchemaObject;
+
+    /// Makes the object by which readers find the rows under this name, such as a view.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn show(&mut self, reader: &ReaderName) -> Result<(), TargetError>;
+
+    /// Answers the questions by which versions are compared, from the objects that the names for
+    /// readers stand for now. A question that fails is an answer, too.
+    ///
+    /// # Errors
+    /// [`TargetError::Unavailable`] or [`TargetError::Broken`] of the database itself.
+    fn answers(&mut self) -> Result<Vec<SampleAnswer>, TargetError>;
+
+    /// A row of the answer to a question, as text; `None` beyond its end.
+    ///
+    /// # Errors
+    /// [`TargetError`] of the database.
+    fn sample_row(&mut self, question: usize, row: usize) -> Result<Option<String>, TargetError>;
 
     /// All objects in the database, in order of creation.
     ///
@@ -159,15 +267,6 @@ pub trait DatabaseTransaction<E> {
     fn apply(&mut self, schema: &CheckedSchema, events: &[Recorded<E>]) -> Result<(), TargetError>;
 }
 
-/// The row of a projection: the version that made its tables, and their checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredCheckpoint {
-    /// The version of the projection.
-    pub version: u32,
-    /// `None` before the first batch.
-    pub checkpoint: Option<Checkpoint>,
-}
-
 /// An object of a database that a projection can make: a table, an index, a view, a trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SchemaObject {
@@ -193,13 +292,21 @@ pub enum Grouping {
 /// makes them.
 #[derive(Clone, Debug)]
 pub struct CheckedSchema {
-    objects: Vec<SchemaObject>,
     names: Arc<HashSet<String>>,
     count: i64,
     grouping: Grouping,
 }
 
 impl CheckedSchema {
+    pub(super) fn new(objects: &[SchemaObject], count: i64, grouping: Grouping) -> CheckedSchema {
+        let names = Arc::new(objects.iter().map(|object| object.name.clone()).collect());
+        CheckedSchema { names, count, grouping }
+    }
+
+    pub(super) fn grouping(&self) -> Grouping {
+        self.grouping
+    }
+
     /// The names of the objects, which the projection may write to.
     pub fn names(&self) -> &Arc<HashSet<String>> {
         &self.names
@@ -208,229 +315,5 @@ impl CheckedSchema {
     /// The [`schema_count`](DatabaseTransaction::schema_count) at the check.
     pub fn count(&self) -> i64 {
         self.count
-    }
-}
-
-impl<D: Database> Target for D {
-    type Event = D::Event;
-
-    fn name(&self) -> &str {
-        self.projection()
-    }
-
-    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, TargetError> {
-        self.resume();
-        let described = self.described()?;
-        let mut checkpoint = None;
-        self.transaction(&mut |tx| {
-            let (found, schema) = prepare(tx, &described)?;
-            *tx.checked() = Some(schema);
-            checkpoint = found;
-            Ok(())
-        })?;
-        Ok(checkpoint)
-    }
-
-    fn apply(
-        &mut self,
-        events: &[Recorded<D::Event>],
-        from: Option<Checkpoint>,
-        to: Checkpoint,
-    ) -> Result<(), TargetError> {
-        let described = self.described()?;
-        self.transaction(&mut |tx| {
-            // The checked schema is taken out, because tables that this transaction makes may be
-            // rolled back.
-            let known = match tx.checked().take() {
-                Some(known) => known,
-                // A database that was put in the place of another may have no tables.
-                None => prepare(tx, &described)?.1,
-            };
-            let schema = apply(tx, known, events, from, to)?;
-            *tx.checked() = Some(schema);
-            Ok(())
-        })
-    }
-
-    fn reset(&mut self) -> Result<(), TargetError> {
-        self.resume();
-        let described = self.described()?;
-        self.transaction(&mut |tx| {
-            *tx.checked() = None;
-            tx.create_tables()?;
-            rebuild(tx, &described)
-        })
-    }
-
-    fn run_by(&mut self, handle: RunnerHandle) {
-        Database::run_by(self, handle);
-    }
-
-    fn confirm(&mut self, stored: Option<Checkpoint>) -> Result<(), TargetError> {
-        let found = match self.peek()? {
-            Some(found) => found.checkpoint,
-            None => {
-                let described = self.described()?;
-                let mut found = None;
-                self.transaction(&mut |tx| {
-                    found = confirmed(tx, &described)?;
-                    Ok(())
-                })?;
-                // Tables that were made are committed even if the checkpoint differs, so that
-                // readers find them.
-                found
-            }
-        };
-        if found == stored { Ok(()) } else { Err(TargetError::Moved { found }) }
-    }
-}
-
-type Tx<'a, E> = &'a mut dyn DatabaseTransaction<E>;
-
-/// Makes the tables if they do not exist in this version, checks them, and reads the checkpoint.
-fn prepare<E>(
-    tx: Tx<'_, E>,
-    described: &[SchemaObject],
-) -> Result<(Option<Checkpoint>, CheckedSchema), TargetError> {
-    tx.create_tables()?;
-    let version = tx.version();
-    let checkpoint = match tx.stored()? {
-        Some(found) if found.version == version => found.checkpoint,
-        Some(found) if found.version > version => {
-            return Err(tx.broken(&format!(
-                "the tables of projection {} have version {}, and this program has version \
-                 {version}: run the newer program, or rebuild the projection to go back",
-                tx.projection(),
-                found.version
-            )));
-        }
-        found => {
-            if let Some(StoredCheckpoint { version: before, .. }) = found {
-                tracing::warn!(
-                    projection = tx.projection(),
-                    before,
-                    version,
-                    "the tables have an older version: they are rebuilt from the log"
-                );
-            }
-            rebuild(tx, described)?;
-            None
-        }
-    };
-    Ok((checkpoint, check(tx, described)?))
-}
-
-/// Removes all objects that any version of the projection made, and makes those of this version.
-fn rebuild<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<(), TargetError> {
-    let old = tx.made()?;
-    tx.remove(&old)?;
-    let before = tx.present()?;
-    tx.create(&before)?;
-    let mut made = tx.present()?;
-    made.retain(|object| !before.contains(object));
-    if let Some(missing) = described.iter().find(|object| !made.contains(object)) {
-        return Err(tx.broken(&format!(
-            "the {} {} exists already, and is not of projection {}: take another name",
-            missing.kind,
-            missing.name,
-            tx.projection()
-        )));
-    }
-    tx.begin(&made)
-}
-
-/// Checks that the objects of the projection exist as its code makes them now.
-fn check<E>(tx: Tx<'_, E>, described: &[SchemaObject]) -> Result<CheckedSchema, TargetError> {
-    let objects = tx.made()?;
-    let [were, are] = [&objects[..], described].map(|all| all.iter().collect::<HashSet<_>>());
-    if let Some(changed) = were.symmetric_difference(&are).next() {
-        return Err(tx.broken(&format!(
-            "`create` of projection {} changed ({} {}), and its version did not: raise the \
-             version, so that the tables are rebuilt",
-            tx.projection(),
-            changed.kind,
-            changed.name
-        )));
-    }
-    let present = tx.present()?;
-    if let Some(gone) = objects.iter().find(|object| !present.contains(object)) {
-        let is_it = |there: &SchemaObject| there.kind == gone.kind && there.name == gone.name;
-        let was = if present.iter().any(is_it) { "changed" } else { "removed" };
-        return Err(tx.broken(&format!(
-            "{} {} of projection {} was {was}: rebuild the projection",
-            gone.kind,
-            gone.name,
-            tx.projection()
-        )));
-    }
-    let grouping = tx.check(&objects, &present)?;
-    Ok(CheckedSchema {
-        names: Arc::new(objects.iter().map(|object| object.name.clone()).collect()),
-        objects,
-        count: tx.schema_count()?,
-        grouping,
-    })
-}
-
-/// Applies the events, and returns the schema, checked again if it changed since the last check.
-fn apply<E>(
-    tx: Tx<'_, E>,
-    known: CheckedSchema,
-    events: &[Recorded<E>],
-    from: Option<Checkpoint>,
-    to: Checkpoint,
-) -> Result<CheckedSchema, TargetError> {
-    // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
-    let recorded_at = events.last().map(|event| event.recorded_at);
-    if !tx.move_checkpoint(from, to, recorded_at)? {
-        let found = tx.stored()?;
-        return Err(moved(tx, found));
-    }
-    // Until the commit no other program can change the schema.
-    let schema = match tx.schema_count()? == known.count {
-        true => known,
-        false => check(tx, &known.objects)?,
-    };
-    let [first, last] = [events.first(), events.last()].map(|event| event.map(|it| it.position));
-    match schema.grouping {
-        Grouping::Position if first != last => Err(TargetError::OneByOne),
-        Grouping::Batch | Grouping::Position => {
-            tx.apply(&schema, events)?;
-            Ok(schema)
-        }
-    }
-}
-
-/// The stored checkpoint, with the schema checked if it changed since the last check.
-fn confirmed<E>(
-    tx: Tx<'_, E>,
-    described: &[SchemaObject],
-) -> Result<Option<Checkpoint>, TargetError> {
-    let count = tx.schema_count()?;
-    if tx.checked().as_ref().is_none_or(|checked| checked.count != count) {
-        let (found, schema) = prepare(tx, described)?;
-        *tx.checked() = Some(schema);
-        return Ok(found);
-    }
-    match tx.stored()? {
-        Some(found) if found.version == tx.version() => Ok(found.checkpoint),
-        found => Err(moved(tx, found)),
-    }
-}
-
-/// The error for a stored checkpoint that is not where this runner expected it.
-fn moved<E>(tx: Tx<'_, E>, found: Option<StoredCheckpoint>) -> TargetError {
-    let (name, version) = (tx.projection(), tx.version());
-    match found {
-        Some(StoredCheckpoint { version: stored, checkpoint }) if stored == version => {
-            TargetError::Moved { found: checkpoint }
-        }
-        Some(StoredCheckpoint { version: stored, .. }) => tx.broken(&format!(
-            "the tables of projection {name} were rebuilt in version {stored}, and this program \
-             has version {version}: let only one of them run"
-        )),
-        None => tx.broken(&format!(
-            "the row with the checkpoint of projection {name} is gone: rebuild the projection"
-        )),
     }
 }

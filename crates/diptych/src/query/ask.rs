@@ -22,11 +22,10 @@ use tokio::{
 
 use super::{Query, QueryError, QueryPanic, RightPanel};
 use crate::{
-    fold::Fold,
     follow::{HaltCause, NotYet, PoisonedKey, Standstill},
     panics::{caught, panic_text},
     token::{ClaimError, Claims, Receipt, Session, SessionToken, settled},
-    view::{Version, left_right::ShownView},
+    view::shown::{ServedImage, ServedView},
     wait,
 };
 
@@ -296,21 +295,21 @@ impl<Q: Query> Future for Ask<Q> {
                 Poll::Pending => return Poll::Pending,
             },
         };
-        let live = match ask.panel.views.live::<Q::View>() {
+        let live = match ask.panel.views.served::<Q::View>() {
             Ok(live) => live,
             Err(error) => return Poll::Ready(Err(error.into())),
         };
         if !is_end_known {
             // Only a query that takes stale answers comes here.
             let at_least = Some(ask.panel.durable().max(ask.wanted.position));
-            return Poll::Ready(ask.answer(live, &live.now(), at_least));
+            return Poll::Ready(ask.answer(&live, &live.now(), at_least));
         }
         let need = match ask.began {
             Some(need) => need,
-            None => match ask.need(live) {
+            None => match ask.need(&live) {
                 Need::Position(need) => *ask.began.insert(need),
                 Need::Unknown { at_least, .. } if ask.wanted.takes_stale => {
-                    return Poll::Ready(ask.answer(live, &live.now(), Some(at_least)));
+                    return Poll::Ready(ask.answer(&live, &live.now(), Some(at_least)));
                 }
                 Need::Unknown { halted, .. } => {
                     return Poll::Ready(Err(QueryError::halted(halted, type_name::<Q::View>())));
@@ -320,15 +319,15 @@ impl<Q: Query> Future for Ask<Q> {
         loop {
             let now = live.now();
             if now.position() >= need {
-                return Poll::Ready(ask.answer(live, &now, None));
+                return Poll::Ready(ask.answer(&live, &now, None));
             }
             drop(now);
-            match Self::wait(&mut ask.wait, ask.wanted.within, live, need, context) {
+            match Self::wait(&mut ask.wait, ask.wanted.within, &live, need, context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) if ask.wanted.takes_stale => {
                     let now = live.now();
                     let stale = Some(need).filter(|need| now.position() < *need);
-                    return Poll::Ready(ask.answer(live, &now, stale));
+                    return Poll::Ready(ask.answer(&live, &now, stale));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -382,18 +381,18 @@ impl<Q: Query> Ask<Q> {
     /// Whether the answer depends on the end of the log, and other writers may have moved it.
     fn needs_fresh_head(&self) -> bool {
         let is_young = || {
-            let (Some(age), Ok(live)) = (self.wanted.age, self.panel.views.live::<Q::View>())
+            let (Some(age), Ok(live)) = (self.wanted.age, self.panel.views.served::<Q::View>())
             else {
                 return true;
             };
-            let complete_at = live.progress.complete_at();
+            let complete_at = live.progress().complete_at();
             complete_at.is_some_and(|at| Instant::now().duration_since(at) <= age)
         };
         (self.wanted.is_strong || !is_young()) && self.panel.store().has_other_writers()
     }
 
     /// Computes the lowest position that the answer may have, as of now.
-    fn need(&self, live: &ShownView<Q::View>) -> Need {
+    fn need(&self, live: &ServedView<'_, Q::View>) -> Need {
         // The session is read again, because it may have written and seen more since the query was
         // built.
         let written = self.writes.as_ref().map(Session::written).unwrap_or_default();
@@ -409,18 +408,18 @@ impl<Q: Query> Ask<Q> {
         let head = self.panel.durable();
         // The order matters: if the head has not ended by now, the position read before was the end
         // of the log.
-        if let Err(halted) = live.progress.check_current(&self.panel.head) {
+        if let Err(halted) = live.progress().check_current(&self.panel.head) {
             return Need::Unknown { at_least: wanted.max(head), halted };
         }
         let is_young = |(asked, age)| {
             if live.now().position() >= head {
                 // Other writers may have moved the end of the log since it was asked for.
                 if !self.panel.store().has_other_writers() {
-                    live.progress.was_complete(asked);
+                    live.progress().was_complete(asked);
                 }
                 return true;
             }
-            live.progress.complete_at().is_some_and(|at| asked.duration_since(at) <= age)
+            live.progress().complete_at().is_some_and(|at| asked.duration_since(at) <= age)
         };
         Need::Position(match self.wanted.is_strong || !asked.is_none_or(is_young) {
             true => wanted.max(head),
@@ -432,7 +431,7 @@ impl<Q: Query> Ask<Q> {
     fn wait(
         wait: &mut Option<Wait>,
         within: Duration,
-        live: &ShownView<Q::View>,
+        live: &ServedView<'_, Q::View>,
         need: Position,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), QueryError>> {
@@ -443,7 +442,7 @@ impl<Q: Query> Ask<Q> {
         loop {
             let arrival = match &mut wait.arrival {
                 Some(arrival) => arrival,
-                None => match live.progress.arrivals() {
+                None => match live.progress().arrivals() {
                     Ok(head) => wait.arrival.insert(Box::pin(head.after(need.before()))),
                     Err(halted) => {
                         let error = QueryError::halted(halted, type_name::<Q::View>());
@@ -473,17 +472,17 @@ impl<Q: Query> Ask<Q> {
 
     fn answer(
         &self,
-        live: &ShownView<Q::View>,
-        image: &Version<Q::View>,
+        live: &ServedView<'_, Q::View>,
+        image: &ServedImage<Q::View>,
         stale: Option<Position>,
     ) -> Result<Answer<Q::Answer>, QueryError> {
         let position = image.position();
         let poisoned = poisoned(&self.query, image, self.wanted.takes_poisoned)?;
-        let answer = answer(&self.query, &image.state)?;
+        let answer = answer(&self.query, image.state())?;
         if let Some(session) = &self.reads {
             session.saw(position);
         }
-        let standstill = live.progress.standstill();
+        let standstill = live.progress().standstill();
         if standstill.is_some() {
             self.panel.store().check_history().map_err(ReadError::from)?;
         }
@@ -498,11 +497,11 @@ impl<Q: Query> Ask<Q> {
 /// [`QueryError::Poisoned`] if the query is about a poisoned key, and takes no such answers.
 pub(super) fn poisoned<Q: Query>(
     query: &Q,
-    image: &Version<Q::View>,
+    image: &ServedImage<Q::View>,
     takes_poisoned: bool,
 ) -> Result<Vec<PoisonedKey>, QueryError> {
     let quarantine = image.quarantine();
-    let Some(name) = Q::View::KEY.filter(|_| quarantine.is_poisoned()) else {
+    let Some(name) = image.key().filter(|_| quarantine.is_poisoned()) else {
         return Ok(Vec::new());
     };
     let scope = caught(|| query.scope())

@@ -84,19 +84,26 @@ where
             }
         }
         loop {
-            let live = self.panel.views.live::<Q::View>()?;
+            let live = self.panel.views.served::<Q::View>()?;
             let need = match self.seen {
                 Some(seen) => seen.plus(1),
                 None => self.from,
             };
-            let reached = live.progress.until(need).await;
-            reached.map_err(|halted| QueryError::halted(halted, type_name::<Q::View>()))?;
+            if live.progress().position() < need {
+                let arrivals = live.progress().arrivals();
+                let arrivals = arrivals
+                    .map_err(|halted| QueryError::halted(halted, type_name::<Q::View>()))?;
+                // If this wait ends early, the view may have started over, or a candidate may have
+                // taken its place.
+                let _ = arrivals.after(need.before()).await;
+                continue;
+            }
             let now = live.now();
             let position = now.position();
             let poisoned = poisoned(&self.query, &now, false)?;
-            let value = answer(&self.query, &now.state)?;
+            let value = answer(&self.query, now.state())?;
             drop(now);
-            let standstill = live.progress.standstill();
+            let standstill = live.progress().standstill();
             self.seen = Some(position);
             if self.last.as_ref() != Some(&value) {
                 self.last = Some(value.clone());

@@ -7,10 +7,7 @@ use diptych_store::Position;
 use crate::{
     event::Recorded,
     follow::{Follower, PAGE_EVENTS, Page, Progress, Slice},
-    view::{
-        View, ViewOptions,
-        left_right::{LeftRight, ShownView},
-    },
+    view::{View, ViewOptions, left_right::LeftRight, shown::ShownView},
 };
 
 /// Events in memory that are folded into a view as an app does it: page by page, into the left copy

@@ -11,19 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::{ArcSwap, Guard};
 use diptych_store::{Head, Position, Tag, Timestamp};
 
 use super::{
     View, ViewOptions,
     portion::{Division, FailedEvents, Portion},
+    shown::{CandidateSide, ShownView},
     snapshots::{self, SnapshotWriter},
     version::Version,
 };
 use crate::{
     follow::{
-        Failures, FollowState, Follower, FollowerStop, Halt, PoisonedGroup, Progress, Quarantine,
-        SkipNote, SkippedEvent, Slice,
+        Failures, FollowState, Follower, FollowerStop, Halt, Pace, PoisonedGroup, Quarantine,
+        SkipNote, SkippedEvent, Slice, VersionChange, VersionOutcome,
     },
     panics::caught,
     snapshot::SavedState,
@@ -34,36 +34,8 @@ use crate::{
 const FOR_A_QUERY: Duration = Duration::from_millis(1);
 /// How long the thread sleeps between two checks whether a long query has ended.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
-
-/// The version of a view that queries see.
-pub(crate) struct ShownView<V> {
-    now: ArcSwap<Version<V>>,
-    alive: Arc<()>,
-    pub(crate) progress: Arc<Progress>,
-}
-
-impl<V> ShownView<V> {
-    pub(crate) fn new(state: V, position: Position, progress: Arc<Progress>) -> ShownView<V> {
-        let alive = Arc::new(());
-        let image = Version::new(state, position, 0, Arc::default(), &alive);
-        ShownView { now: ArcSwap::new(Arc::new(image)), alive, progress }
-    }
-
-    /// The version that is shown now, for a short use. Folding may wait until it is dropped.
-    pub(crate) fn now(&self) -> Guard<Arc<Version<V>>> {
-        self.now.load()
-    }
-
-    /// The version that is shown now, for a longer use.
-    pub(crate) fn held(&self) -> Arc<Version<V>> {
-        self.now.load_full()
-    }
-
-    /// Number of existing copies.
-    pub(crate) fn copies(&self) -> usize {
-        Arc::strong_count(&self.alive) - 1
-    }
-}
+/// The time after which an idle view looks whether its candidate has replaced it for good.
+const FOR_A_CANDIDATE: Duration = Duration::from_secs(1);
 
 /// The copies of a view, for the thread that folds.
 pub(crate) struct LeftRight<V: View> {
@@ -78,6 +50,12 @@ pub(crate) struct LeftRight<V: View> {
     rebuild: Rebuild,
     /// Events that `apply` failed on in this rebuild.
     failed_anew: FailedEvents,
+    /// Set if this view is the candidate of another one.
+    candidate: Option<Box<dyn CandidateSide>>,
+    /// A candidate does not pass this position.
+    limit: Option<Position>,
+    /// Its state was given up.
+    is_gone: bool,
 }
 
 /// A rebuild means that the shown version is not trusted, so no snapshot is taken until the rebuild
@@ -110,7 +88,16 @@ impl<V: View> LeftRight<V> {
             is_open: false,
             rebuild: Rebuild::No,
             failed_anew: FailedEvents::new(),
+            candidate: None,
+            limit: None,
+            is_gone: false,
         }
+    }
+
+    /// Makes it the candidate of another view.
+    pub(crate) fn beside(mut self, candidate: Box<dyn CandidateSide>) -> LeftRight<V> {
+        self.candidate = Some(candidate);
+        self
     }
 
     fn division<'a>(&self, failed: &'a FailedEvents) -> Division<'a> {
@@ -169,7 +156,7 @@ impl<V: View> LeftRight<V> {
         match caught(|| now.state.clone()) {
             Ok(state) => {
                 let (bytes, quarantine) = (now.payload_bytes(), now.quarantine().clone());
-                Ok(Version::new(state, position, bytes, quarantine, &self.live.alive))
+                Ok(Version::new(state, position, bytes, quarantine, self.live.alive()))
             }
             Err(panic) => {
                 let reason = format!("the view could not be cloned: {panic}");
@@ -182,7 +169,7 @@ impl<V: View> LeftRight<V> {
     fn show(&mut self, hidden: Version<V>, portion: Portion<V::Event>) {
         let (upto, events) = (portion.slice.upto, portion.slice.events().len());
         self.report(hidden.quarantine());
-        let image = self.live.now.swap(Arc::new(hidden));
+        let image = self.live.swap(hidden);
         self.live.progress.advance_to(upto, events);
         let mut retired = RetiredVersion { image, owed: Some(portion) };
         // If no query uses the retired copy, it gets the slice at once, and the events need not be
@@ -214,7 +201,7 @@ impl<V: View> LeftRight<V> {
 
     /// Notes that no further event up to here matches this view.
     fn considered(&self, upto: Position) {
-        self.live.now().considered(upto);
+        self.live.considered(upto);
         self.live.progress.advance_to(upto, 0);
     }
 
@@ -254,12 +241,29 @@ impl<V: View> LeftRight<V> {
         }
         discard(self.retired.take());
         self.report(anew.quarantine());
-        let image = self.live.now.swap(Arc::new(anew));
+        let image = self.live.swap(anew);
         if self.rebuild == Rebuild::Going {
             self.rebuild = Rebuild::No;
         }
         self.live.progress.advance_to(slice.upto, slice.events().len());
         discard(image);
+    }
+}
+
+/// Candidates.
+impl<V: View> LeftRight<V> {
+    /// Gives up the state of a view that its candidate replaced for good.
+    fn let_go(&mut self) -> Result<(), Halt> {
+        if std::mem::replace(&mut self.is_gone, true) {
+            return Ok(());
+        }
+        discard((self.retired.take(), self.anew.take(), self.writer.take()));
+        let position = self.live.now().position();
+        let state = caught(V::default)
+            .map_err(|reason| Halt::At(FollowerStop { at: position.plus(1), reason }))?;
+        let image = Version::new(state, position, 0, Arc::default(), self.live.alive());
+        discard(self.live.swap(image));
+        Ok(())
     }
 }
 
@@ -280,7 +284,7 @@ impl<V: View> LeftRight<V> {
         self.rebuild = Rebuild::Going;
         let skipped = self.live.now().quarantine().skipped().to_vec();
         let quarantine = Arc::new(Quarantine::with_skipped(skipped));
-        self.anew = Some(Version::new(state, Position::START, 0, quarantine, &self.live.alive));
+        self.anew = Some(Version::new(state, Position::START, 0, quarantine, self.live.alive()));
         Ok(())
     }
 
@@ -313,10 +317,12 @@ impl<V: View> LeftRight<V> {
 impl<V: View> Follower for LeftRight<V> {
     type Event = V::Event;
 
-    const FAILURES: Failures = match V::KEY {
-        Some(_) => Failures::Contain,
-        None => Failures::End,
-    };
+    fn failures(&self) -> Failures {
+        match V::KEY {
+            Some(_) => Failures::Contain,
+            None => Failures::End,
+        }
+    }
 
     fn open(&mut self, head: &Head) -> Result<(), Halt> {
         if std::mem::replace(&mut self.is_open, true) {
@@ -330,15 +336,15 @@ impl<V: View> Follower for LeftRight<V> {
         let quarantine = Arc::new(Quarantine::with_skipped(skipped));
         if let Some(saved) = writer.newest(head.position()) {
             let SavedState { fold, position, payload_bytes, .. } = saved;
-            let alive = &self.live.alive;
+            let alive = self.live.alive();
             let image = Version::new(fold, position, payload_bytes, quarantine, alive);
-            self.live.now.store(Arc::new(image));
+            self.live.swap(image);
             self.live.progress.advance_to(position, 0);
         } else if !quarantine.is_empty() {
             let state = caught(V::default)
                 .map_err(|reason| Halt::At(FollowerStop { at: Position::new(1), reason }))?;
-            let image = Version::new(state, Position::START, 0, quarantine, &self.live.alive);
-            self.live.now.store(Arc::new(image));
+            let image = Version::new(state, Position::START, 0, quarantine, self.live.alive());
+            self.live.swap(image);
         }
         Ok(())
     }
@@ -350,7 +356,45 @@ impl<V: View> Follower for LeftRight<V> {
         }
     }
 
+    fn pace(&mut self) -> Result<Pace, Halt> {
+        if self.live.is_dropped() {
+            self.let_go()?;
+            let reason = "dropped: its candidate answers in its place".to_owned();
+            return Ok(Pace::Hold { reason });
+        }
+        let Some(candidate) = &mut self.candidate else { return Ok(Pace::On) };
+        if self.anew.is_some() {
+            // The shown state is at another position.
+            self.limit = candidate.limit();
+            return Ok(Pace::On);
+        }
+        let (pace, limit) = candidate.pace();
+        self.limit = limit;
+        Ok(pace)
+    }
+
+    fn looks_after(&self) -> Option<Duration> {
+        self.live.has_candidate().then_some(FOR_A_CANDIDATE)
+    }
+
+    fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, String> {
+        match &mut self.candidate {
+            Some(_) if self.anew.is_some() => {
+                Err("the candidate is being rebuilt: wait until that is done".to_owned())
+            }
+            Some(candidate) => candidate.change(change),
+            None => Err("it is no candidate: give the command to the candidate of the view".into()),
+        }
+    }
+
     fn take(&mut self, slice: Slice<V::Event>) -> Result<(), Halt> {
+        let slice = match self.limit {
+            Some(limit) if slice.upto > limit => slice.before(limit.plus(1)),
+            _ => slice,
+        };
+        if slice.upto <= self.position() {
+            return Ok(());
+        }
         if let Some(anew) = self.anew.take() {
             return self.take_anew(anew, &slice);
         }
@@ -391,6 +435,9 @@ impl<V: View> Follower for LeftRight<V> {
     fn restart(&mut self) -> Result<(), String> {
         self.failed_anew.clear();
         self.begin_anew()?;
+        if let Some(candidate) = &mut self.candidate {
+            candidate.begin_again();
+        }
         if let Some(writer) = &mut self.writer {
             writer.forget();
         }
@@ -438,7 +485,7 @@ impl<V: View> Follower for LeftRight<V> {
         discard(self.retired.take());
         self.report(image.quarantine());
         let still = image.quarantine().key(key).map(|poisoned| poisoned.reason.clone());
-        self.live.now.store(Arc::new(image));
+        self.live.swap(image);
         match still {
             None => Ok(()),
             Some(reason) => Err(format!("{key} is still poisoned: {reason}")),

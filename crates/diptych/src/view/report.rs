@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use diptych_store::Position;
 
-use super::{View, left_right::ShownView};
+use super::{View, shown::ShownView};
 use crate::{
     follow::{FollowerMemory, Quarantine, StateReport},
     panics::caught,

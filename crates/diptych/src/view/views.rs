@@ -8,7 +8,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{NoSuchView, View, left_right::ShownView};
+use super::{
+    NoSuchView, View,
+    shown::{ServedView, ShownView},
+};
 use crate::{follow::FollowerControl, snapshot::ViewSnapshotStore};
 
 /// The views of an app.
@@ -40,6 +43,19 @@ impl Views {
         let live = self.0.get(&TypeId::of::<V>());
         let live = live.and_then(|entry| entry.live.downcast_ref::<ShownView<V>>());
         live.ok_or(NoSuchView { view: type_name::<V>() })
+    }
+
+    /// The view, or its candidate if that answers in its place.
+    ///
+    /// # Errors
+    /// [`NoSuchView`] if the app does not keep it.
+    pub(crate) fn served<V: View>(&self) -> Result<ServedView<'_, V>, NoSuchView> {
+        Ok(self.live::<V>()?.served())
+    }
+
+    /// The view, to be shared with its candidate.
+    pub(crate) fn shared<V: View>(&self) -> Option<Arc<ShownView<V>>> {
+        self.0.get(&TypeId::of::<V>())?.live.clone().downcast().ok()
     }
 
     /// # Errors

@@ -6,7 +6,8 @@ use diptych::{
     Event, Metadata, Position, Recorded, Timestamp, Uuid,
     projection::{
         CheckedSchema, Checkpoint, Database, DatabaseTransaction, DatabaseWork, Grouping,
-        SchemaObject, StoredCheckpoint, Target, TargetError,
+        PoisonRecord, ReaderName, SampleAnswer, SchemaObject, StoredCheckpoint, StoredVersion,
+        Target, TargetError, VersionSlot, VersionState,
     },
     store::{Epoch, LogId, LogIdentity},
 };
@@ -87,6 +88,10 @@ impl Database for MemoryDatabase {
         "counter"
     }
 
+    fn version(&self) -> u32 {
+        self.version
+    }
+
     fn described(&mut self) -> Result<Arc<[SchemaObject]>, TargetError> {
         Ok(self.creates.clone().into())
     }
@@ -124,12 +129,13 @@ impl DatabaseTransaction<Counted> for MemoryTransaction<'_> {
         Ok(())
     }
 
-    fn stored(&mut self) -> Result<Option<StoredCheckpoint>, TargetError> {
+    fn stored(&mut self, _: VersionSlot) -> Result<Option<StoredCheckpoint>, TargetError> {
         Ok(self.contents.row)
     }
 
     fn move_checkpoint(
         &mut self,
+        _: VersionSlot,
         from: Option<Checkpoint>,
         to: Checkpoint,
         _: Option<Timestamp>,
@@ -142,15 +148,66 @@ impl DatabaseTransaction<Counted> for MemoryTransaction<'_> {
         Ok(is_there)
     }
 
-    fn begin(&mut self, made: &[SchemaObject]) -> Result<(), TargetError> {
+    fn begin(
+        &mut self,
+        _: VersionSlot,
+        made: &[SchemaObject],
+        _: &[ReaderName],
+    ) -> Result<(), TargetError> {
         let version = self.database.version;
         self.contents.row = Some(StoredCheckpoint { version, checkpoint: None });
         self.contents.made = made.to_vec();
         Ok(())
     }
 
-    fn made(&mut self) -> Result<Vec<SchemaObject>, TargetError> {
+    fn made(&mut self, _: VersionSlot) -> Result<Vec<SchemaObject>, TargetError> {
         Ok(self.contents.made.clone())
+    }
+
+    // It has no versions side by side: `diptych-sqlite` tests the rules for these.
+
+    fn versions(&mut self) -> Result<Vec<StoredVersion>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn move_version(&mut self, _: VersionSlot, _: VersionSlot) -> Result<(), TargetError> {
+        Err(self.broken("it has one version"))
+    }
+
+    fn set_state(&mut self, _: u32, _: &VersionState) -> Result<(), TargetError> {
+        Err(self.broken("it has one version"))
+    }
+
+    fn forget(&mut self, _: u32) -> Result<(), TargetError> {
+        Err(self.broken("it has one version"))
+    }
+
+    fn readers(&mut self, _: u32) -> Result<Vec<ReaderName>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn poison(&mut self, _: VersionSlot) -> Result<PoisonRecord, TargetError> {
+        Ok(PoisonRecord::default())
+    }
+
+    fn set_poison(&mut self, _: VersionSlot, _: &PoisonRecord) -> Result<(), TargetError> {
+        Err(self.broken("it isolates no keys"))
+    }
+
+    fn reader_object(&self, reader: &ReaderName) -> SchemaObject {
+        table(&reader.name, &reader.object)
+    }
+
+    fn show(&mut self, _: &ReaderName) -> Result<(), TargetError> {
+        Err(self.broken("it has no names for readers"))
+    }
+
+    fn answers(&mut self) -> Result<Vec<SampleAnswer>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn sample_row(&mut self, _: usize, _: usize) -> Result<Option<String>, TargetError> {
+        Ok(None)
     }
 
     fn present(&mut self) -> Result<Vec<SchemaObject>, TargetError> {

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod basics;
+mod candidate;
 mod derived;
 mod interrupted;
 mod left_right;

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderValue, Request, Response, header},
 };
 use diptych::{
-    follow::{FollowState, FollowerStatus, Lag, PoisonedKey, SkippedEvent},
+    follow::{FollowState, FollowerStatus, Lag, PoisonedKey, SkippedEvent, VersionStatus},
     process::{ProcessState, ProcessStatus},
 };
 use serde_json::{Value, json};
@@ -74,6 +74,7 @@ fn view(status: &FollowerStatus) -> Value {
         "since": since.to_string(),
         "poisoned": poisoned,
         "skipped": skipped,
+        "versions": versions(status),
         "copies": memory.copies,
         "bytes": memory.bytes(),
     });
@@ -131,7 +132,25 @@ fn skipped_event(skipped: &SkippedEvent) -> Value {
 
 fn projection(status: &FollowerStatus) -> Value {
     let FollowerStatus { name, position, state, lag, events, .. } = status;
-    follower(name, position.get(), state, *lag, json!({ "events": events }))
+    let extra = json!({
+        "events": events,
+        "poisoned": status.poisoned.iter().map(poisoned_key).collect::<Vec<_>>(),
+        "skipped": status.skipped.iter().map(skipped_event).collect::<Vec<_>>(),
+        "versions": versions(status),
+    });
+    follower(name, position.get(), state, *lag, extra)
+}
+
+/// The versions side by side; empty if there is one.
+fn versions(status: &FollowerStatus) -> Vec<Value> {
+    let version = |it: &VersionStatus| {
+        json!({
+            "version": it.version,
+            "state": it.state.to_string(),
+            "position": it.position.get(),
+        })
+    };
+    status.versions.iter().map(version).collect()
 }
 
 fn follower(name: &str, position: u64, state: &FollowState, lag: Lag, extra: Value) -> Value {
@@ -151,6 +170,7 @@ pub(crate) fn word(state: &FollowState) -> &'static str {
         FollowState::CatchingUp => "catching up",
         FollowState::Live => "live",
         FollowState::Resting => "resting",
+        FollowState::Beside { .. } => "beside",
         FollowState::Paused => "paused",
         FollowState::Stalled { .. } => "stalled",
         FollowState::Stopped(_) => "stopped",
@@ -163,7 +183,11 @@ pub(crate) fn word(state: &FollowState) -> &'static str {
 fn trouble(state: &FollowState) -> Option<String> {
     let is_well = matches!(
         state,
-        FollowState::CatchingUp | FollowState::Live | FollowState::Resting | FollowState::Paused
+        FollowState::CatchingUp
+            | FollowState::Live
+            | FollowState::Resting
+            | FollowState::Beside { .. }
+            | FollowState::Paused
     );
     (!is_well).then(|| state.to_string())
 }

@@ -1,0 +1,296 @@
+//! A view that is built beside another view, and takes its place.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych::{
+    App, Fold, Memory, Position, Query, QueryError, Recorded, StartError,
+    follow::{
+        ControlError, FollowState, FollowerControl, Switch, SwitchPolicy, VersionState,
+        VersionStatus,
+    },
+    query::Candidate,
+};
+use pollster::block_on;
+use serde::Serialize;
+
+use super::basics::{Counted, counted, write};
+
+/// Never reached unless something is wrong.
+const LONG: Duration = Duration::from_secs(60);
+
+/// How much there is of each thing, and of all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Stock(BTreeMap<String, u64>);
+
+impl Fold for Stock {
+    type Event = Counted;
+
+    fn apply(&mut self, counted: &Recorded<Counted>) {
+        *self.0.entry(counted.what.clone()).or_default() += counted.by;
+    }
+}
+
+struct StockOf(&'static str);
+
+impl Query for StockOf {
+    type View = Stock;
+    type Answer = u64;
+
+    fn answer(&self, stock: &Stock) -> u64 {
+        stock.0.get(self.0).copied().unwrap_or(0)
+    }
+}
+
+/// The next version, which knows the number of deliveries, too, and loses a piece of each pear.
+#[derive(Clone, Default)]
+struct NextStock {
+    stock: Stock,
+    deliveries: u64,
+}
+
+impl Fold for NextStock {
+    type Event = Counted;
+
+    fn apply(&mut self, counted: &Recorded<Counted>) {
+        assert!(counted.what != "poison", "it was poison");
+        let lost = u64::from(counted.what == "pear");
+        *self.stock.0.entry(counted.what.clone()).or_default() += counted.by - lost;
+        self.deliveries += 1;
+    }
+}
+
+impl AsRef<Stock> for NextStock {
+    fn as_ref(&self) -> &Stock {
+        &self.stock
+    }
+}
+
+struct Deliveries;
+
+impl Query for Deliveries {
+    type View = NextStock;
+    type Answer = u64;
+
+    fn answer(&self, stock: &NextStock) -> u64 {
+        stock.deliveries
+    }
+}
+
+fn candidate(policy: SwitchPolicy) -> Candidate<Stock, NextStock> {
+    Candidate::new(policy).by_digest()
+}
+
+async fn started(writer: &App, candidate: Candidate<Stock, NextStock>) -> (App, FollowerControl) {
+    let builder = writer.beside().view::<Stock>().view_candidate(candidate);
+    let app = builder.start().await.unwrap();
+    let control = app.view::<NextStock>().unwrap();
+    (app, control)
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>, told: impl Fn() -> String) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < LONG, "{}", told());
+        thread::yield_now();
+    }
+}
+
+/// Waits until the candidate is in such a state.
+fn wait_until(control: &FollowerControl, wanted: impl Fn(&VersionState) -> bool) -> VersionStatus {
+    let look = || {
+        let versions = control.status().versions;
+        versions.into_iter().find(|it| it.version == 2 && wanted(&it.state))
+    };
+    wait_for(look, || format!("it is {:?}", control.status()))
+}
+
+fn is_equal(state: &VersionState) -> bool {
+    matches!(state, VersionState::Equal { .. })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_takes_the_place_of_a_view_under_load_and_no_answer_goes_back() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    for _ in 0..2_000 {
+        write(&writer, counted("apple", 1)).await;
+    }
+    let (app, control) = started(&writer, candidate(SwitchPolicy::Automatic)).await;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (app, is_done) = (app.clone(), is_done.clone());
+            thread::spawn(move || {
+                let mut last = Position::START;
+                while !is_done.load(Ordering::SeqCst) {
+                    let answer = block_on(app.query(StockOf("apple"))).unwrap();
+                    assert_eq!(answer.value, answer.position.get());
+                    assert!(answer.position >= last, "from {last} back to {}", answer.position);
+                    last = answer.position;
+                }
+            })
+        })
+        .collect();
+    let mut switched = None;
+    for _ in 0..5_000 {
+        write(&writer, counted("apple", 1)).await;
+        let is_served = |it: &VersionStatus| it.version == 2 && it.state == VersionState::Served;
+        if switched.is_none() && control.status().versions.iter().any(is_served) {
+            switched = Some(writer.head());
+        }
+    }
+    wait_until(&control, |state| *state == VersionState::Served);
+    let strong = app.query(StockOf("apple")).strong().await.unwrap();
+    assert_eq!((strong.value, strong.position), (7_000, Position::new(7_000)));
+    assert_eq!(*app.query(Deliveries).strong().await.unwrap(), 7_000);
+    is_done.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    println!("switched while the log was at {switched:?}");
+    let view = app.view::<Stock>().unwrap().status();
+    assert_eq!(view.versions[0].version, 2, "the view tells it, too: {view:?}");
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_differs_is_not_switched_and_tells_the_difference() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    for what in ["apple", "pear", "apple"] {
+        write(&writer, counted(what, 5)).await;
+    }
+    let sampled = Candidate::new(SwitchPolicy::Automatic).sample(StockOf("pear")).by_digest();
+    let (app, control) = started(&writer, sampled).await;
+    let status = wait_until(&control, |state| matches!(state, VersionState::Different { .. }));
+    let VersionState::Different { at, difference } = status.state else { unreachable!() };
+    assert_eq!(at, Position::new(3));
+    assert!(difference.ends_with("StockOf: the view answers 5, the candidate 4"), "{difference}");
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 5);
+    let refused = control.switch(Switch::forward()).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Different { .. }), "{refused}");
+    assert!(matches!(control.compare().await, Err(ControlError::Different { .. })));
+    control.switch(Switch::forward().accept_difference()).await.unwrap();
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 4);
+    let refused = app.view::<Stock>().unwrap().switch(Switch::back()).await.unwrap_err();
+    assert!(refused.to_string().contains("to the candidate of the view"), "{refused}");
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_by_command_goes_forward_and_back_until_the_view_is_dropped() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    write(&writer, counted("apple", 1)).await;
+    let (app, control) = started(&writer, candidate(SwitchPolicy::ByCommand)).await;
+    let mut watch = app.watch(StockOf("apple"));
+    assert_eq!(watch.next().await.unwrap().value, 1);
+    wait_until(&control, is_equal);
+    let refused = control.drop_version(1).await.unwrap_err();
+    assert!(refused.to_string().contains("switch to its candidate first"), "{refused}");
+    control.switch(Switch::forward()).await.unwrap();
+    assert_eq!(write(&writer, counted("apple", 1)).await, Position::new(2));
+    assert_eq!(watch.next().await.unwrap().value, 2);
+
+    control.switch(Switch::back()).await.unwrap();
+    let kept = wait_until(&control, |state| *state == VersionState::Kept);
+    assert_eq!(kept.position, Position::new(2));
+    write(&writer, counted("pear", 3)).await;
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 3, "the view answers");
+    control.switch(Switch::forward().accept_difference()).await.unwrap();
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 2, "the candidate answers");
+
+    let view = app.view::<Stock>().unwrap();
+    control.drop_version(1).await.unwrap();
+    let is_gone = |state: &FollowState| matches!(state, FollowState::Beside { .. });
+    wait_for(|| is_gone(&view.status().state).then_some(()), || format!("{:?}", view.status()));
+    write(&writer, counted("apple", 1)).await;
+    assert_eq!(*app.query(StockOf("apple")).strong().await.unwrap(), 3);
+    assert_eq!(watch.next().await.unwrap().value, 3);
+    let past = app.query(StockOf("pear")).as_of(Position::new(3)).await.unwrap();
+    assert_eq!(past.value, 3, "the past is answered by the fold of the view");
+    let refused = control.switch(Switch::back()).await.unwrap_err();
+    assert!(refused.to_string().contains("no way back"), "{refused}");
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_does_not_pass_a_view_that_is_paused() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    write(&writer, counted("apple", 1)).await;
+    let (app, control) = started(&writer, candidate(SwitchPolicy::ByCommand)).await;
+    wait_until(&control, is_equal);
+    let view = app.view::<Stock>().unwrap();
+    view.pause().await.unwrap();
+    write(&writer, counted("apple", 1)).await;
+    // A command is served after the events that the candidate may apply.
+    control.compare().await.unwrap();
+    control.compare().await.unwrap();
+    assert_eq!(control.position(), Position::new(1));
+    let FollowState::Beside { reason } = control.status().state else {
+        panic!("it is {:?}", control.status())
+    };
+    assert!(reason.contains("waits at position 1 beside the view"), "{reason}");
+    // A query that waits for the paused view is answered by the candidate after the switch.
+    let late = {
+        let app = app.clone();
+        tokio::spawn(async move { app.query(StockOf("apple")).strong().within(LONG).await })
+    };
+    control.switch(Switch::forward()).await.unwrap();
+    assert_eq!(*late.await.unwrap().unwrap(), 2);
+    let unequal = control.switch(Switch::back().within(Duration::ZERO)).await.unwrap_err();
+    assert!(matches!(unequal, ControlError::Unequal { .. }), "{unequal}");
+    control.switch(Switch::back().at_any_position()).await.unwrap();
+    assert_eq!(*app.query(StockOf("apple")).await.unwrap(), 1);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_fails_leaves_the_app_and_its_answers_alone() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    write(&writer, counted("poison", 1)).await;
+    let candidate = candidate(SwitchPolicy::Automatic);
+    let builder = writer.beside().view::<Stock>().view_candidate(candidate).require_views();
+    let app = builder.start().await.unwrap();
+    let control = app.view::<NextStock>().unwrap();
+    let is_stopped = |state: &FollowState| matches!(state, FollowState::Stopped(_));
+    let look = || is_stopped(&control.status().state).then_some(());
+    wait_for(look, || format!("{:?}", control.status()));
+    assert_eq!(*app.query(StockOf("poison")).strong().await.unwrap(), 1);
+    let refused = control.switch(Switch::forward()).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Stopped(_)), "{refused}");
+    let stopped = app.query(Deliveries).strong().await.unwrap_err();
+    assert!(matches!(stopped, QueryError::Stopped { .. }), "{stopped}");
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_candidate_needs_a_view_of_its_own_to_replace() {
+    let alone = App::over(Memory::new()).view_candidate(candidate(SwitchPolicy::Automatic));
+    let error = alone.start().await.unwrap_err();
+    assert!(matches!(error, StartError::CandidateAlone { .. }), "{error}");
+    assert!(error.to_string().contains("Stock"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_candidate_is_compared_again() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    for _ in 0..100 {
+        write(&writer, counted("apple", 1)).await;
+    }
+    let (app, control) = started(&writer, candidate(SwitchPolicy::ByCommand)).await;
+    wait_until(&control, is_equal);
+    control.rebuild().await.unwrap();
+    wait_until(&control, is_equal);
+    control.switch(Switch::forward()).await.unwrap();
+    assert_eq!(*app.query(StockOf("apple")).strong().await.unwrap(), 100);
+    app.stop().await.unwrap();
+}
