@@ -59,7 +59,7 @@ async fn a_stream_that_lost_all_messages_needs_a_position_to_begin_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_intake_stops_if_events_that_it_lacks_were_removed_from_the_stream() {
+async fn an_intake_stalls_if_events_that_it_lacks_were_removed_from_the_stream() {
     let Some(server) = NatsServer::start() else { return };
     let (ordering, client) = (Ordering::start().await, server.client().await);
     ordering.place(0..10).await;
@@ -68,9 +68,9 @@ async fn an_intake_stops_if_events_that_it_lacks_were_removed_from_the_stream() 
     let stream = jetstream::new(client).get_stream("orders").await.unwrap();
     stream.purge().sequence(7).await.unwrap();
     let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
-    let stopped =
-        shipping.until(|status| matches!(status.state, IntakeState::Stopped { .. })).await;
-    let IntakeState::Stopped { reason } = stopped.state else { unreachable!() };
+    let stalled =
+        shipping.until(|status| matches!(status.state, IntakeState::Stalled { .. })).await;
+    let IntakeState::Stalled { reason } = stalled.state else { unreachable!() };
     assert!(reason.contains("begins with 00000000000000000003"), "{reason}");
     assert!(reason.contains("were removed"), "{reason}");
 }
