@@ -132,7 +132,7 @@ impl Environment {
             true => &[REQUIREMENTS, PACKAGE, LOCK],
             false => &[REQUIREMENTS],
         };
-        lists.iter().map(|list| read(list)).collect()
+        lists.iter().copied().map(read).collect()
     }
 }
 
