@@ -136,7 +136,8 @@ pub trait Projection: Send + 'static {
     ///
     /// ```sql
     /// SELECT b.*, p.reason FROM balance b
-    /// LEFT JOIN diptych_poisoned p ON p.projection = 'balances' AND p.key = 'account:' || b.account;
+    /// LEFT JOIN diptych_poisoned p
+    ///     ON p.projection = 'balances' AND p.key = 'account:' || b.account;
     /// ```
     ///
     /// After a fix, [`retry_key`](diptych::follow::FollowerControl::retry_key) reads the held

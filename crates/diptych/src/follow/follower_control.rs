@@ -242,8 +242,8 @@ impl FollowerControl {
     /// note.
     ///
     /// The decision is kept in the database of a projection. That of a view is kept beside its
-    /// [snapshots](crate::AppBuilder::snapshots), and outlives a rebuild and a new release. For a view without snapshots it ends with the app:
-    /// the next start finds the poisoned key again.
+    /// [snapshots](crate::AppBuilder::snapshots). It outlives a rebuild and a new release. For a
+    /// view without snapshots it ends with the app: the next start finds the poisoned key again.
     ///
     /// # Errors
     /// As [`retry_key`](FollowerControl::retry_key), or if the decision cannot be kept.

@@ -1,4 +1,5 @@
-//! Keys of a view or a projection whose events are held back, because one of them cannot be applied.
+//! Keys of a view or a projection whose events are held back, because one of them cannot be
+//! applied.
 //!
 //! A view with a [`KEY`](crate::Fold::KEY) leaves out the events of a poisoned key, and goes on
 //! with the others. An event of several keys joins them: if one of them is poisoned, the event
