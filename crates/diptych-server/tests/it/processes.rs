@@ -88,16 +88,7 @@ async fn letters_calls_timers_and_flows_are_listed_and_answered() {
     assert_eq!(shown["event"]["data"], json!({ "seat": "a1", "by": "mallory" }));
     let call = rows(&served, "calls", 1).await.remove(0);
     assert!(call["reason"].as_str().unwrap().contains("may have been sent"), "{call}");
-    let all = "/processes/gateway-calls?gateway=bills&process=billing";
-    let listed = served.get(&format!("{all}&state=waiting")).await.ok();
-    let (row, state) = (&listed["calls"][0], &listed["calls"][0]["state"]);
-    assert_eq!((&row["call"], &row["key"]), (&call["call"], &call["key"]));
-    assert_eq!((&state["is"], &state["listed_at"]), (&json!("waiting"), &call["listed_at"]));
-    for none in ["gateway=mail", "state=answered", "before=1"] {
-        let listed = served.get(&format!("/processes/gateway-calls?{none}")).await.ok();
-        assert_eq!(listed, json!({ "calls": [] }), "{none}");
-    }
-    served.get("/processes/gateway-calls?state=lost").await.problem(400, "arguments");
+    gateway_calls_are_listed(&served, &call).await;
     assert_eq!(rows(&served, "timers", 1).await[0]["timer"], "remind");
     assert_eq!(rows(&served, "instances", 2).await.len(), 2);
     let processes = served.get("/processes").await.ok();
@@ -146,6 +137,20 @@ async fn letters_calls_timers_and_flows_are_listed_and_answered() {
     let status = served.get("/status").await.ok();
     assert_eq!(status["processes"][0]["name"], "billing");
     assert_eq!(status["processes"][0]["timers"], 1);
+}
+
+/// Checks the list of all calls, of which this one waits.
+async fn gateway_calls_are_listed(served: &TheatreServer, call: &Value) {
+    let all = "/processes/gateway-calls?gateway=bills&process=billing";
+    let listed = served.get(&format!("{all}&state=waiting")).await.ok();
+    let (row, state) = (&listed["calls"][0], &listed["calls"][0]["state"]);
+    assert_eq!((&row["call"], &row["key"]), (&call["call"], &call["key"]));
+    assert_eq!((&state["is"], &state["listed_at"]), (&json!("waiting"), &call["listed_at"]));
+    for none in ["gateway=mail", "state=answered", "before=1"] {
+        let listed = served.get(&format!("/processes/gateway-calls?{none}")).await.ok();
+        assert_eq!(listed, json!({ "calls": [] }), "{none}");
+    }
+    served.get("/processes/gateway-calls?state=lost").await.problem(400, "arguments");
 }
 
 #[tokio::test]
