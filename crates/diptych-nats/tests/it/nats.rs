@@ -10,7 +10,7 @@ use diptych::{
     collaboration::{IntakeState, IntakeStatus},
     store::Store,
 };
-use diptych_nats::{BridgeState, async_nats::jetstream};
+use diptych_nats::{BridgeOptions, BridgeState, async_nats::jetstream};
 
 use self::{
     server::NatsServer,
@@ -83,4 +83,22 @@ async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     shipping.until(|status| status.position == ordering.head()).await;
     assert_eq!(shipping.parcels().await, numbers(2_000));
     assert_eq!(bridge.report().position, ordering.head());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replicated_stream_takes_a_feed_and_survives_the_loss_of_a_server() {
+    let Some(mut servers) = NatsServer::start_cluster() else { return };
+    let ordering = Ordering::start().await;
+    ordering.place(0..1_000).await;
+    let mut options = BridgeOptions::default();
+    options.stream.num_replicas = 3;
+    let (mut bridge, _) = ordering.bridge_with(servers[0].client().await, options).await;
+    bridge.until(|report| report.position == ordering.head()).await.unwrap();
+    let store = Store::new(Memory::new());
+    let shipping = Shipping::start(servers[0].client().await, &store).await;
+    servers[2].kill();
+    ordering.place(1_000..2_000).await;
+    shipping.until(|status| status.position == ordering.head()).await;
+    assert_eq!(shipping.parcels().await, numbers(2_000));
+    assert_eq!(bridge.report().stored, 6_000);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -23,19 +24,31 @@ pub(super) struct NatsServer {
 impl NatsServer {
     /// Returns `None`, with a word about it, if the server is not installed.
     pub(super) fn start() -> Option<NatsServer> {
-        let Some(folder) = env::var_os("DIPTYCH_NATS").map(PathBuf::from) else {
-            println!("DID NOT RUN: `cargo xtask test` installs the server of NATS");
-            return None;
-        };
-        let program = folder.join("python/bin/nats-server");
+        Some(NatsServer::with(program()?, ""))
+    }
+
+    /// Three servers that replicate streams.
+    pub(super) fn start_cluster() -> Option<[NatsServer; 3]> {
+        let program = program()?;
+        let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = free.map(|listener| listener.local_addr().unwrap().port());
+        let routes = ports.map(|port| format!("nats-route://127.0.0.1:{port}")).join(", ");
+        Some(ports.map(|port| {
+            let cluster = format!("name: three, listen: \"127.0.0.1:{port}\", routes: [{routes}]");
+            let more = format!("server_name: server-{port}\ncluster {{ {cluster} }}\n");
+            NatsServer::with(program.clone(), &more)
+        }))
+    }
+
+    fn with(program: PathBuf, more: &str) -> NatsServer {
         let folder = TempDir::new().unwrap();
         let store = folder.path().display();
-        let settings = format!("jetstream {{ store_dir: \"{store}\", sync_interval: always }}\n");
-        fs::write(folder.path().join("settings"), settings).unwrap();
+        let jetstream = format!("jetstream {{ store_dir: \"{store}\", sync_interval: always }}\n");
+        fs::write(folder.path().join("settings"), jetstream + more).unwrap();
         // The first start takes any free port.
         let child = run(&program, folder.path(), "-1");
         let port = port(&child, folder.path());
-        Some(NatsServer { program, folder, port, child })
+        NatsServer { program, folder, port, child }
     }
 
     pub(super) async fn client(&self) -> Client {
@@ -55,6 +68,15 @@ impl NatsServer {
         self.child = run(&self.program, self.folder.path(), &self.port.to_string());
         port(&self.child, self.folder.path());
     }
+}
+
+/// The program, or a word that it is not installed.
+fn program() -> Option<PathBuf> {
+    let folder = env::var_os("DIPTYCH_NATS").map(PathBuf::from);
+    if folder.is_none() {
+        println!("DID NOT RUN: `cargo xtask test` installs the server of NATS");
+    }
+    folder.map(|folder| folder.join("python/bin/nats-server"))
 }
 
 impl Drop for NatsServer {

@@ -11,7 +11,7 @@ use diptych::{
     store::{Append, Read},
 };
 use diptych_nats::async_nats::Client;
-use diptych_nats::{BridgeError, BridgeOptions, BridgeStatus, NatsBridge, NatsFeed};
+use diptych_nats::{BridgeError, BridgeOptions, BridgeStatus, NatsBridge, NatsFeed, StreamError};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -117,7 +117,18 @@ impl Ordering {
         mut options: BridgeOptions,
     ) -> (BridgeStatus, JoinHandle<BridgeError>) {
         options.wait = Duration::from_secs(1);
-        let bridge = NatsBridge::open(client, "orders", self.feed(), options).await.unwrap();
+        // The servers of a cluster elect a leader first.
+        let mut bridge =
+            Err(StreamError::Unreachable { stream: String::new(), reason: String::new() });
+        for _ in 0..600 {
+            let (client, options) = (client.clone(), options.clone());
+            bridge = NatsBridge::open(client, "orders", self.feed(), options).await;
+            if !matches!(bridge, Err(StreamError::Unreachable { .. })) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let bridge = bridge.unwrap();
         (bridge.status(), tokio::spawn(bridge.run()))
     }
 
