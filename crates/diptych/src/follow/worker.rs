@@ -498,6 +498,9 @@ impl<F: Follower> Worker<F> {
     }
 
     fn change(&mut self, change: VersionChange) -> Result<(), ControlError> {
+        if !self.is_open && self.mode == Mode::Running {
+            self.open();
+        }
         if !self.is_open {
             self.halted()?;
             return Err(ControlError::Failed { reason: "it has not begun: try again".to_owned() });

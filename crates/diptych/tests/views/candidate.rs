@@ -294,3 +294,17 @@ async fn a_rebuilt_candidate_is_compared_again() {
     assert_eq!(*app.query(StockOf("apple")).strong().await.unwrap(), 100);
     app.stop().await.unwrap();
 }
+
+/// Regression: the thread of the candidate had not begun, and the command failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_right_after_the_start_waits_for_the_candidate() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    for events in 0..20 {
+        let (app, control) = started(&writer, candidate(SwitchPolicy::ByCommand)).await;
+        control.switch(Switch::forward().within(LONG)).await.unwrap();
+        assert_eq!(*app.query(Deliveries).strong().await.unwrap(), events);
+        assert_eq!(*app.query(StockOf("apple")).strong().await.unwrap(), events);
+        app.stop().await.unwrap();
+        write(&writer, counted("apple", 1)).await;
+    }
+}
