@@ -14,9 +14,13 @@ use diptych::{
     collaboration::{EventPlace, FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
     store::LogIdentity,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use crate::{
+    mark::{self, BridgeMark, MarkBucket},
     message::{LastMessage, message, message_id},
     retry::Waits,
     stream::{FeedStream, StreamError},
@@ -30,6 +34,8 @@ pub struct BridgeOptions {
     pub page: usize,
     /// How long a page waits for an event.
     pub wait: Duration,
+    /// How long the answer of the feed may take beside that wait.
+    pub answer_within: Duration,
     /// The settings with which the stream is created. Its name and its subjects are set by the
     /// bridge. By default the stream keeps all messages in files.
     pub stream: Config,
@@ -43,6 +49,7 @@ impl Default for BridgeOptions {
         BridgeOptions {
             page: 256,
             wait: Duration::from_secs(30),
+            answer_within: Duration::from_secs(60),
             stream: Config::default(),
             after: None,
         }
@@ -154,6 +161,7 @@ pub struct NatsBridge<S> {
     source: S,
     stream: FeedStream,
     options: BridgeOptions,
+    marks: MarkBucket,
     report: watch::Sender<BridgeReport>,
 }
 
@@ -166,6 +174,8 @@ struct StreamEnd {
     cursor: FeedCursor,
     /// The log of the last message.
     log: Option<LogIdentity>,
+    /// When the mark for the readers was written, and whether it is behind.
+    marked: Option<(Instant, bool)>,
 }
 
 /// Why a page did not reach the stream.
@@ -187,9 +197,10 @@ impl<S: FeedSource> NatsBridge<S> {
     ) -> Result<NatsBridge<S>, StreamError> {
         let stream = FeedStream::new(client, stream);
         stream.create(options.stream.clone()).await?;
+        let marks = MarkBucket::create(&stream, &options.stream).await?;
         let (position, head, stored) = (Position::START, Position::START, 0);
         let report = BridgeReport { state: BridgeState::Starting, position, head, stored };
-        Ok(NatsBridge { source, stream, options, report: watch::Sender::new(report) })
+        Ok(NatsBridge { source, stream, options, marks, report: watch::Sender::new(report) })
     }
 
     /// Its status, which stays valid while it runs.
@@ -222,15 +233,21 @@ impl<S: FeedSource> NatsBridge<S> {
     async fn step(&self, known: Option<StreamEnd>) -> Result<StreamEnd, Interruption> {
         // The first page does not wait, so that the status tells soon how far the bridge is.
         let (end, wait) = match known {
+            // The mark comes soon after the last of several events.
+            Some(end @ StreamEnd { marked: Some((_, true)), .. }) => (end, mark::SHORTEST),
             Some(end) => (end, self.options.wait),
             None => (self.end().await?, Duration::ZERO),
         };
-        let read = FeedRead::after(end.cursor).limit(self.options.page).wait(wait);
-        let page = self.source.read(read).await?;
-        if let Some(before) = end.log.filter(|log| *log != page.log) {
-            let (stream, now) = (self.stream.name().to_owned(), page.log);
-            return Err(Interruption::Ended(BridgeError::OtherHistory { stream, before, now }));
-        }
+        let page = match self.read(end.cursor, wait).await {
+            // A log that was restored can end before the place of the bridge.
+            Err(Interruption::Ended(error @ BridgeError::Feed(FeedError::AboveHead { .. }))) => {
+                let page = self.read(FeedCursor::End, Duration::ZERO).await?;
+                self.check_log(&end, &page).await?;
+                return Err(Interruption::Ended(error));
+            }
+            read => read?,
+        };
+        self.check_log(&end, &page).await?;
         let (upto, head) = (page.upto, page.head);
         let (stored, log) = (page.events.len() as u64, page.log);
         let last = self.store(page, end.last).await?;
@@ -242,8 +259,49 @@ impl<S: FeedSource> NatsBridge<S> {
                 false => BridgeState::Live,
             };
         });
+        let mark = BridgeMark { log, position: upto, sequence: last.sequence, head };
+        let marked = self.mark(mark, end.marked, stored == 0).await?;
         let log = end.log.or((stored > 0).then_some(log));
-        Ok(StreamEnd { last, cursor: FeedCursor::Position(upto), log })
+        Ok(StreamEnd { last, cursor: FeedCursor::Position(upto), log, marked })
+    }
+
+    async fn read(&self, after: FeedCursor, wait: Duration) -> Result<FeedPage, Interruption> {
+        let read = FeedRead::after(after).limit(self.options.page).wait(wait);
+        let longest = wait + self.options.answer_within;
+        match timeout(longest, self.source.read(read)).await {
+            Ok(page) => Ok(page?),
+            Err(_) => {
+                let name = self.source.name();
+                Err(Interruption::Later(format!("no answer of {name} within {longest:?}")))
+            }
+        }
+    }
+
+    /// Checks that the feed has the history of the stream. If it has another one, the mark tells
+    /// the readers.
+    async fn check_log(&self, end: &StreamEnd, page: &FeedPage) -> Result<(), Interruption> {
+        let Some(before) = end.log.filter(|log| *log != page.log) else { return Ok(()) };
+        let (now, head) = (page.log, page.head);
+        let mark = BridgeMark { log: now, position: Position::START, sequence: 0, head };
+        self.marks.write(&self.stream, mark).await?;
+        let stream = self.stream.name().to_owned();
+        Err(Interruption::Ended(BridgeError::OtherHistory { stream, before, now }))
+    }
+
+    /// Writes the mark, at most once a second. Returns when, and whether it is behind.
+    async fn mark(
+        &self,
+        mark: BridgeMark,
+        before: Option<(Instant, bool)>,
+        is_idle: bool,
+    ) -> Result<Option<(Instant, bool)>, Interruption> {
+        match before {
+            Some((at, _)) if !is_idle && at.elapsed() < mark::SHORTEST => Ok(Some((at, true))),
+            _ => {
+                self.marks.write(&self.stream, mark).await?;
+                Ok(Some((Instant::now(), false)))
+            }
+        }
     }
 
     /// The end of the stream as it is now.
@@ -260,8 +318,8 @@ impl<S: FeedSource> NatsBridge<S> {
                 let stream = self.stream.name().to_owned();
                 Interruption::Ended(BridgeError::PlaceLost { stream, lost: sequence })
             })?;
-            let cursor = FeedCursor::Position(after);
-            return Ok(StreamEnd { last: LastMessage { sequence, id: None }, cursor, log: None });
+            let (last, cursor) = (LastMessage { sequence, id: None }, FeedCursor::Position(after));
+            return Ok(StreamEnd { last, cursor, log: None, marked: None });
         };
         let EventPlace { position, .. } = last.place;
         // A bridge can end between two events of one position.
@@ -271,7 +329,7 @@ impl<S: FeedSource> NatsBridge<S> {
         };
         let (sequence, id) = (last.sequence, Some(message_id(&last.event)));
         let log = Some(last.source.log);
-        Ok(StreamEnd { last: LastMessage { sequence, id }, cursor, log })
+        Ok(StreamEnd { last: LastMessage { sequence, id }, cursor, log, marked: None })
     }
 
     /// Stores the events of a page, all at once, each on condition that it follows the one before
@@ -344,9 +402,7 @@ impl From<StreamError> for Interruption {
 impl From<FeedError> for Interruption {
     fn from(error: FeedError) -> Interruption {
         match error {
-            FeedError::AboveHead { .. } | FeedError::Refused { .. } | FeedError::Schema(_) => {
-                Interruption::Ended(error.into())
-            }
+            FeedError::AboveHead { .. } | FeedError::Schema(_) => Interruption::Ended(error.into()),
             other => Interruption::Later(other.to_string()),
         }
     }

@@ -4,21 +4,27 @@ use std::{fmt, time::Duration};
 
 use async_nats::{
     Client,
-    jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull::Config},
+    jetstream::{
+        consumer::{AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy, pull::Config},
+        stream::State,
+    },
 };
 use diptych::{
     Position,
     collaboration::{FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
-    store::LogIdentity,
 };
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 
 use crate::{
+    mark::SeenMark,
     message::StreamEvent,
     stream::{FeedStream, StreamError},
 };
 
+/// A bridge that wrote nothing for this time has ended, or cannot reach the feed. A bridge that
+/// works writes at least once in each of its waits.
+const BRIDGE_SILENCE: Duration = Duration::from_secs(180);
 /// How long the rest of a position is waited for.
 const REST_OF_POSITION: Duration = Duration::from_secs(2);
 /// Maximum number of bytes of an answer. It holds several of the longest events.
@@ -31,20 +37,39 @@ pub struct NatsFeed {
     stream: FeedStream,
     /// The reader of the last page, which spares the next one the search for its place.
     reader: Mutex<Option<StreamReader>>,
+    mark: Mutex<Option<SeenMark>>,
+    bridge_silence: Duration,
 }
 
 /// A consumer of JetStream, and the place that it has reached.
 struct StreamReader {
     consumer: PullConsumer,
     after: Position,
-    /// The log of the last event, which an empty page names.
-    log: LogIdentity,
+    /// The number of the last message before that place.
+    sequence: u64,
 }
 
 impl NatsFeed {
     /// The feed in the stream of this name.
     pub fn new(client: Client, stream: &str) -> NatsFeed {
-        NatsFeed { stream: FeedStream::new(client, stream), reader: Mutex::new(None) }
+        let (stream, bridge_silence) = (FeedStream::new(client, stream), BRIDGE_SILENCE);
+        NatsFeed { stream, reader: Mutex::new(None), mark: Mutex::new(None), bridge_silence }
+    }
+
+    /// Sets how long a bridge may write nothing before the feed counts as unreachable. It has to be
+    /// longer than the [wait](crate::BridgeOptions::wait) of the bridge. The default is 3 minutes.
+    #[must_use]
+    pub fn bridge_silence(mut self, silence: Duration) -> NatsFeed {
+        self.bridge_silence = silence;
+        self
+    }
+
+    /// The mark of the bridge.
+    async fn mark(&self) -> Result<SeenMark, FeedError> {
+        let before = self.mark.lock().clone();
+        let seen = SeenMark::after(before, &self.stream).await?;
+        *self.mark.lock() = Some(seen.clone());
+        Ok(seen)
     }
 
     /// The reader for the events after this position.
@@ -54,7 +79,7 @@ impl NatsFeed {
             return Ok(kept);
         }
         let (stream, state) = self.stream.state().await?;
-        let last = self.last(after).await?;
+        self.check_end(&state, after).await?;
         let first = self.stream.first_after(&stream, &state, after).await?;
         if let Some(next) = self.stream.at_or_after(&stream, first).await?
             && next.place.position > after
@@ -70,22 +95,35 @@ impl NatsFeed {
         };
         let consumer = stream.create_consumer(settings).await;
         let consumer = consumer.map_err(|error| self.stream.unreachable(error))?;
-        Ok(StreamReader { consumer, after, log: last.source.log })
+        Ok(StreamReader { consumer, after, sequence: first - 1 })
     }
 
-    /// The last event of the stream. It lies at `after` or beyond it.
-    async fn last(&self, after: Position) -> Result<StreamEvent, FeedError> {
-        let (stream, state) = self.stream.state().await?;
-        let last = self.stream.at_or_after(&stream, state.last_sequence).await?;
-        let last = last.ok_or_else(|| self.stream.unreachable("it has no message yet"))?;
-        if last.place.position < after {
-            let position = last.place.position;
-            return Err(self.stream.unreachable(format!(
-                "it ends at position {position}, and {after} was taken in before: its bridge is \
-                 behind, or NATS lost messages that the bridge will store again"
-            )).into());
+    /// Checks that the stream has everything up to this position.
+    async fn check_end(&self, state: &State, after: Position) -> Result<(), FeedError> {
+        let mark = self.mark().await?.mark;
+        let is_whole = state.last_sequence >= mark.sequence;
+        if after == Position::START || (is_whole && after <= mark.position) {
+            return Ok(());
         }
-        Ok(last)
+        let end = self.end().await?;
+        if after <= end {
+            return Ok(());
+        }
+        let reason = format!(
+            "it ends at position {end}, and {after} was taken in before: its bridge is behind, or \
+             NATS lost messages that the bridge will store again"
+        );
+        Err(self.stream.unreachable(reason).into())
+    }
+
+    /// The position of the last event in the stream.
+    async fn end(&self) -> Result<Position, FeedError> {
+        let (stream, state) = self.stream.state().await?;
+        let last = match state.messages {
+            0 => None,
+            _ => self.stream.at_or_after(&stream, state.last_sequence).await?,
+        };
+        Ok(last.map_or(Position::START, |last| last.place.position))
     }
 
     /// Checks that no event before this one was removed that the reader lacks.
@@ -171,18 +209,26 @@ impl NatsFeed {
         let whole = events.iter().rposition(|event| event.ends_position).map_or(0, |last| last + 1);
         events.truncate(whole);
         // The events of another log are left to the next page, which belongs to that log.
-        if let Some(first) = events.first() {
-            reader.log = first.source.log;
+        let own = events.first().map(|first| first.source.log);
+        let other = events.iter().position(|event| Some(event.source.log) != own);
+        events.truncate(other.unwrap_or(events.len()));
+        let seen = self.mark().await?;
+        let mark = seen.mark;
+        let is_all = events.len() == read;
+        if let Some(last) = events.last() {
+            reader.sequence = last.sequence;
+        } else if seen.silence() > self.bridge_silence {
+            let silence = self.bridge_silence;
+            let reason = format!("its bridge wrote nothing for {silence:?}: is it running?");
+            return Err(self.stream.unreachable(reason).into());
         }
-        let log = reader.log;
-        let own = events.iter().position(|event| event.source.log != log);
-        events.truncate(own.unwrap_or(events.len()));
-        let upto = events.last().map_or(after, |last| last.place.position.max(after));
-        let head = match read < limit {
-            true => upto,
-            false => self.last(upto).await?.place.position,
-        };
-        if events.len() == read {
+        let log = own.unwrap_or(mark.log);
+        let mut upto = events.last().map_or(after, |last| last.place.position.max(after));
+        if is_all && log == mark.log && mark.sequence <= reader.sequence {
+            upto = upto.max(mark.position);
+        }
+        let head = if log == mark.log { upto.max(mark.head) } else { upto };
+        if is_all {
             reader.after = upto;
             *self.reader.lock() = Some(reader);
         }
@@ -202,7 +248,7 @@ impl FeedSource for NatsFeed {
         match after {
             FeedCursor::Position(after) => self.page(after, limit, wait).await,
             FeedCursor::End => {
-                let end = self.last(Position::START).await?.place.position;
+                let end = self.end().await?;
                 self.page(end, limit, wait).await
             }
             FeedCursor::Event(place) => {

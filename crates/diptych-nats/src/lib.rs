@@ -49,6 +49,7 @@
 
 mod bridge;
 mod feed;
+mod mark;
 mod message;
 mod retry;
 mod stream;

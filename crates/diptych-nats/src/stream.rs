@@ -157,7 +157,10 @@ impl FeedStream {
         state: &State,
         after: Position,
     ) -> Result<u64, StreamError> {
-        let (mut low, mut high) = (state.first_sequence, state.last_sequence + 1);
+        let (mut low, mut high) = (state.first_sequence.max(1), state.last_sequence + 1);
+        if state.messages == 0 {
+            return Ok(high);
+        }
         while low < high {
             let middle = low + (high - low) / 2;
             match self.at_or_after(stream, middle).await? {

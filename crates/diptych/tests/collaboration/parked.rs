@@ -266,6 +266,43 @@ impl Intake for Flood {
     }
 }
 
+/// An intake that parks order 3, and makes more events of order 2 than fit beside others.
+struct Heavy;
+
+impl Intake for Heavy {
+    const NAME: &'static str = "heavy";
+    type Public = Accepted;
+    type Event = Due;
+
+    fn translate(event: &ForeignEvent<Accepted>) -> Result<Vec<Due>, Box<dyn Error + Send + Sync>> {
+        let Accepted { order, cents } = event.event;
+        match order {
+            3 => Err("order 3 is poison".into()),
+            2 => Ok(vec![Due { order, cents }; 40_000]),
+            _ => Ok(vec![Due { order, cents }]),
+        }
+    }
+}
+
+/// Events that were committed in the middle of a page were counted twice, and the intake stopped.
+#[tokio::test]
+async fn each_waiting_event_of_a_long_page_counts_once() {
+    let (ordering, feed) = orders(0).await;
+    for order in [3, 3, 2, 1, 3] {
+        place(&ordering, order).await;
+    }
+    let mut options = quick();
+    options.waiting_events = 3;
+    let app = App::over(Memory::new());
+    let app = app.intake_with::<Heavy>(feed, IntakeStart::Beginning, options);
+    let app = app.start().await.unwrap();
+    until(&app, "heavy", |status| status.waiting == 3).await;
+    place(&ordering, 1).await;
+    let head = ordering.head();
+    until(&app, "heavy", |status| status.position == head).await;
+    app.stop().await.unwrap();
+}
+
 /// An intake whose reasons fit in no event.
 struct Wordy;
 

@@ -1,8 +1,17 @@
 //! Bridges that are dropped, doubled, or end half-way.
 
-use diptych::{Memory, store::Store};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::Duration,
+};
+
+use diptych::{
+    Memory,
+    collaboration::{FeedError, FeedHandle, FeedPage, FeedRead, FeedSource},
+    store::Store,
+};
 use diptych_nats::{
-    BridgeOptions,
+    BridgeOptions, BridgeReport, BridgeState, NatsBridge,
     async_nats::{
         Client,
         jetstream::{self, message::PublishMessage},
@@ -45,7 +54,7 @@ async fn bridges_that_are_dropped_at_any_time_store_each_event_once() {
         let (mut status, running) = ordering.bridge_with(client.clone(), options).await;
         // The pages are of 256 events, so most bridges end within one.
         let reached = status.until(|report| report.stored > 0 || report.head.get() == 600);
-        let patience = tokio::time::Duration::from_millis(number);
+        let patience = Duration::from_millis(number);
         let _ = tokio::time::timeout(patience, reached).await;
         running.abort();
     }
@@ -104,5 +113,46 @@ async fn the_events_of_a_position_are_taken_in_together_after_a_bridge_ended_bet
     bridge.until(|report| report.position == ordering.head()).await.unwrap();
     shipping.until(|status| status.position == ordering.head()).await;
     assert_eq!(shipping.parcels().await, numbers(2));
+    assert_eq!(ids(&client).await, three_for_each(2));
+}
+
+/// A feed that refuses, then does not answer, and then does both right.
+struct Capricious {
+    feed: FeedHandle,
+    questions: AtomicU64,
+}
+
+impl FeedSource for Capricious {
+    fn name(&self) -> String {
+        "capricious orders".to_owned()
+    }
+
+    async fn read(&self, read: FeedRead) -> Result<FeedPage, FeedError> {
+        match self.questions.fetch_add(1, SeqCst) {
+            0 => Err(FeedError::Refused { reason: "the token is old".to_owned() }),
+            1 => std::future::pending().await,
+            _ => self.feed.page(read).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_tries_again_after_a_refusal_and_after_silence() {
+    let Some(server) = NatsServer::start() else { return };
+    let ordering = Ordering::start().await;
+    ordering.place(0..2).await;
+    let feed = Capricious { feed: ordering.feed(), questions: AtomicU64::new(0) };
+    let mut options = BridgeOptions::default();
+    (options.wait, options.answer_within) = (Duration::ZERO, Duration::from_millis(50));
+    let client = server.client().await;
+    let bridge = NatsBridge::open(client.clone(), "orders", feed, options).await.unwrap();
+    let mut status = bridge.status();
+    let running = tokio::spawn(bridge.run());
+    for words in ["the token is old", "no answer of capricious orders within 50ms"] {
+        let says = |report: &BridgeReport| matches!(&report.state, BridgeState::Stalled { reason } if reason.contains(words));
+        status.until(says).await.unwrap();
+    }
+    status.until(|report| report.position == ordering.head()).await.unwrap();
+    running.abort();
     assert_eq!(ids(&client).await, three_for_each(2));
 }

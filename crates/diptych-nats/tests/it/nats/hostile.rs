@@ -1,8 +1,10 @@
 //! Streams that lose messages, belong to others, or follow another log.
 
+use std::time::Duration;
+
 use diptych::{Memory, Position, collaboration::IntakeState, store::Store};
 use diptych_nats::{
-    BridgeError, BridgeOptions, NatsBridge, StreamError,
+    BridgeError, BridgeOptions, NatsBridge, NatsFeed, StreamError,
     async_nats::jetstream::{self, stream::Config},
 };
 
@@ -11,6 +13,9 @@ use super::{
     server::NatsServer,
     services::{Ordering, Shipping},
 };
+
+/// Longer than the waits of the bridges.
+const SILENCE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_of_another_log_ends_and_leaves_the_stream_as_it_is() {
@@ -23,13 +28,47 @@ async fn a_bridge_of_another_log_ends_and_leaves_the_stream_as_it_is() {
     status.until(|report| report.position == ordering.head()).await.unwrap();
     running.abort();
 
-    let other = Ordering::start().await;
-    other.place(0..5).await;
-    let (_, running) = other.bridge_with(client.clone(), BridgeOptions::default()).await;
-    let error = running.await.unwrap();
-    assert!(matches!(error, BridgeError::OtherHistory { .. }), "{error}");
+    let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
+    shipping.until(|status| status.state == IntakeState::Live).await;
+    // A log that is shorter than the stream, and a longer one.
+    for orders in [1, 5] {
+        let other = Ordering::start().await;
+        other.place(0..orders).await;
+        let (_, running) = other.bridge_with(client.clone(), BridgeOptions::default()).await;
+        let error = running.await.unwrap();
+        assert!(matches!(error, BridgeError::OtherHistory { .. }), "{error}");
+    }
+    // The readers learn of it.
+    let stopped =
+        shipping.until(|status| matches!(status.state, IntakeState::Stopped { .. })).await;
+    let IntakeState::Stopped { reason } = stopped.state else { unreachable!() };
+    assert!(reason.contains("is another log now"), "{reason}");
     let stream = jetstream::new(client).get_stream("orders").await.unwrap();
     assert_eq!(stream.cached_info().state.messages, 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_intake_stalls_while_no_bridge_is_at_work() {
+    let Some(server) = NatsServer::start() else { return };
+    let ordering = Ordering::start().await;
+    ordering.place(0..3).await;
+    let feed = NatsFeed::new(server.client().await, "orders").bridge_silence(SILENCE);
+    let shipping = Shipping::over(feed, &Store::new(Memory::new())).await;
+    let stalled =
+        shipping.until(|status| matches!(status.state, IntakeState::Stalled { .. })).await;
+    assert!(matches!(&stalled.state, IntakeState::Stalled { reason } if reason.contains("orders")));
+    let options = BridgeOptions::default();
+    let (_, running) = ordering.bridge_with(server.client().await, options).await;
+    shipping.until(|status| status.state == IntakeState::Live).await;
+    running.abort();
+    let stalled =
+        shipping.until(|status| matches!(status.state, IntakeState::Stalled { .. })).await;
+    let IntakeState::Stalled { reason } = stalled.state else { unreachable!() };
+    assert!(reason.contains("its bridge wrote nothing for 3s"), "{reason}");
+    let _bridge = ordering.bridge(server.client().await).await;
+    ordering.place(3..4).await;
+    shipping.until(|status| status.state == IntakeState::Live).await;
+    assert_eq!(shipping.parcels().await, numbers(4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

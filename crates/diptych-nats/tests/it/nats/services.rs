@@ -8,7 +8,7 @@ use diptych::{
         Feed, FeedHandle, ForeignEvent, Intake, IntakeOptions, IntakeStart, IntakeStatus,
         PublicEvent,
     },
-    store::{Append, Read},
+    store::{Append, RawEvent, Read},
 };
 use diptych_nats::async_nats::Client;
 use diptych_nats::{BridgeError, BridgeOptions, BridgeStatus, NatsBridge, NatsFeed, StreamError};
@@ -97,6 +97,12 @@ impl Ordering {
         }
     }
 
+    /// An event that is no business of the feed.
+    pub(super) async fn append_other(&self) {
+        let other = Append::event(RawEvent::new("stock-counted", Vec::new()));
+        self.app.store().append(other).await.unwrap().synced().await.unwrap();
+    }
+
     /// An order whose public events have this number of bytes.
     pub(super) async fn place_padded(&self, order: u64, padding: usize) {
         let placed = Placed { order, padding }.encode().unwrap();
@@ -144,14 +150,14 @@ pub(super) struct Shipping {
 
 impl Shipping {
     pub(super) async fn start(client: Client, store: &Store) -> Shipping {
+        Shipping::over(NatsFeed::new(client, "orders"), store).await
+    }
+
+    pub(super) async fn over(feed: NatsFeed, store: &Store) -> Shipping {
         let mut options = IntakeOptions::default();
         (options.wait, options.longest_wait) = (Duration::from_secs(1), Duration::from_millis(50));
         let app = App::over_store(store.clone())
-            .intake_with::<Parcels>(
-                NatsFeed::new(client, "orders"),
-                IntakeStart::Beginning,
-                options,
-            )
+            .intake_with::<Parcels>(feed, IntakeStart::Beginning, options)
             .start();
         Shipping { app: app.await.unwrap() }
     }
