@@ -11,6 +11,7 @@ use diptych::{
     query::{Ask, QueryError},
     subscribe::Subscribe,
 };
+
 use serde_json::Value;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     list::List,
     record::Record,
     refusal::Refusal,
-    row_json::{self, difference},
+    row_json::checked_fields,
     view::{Get, RecordView},
 };
 
@@ -151,7 +152,7 @@ impl<R: Record> Records<R> {
         &self,
         key: R::Key,
         mut change: impl FnMut(&mut R),
-        options: impl Fn(Execute<Patch<R>>) -> Execute<Patch<R>>,
+        options: impl Fn(Execute<Replace<R>>) -> Execute<Replace<R>>,
     ) -> Result<Receipt, UpdateError> {
         let mut tries = 1;
         loop {
@@ -162,9 +163,11 @@ impl<R: Record> Records<R> {
             let read = entry.position();
             let mut row = entry.row.clone();
             change(&mut row);
-            let patch = patch(&entry.row, &row)?;
+            fits(&key, &row)?;
+            // The whole row, on condition that it has not changed since. A patch could not remove
+            // an entry from a map.
             let expected = self.expected.or(Some(read));
-            let command = Patch { key: key.clone(), patch, expected };
+            let command = Replace { row, expected };
             match options(self.app.execute(command)).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(ExecuteError::Rejected(Refusal::Stale { .. }))
@@ -209,16 +212,14 @@ impl<R: Record> Records<R> {
     }
 }
 
-/// The patch from one row to another.
-fn patch<R: Record>(before: &R, after: &R) -> Result<row_json::Fields, UpdateError> {
+/// Checks a row after its change.
+fn fits<R: Record>(key: &R::Key, row: &R) -> Result<(), UpdateError> {
     let unfit = |invalid: Invalid| UpdateError::Refused(invalid.into());
-    let (old, new) =
-        (row_json::fields(before).map_err(unfit)?, row_json::fields(after).map_err(unfit)?);
-    let (old, mut new) = difference(&old, &new);
-    for name in old.keys() {
-        new.entry(name.clone()).or_insert(Value::Null);
+    if row.key() != *key {
+        let problem = "is the key, and stays: create another row instead";
+        return Err(unfit(Invalid::new(R::KEY_FIELD, problem)));
     }
-    Ok(new)
+    checked_fields(row).map(drop).map_err(unfit)
 }
 
 /// A row was not updated.

@@ -351,3 +351,72 @@ async fn an_intent_that_changes_a_unique_field_holds_back_its_row_alone() {
     people.patch(2, json!({ "email": "new@x" })).await.unwrap();
     assert_eq!(people.get(2).strong().await.unwrap().value.unwrap().row.email, "new@x");
 }
+
+/// A patch merges into objects, so changes of entries and of variants were lost or refused.
+#[tokio::test]
+async fn an_update_changes_entries_of_a_map_and_the_variant_of_an_enum() {
+    let app = App::over(Memory::new()).records::<Parcel>().start().await.unwrap();
+    let parcels = app.records::<Parcel>();
+    let labels = [("fragile", Some(1)), ("heavy", None)].map(|(name, n)| (name.to_owned(), n));
+    let place = Place::Shelf { row: 3 };
+    parcels.create(Parcel { id: 7, labels: labels.into(), place }).await.unwrap();
+    let change = |parcel: &mut Parcel| {
+        parcel.labels.remove("fragile");
+        parcel.labels.insert("cold".to_owned(), None);
+        parcel.place = Place::Truck { plate: "NY 7".to_owned() };
+    };
+    parcels.update(7, change).await.unwrap();
+    let parcel = parcels.get(7).strong().await.unwrap().value.unwrap();
+    assert_eq!(parcel.row.labels.keys().collect::<Vec<_>>(), ["cold", "heavy"]);
+    assert_eq!(parcel.row.place, Place::Truck { plate: "NY 7".to_owned() });
+    let other = parcels.update(7, |parcel| parcel.id = 8).await.unwrap_err();
+    assert!(other.to_string().contains("is the key, and stays"), "{other}");
+}
+
+/// A row with entries, and a value with variants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Record)]
+#[record("parcel")]
+struct Parcel {
+    #[key]
+    id: u64,
+    labels: std::collections::BTreeMap<String, Option<u64>>,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Place {
+    Shelf { row: u64 },
+    Truck { plate: String },
+}
+
+/// A change of the phone told nothing of the address, so a stale holder of a phone refused a change
+/// of an address for ever.
+#[tokio::test]
+async fn a_patch_of_one_unique_field_is_not_refused_for_a_former_value_of_another() {
+    let app = App::over(Memory::new()).records::<Member>().start().await.unwrap();
+    let members = app.records::<Member>();
+    let member = |id, email: &str, phone: &str| Member {
+        id,
+        email: email.to_owned(),
+        phone: phone.to_owned(),
+    };
+    let patch = |id, patch: serde_json::Value| members.patch(id, patch);
+    members.create(member(2, "x", "p")).await.unwrap();
+    patch(2, json!({ "email": "y" })).await.unwrap();
+    patch(2, json!({ "phone": "q" })).await.unwrap();
+    members.create(member(1, "z", "p")).await.unwrap();
+    patch(1, json!({ "email": "x" })).await.unwrap();
+    let taken = patch(1, json!({ "phone": "q" })).await.unwrap_err();
+    assert!(taken.to_string().contains("phone"), "{taken}");
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Record)]
+#[record("member")]
+struct Member {
+    #[key]
+    id: u64,
+    #[unique]
+    email: String,
+    #[unique]
+    phone: String,
+}
