@@ -6,6 +6,7 @@
 
 mod address;
 mod checks;
+mod feeds;
 mod link;
 mod live;
 mod pending;
@@ -26,6 +27,8 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+
+pub use feeds::{FeedCallError, FeedClient};
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
@@ -131,6 +134,14 @@ pub enum ConnectError {
     /// The address is none of a log on a server.
     #[error("{address:?} is no address of a log: {problem}")]
     Address {
+        /// The address.
+        address: String,
+        /// The mistake, and the right form.
+        problem: &'static str,
+    },
+    /// The address is none of a feed on a server.
+    #[error("{address:?} is no address of a feed: {problem}")]
+    FeedAddress {
         /// The address.
         address: String,
         /// The mistake, and the right form.
@@ -280,6 +291,12 @@ impl StoreThread {
         let Some(runtime) = &self.runtime else { return Err(Unavailable::Closed.into()) };
         let answer = AskTask(runtime.spawn(task)).await;
         answer.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
+    }
+
+    /// Makes something whose tasks run on the thread.
+    fn within<T>(&self, make: impl FnOnce() -> T) -> Option<T> {
+        let _guard = self.runtime.as_ref()?.enter();
+        Some(make())
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {

@@ -261,6 +261,7 @@ pub mod remote {
     pub use crate::{
         address::{InvalidAddress, StoreAddress},
         app::AddressError,
+        collaboration::RemoteFeed,
     };
 }
 
