@@ -1,0 +1,67 @@
+//! Measures feeds between services:
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin feeds`.
+//!
+//! The parts are
+//! - `intake`: a service takes in a feed of `--published` events from another process;
+//! - `latency`: from a durable event of one service to the durable event that it causes in another,
+//!   one at a time;
+//! - `idle`: 1,000 consumers that wait for a feed, and appends of other events beside them.
+
+mod idle;
+mod intake;
+mod latency;
+mod publisher;
+mod services;
+
+use std::{fs, process::ExitCode};
+
+use diptych_benches::{
+    options::{self, Options, Program, Setting},
+    table::Report,
+};
+
+const PROGRAM: Program = Program {
+    parts: &["intake", "latency", "idle"],
+    least_events: 1_000,
+    settings: &[Setting {
+        name: "--published",
+        default: "200000",
+        about: "events of the feed (intake)",
+    }],
+};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(publisher::CHILD), Some(folder)) = (arguments.next().as_deref(), arguments.next())
+    {
+        publisher::child(folder.as_ref());
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new(&options);
+    println!("{report}");
+    for part in options.parts() {
+        let tables = match *part {
+            "intake" => vec![intake::table(&options)],
+            "latency" => vec![latency::table(&options)],
+            _ => idle::tables(&options),
+        };
+        for table in &tables {
+            println!("{table}");
+        }
+        report.tables.extend(tables);
+    }
+    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
+        Some((file, Err(error))) => {
+            eprintln!("{}: {error}", file.display());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,118 @@
+//! Two services: ordering publishes its orders, and shipping takes them in.
+
+use std::{collections::VecDeque, error::Error, path::Path};
+
+use diptych::{
+    App, Event, Position, Recorded,
+    collaboration::{Feed, FeedSource, ForeignEvent, Intake, IntakeStart, PublicEvent},
+};
+use diptych_store::{Append, RawEvent, Store};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+/// Events in one commit of a load.
+const TOGETHER: u64 = 1_000;
+
+/// A private event of ordering.
+#[derive(Event, Serialize, Deserialize)]
+#[event("order-placed")]
+struct Placed {
+    #[tag]
+    order: u64,
+    customer: String,
+    note: String,
+    margin_cents: u64,
+}
+
+/// The public event.
+#[derive(PublicEvent, Serialize, Deserialize)]
+#[event("order-accepted")]
+pub(crate) struct Accepted {
+    #[tag]
+    order: u64,
+    customer: String,
+    note: String,
+}
+
+struct Orders;
+
+impl Feed for Orders {
+    const NAME: &'static str = "orders";
+    type Private = Placed;
+    type Public = Accepted;
+
+    fn publish(event: &Recorded<Placed>) -> impl IntoIterator<Item = Accepted> {
+        let Placed { order, customer, note, .. } = &event.event;
+        Some(Accepted { order: *order, customer: customer.clone(), note: note.clone() })
+    }
+}
+
+/// A private event of shipping.
+#[derive(Event, Serialize, Deserialize)]
+#[event("parcel-due")]
+struct ParcelDue {
+    #[tag]
+    parcel: u64,
+    recipient: String,
+    note: String,
+}
+
+struct Parcels;
+
+impl Intake for Parcels {
+    const NAME: &'static str = "parcels";
+    type Public = Accepted;
+    type Event = ParcelDue;
+
+    fn translate(
+        accepted: &ForeignEvent<Accepted>,
+    ) -> Result<Vec<ParcelDue>, Box<dyn Error + Send + Sync>> {
+        let Accepted { order, customer, note } = &accepted.event;
+        let (parcel, recipient, note) = (*order, customer.clone(), note.clone());
+        Ok(vec![ParcelDue { parcel, recipient, note }])
+    }
+}
+
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+pub(crate) async fn ordering(folder: &Path) -> App {
+    App::open(folder).unwrap().feed::<Orders>().start().await.unwrap()
+}
+
+pub(crate) async fn shipping(folder: &Path, source: impl FeedSource) -> App {
+    let app = App::open(folder).unwrap().intake::<Parcels>(source, IntakeStart::Beginning);
+    app.start().await.unwrap()
+}
+
+/// An order with 160 bytes of text.
+pub(crate) fn placed(order: u64) -> RawEvent {
+    let note = "something to read, as long as notes are".repeat(4);
+    Placed { order, customer: "ann".to_owned(), note, margin_cents: 7 }.encode().unwrap()
+}
+
+/// Appends orders with these numbers, a thousand in a commit, and waits until they are durable.
+pub(crate) async fn place(store: &Store, orders: std::ops::Range<u64>) {
+    let (mut waiting, mut first) = (VecDeque::new(), orders.start);
+    while first < orders.end {
+        let last = (first + TOGETHER).min(orders.end);
+        waiting.push_back(store.append(Append::events((first..last).map(placed))).await.unwrap());
+        if waiting.len() > 8 {
+            waiting.pop_front().unwrap().synced().await.unwrap();
+        }
+        first = last;
+    }
+    for accepted in waiting {
+        accepted.synced().await.unwrap();
+    }
+}
+
+/// Waits until the log has this number of positions. The head of a log is durable.
+pub(crate) async fn grown_to(store: &Store, head: Position) {
+    let live = store.head();
+    let mut at = live.position();
+    while at < head {
+        at = live.after(at).await.unwrap();
+    }
+}
