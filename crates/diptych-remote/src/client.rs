@@ -293,6 +293,14 @@ impl StoreThread {
         answer.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
     }
 
+    /// Begins the task on the thread.
+    fn begin<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<AskTask<T>> {
+        Some(AskTask(self.runtime.as_ref()?.spawn(task)))
+    }
+
     /// Makes something whose tasks run on the thread.
     fn within<T>(&self, make: impl FnOnce() -> T) -> Option<T> {
         let _guard = self.runtime.as_ref()?.enter();

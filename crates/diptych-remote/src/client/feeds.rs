@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use diptych_store::{Position, Unavailable};
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -12,7 +13,7 @@ use tonic::{
 
 use crate::{
     client::{
-        ConnectError, RemoteOptions, StoreThread,
+        AskTask, ConnectError, RemoteOptions, StoreThread,
         address::FeedAddress,
         checks,
         link::{self, MESSAGE_BYTES},
@@ -20,9 +21,15 @@ use crate::{
     },
     wire::{
         self,
-        messages::{FeedPageReply, FeedPageRequest, failure, feeds_client::FeedsClient, invalid},
+        messages::{
+            FeedPageReply, FeedPageRequest, failure, feed_page_request::After,
+            feeds_client::FeedsClient, invalid,
+        },
     },
 };
+
+/// A page that was asked for ahead is of no use after this time: the log can have been restored.
+const AHEAD_KEPT: Duration = Duration::from_secs(5);
 
 /// Why a server gives no page of a feed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,14 +60,24 @@ pub enum FeedCallError {
 /// A client for the pages of one feed.
 ///
 /// It has a thread of its own, so its futures can be polled anywhere. A lost connection is made
-/// again by the next call.
+/// again by the next call. While its caller works on a page that is not the last one, the client
+/// already asks for the page after it.
 pub struct FeedClient {
     name: String,
     feed: String,
     channel: Channel,
     token: Option<MetadataValue<Ascii>>,
     answer_time: Duration,
+    ahead: Mutex<Option<PageAhead>>,
     thread: StoreThread,
+}
+
+/// A page that is on its way before the caller asks for it.
+struct PageAhead {
+    after: Option<After>,
+    limit: u32,
+    asked: Instant,
+    answer: AskTask<Result<FeedPageReply, FeedCallError>>,
 }
 
 impl FeedClient {
@@ -83,8 +100,8 @@ impl FeedClient {
         // The tasks of the connection run on that thread.
         let channel = thread.within(|| endpoint.connect_lazy());
         let channel = channel.ok_or_else(|| unusable(Unavailable::Closed))?;
-        let answer_time = options.answer_time;
-        Ok(FeedClient { name, feed, channel, token, answer_time, thread })
+        let (answer_time, ahead) = (options.answer_time, Mutex::default());
+        Ok(FeedClient { name, feed, channel, token, answer_time, ahead, thread })
     }
 
     /// The address of the feed with a scheme of HTTP. It has no token.
@@ -102,6 +119,44 @@ impl FeedClient {
         mut question: FeedPageRequest,
     ) -> Result<FeedPageReply, FeedCallError> {
         question.feed.clone_from(&self.feed);
+        let reply = match self.ahead_of(&question).await? {
+            Some(reply) => reply,
+            None => self.begin(question.clone())?.await.unwrap_or_else(|_| Err(closed()))?,
+        };
+        if !reply.events.is_empty() && reply.upto < reply.head {
+            let after = Some(After::Position(reply.upto));
+            let (limit, asked) = (question.limit, Instant::now());
+            let answer = self.begin(FeedPageRequest { after, wait_ms: 0, ..question })?;
+            *self.ahead.lock() = Some(PageAhead { after, limit, asked, answer });
+        }
+        Ok(reply)
+    }
+
+    /// The page for this question that is on its way already, if it has events.
+    async fn ahead_of(
+        &self,
+        question: &FeedPageRequest,
+    ) -> Result<Option<FeedPageReply>, FeedCallError> {
+        let is_wanted = |ahead: &mut PageAhead| {
+            (ahead.after, ahead.limit) == (question.after, question.limit)
+                && ahead.asked.elapsed() < AHEAD_KEPT
+        };
+        let Some(PageAhead { asked, answer, .. }) = self.ahead.lock().take_if(is_wanted) else {
+            return Ok(None);
+        };
+        match answer.await.unwrap_or_else(|_| Err(closed())) {
+            Ok(reply) => Ok(Some(reply).filter(|reply| !reply.events.is_empty())),
+            // The caller has waited long enough.
+            Err(error) if asked.elapsed() >= self.answer_time => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Sends the question from the thread of the client.
+    fn begin(
+        &self,
+        question: FeedPageRequest,
+    ) -> Result<AskTask<Result<FeedPageReply, FeedCallError>>, FeedCallError> {
         let longest = Duration::from_millis(question.wait_ms).saturating_add(self.answer_time);
         let mut request = Request::new(question);
         if let Some(token) = &self.token {
@@ -110,13 +165,14 @@ impl FeedClient {
         let mut client = FeedsClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        let call = async move { Ok(timeout(longest, client.page(request)).await) };
-        let closed = |_| unreachable("the connection is closed".to_owned());
-        match self.thread.run(call).await.map_err(closed)? {
-            Ok(Ok(reply)) => checked(reply.into_inner()),
-            Ok(Err(status)) => Err(answered(status)),
-            Err(_) => Err(unreachable(format!("no answer within {} ms", longest.as_millis()))),
-        }
+        let call = async move {
+            match timeout(longest, client.page(request)).await {
+                Ok(Ok(reply)) => checked(reply.into_inner()),
+                Ok(Err(status)) => Err(answered(status)),
+                Err(_) => Err(unreachable(format!("no answer within {} ms", longest.as_millis()))),
+            }
+        };
+        self.thread.begin(call).ok_or_else(closed)
     }
 }
 
@@ -124,6 +180,10 @@ impl fmt::Debug for FeedClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("FeedClient").field(&self.name).finish()
     }
+}
+
+fn closed() -> FeedCallError {
+    unreachable("the connection is closed".to_owned())
 }
 
 fn unreachable(reason: String) -> FeedCallError {

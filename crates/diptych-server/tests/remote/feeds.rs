@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,16 +15,18 @@ use diptych::{
         FeedSource, ForeignEvent, Intake, IntakeOptions, IntakeStart, PublicEvent,
     },
     remote::{ConnectError, RemoteFeed, RemoteOptions, RemoteStore},
-    store::{Append, InvalidRequest, LogIdentity, Read},
+    store::{Append, Epoch, InvalidRequest, LogId, LogIdentity, Read},
 };
 use diptych_remote::wire::{
     self,
     messages::{
         FeedEvent, FeedPageReply, FeedPageRequest, LastRequest,
+        feed_page_request::After,
         feeds_server::{Feeds, FeedsServer},
     },
 };
 use diptych_server::{LogServer, Server, ServerLimits, TokenScope};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -543,4 +546,82 @@ async fn a_reply_that_cannot_be_is_an_error_with_words() {
     let feed = feed_at(address, "orders", quick);
     let silent = feed.read(after(0).limit(1).wait(Duration::from_millis(20)));
     assert_eq!(unreachable(in_time(silent).await), "no answer within 50 ms");
+}
+
+/// A feed with an event at each position, and one event on each page. Its log ends at position 6.
+#[derive(Clone, Default)]
+struct OnePerPage {
+    /// The positions after which it was asked.
+    asked: Arc<Mutex<Vec<u64>>>,
+}
+
+#[tonic::async_trait]
+impl Feeds for OnePerPage {
+    async fn page(
+        &self,
+        request: Request<FeedPageRequest>,
+    ) -> Result<Response<FeedPageReply>, Status> {
+        let Some(After::Position(after)) = request.into_inner().after else {
+            panic!("no position")
+        };
+        let is_second = self.asked.lock().contains(&after);
+        self.asked.lock().push(after);
+        if after == 2 && !is_second {
+            return Err(Status::unavailable("not now"));
+        }
+        let sequence = |position: u64| format!("{position:020}");
+        let event = FeedEvent {
+            specversion: "1.0".to_owned(),
+            id: sequence(after + 1),
+            sequence: sequence(after + 1),
+            previous: sequence(after),
+            data: b"{}".to_vec(),
+            ..FeedEvent::default()
+        };
+        let identity = LogIdentity { id: LogId::from_bytes([7; 16]), epoch: Epoch::from_u64(1) };
+        Ok(Response::new(FeedPageReply {
+            identity: Some(wire::identity_message(identity)),
+            events: vec![event],
+            upto: after + 1,
+            head: 6,
+            ..FeedPageReply::default()
+        }))
+    }
+}
+
+/// The second question after position 2 is answered, and the first one is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_was_asked_ahead_is_the_one_that_the_reader_asks_for() {
+    let server = OnePerPage::default();
+    let asked = server.asked.clone();
+    let routes =
+        axum::Router::new().route_service("/diptych.v1.Feeds/{*call}", FeedsServer::new(server));
+    let feed = feed_at(serve_routes(routes).await, "orders", RemoteOptions::default());
+    let read = async |position: u64| {
+        let page = in_time(feed.read(after(position))).await.unwrap();
+        assert_eq!(page.events[0].sequence, format!("{:020}", position + 1));
+        assert_eq!((page.events.len(), page.upto.get()), (1, position + 1));
+    };
+    let until_asked = async |positions: &[u64]| {
+        let is_asked = async {
+            while *asked.lock() != positions {
+                tokio::task::yield_now().await;
+            }
+        };
+        in_time(is_asked).await;
+    };
+    read(0).await;
+    until_asked(&[0, 1]).await;
+    read(1).await;
+    until_asked(&[0, 1, 2]).await;
+    // The page that was asked ahead failed, so the question is asked again.
+    read(2).await;
+    until_asked(&[0, 1, 2, 2, 3]).await;
+    // Another question gets its own page.
+    read(4).await;
+    until_asked(&[0, 1, 2, 2, 3, 4, 5]).await;
+    read(5).await;
+    // Nothing is asked ahead at the end.
+    read(0).await;
+    until_asked(&[0, 1, 2, 2, 3, 4, 5, 0, 1]).await;
 }

@@ -24,7 +24,8 @@ use super::{
 /// a source for an [intake](crate::AppBuilder::intake).
 ///
 /// Its events are the same as over HTTP. They need less work on both sides, because the attributes
-/// are no text that is parsed. A lost connection is made again by the next question.
+/// are no text that is parsed. A lost connection is made again by the next question. An intake that is
+/// behind gets its next page while it works on this one.
 ///
 /// ```no_run
 /// use diptych::remote::{RemoteFeed, RemoteOptions};
