@@ -151,7 +151,7 @@ pub enum ConnectError {
     #[error("the thread of the connection cannot start: {0}")]
     Thread(#[source] io::Error),
     /// The server does not answer, or refuses.
-    #[error("the log at {address} cannot be used: {cause}")]
+    #[error("the server at {address} cannot be used: {cause}")]
     Server {
         /// The address.
         address: String,

@@ -111,11 +111,11 @@ impl LogServer {
         self
     }
 
-    /// Offers this feed beside the log, for `diptych::remote::RemoteFeed` and other clients of gRPC.
-    /// It takes the place of an earlier one with its name.
+    /// Offers this feed beside the log, for `diptych::remote::RemoteFeed` and other clients of
+    /// gRPC. It takes the place of an earlier one with its name.
     ///
-    /// A token for feeds, [`TokenScope::Feeds`] or [`TokenScope::Feed`], reads nothing of the log. A
-    /// program that offers its feeds only gives such tokens only:
+    /// A token for feeds, [`TokenScope::Feeds`] or [`TokenScope::Feed`], reads nothing of the log.
+    /// A program that offers its feeds only gives such tokens only:
     ///
     /// ```no_run
     /// use diptych::App;

@@ -35,6 +35,8 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     child::free_address,
     door_server::{DoorServer, Tokens, in_time, options, serve_routes},
+    encryption::Authority,
+    proxy::{Mode, Proxy},
 };
 
 /// Far longer than a test. A wait that ends before it was ended by something else.
@@ -254,6 +256,15 @@ impl FeedServer {
     }
 }
 
+/// Options with short waits and small pages.
+fn quick() -> IntakeOptions {
+    let mut options = IntakeOptions::default();
+    (options.wait, options.first_wait) = (Duration::from_millis(200), Duration::from_millis(1));
+    options.longest_wait = Duration::from_millis(20);
+    options.page = 64;
+    options
+}
+
 /// Waits until the service has taken in everything up to this position.
 async fn until(app: &App, position: u64) {
     let intake = app.intake("shipments").unwrap();
@@ -281,13 +292,9 @@ async fn an_intake_takes_in_each_event_once_while_the_server_goes_away_and_comes
     }
     let mut server = FeedServer::start(&app, address).await;
     let store = Store::new(Memory::new());
-    let mut quick = IntakeOptions::default();
-    (quick.wait, quick.first_wait) = (Duration::from_millis(200), Duration::from_millis(1));
-    quick.longest_wait = Duration::from_millis(20);
-    quick.page = 64;
     let feed = feed_at(address, "orders", RemoteOptions::default());
     let shipping = App::over_store(store.clone())
-        .intake_with::<ToShipments>(feed, IntakeStart::Beginning, quick)
+        .intake_with::<ToShipments>(feed, IntakeStart::Beginning, quick())
         .start()
         .await
         .unwrap();
@@ -350,6 +357,66 @@ async fn a_token_reads_the_feeds_of_its_scopes_and_nothing_of_the_log() {
         server.ask(request.unwrap()).await.problem(403, "denied");
     }
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_feed_is_read_with_its_authority_and_not_without() {
+    let (app, authority) = (ordering().await, Authority::with_localhost());
+    place(&app, 1).await;
+    let server = served(&app, |server| {
+        authority.configure(server).token("one", [TokenScope::Feed("orders".to_owned())])
+    })
+    .await;
+    let address = format!("diptychs://localhost:{}/feeds/orders", server.address.port());
+    let read = async |options: RemoteOptions| {
+        in_time(RemoteFeed::new(&address, options).unwrap().read(after(0))).await
+    };
+    let mut right = authority.options();
+    right.token = Some("one".to_owned());
+    assert_eq!(read(right.clone()).await.unwrap().events.len(), 2);
+    let mut other = right.clone();
+    other.authorities = Some(Authority::named("Another").path("authority.pem"));
+    let unusable = RemoteFeed::new(&address, other).unwrap_err().to_string();
+    assert!(unusable.contains("certificates of authorities"), "{unusable}");
+    let another = Authority::named("Another");
+    right.authorities = Some(another.path("authority.pem"));
+    let reason = unreachable(read(right).await);
+    assert!(reason.contains("is not trusted"), "{reason}");
+    let plain = feed_at(server.address, "orders", options("one"));
+    unreachable(in_time(plain.read(after(0))).await);
+    server.stop().await;
+}
+
+#[test]
+fn a_connection_that_changes_bytes_gives_an_intake_the_right_events() {
+    let address = free_address();
+    let proxy = Proxy::start(address);
+    proxy.set(Mode::Flips);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let app = ordering().await;
+        let mut expected = Vec::new();
+        for order in 0..400 {
+            place(&app, order).await;
+            expected.extend([100 + order, (100 + order) / 10]);
+        }
+        let server = FeedServer::start(&app, address).await;
+        let store = Store::new(Memory::new());
+        let (mut small, mut options) = (quick(), RemoteOptions::default());
+        small.page = 8;
+        (options.answer_time, options.heartbeat) =
+            (Duration::from_secs(1), Duration::from_millis(200));
+        let feed = feed_at(proxy.address(), "orders", options);
+        let shipping = App::over_store(store.clone())
+            .intake_with::<ToShipments>(feed, IntakeStart::Beginning, small)
+            .start()
+            .await
+            .unwrap();
+        until(&shipping, 400).await;
+        assert_eq!(sums(&store).await, expected);
+        shipping.stop().await.unwrap();
+        server.stop().await;
+    });
 }
 
 /// Room for one question that waits.

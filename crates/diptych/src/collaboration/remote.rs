@@ -20,12 +20,12 @@ use super::{
     page::{FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
 };
 
-/// The feed of another service at an address such as `diptych://ordering.example:4500/feeds/orders`:
-/// a source for an [intake](crate::AppBuilder::intake).
+/// The feed of another service, such as `diptych://ordering.example:4500/feeds/orders`: a source for
+/// an [intake](crate::AppBuilder::intake).
 ///
 /// Its events are the same as over HTTP. They need less work on both sides, because the attributes
-/// are no text that is parsed. A lost connection is made again by the next question. An intake that is
-/// behind gets its next page while it works on this one.
+/// are no text that is parsed. A lost connection is made again by the next question. An intake that
+/// is behind gets its next page while it works on this one.
 ///
 /// ```no_run
 /// use diptych::remote::{RemoteFeed, RemoteOptions};
