@@ -20,8 +20,8 @@ use super::{
     page::{FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
 };
 
-/// The feed of another service, such as `diptych://ordering.example:4500/feeds/orders`: a source for
-/// an [intake](crate::AppBuilder::intake).
+/// The feed of another service, such as `diptych://ordering.example:4500/feeds/orders`: a source
+/// for an [intake](crate::AppBuilder::intake).
 ///
 /// Its events are the same as over HTTP. They need less work on both sides, because the attributes
 /// are no text that is parsed. A lost connection is made again by the next question. An intake that
