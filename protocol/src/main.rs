@@ -5,6 +5,8 @@ use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
 use prost_build::{Config, Service, ServiceGenerator};
 
+/// The files of the definition.
+const DEFINITIONS: [&str; 2] = ["diptych/v1/log.proto", "diptych/v1/feeds.proto"];
 /// Calls whose answers the server encodes itself: one time for several clients, and without a copy
 /// of each event in between.
 const ENCODED: [&str; 2] = ["Read", "Subscribe"];
@@ -41,7 +43,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/diptych-remote");
     let out = env::temp_dir().join(format!("diptych-protocol-{}", std::process::id()));
     fs::create_dir_all(&out)?;
-    let definition = protox::compile(["diptych/v1/log.proto"], [package.join("proto")])?;
+    let definition = protox::compile(DEFINITIONS, [package.join("proto")])?;
     let mut config = Config::new();
     config.bytes([".diptych.v1.EncodedEvents.bytes"]).out_dir(&out);
     config.service_generator(Box::new(Generator {

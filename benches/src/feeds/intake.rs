@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use diptych::{
     Position,
     collaboration::{FeedCursor, FeedRead, FeedSource},
+    remote::{RemoteFeed, RemoteOptions},
 };
 use diptych_benches::{
     options::Options,
@@ -30,7 +31,7 @@ pub(crate) fn table(options: &Options) -> Table {
         app.stop().await.unwrap();
     });
     let publisher = Publisher::start(folder.path());
-    let address = publisher.address;
+    let (address, wire) = (publisher.address, publisher.wire);
     let table = Table::new(
         "intake: a feed of another process, until every event is durable".to_owned(),
         "events/s",
@@ -44,13 +45,22 @@ pub(crate) fn table(options: &Options) -> Table {
     let contenders = vec![
         Contender::new(PLAIN, |_| plainly(options, count)),
         Contender::new("pages alone, over HTTP", |_| pages(&http(address), count)),
+        Contender::new("pages alone, over the native wire", |_| pages(&native(wire), count)),
         Contender::new("an intake, over HTTP", |_| taken_in(options, http(address), count)),
+        Contender::new("an intake, over the native wire", |_| {
+            taken_in(options, native(wire), count)
+        }),
     ];
     table.measure(options, contenders)
 }
 
 pub(crate) fn http(address: SocketAddr) -> HttpFeed {
     HttpFeed::new(&format!("http://{address}/feeds/orders"), HttpFeed::options()).unwrap()
+}
+
+fn native(address: SocketAddr) -> RemoteFeed {
+    let address = format!("diptych://{address}/feeds/orders");
+    RemoteFeed::new(&address, RemoteOptions::default()).unwrap()
 }
 
 fn plainly(options: &Options, count: u64) -> f64 {

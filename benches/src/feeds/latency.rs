@@ -52,7 +52,7 @@ pub(crate) fn table(options: &Options) -> Table {
     table
 }
 
-/// The durations of plain appends, and those from an event to the one that it causes, in turns.
+/// The durations of plain appends, and those from an event to its effect, in turns.
 fn run(options: &Options) -> (Latencies, Latencies) {
     let folders = [options.folder(), options.folder(), options.folder()];
     let [source, own, plain] = [0, 1, 2].map(|number| folders[number].path());

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_server::{Server, ServerLimits};
+use diptych_server::{LogServer, Server, ServerLimits};
 use diptych_store::{Append, RawEvent, Store};
 use tokio::net::TcpListener;
 
@@ -30,6 +30,8 @@ pub(crate) struct Publisher {
     questions: ChildStdin,
     answers: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
+    /// The address of the native wire.
+    pub(crate) wire: SocketAddr,
 }
 
 impl Publisher {
@@ -41,7 +43,8 @@ impl Publisher {
         let questions = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let address = line(&mut answers).parse().unwrap();
-        Publisher { child, questions, answers, address }
+        let wire = line(&mut answers).parse().unwrap();
+        Publisher { child, questions, answers, address, wire }
     }
 
     /// Appends events outside of the feed for this time. Returns how many a second were durable.
@@ -68,18 +71,23 @@ fn line(answers: &mut BufReader<ChildStdout>) -> String {
     line.trim_end().to_owned()
 }
 
-/// Prints the address of the feed, then a rate for each line with a number of milliseconds.
+/// Prints the addresses of the feed over HTTP and over the native wire, then a rate for each line
+/// with a number of milliseconds.
 pub(crate) fn child(folder: &Path) {
     let runtime = runtime();
     let app = runtime.block_on(ordering(folder));
     let store = app.store().clone();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     writeln!(stdout(), "{}", listener.local_addr().unwrap()).unwrap();
+    let wire = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    writeln!(stdout(), "{}", wire.local_addr().unwrap()).unwrap();
     let many = 100_000;
     let mut limits = ServerLimits::default();
     (limits.requests, limits.peer_requests) = (many, many);
     (limits.connections, limits.peer_connections) = (many, many);
     (limits.streams, limits.peer_streams) = (many, many);
+    let log = LogServer::new(store.clone()).feeds(app.feeds()).limits(limits);
+    runtime.spawn(log.serve(wire, std::future::pending()));
     let serving = Server::new(app).limits(limits).serve(listener, std::future::pending());
     runtime.spawn(serving);
     for line in stdin().lines() {

@@ -27,7 +27,7 @@ struct Placed {
 /// The public event.
 #[derive(PublicEvent, Serialize, Deserialize)]
 #[event("order-accepted")]
-pub(crate) struct Accepted {
+pub(crate) struct OrderNews {
     #[tag]
     order: u64,
     customer: String,
@@ -39,11 +39,11 @@ struct Orders;
 impl Feed for Orders {
     const NAME: &'static str = "orders";
     type Private = Placed;
-    type Public = Accepted;
+    type Public = OrderNews;
 
-    fn publish(event: &Recorded<Placed>) -> impl IntoIterator<Item = Accepted> {
+    fn publish(event: &Recorded<Placed>) -> impl IntoIterator<Item = OrderNews> {
         let Placed { order, customer, note, .. } = &event.event;
-        Some(Accepted { order: *order, customer: customer.clone(), note: note.clone() })
+        Some(OrderNews { order: *order, customer: customer.clone(), note: note.clone() })
     }
 }
 
@@ -61,13 +61,13 @@ struct Parcels;
 
 impl Intake for Parcels {
     const NAME: &'static str = "parcels";
-    type Public = Accepted;
+    type Public = OrderNews;
     type Event = ParcelDue;
 
     fn translate(
-        accepted: &ForeignEvent<Accepted>,
+        accepted: &ForeignEvent<OrderNews>,
     ) -> Result<Vec<ParcelDue>, Box<dyn Error + Send + Sync>> {
-        let Accepted { order, customer, note } = &accepted.event;
+        let OrderNews { order, customer, note } = &accepted.event;
         let (parcel, recipient, note) = (*order, customer.clone(), note.clone());
         Ok(vec![ParcelDue { parcel, recipient, note }])
     }

@@ -28,7 +28,7 @@ pub(crate) struct TokenArgs {
     /// Make a token of this name and print it.
     #[arg(long, value_name = "NAME", requires = "scopes")]
     name: Option<String>,
-    /// The scopes of the new token: read, append, admin.
+    /// The scopes of the new token: read, append, admin, feed, feed:NAME.
     #[arg(
         long = "scope",
         value_name = "SCOPES",
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &TokenArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if let Some(name) = &args.name {
         let mut file = TokenFile::read_or_new(&args.file)?;
-        let token = file.issue(name, args.scopes.iter().copied())?;
+        let token = file.issue(name, args.scopes.iter().cloned())?;
         file.save()?;
         return Ok(writeln!(out, "{token}")?);
     }

@@ -6,6 +6,7 @@
 
 mod address;
 mod checks;
+mod feeds;
 mod link;
 mod live;
 mod pending;
@@ -26,6 +27,8 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+
+pub use feeds::{FeedCallError, FeedClient};
 
 use diptych_store::{
     AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventChecksum, EventStore, Filter,
@@ -136,11 +139,19 @@ pub enum ConnectError {
         /// The mistake, and the right form.
         problem: &'static str,
     },
+    /// The address is none of a feed on a server.
+    #[error("{address:?} is no address of a feed: {problem}")]
+    FeedAddress {
+        /// The address.
+        address: String,
+        /// The mistake, and the right form.
+        problem: &'static str,
+    },
     /// The system gave no thread.
     #[error("the thread of the connection cannot start: {0}")]
     Thread(#[source] io::Error),
     /// The server does not answer, or refuses.
-    #[error("the log at {address} cannot be used: {cause}")]
+    #[error("the server at {address} cannot be used: {cause}")]
     Server {
         /// The address.
         address: String,
@@ -280,6 +291,20 @@ impl StoreThread {
         let Some(runtime) = &self.runtime else { return Err(Unavailable::Closed.into()) };
         let answer = AskTask(runtime.spawn(task)).await;
         answer.unwrap_or_else(|_| Err(Unavailable::Closed.into()))
+    }
+
+    /// Begins the task on the thread.
+    fn begin<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<AskTask<T>> {
+        Some(AskTask(self.runtime.as_ref()?.spawn(task)))
+    }
+
+    /// Makes something whose tasks run on the thread.
+    fn within<T>(&self, make: impl FnOnce() -> T) -> Option<T> {
+        let _guard = self.runtime.as_ref()?.enter();
+        Some(make())
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {

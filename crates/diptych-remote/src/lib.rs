@@ -4,7 +4,7 @@
 //! `diptych serve` offers the log of a folder, and `diptych_server::LogServer` the log of any
 //! store. A [`RemoteStore`] connects to it and keeps every promise of the store contract.
 //!
-//! The module [`wire`] has the messages, generated from `proto/diptych/v1/log.proto`, and turns
+//! The module [`wire`] has the messages, generated from the files in `proto/diptych/v1`, and turns
 //! them into the words of `diptych_store` and back. [The log on the wire][page] explains the
 //! protocol for authors of other clients.
 //!
@@ -24,4 +24,6 @@ mod client;
 pub mod wire;
 
 #[cfg(feature = "client")]
-pub use client::{AppendAnswer, ConnectError, RemoteOptions, RemoteStore};
+pub use client::{
+    AppendAnswer, ConnectError, FeedCallError, FeedClient, RemoteOptions, RemoteStore,
+};

@@ -32,6 +32,8 @@ use uuid::Uuid;
 
 /// The definition of the protocol, from which clients in other languages are generated.
 pub const DEFINITION: &str = include_str!("../proto/diptych/v1/log.proto");
+/// The definition of the service of feeds. It imports [`DEFINITION`].
+pub const FEEDS_DEFINITION: &str = include_str!("../proto/diptych/v1/feeds.proto");
 /// The header with the name of the log that a call is about.
 pub const LOG_HEADER: &str = "diptych-log";
 /// The header with the history that the client works with: the id of the log, a slash, and the
@@ -50,7 +52,7 @@ pub fn history_of_header(text: &str) -> Option<LogIdentity> {
     Some(LogIdentity { id, epoch: Epoch::from_u64(epoch.parse().ok()?) })
 }
 
-/// The generated messages, with the service and its client.
+/// The generated messages, with the services and their clients.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod messages {
     include!("generated.in");

@@ -3,7 +3,7 @@
 //! `service` answers calls about the log. `appends` serves the stream of a session, and `sessions`
 //! keeps the outcomes of each session, so that a client can ask again after it lost a connection.
 //! `streams` are reads and subscriptions, and `live` has the events that
-//! subscribers share.
+//! subscribers share. `feeds` answers with pages of feeds.
 //! `http` has the log as JSON, for people and browsers.
 //!
 //! Each call passes `calls`, which asks `admission` about its token and takes a place for it; its
@@ -14,6 +14,7 @@ mod append_bytes;
 mod appends;
 mod call_meter;
 mod calls;
+mod feeds;
 mod health;
 mod held;
 mod http;

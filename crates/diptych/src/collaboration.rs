@@ -39,6 +39,8 @@ mod page_check;
 mod parked;
 mod plan;
 mod public_event;
+#[cfg(feature = "remote")]
+mod remote;
 mod runner;
 mod services;
 mod shared;
@@ -59,6 +61,8 @@ pub use parked::{IntakeAnswer, IntakeAnswerError, ParkedForeignEvent};
 pub use plan::CollaborationError;
 pub(crate) use plan::{CollaborationParts, CollaborationPlans};
 pub use public_event::PublicEvent;
+#[cfg(feature = "remote")]
+pub use remote::RemoteFeed;
 pub(crate) use services::Collaboration;
 pub use services::IntakeControl;
 pub use status::{IntakeState, IntakeStatus};

@@ -161,7 +161,7 @@
 //! | `derive` | yes | `#[derive(Event)]` |
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
 //! | `schemas` | no | schemas of the entries of a [`catalogue`], made from the types by schemars |
-//! | `remote` | no | the log of a server, `App::connect` and `Poster::follow` with an address |
+//! | `remote` | no | logs and feeds of servers, `App::connect`, `Poster::follow` by address |
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!
 //! [start]: https://github.com/diptych-rs/diptych/blob/main/docs/start/first-service.md
@@ -253,7 +253,7 @@ pub mod log {
     };
 }
 
-/// Logs of servers, and the addresses of stores.
+/// Logs and feeds of servers, and the addresses of stores.
 #[cfg(feature = "remote")]
 pub mod remote {
     pub use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
@@ -261,6 +261,7 @@ pub mod remote {
     pub use crate::{
         address::{InvalidAddress, StoreAddress},
         app::AddressError,
+        collaboration::RemoteFeed,
     };
 }
 

@@ -32,7 +32,7 @@ fn wrong_use_of_tokens_is_exit_code_1_and_leaves_the_file_as_it_was() {
     let file = dir.path().join("tokens.toml");
     let file = file.to_str().unwrap();
     let make = |name, scope| run(&["token", "--file", file, "--name", name, "--scope", scope]);
-    make("ops", "write").ended(1, "read, append and admin");
+    make("ops", "write").ended(1, "read, append, admin, feed and feed:NAME");
     run(&["token", "--file", file, "--name", "ops"]).ended(1, "--scope");
     run(&["token", "--file", file]).ended(1, "cannot be read");
     make("ops", "read").ended(0, "");

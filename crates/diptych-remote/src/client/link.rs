@@ -26,7 +26,7 @@ use tonic::{
 use crate::{
     client::{
         RemoteOptions,
-        address::ServerAddress,
+        address::{EndpointAddress, ServerAddress},
         checks::{self, Contradiction},
         tls,
     },
@@ -62,7 +62,7 @@ impl Interceptor for Headers {
 }
 
 /// The largest message that a client takes. A batch of a server with the default limits has 8 MiB.
-const MESSAGE_BYTES: usize = 256 << 20;
+pub(crate) const MESSAGE_BYTES: usize = 256 << 20;
 /// The first and the longest pause before a call is sent again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How much a server may send before this side has read it, for each stream and in total. Some
@@ -111,27 +111,12 @@ impl Link {
         options: RemoteOptions,
     ) -> Result<Arc<Link>, ReadError> {
         let server = |what: &str| Unavailable::Server { what: what.into() };
-        let name = address.endpoint.clone();
-        let endpoint = Endpoint::from_shared(address.endpoint)
-            .map_err(|_| server("its address is no address of HTTP"))?
-            .connect_timeout(options.connect_time)
-            .tcp_nodelay(true)
-            // Together they notice a connection that swallows everything within two heartbeats.
-            .http2_keep_alive_interval(options.heartbeat)
-            .keep_alive_timeout(options.heartbeat / 2)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES.0)
-            .initial_connection_window_size(WINDOW_BYTES.1);
-        let endpoint = match address.is_encrypted {
-            true => tls::encrypted(endpoint, &options)?,
-            false => endpoint,
-        };
-        let token = options.token.as_ref().map(|token| format!("Bearer {token}").parse());
-        let token = token.transpose().map_err(|_| server("the token is no text of a header"))?;
+        let endpoint = endpoint(&address.endpoint, &options)?;
+        let token = bearer(&options)?;
         let log = address.log.parse();
         let log = log.map_err(|_| server("the name of the log is no text of a header"))?;
         let mut link = Link {
-            server: name,
+            server: address.endpoint.url,
             channel: endpoint.connect_lazy(),
             token,
             log,
@@ -367,6 +352,39 @@ impl Link {
     }
 }
 
+/// The server of this address as its connections know it.
+pub(crate) fn endpoint(
+    address: &EndpointAddress,
+    options: &RemoteOptions,
+) -> Result<Endpoint, Unavailable> {
+    let endpoint = Endpoint::from_shared(address.url.clone())
+        .map_err(|_| Unavailable::Server { what: "its address is no address of HTTP".into() })?
+        .connect_timeout(options.connect_time)
+        .tcp_nodelay(true)
+        // Together they notice a connection that swallows everything within two heartbeats.
+        .http2_keep_alive_interval(options.heartbeat)
+        .keep_alive_timeout(options.heartbeat / 2)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES.0)
+        .initial_connection_window_size(WINDOW_BYTES.1);
+    match address.is_encrypted {
+        true => tls::encrypted(endpoint, options),
+        false => Ok(endpoint),
+    }
+}
+
+/// The token of the options as a header.
+pub(crate) fn bearer(options: &RemoteOptions) -> Result<Option<MetadataValue<Ascii>>, Unavailable> {
+    let token = options.token.as_ref().map(|token| format!("Bearer {token}").parse());
+    let mut token: Option<MetadataValue<Ascii>> = token
+        .transpose()
+        .map_err(|_| Unavailable::Server { what: "the token is no text of a header".into() })?;
+    if let Some(token) = &mut token {
+        token.set_sensitive(true);
+    }
+    Ok(token)
+}
+
 /// Why a call has no answer that can be used.
 pub(crate) enum Trouble {
     /// The connection was lost, or the server is away.
@@ -375,7 +393,7 @@ pub(crate) enum Trouble {
     Final(ReadError),
 }
 
-fn described(status: &Status) -> String {
+pub(crate) fn described(status: &Status) -> String {
     let what = match status.code() {
         Code::Unauthenticated => "it does not know the token; give one that it has issued",
         Code::PermissionDenied => "the token does not allow this",

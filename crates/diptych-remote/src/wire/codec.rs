@@ -43,6 +43,7 @@ checked! {
     Committed ReadRequest ReadReply ReadCommitsRequest ReadCommitsReply SubscribeRequest
     SubscribeReply LastRequest LastReply CountRequest CountReply FindKeyRequest FindKeyReply
     FindTrackingRequest FindTrackingReply ChecksumRequest ChecksumReply TypesRequest TypesReply
+    FeedPageRequest FeedPageReply
 }
 
 /// A message that can be sent.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The right that a call needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// No token.
     Nothing,
@@ -27,6 +27,10 @@ pub(crate) enum Need {
     Token,
     /// A token with one of these scopes.
     AnyOf(&'static [TokenScope]),
+    /// A token for some feed.
+    SomeFeed,
+    /// A token for this feed.
+    Feed(String),
 }
 
 impl Need {
@@ -36,10 +40,28 @@ impl Need {
     /// The outcome of a commit.
     pub(crate) const OUTCOME: Need = Need::AnyOf(&[TokenScope::Read, TokenScope::Append]);
 
-    fn is_met_by(self, scopes: &[TokenScope]) -> bool {
+    /// The facts of the log that tell no event. A token of feeds does not suffice.
+    pub(crate) const LOG: Need =
+        Need::AnyOf(&[TokenScope::Read, TokenScope::Append, TokenScope::Admin]);
+
+    fn is_met_by(&self, scopes: &[TokenScope]) -> bool {
         match self {
             Need::Nothing | Need::Token => true,
             Need::AnyOf(any) => any.iter().any(|scope| scopes.contains(scope)),
+            Need::SomeFeed => scopes.iter().any(TokenScope::is_of_feed),
+            Need::Feed(name) => scopes.iter().any(|scope| scope.has_feed(name)),
+        }
+    }
+
+    /// The scopes of which one suffices, as words.
+    fn words(&self) -> String {
+        match self {
+            Need::Nothing | Need::Token => String::new(),
+            Need::AnyOf(any) => joined(any, " or "),
+            Need::SomeFeed => format!("{} or feed:NAME", TokenScope::Feeds),
+            Need::Feed(name) => {
+                joined(&[TokenScope::Feeds, TokenScope::Feed(name.clone())], " or ")
+            }
         }
     }
 }
@@ -159,7 +181,7 @@ impl Gate {
                 TokenRefusal::unknown("the server does not know this token: give one that it has")
             })?;
             if !need.is_met_by(&token.scopes) {
-                return Err(lacking(token, need));
+                return Err(lacking(token, &need));
             }
         }
         let mut list = known.subscribe();
@@ -175,18 +197,18 @@ impl Gate {
     }
 }
 
-fn lacking(token: &KnownToken, need: Need) -> TokenRefusal {
-    let Need::AnyOf(any) = need else { return TokenRefusal::unknown("") };
-    let words = |scopes: &[TokenScope], between: &str| {
-        scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
-    };
+fn lacking(token: &KnownToken, need: &Need) -> TokenRefusal {
     let name = match token.name.as_str() {
         "" => String::new(),
         name => format!(" {name:?}"),
     };
-    let (needed, given) = (words(any, " or "), words(&token.scopes, ", "));
+    let (needed, given) = (need.words(), joined(&token.scopes, ", "));
     let reason = format!("this needs the scope {needed}, and the token{name} has {given}");
     TokenRefusal { is_known: true, reason }
+}
+
+fn joined(scopes: &[TokenScope], between: &str) -> String {
+    scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
 /// The token in the header `authorization`.
@@ -251,9 +273,29 @@ mod tests {
         let gate = gate();
         let admit = |need| gate.admit(&headers(&["Bearer secret"]), need);
         assert!(admit(Need::Token).is_ok() && admit(Need::OUTCOME).is_ok());
-        for need in [Need::APPEND, Need::ADMIN] {
+        for need in [Need::APPEND, Need::ADMIN, Need::SomeFeed, Need::Feed("a".to_owned())] {
             assert!(admit(need).err().unwrap().is_known);
         }
+    }
+
+    #[test]
+    fn a_token_of_feeds_has_nothing_of_the_log() {
+        let mut sources = TokenSources::default();
+        sources.add("all", [TokenScope::Feeds]);
+        sources.add("one", [TokenScope::Feed("orders".to_owned())]);
+        let gate = sources.into_gate(Stop::default()).unwrap();
+        let admit = |token: &str, need| gate.admit(&headers(&[&format!("Bearer {token}")]), need);
+        let feed = |name: &str| Need::Feed(name.to_owned());
+        for token in ["all", "one"] {
+            assert!(admit(token, Need::SomeFeed).is_ok() && admit(token, feed("orders")).is_ok());
+            for need in [Need::LOG, Need::READ, Need::APPEND, Need::ADMIN, Need::OUTCOME] {
+                assert!(admit(token, need).err().unwrap().is_known);
+            }
+        }
+        assert!(admit("all", feed("seats")).is_ok());
+        let refusal = admit("one", feed("seats")).err().unwrap();
+        let words = "this needs the scope feed or feed:seats, and the token has feed:orders";
+        assert_eq!(refusal.reason, words);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
+use diptych::collaboration::FeedHandle;
 use hyper::body::Frame;
 use tokio::time::timeout;
 use tonic::Status;
@@ -29,6 +30,8 @@ use crate::{
 
 /// The service of the protocol.
 pub(crate) const SERVICE: &str = "diptych.v1.Log";
+/// The service of feeds.
+pub(crate) const FEEDS_SERVICE: &str = "diptych.v1.Feeds";
 /// The service of gRPC that tells whether the log can be used.
 pub(crate) const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 
@@ -41,6 +44,8 @@ enum CallKind {
     Read,
     /// Answers without end.
     Stream,
+    /// One answer, for which the call can wait. Its service takes the place of a stream then.
+    Page,
 }
 
 /// The right that a call needs, and its kind, by the path of the call. `None` if there is no such
@@ -48,6 +53,7 @@ enum CallKind {
 fn kind_of_path(path: &str) -> Option<(Need, CallKind)> {
     match path.strip_prefix('/').and_then(|path| path.split_once('/'))? {
         (SERVICE, call) => kind_of(call),
+        (FEEDS_SERVICE, "Page") => Some((Need::SomeFeed, CallKind::Page)),
         (HEALTH_SERVICE, "Check") => Some((Need::Nothing, CallKind::Request)),
         (HEALTH_SERVICE, "Watch") => Some((Need::Nothing, CallKind::Stream)),
         _ => None,
@@ -56,8 +62,8 @@ fn kind_of_path(path: &str) -> Option<(Need, CallKind)> {
 
 fn kind_of(call: &str) -> Option<(Need, CallKind)> {
     Some(match call {
-        "Describe" | "Head" => (Need::Token, CallKind::Request),
-        "Watch" => (Need::Token, CallKind::Stream),
+        "Describe" | "Head" => (Need::LOG, CallKind::Request),
+        "Watch" => (Need::LOG, CallKind::Stream),
         "Append" => (Need::APPEND, CallKind::Stream),
         "Commit" => (Need::APPEND, CallKind::Request),
         "Read" | "ReadCommits" => (Need::READ, CallKind::Read),
@@ -95,6 +101,7 @@ fn label(path: &str) -> &'static str {
     ];
     match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
         Some((SERVICE, call)) => CALLS.into_iter().find(|known| *known == call).unwrap_or("other"),
+        Some((FEEDS_SERVICE, "Page")) => "FeedPage",
         Some((HEALTH_SERVICE, "Check" | "Watch")) => "Health",
         _ => "other",
     }
@@ -152,16 +159,24 @@ impl CallEntrance {
         let stall = request.extensions().get::<CloseSignal>().cloned();
         let stall = stall.map(|close| (limits.write_time, close));
         let place = match kind {
-            CallKind::Stream => CallPlace::Stream(self.door.stream(peer).map_err(busy)?),
+            CallKind::Stream => Some(CallPlace::stream(self.door.stream(peer).map_err(busy)?)),
             CallKind::Request | CallKind::Read => {
                 let permit = self.door.request(peer).map_err(busy)?;
                 // A commit keeps its place until it has ended, also if its client goes away.
                 request.extensions_mut().insert(permit.clone());
-                CallPlace::Request(permit)
+                Some(CallPlace::Request(permit))
+            }
+            CallKind::Page => {
+                request.extensions_mut().insert(self.door.request(peer).map_err(busy)?);
+                None
             }
         };
-        let answer = timeout(limits.answer_time, next.run(request)).await;
-        let response = answer.map_err(|_| {
+        let longest = match kind {
+            CallKind::Page => limits.answer_time.saturating_add(FeedHandle::LONGEST_WAIT),
+            _ => limits.answer_time,
+        };
+        let answer = timeout(longest, next.run(request)).await;
+        let mut response = answer.map_err(|_| {
             Status::deadline_exceeded("the call was not answered in time: nothing is known of it")
         })?;
         let becomes_stream = (kind == CallKind::Read).then(|| {
@@ -169,9 +184,11 @@ impl CallEntrance {
             let take = move || door.stream(peer);
             (limits.answer_time, Box::new(take) as _)
         });
+        let place = place.or_else(|| response.extensions_mut().remove());
+        let is_one_answer = matches!(kind, CallKind::Request | CallKind::Page);
         let terms = HoldTerms {
             place,
-            revocation: revocation.filter(|_| kind != CallKind::Request),
+            revocation: revocation.filter(|_| !is_one_answer),
             stream_time: limits.stream_time,
             becomes_stream,
             stall,
@@ -181,14 +198,14 @@ impl CallEntrance {
     }
 }
 
-fn refused(refusal: TokenRefusal) -> Status {
+pub(crate) fn refused(refusal: TokenRefusal) -> Status {
     match refusal.is_known {
         true => Status::permission_denied(refusal.reason),
         false => Status::unauthenticated(refusal.reason),
     }
 }
 
-fn busy(problem: Problem) -> Status {
+pub(crate) fn busy(problem: Problem) -> Status {
     Status::unavailable(problem.detail())
 }
 
@@ -222,6 +239,11 @@ mod tests {
             assert!(kind_of(call).is_some(), "{call} has no right: add it to `kind_of`");
             let path = format!("/{SERVICE}/{call}");
             assert_eq!(label(&path), call, "{call} has no metrics: add it to `label`");
+        }
+        let calls = diptych_remote::wire::FEEDS_DEFINITION.lines();
+        for call in calls.filter_map(|line| line.trim().strip_prefix("rpc ")) {
+            let path = format!("/{FEEDS_SERVICE}/{}", call.split('(').next().unwrap());
+            assert!(kind_of_path(&path).is_some() && label(&path) != "other", "{path}");
         }
         assert_eq!(kind_of("Delete"), None);
         assert_eq!(label(&format!("/{SERVICE}/Delete")), "other");

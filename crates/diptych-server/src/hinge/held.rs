@@ -31,10 +31,18 @@ use crate::{
 /// memory is bounded, until its client has read nearly all.
 const PART_BYTES: usize = 64 << 10;
 
-/// A place among the requests or the streams.
+/// A place among the requests or the streams, until its last clone is dropped. A service that takes
+/// the place itself puts it into the extensions of its answer.
+#[derive(Clone)]
 pub(crate) enum CallPlace {
     Request(#[expect(dead_code, reason = "it is only held")] RequestPermit),
-    Stream(#[expect(dead_code, reason = "it is only held")] StreamPermit),
+    Stream(#[expect(dead_code, reason = "it is only held")] Arc<StreamPermit>),
+}
+
+impl CallPlace {
+    pub(crate) fn stream(permit: StreamPermit) -> CallPlace {
+        CallPlace::Stream(Arc::new(permit))
+    }
 }
 
 /// Why an answer ends before its handler ended it.
@@ -56,7 +64,8 @@ pub(crate) type Ending = fn(EarlyEnd) -> Result<Frame<Bytes>, axum::Error>;
 
 /// The conditions under which an answer goes on.
 pub(crate) struct HoldTerms {
-    pub(crate) place: CallPlace,
+    /// `None` if the service that answered has not kept one.
+    pub(crate) place: Option<CallPlace>,
     pub(crate) revocation: Option<Revocation>,
     /// The longest time of a stream.
     pub(crate) stream_time: Duration,
@@ -73,7 +82,7 @@ pub(crate) struct HeldBody {
     body: Option<Body>,
     /// Bytes of the body that are not given to the connection yet.
     rest: Bytes,
-    place: CallPlace,
+    place: Option<CallPlace>,
     revocation: Option<Revocation>,
     time_over: Pin<Box<Sleep>>,
     becomes_stream: Option<(Pin<Box<Sleep>>, StreamPlace)>,
@@ -132,7 +141,7 @@ impl HeldBody {
             .is_some_and(|(after, _)| after.as_mut().poll(context).is_ready());
         if is_long && let Some((_, take)) = self.becomes_stream.take() {
             match take() {
-                Ok(permit) => self.place = CallPlace::Stream(permit),
+                Ok(permit) => self.place = Some(CallPlace::stream(permit)),
                 Err(problem) => return Some(EarlyEnd::NoPlace(problem)),
             }
         }

@@ -3,8 +3,10 @@
 use std::{fmt, future::Future, net::SocketAddr, path::Path, sync::Arc};
 
 use axum::{Router, middleware::from_fn_with_state};
-use diptych::store::Store;
-use diptych_remote::wire::messages::log_server::LogServer as GrpcLog;
+use diptych::{collaboration::FeedHandle, store::Store};
+use diptych_remote::wire::messages::{
+    feeds_server::FeedsServer as GrpcFeeds, log_server::LogServer as GrpcLog,
+};
 use tokio::net::TcpListener;
 use tonic_health::pb::health_server::HealthServer;
 
@@ -21,7 +23,8 @@ use crate::{
     hinge::{
         admission::TokenSources,
         append_bytes::AppendBytes,
-        calls::{self, CallEntrance, HEALTH_SERVICE, SERVICE},
+        calls::{self, CallEntrance, FEEDS_SERVICE, HEALTH_SERVICE, SERVICE},
+        feeds::FeedService,
         health::HealthService,
         http::{self, HttpLog, RequestForms},
         service::LogService,
@@ -32,6 +35,8 @@ use crate::{
 
 /// The largest message that a server takes: a commit of the largest size, with its conditions.
 const MESSAGE_BYTES: usize = 64 << 20;
+/// The largest question for a page of a feed.
+const QUESTION_BYTES: usize = 64 << 10;
 /// The name of the log in its address, if the server is not told another one.
 const LOG_NAME: &str = "log";
 
@@ -73,6 +78,7 @@ const LOG_NAME: &str = "log";
 #[must_use = "a server does nothing before it serves"]
 pub struct LogServer {
     store: Store,
+    feeds: Vec<FeedHandle>,
     name: String,
     limits: ServerLimits,
     hosts: Hosts,
@@ -87,6 +93,7 @@ impl LogServer {
     pub fn new(store: Store) -> LogServer {
         LogServer {
             store,
+            feeds: Vec::new(),
             name: LOG_NAME.to_owned(),
             limits: ServerLimits::of_log(),
             hosts: Hosts::default(),
@@ -102,6 +109,38 @@ impl LogServer {
     pub fn name(mut self, name: impl Into<String>) -> LogServer {
         self.name = name.into();
         self
+    }
+
+    /// Offers this feed beside the log, for `diptych::remote::RemoteFeed` and other clients of
+    /// gRPC. It takes the place of an earlier one with its name.
+    ///
+    /// A token for feeds, [`TokenScope::Feeds`] or [`TokenScope::Feed`], reads nothing of the log.
+    /// A program that offers its feeds only gives such tokens only:
+    ///
+    /// ```no_run
+    /// use diptych::App;
+    /// use diptych_server::{LogServer, TokenScope};
+    ///
+    /// # async fn serve(app: App, shutdown: impl Future<Output = ()>)
+    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// # let token = "";
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:4500").await?;
+    /// LogServer::new(app.store().clone())
+    ///     .feeds(app.feeds())
+    ///     .token(token, [TokenScope::Feed("orders".to_owned())])
+    ///     .serve(listener, shutdown)
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn feed(mut self, feed: FeedHandle) -> LogServer {
+        self.feeds.retain(|earlier| earlier.name() != feed.name());
+        self.feeds.push(feed);
+        self
+    }
+
+    /// Offers these feeds, such as all those of an app: see [`feed`](LogServer::feed).
+    pub fn feeds(self, feeds: &[FeedHandle]) -> LogServer {
+        feeds.iter().cloned().fold(self, LogServer::feed)
     }
 
     /// Sets the limits. They are [`ServerLimits::of_log`] by default. `requests` and `answer_time`
@@ -233,7 +272,7 @@ impl LogServer {
     }
 
     fn routes(self) -> Result<(Router, Stop), ServeError> {
-        let LogServer { store, name, limits, hosts, tokens, metrics, .. } = self;
+        let LogServer { store, feeds, name, limits, hosts, tokens, metrics, .. } = self;
         let door = Arc::new(Door::new(hosts, None, limits, metrics.is_some()));
         let stop = door.stop().clone();
         let gate = tokens.into_gate(stop.clone()).map_err(ServeError::Thread)?;
@@ -242,10 +281,15 @@ impl LogServer {
         let grpc = GrpcLog::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
+        let feeds = FeedService::new(feeds, door.clone(), gate.clone());
+        let feeds = GrpcFeeds::new(feeds)
+            .max_decoding_message_size(QUESTION_BYTES)
+            .max_encoding_message_size(usize::MAX);
         let entrance = Arc::new(CallEntrance { door: door.clone(), gate: gate.clone() });
         let health = HealthServer::new(HealthService::new(store.clone(), stop.clone()));
         let calls = Router::new()
             .route_service(&format!("/{SERVICE}/{{*call}}"), grpc)
+            .route_service(&format!("/{FEEDS_SERVICE}/{{*call}}"), feeds)
             .route_service(&format!("/{HEALTH_SERVICE}/{{*call}}"), health)
             .layer(from_fn_with_state(entrance, calls::enter));
         let http = HttpLog { store, name, door, gate, metrics, forms: RequestForms::new() };

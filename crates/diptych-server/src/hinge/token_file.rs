@@ -49,7 +49,10 @@ pub enum TokenFileError {
         known: Vec<String>,
     },
     /// A name or the scopes are missing.
-    #[error("a token needs a name and at least one of the scopes read, append and admin")]
+    #[error(
+        "a token needs a name and at least one of the scopes read, append, admin, feed and \
+         feed:NAME"
+    )]
     Incomplete,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes for a token: {reason}")]

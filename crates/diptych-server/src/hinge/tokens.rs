@@ -15,9 +15,10 @@ const PREFIX: &str = "diptych_";
 /// Random bytes of a token.
 const SECRET_BYTES: usize = 32;
 
-/// A part of the log's service that a token allows. No scope contains another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// A part of the server's services that a token allows. No scope contains another one, except that
+/// [`Feeds`](TokenScope::Feeds) has every feed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
 pub enum TokenScope {
     /// Reading and following events.
@@ -27,30 +28,56 @@ pub enum TokenScope {
     Append,
     /// Watching and changing the server itself, such as reading its metrics.
     Admin,
+    /// Reading every feed, and nothing of the log: `feed`.
+    Feeds,
+    /// Reading the feed of this name, and nothing of the log: `feed:orders`.
+    Feed(String),
 }
 
-impl TokenScope {
-    /// All scopes.
-    pub const ALL: [TokenScope; 3] = [TokenScope::Read, TokenScope::Append, TokenScope::Admin];
+/// The begin of the scope of one feed.
+const ONE_FEED: &str = "feed:";
 
-    fn word(self) -> &'static str {
+impl TokenScope {
+    /// All scopes without a name.
+    pub const ALL: [TokenScope; 4] =
+        [TokenScope::Read, TokenScope::Append, TokenScope::Admin, TokenScope::Feeds];
+
+    /// Whether it allows to read this feed.
+    pub(crate) fn has_feed(&self, name: &str) -> bool {
         match self {
-            TokenScope::Read => "read",
-            TokenScope::Append => "append",
-            TokenScope::Admin => "admin",
+            TokenScope::Feeds => true,
+            TokenScope::Feed(one) => one == name,
+            _ => false,
         }
+    }
+
+    /// Whether it is one of a feed.
+    pub(crate) fn is_of_feed(&self) -> bool {
+        matches!(self, TokenScope::Feeds | TokenScope::Feed(_))
     }
 }
 
 impl fmt::Display for TokenScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        match self {
+            TokenScope::Read => f.write_str("read"),
+            TokenScope::Append => f.write_str("append"),
+            TokenScope::Admin => f.write_str("admin"),
+            TokenScope::Feeds => f.write_str("feed"),
+            TokenScope::Feed(name) => write!(f, "{ONE_FEED}{name}"),
+        }
+    }
+}
+
+impl From<TokenScope> for String {
+    fn from(scope: TokenScope) -> String {
+        scope.to_string()
     }
 }
 
 /// The text is no scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no scope of a token: read, append and admin are")]
+#[error("{text:?} is no scope of a token: read, append, admin, feed and feed:NAME are")]
 pub struct UnknownScope {
     text: String,
 }
@@ -59,8 +86,27 @@ impl FromStr for TokenScope {
     type Err = UnknownScope;
 
     fn from_str(text: &str) -> Result<TokenScope, UnknownScope> {
-        let found = TokenScope::ALL.into_iter().find(|scope| scope.word() == text);
-        found.ok_or_else(|| UnknownScope { text: text.to_owned() })
+        let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        match text {
+            "read" => Ok(TokenScope::Read),
+            "append" => Ok(TokenScope::Append),
+            "admin" => Ok(TokenScope::Admin),
+            "feed" => Ok(TokenScope::Feeds),
+            _ => match text.strip_prefix(ONE_FEED) {
+                Some(name) if !name.is_empty() && name.chars().all(is_of_name) => {
+                    Ok(TokenScope::Feed(name.to_owned()))
+                }
+                _ => Err(UnknownScope { text: text.to_owned() }),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for TokenScope {
+    type Error = UnknownScope;
+
+    fn try_from(text: String) -> Result<TokenScope, UnknownScope> {
+        text.parse()
     }
 }
 
@@ -142,9 +188,12 @@ mod tests {
 
     #[test]
     fn a_scope_has_one_word() {
-        for scope in TokenScope::ALL {
+        for scope in TokenScope::ALL.into_iter().chain([TokenScope::Feed("orders-2".to_owned())]) {
             assert_eq!(scope.to_string().parse(), Ok(scope));
         }
-        assert!("write".parse::<TokenScope>().unwrap_err().to_string().contains("read, append"));
+        for wrong in ["write", "feeds", "feed:", "feed:Orders", "feed:a b", "read:a"] {
+            let error = wrong.parse::<TokenScope>().unwrap_err().to_string();
+            assert!(error.contains("read, append"), "{error}");
+        }
     }
 }

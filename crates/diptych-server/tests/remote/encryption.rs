@@ -70,11 +70,11 @@ impl Authority {
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    fn configure(&self, log: LogServer) -> LogServer {
+    pub(crate) fn configure(&self, log: LogServer) -> LogServer {
         log.tls(self.path("certificate.pem"), self.path("key.pem")).unwrap()
     }
 
-    fn options(&self) -> RemoteOptions {
+    pub(crate) fn options(&self) -> RemoteOptions {
         let mut options = RemoteOptions::default();
         options.authorities = Some(self.path("authority.pem"));
         options

@@ -9,6 +9,7 @@ mod conformance;
 mod door;
 mod door_server;
 mod encryption;
+mod feeds;
 mod fence;
 mod health;
 mod histories;

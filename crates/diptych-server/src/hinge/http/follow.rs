@@ -67,7 +67,7 @@ pub(crate) fn events(
     let limits = log.door.limits();
     let stall = parts.extensions.get::<CloseSignal>().cloned();
     let terms = HoldTerms {
-        place: CallPlace::Stream(permit),
+        place: Some(CallPlace::stream(permit)),
         revocation,
         stream_time: limits.stream_time,
         becomes_stream: None,

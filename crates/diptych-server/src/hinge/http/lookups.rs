@@ -67,7 +67,7 @@ pub(crate) async fn describe(
     State(log): State<Arc<HttpLog>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let answer = log.enter(request, Need::Token).await;
+    let answer = log.enter(request, Need::LOG).await;
     response_of(answer.map(|_| {
         let (identity, head) = (log.store.identity(), log.store.head());
         let why = head.ended().or_else(|| head.paused());

@@ -235,7 +235,7 @@ fn lines(
             let take = move || door.stream(peer);
             let stall = parts.extensions.get::<CloseSignal>().cloned();
             let terms = HoldTerms {
-                place: CallPlace::Request(permit),
+                place: Some(CallPlace::Request(permit)),
                 revocation,
                 stream_time: limits.stream_time,
                 becomes_stream: Some((limits.answer_time, Box::new(take))),
