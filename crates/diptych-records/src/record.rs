@@ -162,10 +162,12 @@ pub struct EventNames {
     pub changed: &'static str,
     /// A row was deleted: `customer-deleted`.
     pub deleted: &'static str,
+    /// A row of another system was imported: `customer-imported`.
+    pub imported: &'static str,
 }
 
 /// The names of the events of a record: `event_names!("customer")` are `customer-created`,
-/// `customer-changed` and `customer-deleted`.
+/// `customer-changed`, `customer-deleted` and `customer-imported`.
 #[macro_export]
 macro_rules! event_names {
     ($name:literal) => {
@@ -173,6 +175,7 @@ macro_rules! event_names {
             created: concat!($name, "-created"),
             changed: concat!($name, "-changed"),
             deleted: concat!($name, "-deleted"),
+            imported: concat!($name, "-imported"),
         }
     };
 }
