@@ -29,7 +29,7 @@ pub enum Knowledge<R> {
 
 /// The first event about a row.
 #[derive(Clone, Copy, Debug)]
-pub struct Beginning<R> {
+pub(crate) struct Beginning<R> {
     /// Its position, and whether it is an import.
     first: Option<(Position, bool)>,
     of: std::marker::PhantomData<fn() -> R>,

@@ -80,7 +80,7 @@ mod view;
 #[doc = include_str!("derive.md")]
 pub use diptych_macros::Record;
 
-pub use beginning::{Beginning, Knowledge};
+pub use beginning::Knowledge;
 pub use commands::{Create, Delete, Patch, Replace};
 pub use fact::{Origin, RecordEvent};
 #[cfg(feature = "http")]
@@ -88,7 +88,8 @@ pub use http::{ServeRecords, mount};
 #[cfg(feature = "import")]
 pub use import::{
     Cell, Compare, Comparison, CsvFile, DifferenceKind, Export, Import, ImportError, ImportReport,
-    LISTED_ROWS, NdjsonFile, RANGE_KEYS, RefusedRow, RowDifference, RowSource, Sides, SqliteTable,
+    LISTED_ROWS, NdjsonFile, PlainRecord, RANGE_KEYS, RefusedRow, RowDifference, RowSource, Sides,
+    SqliteTable,
 };
 pub use journal::{Change, Changes, HISTORY_EVENTS, Journal};
 pub use list::{List, MAX_PAGE_ROWS, PAGE_ROWS, Page};

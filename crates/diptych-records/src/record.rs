@@ -224,18 +224,22 @@ impl Field {
 
     /// The tag of this value, if the field is unique and the row has a value.
     pub(crate) fn tag(&self, value: &Value) -> Option<Tag> {
-        let key = self.unique?;
-        let text = match value {
-            Value::Null => return None,
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let text = match text.len() > PLAIN_BYTES || text.starts_with(DIGEST) {
-            true => format!("{DIGEST}{}", blake3::hash(text.as_bytes()).to_hex()),
-            false => text,
-        };
-        Some(Tag::new(key, text))
+        value_tag(self.unique?, value)
     }
+}
+
+/// The tag of a unique value, if there is a value.
+pub(crate) fn value_tag(key: &str, value: &Value) -> Option<Tag> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let text = match text.len() > PLAIN_BYTES || text.starts_with(DIGEST) {
+        true => format!("{DIGEST}{}", blake3::hash(text.as_bytes()).to_hex()),
+        false => text,
+    };
+    Some(Tag::new(key, text))
 }
 
 /// The field of this name.

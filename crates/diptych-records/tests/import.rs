@@ -11,7 +11,7 @@ use std::{
 use diptych::{App, Memory, Point};
 use diptych_records::{
     Cell, CsvFile, DifferenceKind, Export, ImportError, ImportReport, Knowledge, NdjsonFile,
-    Record, Records, RowSource, SqliteTable, WithRecords,
+    PlainRecord, Record, Records, RowSource, SqliteTable, WithRecords,
 };
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -305,15 +305,9 @@ async fn rows_that_do_not_fit_are_listed_and_the_others_imported() {
     reasons.sort_unstable();
     let expected = [
         (2, "another row has this email: change one of them"),
-        (
-            3,
-            "is_member: does not fit: invalid type: string \"maybe\", expected a boolean",
-        ),
+        (3, "is_member: does not fit: invalid type: string \"maybe\", expected a boolean"),
         (4, "an earlier row has this key: a key names one row"),
-        (
-            5,
-            "exists here with other values and was not imported: make both equal, or skip the row",
-        ),
+        (5, "exists here with other values and was not imported: make both equal, or skip the row"),
         (6, "another row has this email: change one of them"),
         (7, "id: is empty: give the row a key"),
         (8, "cents: does not fit: invalid type: string \"1.5\", expected i64"),
@@ -548,6 +542,53 @@ async fn the_planes_of_the_flights_come_back_column_by_column() {
 #[tokio::test]
 async fn the_weather_of_the_flights_comes_back_column_by_column() {
     there_and_back::<Weather>("weather", 26_115, &["origin", "time_hour"]).await;
+}
+
+#[tokio::test]
+async fn a_typed_record_reads_what_a_program_without_its_type_imported() {
+    let (app, customers) = started().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.csv");
+    let header = "number,email,city,note,cents,is_member,fax\n";
+    let write = |rows: &str| fs::write(&path, format!("{header}{rows}")).unwrap();
+    write("007,a@x,,,12,true,1\n8,,Rome,x,,false,2\n9,a@x,Rome,,1,true,3\n");
+    let plain = PlainRecord::new("customer", "id")
+        .unique("email")
+        .rename("number", "id")
+        .skip("fax")
+        .text_column("number")
+        .text_column("city");
+    let import = async |plain: &PlainRecord| {
+        let mut table = CsvFile::open(&path).unwrap();
+        plain.import(app.store(), &mut table, |_, _| ()).await.unwrap()
+    };
+    let report = import(&plain).await;
+    assert_eq!(counts(&report), (3, 2, 0, 0, 0, 1), "{report:?}");
+    assert!(report.refusals[0].reason.starts_with("another row has"), "{report:?}");
+    assert_eq!(counts(&import(&plain).await), (3, 0, 0, 2, 0, 1));
+    let row = customers.get("007".to_owned()).strong().await.unwrap().value.unwrap().row;
+    assert_eq!((row.city.as_str(), row.cents, row.is_member), ("", Some(12), true));
+    let taken = Customer { id: "own".into(), email: Some("a@x".into()), ..a_row() };
+    assert!(customers.create(taken).await.is_err(), "its unique value has its tag");
+
+    write("007,a@x,Oslo,,12,true,1\n");
+    let report = import(&plain.clone().delete_missing()).await;
+    assert_eq!(counts(&report), (1, 0, 1, 0, 1, 0), "{report:?}");
+    customers.patch("007".to_owned(), json!({ "note": "here" })).await.unwrap();
+    let mut table = CsvFile::open(&path).unwrap();
+    let compared = plain.compare(app.store(), &mut table).await.unwrap();
+    assert_eq!((compared.there, compared.here, compared.differing), (1, 1, 1));
+    let fields = json!({ "note": { "there": null, "here": "here" } });
+    assert_eq!(json!(compared.differences[0])["fields"], fields);
+
+    // The type reads the table as the same rows, and the plain export has the same.
+    let table = CsvFile::open(&path).unwrap();
+    let typed = customers.import(table).rename("number", "id").skip("fax").run().await.unwrap();
+    assert_eq!(counts(&typed), (1, 0, 0, 1, 0, 0), "{typed:?}");
+    let back = folder.path().join("back.db");
+    plain.export(app.store()).await.unwrap().to_sqlite(&back).unwrap();
+    let compared = customers.compare(SqliteTable::open(&back, "customer").unwrap());
+    assert!(compared.run().await.unwrap().is_equal());
 }
 
 #[test]

@@ -114,9 +114,11 @@ impl<R: Record> ImportRows<R> {
         match &traced.origin {
             None if before == after => return Ok(None),
             None => {
-                return Err("exists here with other values and was not imported: make both equal, \
+                return Err(
+                    "exists here with other values and was not imported: make both equal, \
                             or skip the row"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             Some(origin) if origin.source != self.source || origin.table != self.table => {
                 return Err(format!(

@@ -60,6 +60,14 @@ impl Comparison {
     pub fn is_equal(&self) -> bool {
         self.differing == 0 && self.refused == 0
     }
+
+    pub(super) fn list(&mut self, key: impl ToString, kind: Option<DifferenceKind>) {
+        let Some(kind) = kind else { return };
+        self.differing += 1;
+        if self.differences.len() < LISTED_ROWS {
+            self.differences.push(RowDifference { key: key.to_string(), kind });
+        }
+    }
 }
 
 /// A row that differs.
@@ -159,7 +167,7 @@ impl<R: Record, S: RowSource> Compare<R, S> {
             refusals: report.refusals,
             ..Comparison::default()
         };
-        let keys = Arc::new(differing_keys::<R>(&there, &here, &mut comparison));
+        let keys = Arc::new(differing_keys(&there, &here, &mut comparison));
         if keys.is_empty() {
             return Ok(comparison);
         }
@@ -178,13 +186,7 @@ impl<R: Record, S: RowSource> Compare<R, S> {
         let asked = RowsHere::<R> { names, only: Some(keys.clone()), of: PhantomData };
         let here = app.query(asked).strong().await?.value;
         for key in keys.iter() {
-            if let Some(kind) = difference_of(there.get(key), here.get(key)) {
-                comparison.differing += 1;
-                if comparison.differences.len() < LISTED_ROWS {
-                    let key = key.to_string();
-                    comparison.differences.push(RowDifference { key, kind });
-                }
-            }
+            comparison.list(key, difference_of(there.get(key), here.get(key)));
         }
         Ok(comparison)
     }
@@ -225,17 +227,17 @@ fn each<R: Record>(
 }
 
 /// The keys of all rows in ranges whose digests differ, in order.
-fn differing_keys<R: Record>(
-    there: &Digests<R>,
-    here: &Digests<R>,
+pub(super) fn differing_keys<K: Ord + Clone + std::fmt::Display>(
+    there: &BTreeMap<K, String>,
+    here: &BTreeMap<K, String>,
     comparison: &mut Comparison,
-) -> Vec<R::Key> {
-    let mut all: Vec<&R::Key> = there.keys().chain(here.keys()).collect();
+) -> Vec<K> {
+    let mut all: Vec<&K> = there.keys().chain(here.keys()).collect();
     all.sort_unstable();
     all.dedup();
     let mut differing = Vec::new();
     for range in all.chunks(RANGE_KEYS) {
-        let digest = |side: &Digests<R>| {
+        let digest = |side: &BTreeMap<K, String>| {
             let mut hasher = blake3::Hasher::new();
             for key in range {
                 let digest = side.get(key).map_or("", String::as_str);
@@ -254,7 +256,10 @@ fn differing_keys<R: Record>(
     differing
 }
 
-fn difference_of(there: Option<&Fields>, here: Option<&Fields>) -> Option<DifferenceKind> {
+pub(super) fn difference_of(
+    there: Option<&Fields>,
+    here: Option<&Fields>,
+) -> Option<DifferenceKind> {
     let (there, here) = match (there, here) {
         (None, None) => return None,
         (Some(_), None) => return Some(DifferenceKind::MissingHere),
@@ -265,9 +270,7 @@ fn difference_of(there: Option<&Fields>, here: Option<&Fields>) -> Option<Differ
     let names = there.keys().chain(here.keys());
     let differing = names.filter(|name| there.get(*name) != here.get(*name));
     let fields: BTreeMap<_, _> = differing
-        .map(|name| {
-            (name.clone(), Sides { there: value(there, name), here: value(here, name) })
-        })
+        .map(|name| (name.clone(), Sides { there: value(there, name), here: value(here, name) }))
         .collect();
     (!fields.is_empty()).then_some(DifferenceKind::OtherValues { fields })
 }

@@ -40,8 +40,7 @@ impl CsvFile {
     pub fn with_delimiter(path: impl AsRef<Path>, delimiter: u8) -> Result<CsvFile, ImportError> {
         let path = path.as_ref().to_owned();
         let (name, table) = names(&path);
-        let mut file =
-            CsvFile { path, name, table, columns: Vec::new(), delimiter, nulls: None };
+        let mut file = CsvFile { path, name, table, columns: Vec::new(), delimiter, nulls: None };
         let mut reader = file.reader()?;
         let header = reader.headers().map_err(|error| file.fault(0, &error))?;
         file.columns = header.iter().map(str::to_owned).collect();
@@ -106,6 +105,10 @@ impl RowSource for CsvFile {
 
     fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    fn is_typed(&self) -> bool {
+        false
     }
 
     fn read(

@@ -1,6 +1,9 @@
 //! The reasons for which an import, a comparison or an export ends.
 
-use diptych::{CommandError, QueryError};
+use diptych::{
+    CommandError, QueryError,
+    store::{AppendError, ReadError},
+};
 
 /// An import, a comparison or an export ended early. Rows that were imported before are in the log:
 /// the next run goes on after them.
@@ -58,6 +61,20 @@ pub enum ImportError {
         /// The reason.
         problem: String,
     },
+    /// A record cannot be read without the program that knows it.
+    #[error("cannot read record {record}: {problem}")]
+    Plain {
+        /// The record.
+        record: String,
+        /// The reason, with what to do.
+        problem: String,
+    },
+    /// The log refused a batch of rows, which a plain import sent.
+    #[error("{0}")]
+    Append(#[source] Box<AppendError>),
+    /// The log cannot be read.
+    #[error("{0}")]
+    Read(#[source] Box<ReadError>),
     /// The log refused a batch of rows.
     #[error("{0}")]
     Command(#[source] Box<CommandError>),
@@ -72,6 +89,18 @@ pub enum ImportError {
 impl From<CommandError> for ImportError {
     fn from(error: CommandError) -> ImportError {
         ImportError::Command(Box::new(error))
+    }
+}
+
+impl From<AppendError> for ImportError {
+    fn from(error: AppendError) -> ImportError {
+        ImportError::Append(Box::new(error))
+    }
+}
+
+impl From<ReadError> for ImportError {
+    fn from(error: ReadError) -> ImportError {
+        ImportError::Read(Box::new(error))
     }
 }
 

@@ -93,7 +93,7 @@ impl Export {
         Ok(Export::with_columns(table.into(), Vec::new(), all))
     }
 
-    fn with_columns(table: String, names: Vec<String>, rows: Vec<Fields>) -> Export {
+    pub(super) fn with_columns(table: String, names: Vec<String>, rows: Vec<Fields>) -> Export {
         let mut columns: Vec<_> =
             names.into_iter().map(|name| (name, ColumnType::Unknown)).collect();
         for (name, value) in rows.iter().flatten() {

@@ -32,7 +32,9 @@ impl Mapping {
     ) -> Result<RowReader<R>, ImportError> {
         let columns = table.columns();
         let wrong = |problem| ImportError::Mapping { table: table.table().to_owned(), problem };
-        if let Some(unknown) = self.columns.keys().chain(&self.key).find(|name| !columns.contains(name)) {
+        if let Some(unknown) =
+            self.columns.keys().chain(&self.key).find(|name| !columns.contains(name))
+        {
             let problem = format!("it has no column {unknown}; it has {}", columns.join(", "));
             return Err(wrong(problem));
         }
@@ -169,9 +171,7 @@ impl<R: Record> RowReader<R> {
             tried.push(*current);
             let is_new = |form: &Form| !tried.contains(form);
             let mut others = Form::ALL.into_iter().filter(is_new);
-            let Some((form, value)) =
-                others.find_map(|form| Some((form, cell.json(form)?)))
-            else {
+            let Some((form, value)) = others.find_map(|form| Some((form, cell.json(form)?))) else {
                 return Err(reason);
             };
             *current = form;
@@ -182,7 +182,7 @@ impl<R: Record> RowReader<R> {
 
 /// The key that these columns are together: their texts with `/` in between, which is `%2F` inside
 /// of a text.
-fn joined(columns: &[usize], cells: &[Cell]) -> Result<String, String> {
+pub(super) fn joined(columns: &[usize], cells: &[Cell]) -> Result<String, String> {
     let mut parts = Vec::with_capacity(columns.len());
     for at in columns {
         let text = match cells.get(*at) {

@@ -55,11 +55,8 @@ impl NdjsonFile {
     ) -> Result<(), ImportError> {
         let file = File::open(&self.path).map_err(|error| ImportError::file(&self.path, error))?;
         for (line, row) in BufReader::new(file).lines().zip(1..) {
-            let fault = |problem: String| ImportError::Row {
-                table: self.table.clone(),
-                row,
-                problem,
-            };
+            let fault =
+                |problem: String| ImportError::Row { table: self.table.clone(), row, problem };
             let line = line.map_err(|error| fault(error.to_string()))?;
             if line.trim().is_empty() {
                 continue;

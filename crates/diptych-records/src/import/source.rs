@@ -39,6 +39,11 @@ pub trait RowSource: Send + 'static {
     /// The names of its columns.
     fn columns(&self) -> &[String];
 
+    /// Whether its cells have types. A CSV file has texts only.
+    fn is_typed(&self) -> bool {
+        true
+    }
+
     /// Calls the function with each row: a cell for each column. An error of the function ends it.
     ///
     /// # Errors
