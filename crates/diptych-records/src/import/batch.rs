@@ -45,13 +45,13 @@ impl<R: Record> Serialize for ImportRows<R> {
 
 /// The state of one row: what it is, and where it came from.
 #[derive(Clone, Debug)]
-struct Traced<R> {
+struct RowTrace<R> {
     row: Option<R>,
     origin: Option<Origin>,
 }
 
 /// The rows that a batch is about.
-pub(super) struct TracedRows<R: Record>(BTreeMap<R::Key, Traced<R>>);
+pub(super) struct TracedRows<R: Record>(BTreeMap<R::Key, RowTrace<R>>);
 
 impl<R: Record> Default for TracedRows<R> {
     fn default() -> TracedRows<R> {
@@ -64,7 +64,7 @@ impl<R: Record> Fold for TracedRows<R> {
 
     fn apply(&mut self, event: &Recorded<RecordEvent<R>>) {
         let event = &event.event;
-        let traced = self.0.entry(event.key()).or_insert(Traced { row: None, origin: None });
+        let traced = self.0.entry(event.key()).or_insert(RowTrace { row: None, origin: None });
         traced.row = event.after(traced.row.take());
         match event {
             RecordEvent::Imported { origin, .. }
@@ -91,7 +91,7 @@ impl<R: Record> ImportRows<R> {
     fn decided(
         &self,
         row: &SourceRow<R>,
-        traced: Option<&Traced<R>>,
+        traced: Option<&RowTrace<R>>,
         holders: &Holders<R>,
     ) -> Result<Option<RecordEvent<R>>, String> {
         let Some(traced) = traced else {
@@ -230,7 +230,7 @@ impl<R: Record> Command for Withdraw<R> {
         rows: &TracedRows<R>,
         _: &DecisionContext<'_>,
     ) -> Result<Vec<RecordEvent<R>>, Self::Rejection> {
-        let Some(Traced { row: Some(row), origin: Some(origin) }) = rows.0.get(&self.key) else {
+        let Some(RowTrace { row: Some(row), origin: Some(origin) }) = rows.0.get(&self.key) else {
             return Ok(Vec::new());
         };
         if origin.source != self.source || origin.table != self.table {

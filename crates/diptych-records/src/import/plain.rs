@@ -132,7 +132,7 @@ impl PlainRecord {
         let mut rest = all.as_slice();
         let mut tries = 1;
         while !rest.is_empty() {
-            let mut batch = Batch::default();
+            let mut batch = PlainBatch::default();
             for (number, row) in rest {
                 if batch.is_full(&store.limits()) {
                     break;
@@ -353,7 +353,7 @@ impl PlainRecord {
         row: &TableRow,
         origin: Origin,
         here: &mut PlainRows,
-        batch: &mut Batch,
+        batch: &mut PlainBatch,
     ) {
         let mut refuse = |reason: &str| {
             batch.refused.push((number, row.key.clone(), reason.to_owned()));
@@ -400,26 +400,22 @@ impl PlainRecord {
         if tags.iter().any(is_other) {
             return refuse("another row has a unique value of it: change one of them");
         }
-        let (what, payload, old_tags) = match before.flatten() {
+        match before.flatten() {
             None => {
                 batch.created += 1;
-                ("imported", json!({ "row": after, "origin": origin }), Vec::new())
+                let payload = json!({ "row": after, "origin": origin });
+                batch.event(self.raw("imported", &row.key, &payload, tags));
             }
             Some(before) => {
                 batch.changed += 1;
                 let (old, new) = difference(&before, &after);
+                let both = [&old, &new].into_iter().flat_map(|side| self.unique_tags(side));
+                let tags = both.collect();
                 let key = after.get(&self.key);
                 let payload = json!({ "key": key, "old": old, "new": new, "origin": origin });
-                ("changed", payload, self.unique_tags(&old))
+                batch.event(self.raw("changed", &row.key, &payload, tags));
             }
-        };
-        let tags = match what {
-            "imported" => tags,
-            _ => payload.get("new").and_then(Value::as_object).map_or(old_tags.clone(), |new| {
-                old_tags.iter().cloned().chain(self.unique_tags(new)).collect()
-            }),
-        };
-        batch.event(self.raw(what, &row.key, &payload, tags));
+        }
         here.put(self, row.key.clone(), PlainRow { row: Some(after), origin: Some(origin) });
     }
 
@@ -435,7 +431,7 @@ impl PlainRecord {
     async fn append(
         &self,
         store: &Store,
-        batch: &Batch,
+        batch: &PlainBatch,
         here: &mut PlainRows,
         tries: u32,
     ) -> Result<bool, ImportError> {
@@ -469,7 +465,7 @@ impl PlainRecord {
     ) -> Result<(), ImportError> {
         let mut tries = 1;
         loop {
-            let mut batch = Batch::default();
+            let mut batch = PlainBatch::default();
             for (key, row) in &here.rows {
                 let PlainRow { row: Some(row), origin: Some(origin) } = row else { continue };
                 if keys.contains(key.as_str()) || origin.source != source || origin.table != table {
@@ -504,7 +500,7 @@ impl PlainRecord {
 
 /// Rows that are committed together.
 #[derive(Default)]
-struct Batch {
+struct PlainBatch {
     rows: usize,
     events: Vec<RawEvent>,
     bytes: usize,
@@ -516,7 +512,7 @@ struct Batch {
     keys: Vec<String>,
 }
 
-impl Batch {
+impl PlainBatch {
     fn is_full(&self, limits: &Limits) -> bool {
         self.events.len() >= COMMIT_ROWS.min(limits.commit_events) || self.bytes >= COMMIT_BYTES
     }
