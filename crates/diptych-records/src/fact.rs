@@ -26,6 +26,16 @@ pub enum RecordEvent<R: Record> {
         old: Fields,
         /// The values after.
         new: Fields,
+        /// The row of another system that the change came from, if it came by an import.
+        origin: Option<Origin>,
+    },
+    /// The row was there already, in another system, and was imported. The event is a baseline:
+    /// when the row came to be is unknown.
+    Imported {
+        /// The row.
+        row: R,
+        /// The row of the other system.
+        origin: Origin,
     },
     /// The row was deleted.
     Deleted {
@@ -38,12 +48,32 @@ pub enum RecordEvent<R: Record> {
     Intent(R::Intents),
 }
 
+/// The row of another system that an event came from. Its key is that of the row here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The name of the other system, such as its file.
+    pub source: String,
+    /// The table there.
+    pub table: String,
+    /// The digest of the row there. A row with this digest has not changed since.
+    pub digest: String,
+}
+
 /// The payload of a change.
 #[derive(Serialize, Deserialize)]
 struct ChangePayload<K> {
     key: K,
     old: Fields,
     new: Fields,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
+}
+
+/// The payload of an import.
+#[derive(Serialize, Deserialize)]
+struct ImportPayload<R> {
+    row: R,
+    origin: Origin,
 }
 
 /// The payload of a deletion.
@@ -57,7 +87,7 @@ impl<R: Record> RecordEvent<R> {
     /// The key of the row.
     pub fn key(&self) -> R::Key {
         match self {
-            RecordEvent::Created(row) => row.key(),
+            RecordEvent::Created(row) | RecordEvent::Imported { row, .. } => row.key(),
             RecordEvent::Changed { key, .. } | RecordEvent::Deleted { key, .. } => key.clone(),
             RecordEvent::Intent(intent) => intent.key(),
         }
@@ -67,7 +97,8 @@ impl<R: Record> RecordEvent<R> {
     /// record needs them when a field becomes unique: the version is raised, so that
     /// [`App::retag`](diptych::App::retag) gives the older events the tag of its value.
     pub fn upcasters(upcasters: Upcasters) -> Upcasters {
-        let names = [R::EVENTS.created, R::EVENTS.changed, R::EVENTS.deleted];
+        let own = R::EVENTS;
+        let names = [own.created, own.changed, own.deleted, own.imported];
         let earlier = (1..R::VERSION).flat_map(|version| names.map(|name| (name, version)));
         earlier.fold(upcasters, |upcasters, (name, version)| {
             upcasters.object(name, version, |_| Ok(()))
@@ -80,7 +111,9 @@ impl<R: Record> RecordEvent<R> {
     /// A second view adds what is after, and takes away what is before.
     pub fn sides(&self) -> (Fields, Fields) {
         match self {
-            RecordEvent::Created(row) => (Fields::new(), row_json::fields(row).unwrap_or_default()),
+            RecordEvent::Created(row) | RecordEvent::Imported { row, .. } => {
+                (Fields::new(), row_json::fields(row).unwrap_or_default())
+            }
             RecordEvent::Changed { old, new, .. } => (old.clone(), new.clone()),
             RecordEvent::Deleted { old, .. } => (old.clone(), Fields::new()),
             RecordEvent::Intent(_) => (Fields::new(), Fields::new()),
@@ -93,10 +126,16 @@ impl<R: Record> RecordEvent<R> {
     /// If the event does not fit the row. The fold that applies it stops before the event.
     pub(crate) fn after(&self, row: Option<R>) -> Option<R> {
         match (self, row) {
-            (RecordEvent::Created(row), _) => Some(row.clone()),
+            (RecordEvent::Created(row) | RecordEvent::Imported { row, .. }, _) => Some(row.clone()),
             (RecordEvent::Deleted { .. }, _) => None,
             (RecordEvent::Changed { key, .. }, None) => {
                 panic!("{} {key} was changed without a row: its creation is missing", R::NAME)
+            }
+            // Only what the other system has changed: the row is here as it is there.
+            (RecordEvent::Changed { old, new, .. }, Some(row))
+                if old.is_empty() && new.is_empty() =>
+            {
+                Some(row)
             }
             (RecordEvent::Changed { old, new, .. }, Some(row)) => Some(changed(&row, old, new)),
             // There is no row that it could change.
@@ -150,9 +189,12 @@ impl<R: Record> Event for RecordEvent<R> {
                 ("key", "Record::Key"),
                 ("old", "Fields"),
                 ("new", "Fields"),
+                ("origin", "Option<Origin>"),
             ]),
             own(R::EVENTS.deleted)
                 .declared_by::<RecordEvent<R>>(&[("key", "Record::Key"), ("old", "Fields")]),
+            own(R::EVENTS.imported)
+                .declared_by::<RecordEvent<R>>(&[("row", "Record"), ("origin", "Origin")]),
         ];
         types.extend(R::Intents::types());
         types
@@ -163,14 +205,17 @@ impl<R: Record> Event for RecordEvent<R> {
         let (event, sides) = match self {
             RecordEvent::Intent(intent) => return intent.encode(),
             RecordEvent::Created(row) => {
-                let fields = row_json::fields(row).map_err(|fault| SchemaError::Encode {
-                    what: std::any::type_name::<R>(),
-                    reason: fault.to_string(),
-                })?;
-                (RawEvent::new(names.created, Json::encode(row)?), [fields, Fields::new()])
+                let sides = [encoded_fields(row)?, Fields::new()];
+                (RawEvent::new(names.created, Json::encode(row)?), sides)
             }
-            RecordEvent::Changed { key, old, new } => {
-                let payload = ChangePayload { key, old: old.clone(), new: new.clone() };
+            RecordEvent::Imported { row, origin } => {
+                let payload = ImportPayload { row, origin: origin.clone() };
+                let sides = [encoded_fields(row)?, Fields::new()];
+                (RawEvent::new(names.imported, Json::encode(&payload)?), sides)
+            }
+            RecordEvent::Changed { key, old, new, origin } => {
+                let (old_side, new_side, origin) = (old.clone(), new.clone(), origin.clone());
+                let payload = ChangePayload { key, old: old_side, new: new_side, origin };
                 let event = RawEvent::new(names.changed, Json::encode(&payload)?);
                 (event, [old.clone(), new.clone()])
             }
@@ -195,8 +240,11 @@ impl<R: Record> Event for RecordEvent<R> {
         if name == R::EVENTS.created {
             Ok(RecordEvent::Created(encoded.read::<Json, R>()?))
         } else if name == R::EVENTS.changed {
-            let ChangePayload { key, old, new } = encoded.read::<Json, _>()?;
-            Ok(RecordEvent::Changed { key, old, new })
+            let ChangePayload { key, old, new, origin } = encoded.read::<Json, _>()?;
+            Ok(RecordEvent::Changed { key, old, new, origin })
+        } else if name == R::EVENTS.imported {
+            let ImportPayload { row, origin } = encoded.read::<Json, _>()?;
+            Ok(RecordEvent::Imported { row, origin })
         } else if name == R::EVENTS.deleted {
             let DeletionPayload { key, old } = encoded.read::<Json, _>()?;
             Ok(RecordEvent::Deleted { key, old })
@@ -204,6 +252,13 @@ impl<R: Record> Event for RecordEvent<R> {
             R::Intents::decode(encoded).map(RecordEvent::Intent)
         }
     }
+}
+
+fn encoded_fields<R: Record>(row: &R) -> Result<Fields, SchemaError> {
+    row_json::fields(row).map_err(|fault| SchemaError::Encode {
+        what: std::any::type_name::<R>(),
+        reason: fault.to_string(),
+    })
 }
 
 /// The change from one row to another, or `None` if they are equal.
@@ -214,5 +269,5 @@ pub(crate) fn change<R: Record>(
 ) -> Option<RecordEvent<R>> {
     let (old, new) = difference(before, after);
     let is_equal = old.is_empty() && new.is_empty();
-    (!is_equal).then(|| RecordEvent::Changed { key: key.clone(), old, new })
+    (!is_equal).then(|| RecordEvent::Changed { key: key.clone(), old, new, origin: None })
 }

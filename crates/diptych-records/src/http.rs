@@ -23,9 +23,11 @@ use answers::{ShowRow, is_there, refused, revision_tag, with_own_status, written
 use parameters::{ListParameters, are_about_past, matches_none, only_if};
 
 use crate::{
+    beginning::{FirstEvent, imported_at},
     commands::{Create, Delete, Patch, Replace},
     journal::Changes,
     record::Record,
+    records::Records,
     refusal::Refusal,
     row_json::{self, Fields, check_name},
     view::Get,
@@ -123,7 +125,7 @@ async fn show<R: Record>(
     let key = key_of::<R>(&key)?;
     let answer = options.answer(app.query(ShowRow::<R>(Get { key: key.clone() }))).await?;
     let Some(revision) = answer.value.as_ref().map(|row| row.0.position()) else {
-        return Err(refused(missing::<R>(&key)));
+        return Err(refused(not_there::<R>(&app, key, &options).await?));
     };
     let tag = revision_tag(revision);
     if matches_none(&parts.headers, &tag) {
@@ -134,6 +136,26 @@ async fn show<R: Record>(
     let mut response = options.respond(&app, answer).await?.into_response();
     response.headers_mut().insert(header::ETAG, tag);
     Ok(response)
+}
+
+/// The reason for which there is no row, now or in the past that the request asks about.
+async fn not_there<R: Record>(
+    app: &App,
+    key: R::Key,
+    options: &QueryParameters,
+) -> Result<Refusal, Problem> {
+    if options.is_about_past() {
+        let first = FirstEvent::<R> { key: key.clone() };
+        let is_later = options.answer(app.query(first)).await?.is_none();
+        if is_later && let Some(at) = imported_at(&Records::<R>::of(app), key.clone()).await? {
+            return Ok(Refusal::UnknownBeforeImport {
+                record: R::NAME,
+                key: key.to_string(),
+                imported_at: at.get(),
+            });
+        }
+    }
+    Ok(missing::<R>(&key))
 }
 
 async fn history<R: Record>(

@@ -27,9 +27,9 @@ pub struct Change {
     /// When the log recorded it.
     #[cfg_attr(feature = "http", schemars(with = "String"))]
     pub recorded_at: Timestamp,
-    /// When it occurred.
-    #[cfg_attr(feature = "http", schemars(with = "String"))]
-    pub occurred_at: Timestamp,
+    /// When it occurred. That is unknown of an event that came by an import.
+    #[cfg_attr(feature = "http", schemars(with = "Option<String>"))]
+    pub occurred_at: Option<Timestamp>,
     /// The fields that differ, before.
     pub old: Fields,
     /// The fields that differ, after.
@@ -71,10 +71,22 @@ impl<R: Record> Fold for Journal<R> {
             event: name(&event.event),
             actor: event.metadata.actor.as_ref().map(ToString::to_string),
             recorded_at: event.recorded_at,
-            occurred_at: event.occurred_at(),
+            occurred_at: occurred_at(event),
             old,
             new,
         });
+    }
+}
+
+/// When the event occurred, if its log knows.
+fn occurred_at<R: Record>(event: &Recorded<RecordEvent<R>>) -> Option<Timestamp> {
+    let is_imported = matches!(
+        event.event,
+        RecordEvent::Imported { .. } | RecordEvent::Changed { origin: Some(_), .. }
+    );
+    match is_imported {
+        true => event.metadata.occurred_at,
+        false => Some(event.occurred_at()),
     }
 }
 
@@ -84,6 +96,7 @@ fn name<R: Record>(event: &RecordEvent<R>) -> String {
         RecordEvent::Created(_) => R::EVENTS.created.to_owned(),
         RecordEvent::Changed { .. } => R::EVENTS.changed.to_owned(),
         RecordEvent::Deleted { .. } => R::EVENTS.deleted.to_owned(),
+        RecordEvent::Imported { .. } => R::EVENTS.imported.to_owned(),
         RecordEvent::Intent(intent) => {
             intent.encode().map_or_else(|_| String::new(), |event| event.event_type.into_owned())
         }

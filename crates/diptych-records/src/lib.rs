@@ -50,14 +50,19 @@
 //! |---|---|---|
 //! | `derive` | yes | `#[derive(Record)]` |
 //! | `http` | no | REST routes, with one line for each record (`ServeRecords`) |
+//! | `import` | no | tables of other systems: [import], comparison and export |
 //! | `sqlite` | no | the rows as a table in SQLite (`RecordTable`) |
 //!
+//! [import]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/import.md
 //! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/records.md
 
+mod beginning;
 mod commands;
 mod fact;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "import")]
+mod import;
 mod journal;
 mod list;
 mod record;
@@ -75,10 +80,17 @@ mod view;
 #[doc = include_str!("derive.md")]
 pub use diptych_macros::Record;
 
+pub use beginning::Knowledge;
 pub use commands::{Create, Delete, Patch, Replace};
-pub use fact::RecordEvent;
+pub use fact::{Origin, RecordEvent};
 #[cfg(feature = "http")]
 pub use http::{ServeRecords, mount};
+#[cfg(feature = "import")]
+pub use import::{
+    Cell, Compare, Comparison, CsvFile, DifferenceKind, Export, Import, ImportError, ImportReport,
+    LISTED_ROWS, NdjsonFile, PlainRecord, RANGE_KEYS, RefusedRow, RowDifference, RowSource, Sides,
+    SqliteTable,
+};
 pub use journal::{Change, Changes, HISTORY_EVENTS, Journal};
 pub use list::{List, MAX_PAGE_ROWS, PAGE_ROWS, Page};
 pub use record::{EventNames, Field, KEY_BYTES, NoIntents, Record, RecordIntents, RecordKey};

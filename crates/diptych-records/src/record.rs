@@ -162,10 +162,12 @@ pub struct EventNames {
     pub changed: &'static str,
     /// A row was deleted: `customer-deleted`.
     pub deleted: &'static str,
+    /// A row of another system was imported: `customer-imported`.
+    pub imported: &'static str,
 }
 
 /// The names of the events of a record: `event_names!("customer")` are `customer-created`,
-/// `customer-changed` and `customer-deleted`.
+/// `customer-changed`, `customer-deleted` and `customer-imported`.
 #[macro_export]
 macro_rules! event_names {
     ($name:literal) => {
@@ -173,6 +175,7 @@ macro_rules! event_names {
             created: concat!($name, "-created"),
             changed: concat!($name, "-changed"),
             deleted: concat!($name, "-deleted"),
+            imported: concat!($name, "-imported"),
         }
     };
 }
@@ -221,18 +224,22 @@ impl Field {
 
     /// The tag of this value, if the field is unique and the row has a value.
     pub(crate) fn tag(&self, value: &Value) -> Option<Tag> {
-        let key = self.unique?;
-        let text = match value {
-            Value::Null => return None,
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let text = match text.len() > PLAIN_BYTES || text.starts_with(DIGEST) {
-            true => format!("{DIGEST}{}", blake3::hash(text.as_bytes()).to_hex()),
-            false => text,
-        };
-        Some(Tag::new(key, text))
+        value_tag(self.unique?, value)
     }
+}
+
+/// The tag of a unique value, if there is a value.
+pub(crate) fn value_tag(key: &str, value: &Value) -> Option<Tag> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let text = match text.len() > PLAIN_BYTES || text.starts_with(DIGEST) {
+        true => format!("{DIGEST}{}", blake3::hash(text.as_bytes()).to_hex()),
+        false => text,
+    };
+    Some(Tag::new(key, text))
 }
 
 /// The field of this name.

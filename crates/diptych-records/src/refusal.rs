@@ -59,6 +59,19 @@ pub enum Refusal {
         /// The command that changes it.
         command: &'static str,
     },
+    /// The row was imported later, so the log does not know of it before.
+    #[error(
+        "{record} {key} was imported at position {imported_at}, and the log does not know of it \
+         before: ask about a later point"
+    )]
+    UnknownBeforeImport {
+        /// The name of the record.
+        record: &'static str,
+        /// The key.
+        key: String,
+        /// The position of the import.
+        imported_at: u64,
+    },
     /// The row that would result makes no sense.
     #[error("{field}: {problem}")]
     Unfit {

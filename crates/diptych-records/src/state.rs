@@ -60,7 +60,7 @@ impl<R: Record> Fold for Row<R> {
 }
 
 /// The rows that have some values of unique fields.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Holders<R: Record>(BTreeMap<Tag, R::Key>);
 
 impl<R: Record> Holders<R> {
@@ -76,7 +76,7 @@ impl<R: Record> Holders<R> {
         tagged.find(|(_, tag)| is_taken(tag.clone())).map(|(name, _)| name)
     }
 
-    fn release(&mut self, of: &Fields, by: &R::Key) {
+    pub(crate) fn release(&mut self, of: &Fields, by: &R::Key) {
         for (_, tag) in unique_tags::<R>(of) {
             if self.0.get(&tag) == Some(by) {
                 self.0.remove(&tag);
@@ -84,7 +84,7 @@ impl<R: Record> Holders<R> {
         }
     }
 
-    fn hold(&mut self, of: &Fields, by: &R::Key) {
+    pub(crate) fn hold(&mut self, of: &Fields, by: &R::Key) {
         self.0.extend(unique_tags::<R>(of).map(|(_, tag)| (tag, by.clone())));
     }
 }
@@ -100,10 +100,10 @@ impl<R: Record> Fold for Holders<R> {
 
     fn apply(&mut self, event: &Recorded<RecordEvent<R>>) {
         match &event.event {
-            RecordEvent::Created(row) => {
+            RecordEvent::Created(row) | RecordEvent::Imported { row, .. } => {
                 self.hold(&fields(row).unwrap_or_default(), &row.key());
             }
-            RecordEvent::Changed { key, old, new } => {
+            RecordEvent::Changed { key, old, new, .. } => {
                 self.release(old, key);
                 self.hold(new, key);
             }

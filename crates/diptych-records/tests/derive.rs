@@ -48,6 +48,7 @@ fn the_derive_gives_names_tags_and_fields() {
         created: "order-line-created",
         changed: "order-line-changed",
         deleted: "order-line-deleted",
+        imported: "order-line-imported",
     };
     assert_eq!((Line::NAME, Line::EVENTS, Line::VERSION), ("order-line", events, 2));
     assert_eq!(Line::TAGS, ["order-line", "order-line-code"]);

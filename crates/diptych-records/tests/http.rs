@@ -382,3 +382,29 @@ async fn a_path_that_is_taken_is_a_mistake_at_the_start() {
         assert!(refused.contains("mounted path"), "{refused}");
     }
 }
+
+#[cfg(feature = "import")]
+#[tokio::test]
+async fn before_its_import_a_row_is_unknown_and_not_missing() {
+    let app = app().await;
+    let server = Server::new(app.clone()).host("localhost").records::<Customer>("/customers");
+    let client = Client(server.into_router().unwrap().0);
+    client.send("POST", "/customers", &[], customer("own", "Rome", 1)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("customer.ndjson");
+    std::fs::write(&lines, customer("a", "Rome", 30).to_string()).unwrap();
+    let table = diptych_records::NdjsonFile::open(&lines).unwrap();
+    assert_eq!(app.records::<Customer>().import(table).run().await.unwrap().created, 1);
+
+    assert_eq!(client.get("/customers/a?_as_of=2").await.status, StatusCode::OK);
+    let unknown = client.get("/customers/a?_as_of=1").await;
+    assert_eq!(unknown.kind(), (404, "unknown-before-import"));
+    assert_eq!(unknown.body["rejection"]["imported_at"], 2);
+    assert_eq!(client.get("/customers/own?_as_of=0").await.kind(), (404, "missing"));
+    let history = client.get("/customers/a/history").await.body;
+    assert_eq!(history[0]["event"], "customer-imported");
+    assert_eq!(
+        (&history[0]["occurred_at"], &history[0]["new"]["city"]),
+        (&Value::Null, &json!("Rome"))
+    );
+}

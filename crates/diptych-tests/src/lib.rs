@@ -59,6 +59,10 @@ pub struct Sqlite;
 pub struct RecordsGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/import.md")]
+pub struct ImportGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/crud.md")]
 pub struct CrudGuide;
 

@@ -1,0 +1,24 @@
+//! Tables of other systems: import, comparison, export.
+
+mod batch;
+mod compare;
+mod csv_file;
+mod error;
+mod export;
+mod mapping;
+mod ndjson_file;
+mod plain;
+mod plain_rows;
+mod run;
+mod source;
+mod sqlite_table;
+
+pub use compare::{Compare, Comparison, DifferenceKind, RANGE_KEYS, RowDifference, Sides};
+pub use csv_file::CsvFile;
+pub use error::ImportError;
+pub use export::Export;
+pub use ndjson_file::NdjsonFile;
+pub use plain::PlainRecord;
+pub use run::{Import, ImportReport, LISTED_ROWS, RefusedRow};
+pub use source::{Cell, RowSource};
+pub use sqlite_table::SqliteTable;

@@ -1,0 +1,120 @@
+//! The rows of a record whose type the program does not have, from the events of a log.
+
+use std::collections::BTreeMap;
+
+use diptych::store::{EventRef, Filter, Position, Read, Store, Tag};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{error::ImportError, plain::PlainRecord};
+use crate::{
+    fact::Origin,
+    row_json::{self, Fields},
+};
+
+/// A row, and where it came from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PlainRow {
+    pub(super) row: Option<Fields>,
+    pub(super) origin: Option<Origin>,
+}
+
+/// All rows up to a position of the log.
+#[derive(Debug, Default)]
+pub(super) struct PlainRows {
+    pub(super) rows: BTreeMap<String, PlainRow>,
+    /// The keys of the rows that have unique values.
+    pub(super) holders: BTreeMap<Tag, String>,
+    pub(super) upto: Position,
+}
+
+/// The payload of any event about a row but its creation.
+#[derive(Deserialize)]
+struct Payload {
+    key: Option<Value>,
+    row: Option<Fields>,
+    #[serde(default)]
+    old: Fields,
+    #[serde(default)]
+    new: Fields,
+    origin: Option<Origin>,
+}
+
+impl PlainRows {
+    /// Reads the events that came since the last call.
+    ///
+    /// # Errors
+    /// [`ImportError::Plain`] if an event has a meaning that only its program knows.
+    pub(super) async fn follow(
+        &mut self,
+        record: &PlainRecord,
+        store: &Store,
+    ) -> Result<(), ImportError> {
+        let head = store.fresh_head().await?;
+        let everything = Filter::everything();
+        while self.upto < head {
+            let batch = store.read(&everything, Read::after(self.upto).upto(head)).await?;
+            for event in batch.iter() {
+                self.apply(record, &event)?;
+            }
+            self.upto = batch.upto();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &PlainRecord, event: &EventRef<'_>) -> Result<(), ImportError> {
+        let is_about = |tag: &str| tag.split_once(':').is_some_and(|(key, _)| key == record.name);
+        if !event.tags().any(is_about) {
+            return Ok(());
+        }
+        let wrong = |problem: String| ImportError::Plain { record: record.name.clone(), problem };
+        let at = event.position();
+        let unread = |error: serde_json::Error| {
+            wrong(format!("event {at} is none of a record: {error}; use the program that wrote it"))
+        };
+        let name = event.event_type();
+        if name == record.event("created") {
+            let row: Fields = serde_json::from_slice(event.payload()).map_err(unread)?;
+            let key = record.key_of(&row).map_err(wrong)?;
+            self.put(record, key, PlainRow { row: Some(row), origin: None });
+            return Ok(());
+        }
+        let own = ["changed", "deleted", "imported"];
+        if !own.iter().any(|own| name == record.event(own)) {
+            return Err(wrong(format!(
+                "event {at} is {name}, and only its program knows how it changes a row: use that \
+                 program"
+            )));
+        }
+        let payload: Payload = serde_json::from_slice(event.payload()).map_err(unread)?;
+        if let Some(row) = payload.row {
+            let key = record.key_of(&row).map_err(wrong)?;
+            self.put(record, key, PlainRow { row: Some(row), origin: payload.origin });
+            return Ok(());
+        }
+        let key = PlainRecord::text(&payload.key.unwrap_or_default()).map_err(wrong)?;
+        let mut row = self.rows.get(&key).cloned().unwrap_or_default();
+        if name == record.event("deleted") {
+            row.row = None;
+        } else if let Some(fields) = &mut row.row {
+            row_json::exchange(fields, &payload.old, &payload.new);
+            row.origin = payload.origin.or(row.origin);
+        }
+        self.put(record, key, row);
+        Ok(())
+    }
+
+    /// Puts a row in place of the one with its key.
+    pub(super) fn put(&mut self, record: &PlainRecord, key: String, row: PlainRow) {
+        let before = self.rows.get(&key).and_then(|before| before.row.as_ref());
+        for tag in before.map(|row| record.unique_tags(row)).unwrap_or_default() {
+            if self.holders.get(&tag) == Some(&key) {
+                self.holders.remove(&tag);
+            }
+        }
+        for tag in row.row.as_ref().map(|row| record.unique_tags(row)).unwrap_or_default() {
+            self.holders.insert(tag, key.clone());
+        }
+        self.rows.insert(key, row);
+    }
+}
