@@ -137,8 +137,14 @@ impl FeedHandle {
     }
 
     /// The public events that the event at a position became, each with its place and its name and
-    /// version. An event that cannot be published became none.
-    pub(crate) async fn made_of(&self, position: Position) -> Vec<(EventPlace, String)> {
+    /// version.
+    ///
+    /// # Errors
+    /// [`FeedError`] if the event cannot be read or published.
+    pub(crate) async fn made_of(
+        &self,
+        position: Position,
+    ) -> Result<Vec<(EventPlace, String)>, FeedError> {
         self.0.clone().made_of(position).await
     }
 
@@ -185,12 +191,15 @@ pub struct FeedStatus {
     pub read_upto: Position,
 }
 
+/// The public events of one event, each with its place and its name and version.
+type MadeOf = Result<Vec<(EventPlace, String)>, FeedError>;
+
 /// A feed whose type is erased.
 pub(super) trait AnyFeed: Send + Sync {
     fn name(&self) -> &'static str;
     fn public_events(&self) -> Vec<EventType>;
     fn status(&self) -> FeedStatus;
-    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<Vec<(EventPlace, String)>>;
+    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<MadeOf>;
     fn page(self: Arc<Self>, read: FeedRead) -> BoxFuture<Result<FeedPage, FeedError>>;
 }
 
@@ -338,17 +347,17 @@ impl<F: Feed> AnyFeed for FeedReader<F> {
         })
     }
 
-    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<Vec<(EventPlace, String)>> {
+    fn made_of(self: Arc<Self>, position: Position) -> BoxFuture<MadeOf> {
         Box::pin(async move {
             let read = Read::after(position.before()).upto(position).limit(1);
-            let batch = self.store.read(&self.filter, read).await;
-            let event = batch.as_ref().ok().and_then(|batch| batch.get(0));
-            let made = event.and_then(|event| self.publish(&event).ok()).unwrap_or_default();
+            let batch = self.store.read(&self.filter, read).await?;
+            let made = batch.get(0).map(|event| self.publish(&event)).transpose()?;
+            let made = made.unwrap_or_default();
             let typed = |raw: &RawEvent| format!("{}.v{}", raw.event_type, raw.version);
             let made = (0..)
                 .zip(made)
                 .map(|(part, made)| (EventPlace { position, part }, typed(&made.raw)));
-            made.collect()
+            Ok(made.collect())
         })
     }
 

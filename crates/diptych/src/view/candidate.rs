@@ -3,7 +3,10 @@
 //! The candidate is a view of its own, with its own thread. It never passes the view that it is to
 //! replace, so that both are at one position when they are compared and switched.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diptych_store::Position;
 
@@ -23,6 +26,10 @@ const NEAR: u64 = 4_096;
 /// as old as that.
 const FOR_A_SWITCH: Duration = Duration::from_millis(100);
 
+/// For so long a comparison of a switch counts for its next try: the view moves on while a large
+/// state is compared.
+const FOR_THE_NEXT_TRY: Duration = Duration::from_secs(1);
+
 /// Compares two states of a view: the served one and that of the candidate.
 pub(crate) type StateComparison<V> = Box<dyn Fn(&V, &V) -> Result<(), String> + Send + Sync>;
 
@@ -41,6 +48,8 @@ pub(crate) struct ViewCandidate<V, N> {
     state: VersionState,
     /// The version to be compared with, and its position when it was taken.
     held: Option<(Arc<Version<V>>, Position)>,
+    /// When a switch found no difference, and could not take the place yet.
+    tried: Option<Instant>,
 }
 
 impl<V: View, N: View + AsRef<V>> ViewCandidate<V, N> {
@@ -49,7 +58,8 @@ impl<V: View, N: View + AsRef<V>> ViewCandidate<V, N> {
         own: Arc<ShownView<N>>,
         rules: CandidateRules<V>,
     ) -> ViewCandidate<V, N> {
-        ViewCandidate { served, own, rules, state: VersionState::Building, held: None }
+        let state = VersionState::Building;
+        ViewCandidate { served, own, rules, state, held: None, tried: None }
     }
 
     fn position(&self) -> Position {
@@ -64,7 +74,10 @@ impl<V: View, N: View + AsRef<V>> ViewCandidate<V, N> {
             caught(|| comparison(&served.state, own.state.as_ref()))
                 .unwrap_or_else(|panic| Err(format!("the comparison panicked: {panic}")))
         };
-        self.state = match self.rules.comparisons.iter().try_for_each(compare) {
+        let compared = more_poison(served, &own)
+            .map_or(Ok(()), Err)
+            .and_then(|()| self.rules.comparisons.iter().try_for_each(compare));
+        self.state = match compared {
             Ok(()) => VersionState::Equal { at },
             Err(difference) => VersionState::Different { at, difference },
         };
@@ -105,20 +118,24 @@ impl<V: View, N: View + AsRef<V>> ViewCandidate<V, N> {
         if self.served.is_replaced() {
             return VersionOutcome::Done;
         }
-        if compares && let Some(outcome) = self.compared(true) {
-            return outcome;
+        let is_compared = self.tried.take().is_some_and(|at| at.elapsed() < FOR_THE_NEXT_TRY);
+        if compares && !is_compared {
+            if let Some(outcome) = self.compared() {
+                return outcome;
+            }
+            self.tried = Some(Instant::now());
         }
         match self.take_place(needs_equal_position) {
-            Ok(()) => VersionOutcome::Done,
+            Ok(()) => {
+                self.tried = None;
+                VersionOutcome::Done
+            }
             Err(served) => self.unequal(served),
         }
     }
 
     /// Compares now. Returns the outcome, unless no difference was found.
-    fn compared(&mut self, is_once_enough: bool) -> Option<VersionOutcome> {
-        if is_once_enough && matches!(self.state, VersionState::Equal { .. }) {
-            return None;
-        }
+    fn compared(&mut self) -> Option<VersionOutcome> {
         let served = self.served.held();
         if served.position() != self.position() {
             return Some(self.unequal(served.position()));
@@ -156,6 +173,17 @@ impl<V: View, N: View + AsRef<V>> ViewCandidate<V, N> {
     }
 }
 
+/// The first key that is poisoned in the candidate only.
+fn more_poison<V, N>(served: &Version<V>, own: &Version<N>) -> Option<String> {
+    let known = served.quarantine();
+    let mut keys = own.quarantine().poisoned().into_iter();
+    let more = keys.find(|it| known.key(&it.key).is_none())?;
+    Some(format!(
+        "the key {} is poisoned in the candidate only, by the event at position {}: {}",
+        more.key, more.failed, more.reason
+    ))
+}
+
 impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
     fn pace(&mut self) -> (Pace, Option<Position>) {
         let own = self.position();
@@ -187,6 +215,12 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
         }
         if own == at && is_new {
             self.compare(&image);
+        }
+        if own == at
+            && matches!(self.state, VersionState::Equal { .. })
+            && let Some(difference) = more_poison(&image, &self.own.held())
+        {
+            self.state = VersionState::Different { at, difference };
         }
         drop(image);
         let switches = self.rules.policy == SwitchPolicy::Automatic
@@ -221,7 +255,7 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
             VersionChange::Compare if self.served.is_replaced() => {
                 return Err("the candidate answers in the place of the view".to_owned());
             }
-            VersionChange::Compare => self.compared(false).unwrap_or(VersionOutcome::Done),
+            VersionChange::Compare => self.compared().unwrap_or(VersionOutcome::Done),
             VersionChange::Forward { compares, needs_equal_position } => {
                 self.forward(compares, needs_equal_position)
             }
@@ -244,7 +278,7 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
     }
 
     fn begin_again(&mut self) {
-        self.held = None;
+        (self.held, self.tried) = (None, None);
         self.state = VersionState::Building;
         self.show();
     }

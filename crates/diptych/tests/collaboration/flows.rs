@@ -9,12 +9,13 @@ use diptych::{
         JoinedStep, JoinedTrace, OperatorAnswer, StepKind, Trace, TraceOptions, TraceSource,
         TraceSourceError, TraceSources, TraceTarget,
     },
+    store::RawEvent,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     loops::{Later, Playing, player},
-    services::{Accepted, Ordering, Orders, quick, until, write},
+    services::{Accepted, Ordering, Orders, orders, quick, until, write, write_raw},
 };
 
 /// Billing takes in orders, and publishes bills.
@@ -318,4 +319,17 @@ async fn a_loop_of_two_services_is_shown_and_cut_at_a_depth_with_both_names() {
     assert!(names.iter().all(|name| via.contains(name)), "{via:?}");
     let text = cut.to_string();
     assert!(text.contains("cut after 4 feeds") && text.contains(&names[1]), "{text}");
+}
+
+/// Regression: such an event looked like one that the feed does not publish.
+#[tokio::test]
+async fn a_trace_remarks_that_an_event_could_not_be_published() {
+    let (app, _) = orders(1).await;
+    let fine = app.trace(Position::new(1)).await.unwrap();
+    assert!(fine.remarks.is_empty(), "{:?}", fine.remarks);
+    let at = write_raw(&app, RawEvent::new("order-placed", b"{}".to_vec())).await;
+    let trace = app.trace(at).await.unwrap();
+    let [remark] = &trace.remarks[..] else { panic!("{:?}", trace.remarks) };
+    assert!(remark.starts_with("feed orders: the trace does not tell"), "{remark}");
+    assert!(remark.contains("position 2"), "{remark}");
 }

@@ -308,3 +308,61 @@ async fn a_switch_right_after_the_start_waits_for_the_candidate() {
         write(&writer, counted("apple", 1)).await;
     }
 }
+
+/// Regression: the comparison of an earlier position counted at the switch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_by_command_compares_again_at_its_position() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    write(&writer, counted("apple", 1)).await;
+    let (app, control) = started(&writer, candidate(SwitchPolicy::ByCommand)).await;
+    wait_until(&control, is_equal);
+    write(&writer, counted("pear", 3)).await;
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 3);
+    assert_eq!(*app.query(Deliveries).strong().await.unwrap(), 2, "the candidate is there, too");
+    let refused = control.switch(Switch::forward()).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Different { .. }), "{refused}");
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 3, "the view answers");
+    app.stop().await.unwrap();
+}
+
+/// A version that cannot apply pears, and poisons their key.
+#[derive(Clone, Default)]
+struct NoPears(Stock);
+
+impl Fold for NoPears {
+    type Event = Counted;
+
+    const KEY: Option<&'static str> = Some("what");
+
+    fn apply(&mut self, counted: &Recorded<Counted>) {
+        assert!(counted.what != "pear", "no pears here");
+        self.0.apply(counted);
+    }
+}
+
+impl AsRef<Stock> for NoPears {
+    fn as_ref(&self) -> &Stock {
+        &self.0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_poisoned_in_the_candidate_only_is_a_difference() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    write(&writer, counted("apple", 1)).await;
+    write(&writer, counted("pear", 1)).await;
+    let candidate = Candidate::<Stock, NoPears>::new(SwitchPolicy::Automatic);
+    let builder = writer.beside().view::<Stock>().view_candidate(candidate);
+    let app = builder.start().await.unwrap();
+    let control = app.view::<NoPears>().unwrap();
+    let decided = |state: &VersionState| *state != VersionState::Building;
+    let VersionState::Different { at, difference } = wait_until(&control, decided).state else {
+        panic!("{:?}", control.status())
+    };
+    assert_eq!(at, Position::new(2));
+    assert!(difference.contains("what:pear is poisoned in the candidate only"), "{difference}");
+    assert!(difference.contains("no pears here"), "{difference}");
+    assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 1);
+    control.switch(Switch::forward().accept_difference()).await.unwrap();
+    app.stop().await.unwrap();
+}

@@ -1,5 +1,7 @@
 //! Flows of an app: the steps in its log, with the feeds that publish its events.
 
+use std::collections::BTreeSet;
+
 use crate::{
     app::App,
     process::{
@@ -34,11 +36,26 @@ impl App {
         options: TraceOptions,
     ) -> Result<Trace, TraceError> {
         let mut trace = self.process_operations().trace(target, options).await?;
+        let (feeds, remarks) = (self.feeds(), &mut trace.remarks);
+        let mut failed = BTreeSet::new();
         for step in &mut trace.steps {
             let StepKind::Event { position, published, .. } = &mut step.kind else { continue };
-            for feed in self.feeds() {
-                let made = feed.made_of(*position).await.into_iter();
-                published.extend(made.map(|(place, event_type)| {
+            for feed in feeds {
+                let made = match feed.made_of(*position).await {
+                    Ok(made) => made,
+                    // One remark for each feed, although more events may fail.
+                    Err(error) => {
+                        if failed.insert(feed.name()) {
+                            remarks.push(format!(
+                                "feed {}: the trace does not tell whether it publishes the event \
+                                 at position {position}: {error}",
+                                feed.name()
+                            ));
+                        }
+                        continue;
+                    }
+                };
+                published.extend(made.into_iter().map(|(place, event_type)| {
                     PublishedNote::new(feed.name().to_owned(), place.to_string(), event_type)
                 }));
             }
