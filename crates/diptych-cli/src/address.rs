@@ -47,13 +47,24 @@ impl FromStr for ServiceAddress {
         let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
         let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);
         let named = text.split_once('=').filter(|(name, _)| is_name(name));
-        let (name, address) = named.unwrap_or((text, text));
+        let address = named.map_or(text, |(_, address)| address);
+        let name = named.map_or_else(|| without_user(text), |(name, _)| name.to_owned());
         let is_http = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
         let at = match is_http {
             true => ServicePlace::Http(address.to_owned()),
             false => ServicePlace::Log(parse(address.into())?),
         };
-        Ok(ServiceAddress { name: name.to_owned(), at })
+        Ok(ServiceAddress { name, at })
+    }
+}
+
+/// An address without its user and password, for output.
+fn without_user(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => address.to_owned(),
     }
 }
 
@@ -107,6 +118,11 @@ mod tests {
         let url = "https://shipping.example/?a=b";
         assert_eq!(of(url), Ok((url.to_owned(), http(url))));
         assert_eq!(of(&format!("shipping={url}")), Ok(("shipping".to_owned(), http(url))));
+        let secret = "https://ada:pass@shipping.example/?a=b@c";
+        let shown = "https://shipping.example/?a=b@c";
+        assert_eq!(of(secret), Ok((shown.to_owned(), http(secret))));
+        let secret = "https://ada:p@ss@shipping.example";
+        assert_eq!(of(secret), Ok(("https://shipping.example".to_owned(), http(secret))));
         let log = ServicePlace::Log(LogAddress::Server("diptych://localhost/log".to_owned()));
         assert_eq!(of("bills=diptych://localhost/log"), Ok(("bills".to_owned(), log)));
         let folder = ServicePlace::Log(LogAddress::Folder("bank".into()));

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use diptych::{
     Position, Timestamp,
-    process::{CallQuestion, GatewayCall, GatewayCallState, OperationError, ProcessOperations},
+    process::{
+        CallPhase, CallQuestion, GatewayCall, GatewayCallState, OperationError, ProcessOperations,
+    },
 };
 
 use crate::webhooks::{Webhook, WebhookRefusal, Webhooks};
+
+/// Number of calls of one read.
+const PAGE: usize = 1_000;
 
 /// The webhooks that a list of calls has, as the log tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +42,11 @@ pub struct WebhookCall {
 }
 
 impl WebhookCall {
+    /// Whether it was refused because the receiver wants no more.
+    fn wants_no_more(&self) -> bool {
+        matches!(self.refusal(), Some(WebhookRefusal::Gone | WebhookRefusal::Disabled))
+    }
+
     /// The reason why it is not delivered for good, if the gateway refused it.
     pub fn refusal(&self) -> Option<WebhookRefusal> {
         match &self.state {
@@ -53,6 +63,47 @@ impl WebhookCall {
 }
 
 impl Webhooks {
+    /// The endpoints whose receivers want no more, from the whole log: the newest delivery with an
+    /// outcome was refused so. It reads the refused calls of this gateway, and answered ones back
+    /// to the oldest such refusal.
+    ///
+    /// # Errors
+    /// [`OperationError`] if the log cannot be read.
+    pub async fn disabled_in(
+        operations: &ProcessOperations,
+        gateway: &str,
+    ) -> Result<Vec<String>, OperationError> {
+        let mut refused: BTreeMap<String, Position> = BTreeMap::new();
+        let mut question = CallQuestion::of_gateway(gateway);
+        (question.phase, question.most) = (Some(CallPhase::Refused), PAGE);
+        loop {
+            let calls = operations.calls(&question).await?;
+            let Some(last) = calls.last() else { break };
+            question.before = Some(last.asked_at);
+            for call in calls.into_iter().filter_map(WebhookCall::read) {
+                if call.wants_no_more() {
+                    refused.entry(call.webhook.endpoint).or_insert(call.asked_at);
+                }
+            }
+        }
+        (question.phase, question.before) = (Some(CallPhase::Answered), None);
+        while let Some(oldest) = refused.values().min().copied() {
+            let calls = operations.calls(&question).await?;
+            let Some(last) = calls.last().map(|call| call.asked_at) else { break };
+            question.before = Some(last);
+            for call in calls.into_iter().filter_map(WebhookCall::read) {
+                let endpoint = &call.webhook.endpoint;
+                if refused.get(endpoint).is_some_and(|refused_at| call.asked_at > *refused_at) {
+                    refused.remove(endpoint);
+                }
+            }
+            if last <= oldest {
+                break;
+            }
+        }
+        Ok(refused.into_keys().collect())
+    }
+
     /// The deliveries that the log knows: pending ones with their failed tries and their next,
     /// answered ones, and those that were refused for good. The question names the gateway, as in
     /// `CallQuestion::of_gateway("webhooks")`. Calls that are no webhooks are left out.
@@ -67,9 +118,9 @@ impl Webhooks {
         let deliveries: Vec<_> = calls.into_iter().filter_map(WebhookCall::read).collect();
         let mut endpoints: BTreeMap<&str, bool> = BTreeMap::new();
         for call in &deliveries {
-            let is_disabled = match (&call.state, call.refusal()) {
-                (_, Some(WebhookRefusal::Gone | WebhookRefusal::Disabled)) => true,
-                (GatewayCallState::Answered { .. }, _) => false,
+            let is_disabled = match &call.state {
+                _ if call.wants_no_more() => true,
+                GatewayCallState::Answered { .. } => false,
                 // It says nothing about the wish of the receiver.
                 _ => continue,
             };

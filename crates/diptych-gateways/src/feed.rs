@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     exchange::{Exchange, GatewaySetupError, HttpOptions, Response, reason_of},
-    http::checked,
+    http::{checked, without_user},
 };
 
 /// The content type of a page.
@@ -89,10 +89,7 @@ impl HttpFeed {
 
 impl FeedSource for HttpFeed {
     fn name(&self) -> String {
-        let mut url = self.url.clone();
-        // Errors say that a URL can have no user, and then it has none.
-        let _ = url.set_password(None).and_then(|()| url.set_username(""));
-        url.to_string()
+        without_user(&self.url)
     }
 
     async fn read(&self, read: FeedRead) -> Result<FeedPage, FeedError> {
@@ -149,6 +146,20 @@ fn refused(received: &Response) -> FeedError {
 
 impl fmt::Debug for HttpFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpFeed").field("url", &self.url.as_str()).finish_non_exhaustive()
+        f.debug_struct("HttpFeed").field("url", &without_user(&self.url)).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_user_and_no_password() {
+        let url = "https://ada:secret@shipping.example/a";
+        let source = HttpFeed::new(url, HttpOptions::default()).unwrap();
+        let shown = format!("{source:?}");
+        assert!(shown.contains("https://shipping.example/a"), "{shown}");
+        assert!(!shown.contains("ada") && !shown.contains("secret"), "{shown}");
     }
 }

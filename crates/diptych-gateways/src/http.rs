@@ -279,6 +279,14 @@ impl<C, A> fmt::Debug for HttpGateway<C, A> {
     }
 }
 
+/// The URL without its user and password, for output.
+pub(crate) fn without_user(url: &Url) -> String {
+    let mut url = url.clone();
+    // Errors say that a URL can have no user, and then it has none.
+    let _ = url.set_password(None).and_then(|()| url.set_username(""));
+    url.to_string()
+}
+
 /// # Errors
 /// [`GatewaySetupError::Url`] if it is no URL of HTTP.
 pub(crate) fn checked(url: &str) -> Result<Url, GatewaySetupError> {

@@ -10,7 +10,7 @@ use reqwest::{
 
 use crate::{
     exchange::{Exchange, GatewaySetupError, HttpOptions, Response, reason_of},
-    http::checked,
+    http::{checked, without_user},
 };
 
 /// The flows of another service, such as `https://shipping.example`: one of the
@@ -112,6 +112,20 @@ fn is_unknown_flow(received: &Response) -> bool {
 
 impl fmt::Debug for HttpTraces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpTraces").field("url", &self.url.as_str()).finish_non_exhaustive()
+        f.debug_struct("HttpTraces").field("url", &without_user(&self.url)).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_user_and_no_password() {
+        let url = "https://ada:secret@shipping.example/a";
+        let source = HttpTraces::new(url, HttpOptions::default()).unwrap();
+        let shown = format!("{source:?}");
+        assert!(shown.contains("https://shipping.example/a"), "{shown}");
+        assert!(!shown.contains("ada") && !shown.contains("secret"), "{shown}");
     }
 }

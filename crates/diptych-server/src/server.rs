@@ -480,8 +480,14 @@ impl Server {
         if let Some(problem) = self.mistakes.first() {
             return Err(wrong(problem.clone()));
         }
+        for path in self.files.keys() {
+            if let Some(mounted) = mounts.iter().find_map(|mount| mount.answers(path)) {
+                let problem = "would answer its requests: give one of them another path";
+                return Err(wrong(format!("the file {path:?}: the mounted {mounted:?} {problem}")));
+            }
+        }
         #[cfg(feature = "webhooks")]
-        let webhooks = self.take_webhooks().map_err(wrong)?;
+        let webhooks = self.take_webhooks(mounts).map_err(wrong)?;
         let more = mem::replace(&mut self.more, Catalogue::with_schemas());
         let catalogue = self.catalogue.with(more).map_err(|error| wrong(error.to_string()))?;
         let listing = catalogue.listing();

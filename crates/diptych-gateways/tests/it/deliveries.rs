@@ -180,3 +180,39 @@ async fn deliveries_are_listed_with_their_answers_their_tries_and_the_disabled_e
     assert_eq!(report.deliveries[0].refusal(), Some(WebhookRefusal::Disabled));
     assert_eq!(gone_server.requests().len(), 1);
 }
+
+/// Regression: the newest hundred calls did not show the refusal, and the endpoint got webhooks
+/// again after a restart.
+#[tokio::test]
+async fn a_disabled_endpoint_is_found_behind_any_number_of_later_calls() {
+    let good = Server::with([]).await;
+    let gone = Server::with([Reply::json(410, "")]).await;
+    let urls = [("good", &good), ("gone", &gone)];
+    let urls = urls.map(|(name, server)| (name.to_owned(), server.url.clone()));
+    let store = Store::new(Memory::new());
+    let app = running(&store, BTreeMap::from(urls), Vec::new()).await;
+    app.execute(Pay { order: 0, shop: "gone".to_owned() }).await.unwrap();
+    until(&app, "it has an outcome", |report| is_settled(report, 0)).await;
+    for order in 1..=110 {
+        app.execute(Pay { order, shop: "good".to_owned() }).await.unwrap();
+    }
+    let report = until(&app, "all have an outcome", |report| {
+        let is_newest = |call: &diptych_gateways::WebhookCall| call.webhook.data["order"] == 110;
+        report.deliveries.first().is_some_and(is_newest)
+            && (0..report.deliveries.len()).all(|at| is_settled(report, at))
+    });
+    assert!(report.await.disabled.is_empty(), "the list ends before the refusal");
+    app.stop().await.unwrap();
+    let operations = ProcessOperations::over(store.clone());
+    assert_eq!(Webhooks::disabled_in(&operations, "webhooks").await.unwrap(), ["gone"]);
+
+    // A later delivery that is answered shows that the receiver wants them again.
+    let back = Server::with([]).await;
+    let app =
+        running(&store, BTreeMap::from([("gone".to_owned(), back.url.clone())]), vec![]).await;
+    app.execute(Pay { order: 111, shop: "gone".to_owned() }).await.unwrap();
+    until(&app, "it is answered", |report| is_settled(report, 0)).await;
+    app.stop().await.unwrap();
+    let operations = ProcessOperations::over(store);
+    assert!(Webhooks::disabled_in(&operations, "webhooks").await.unwrap().is_empty());
+}

@@ -4,7 +4,10 @@ use std::mem;
 
 use super::Server;
 use crate::{
-    panels::entries::webhook::{WebhookRoute, WebhookRoutes},
+    panels::entries::{
+        mount::Mount,
+        webhook::{WebhookRoute, WebhookRoutes},
+    },
     router::has_route,
 };
 
@@ -23,9 +26,14 @@ impl Server {
     }
 
     /// # Errors
-    /// The mistake that a poster takes webhooks, or that a file has the path of one.
-    pub(super) fn take_webhooks(&mut self) -> Result<WebhookRoutes, String> {
+    /// The mistake that a poster takes webhooks, or that a file or a mount has the path of one.
+    pub(super) fn take_webhooks(&mut self, mounts: &[Mount]) -> Result<WebhookRoutes, String> {
         let webhooks = mem::take(&mut self.webhooks);
+        if let Some(path) =
+            mounts.iter().flat_map(Mount::paths).find(|it| webhooks.contains_key(*it))
+        {
+            return Err(format!("the webhook {path:?} and a mounted route have one path"));
+        }
         match webhooks.keys().next() {
             Some(path) if self.poster.is_some() => Err(format!(
                 "the webhook {path:?}: a poster executes no commands: take it at the owner of the \

@@ -650,3 +650,17 @@ async fn a_receipt_under_a_reserved_key_is_refused() {
     }
     served.get("/receipts/k").await.problem(404, "unknown");
 }
+
+/// Regression: a client could use the key of a webhook, which was then swallowed.
+#[tokio::test]
+async fn a_client_cannot_use_the_key_of_a_webhook() {
+    let served = TheatreServer::new().await;
+    for key in ["webhook:payments:evt-1", "\"webhook:payments:evt-1\""] {
+        let take = Request::send("take-seat", TAKE).header("idempotency-key", key);
+        let problem = served.ask(&take).await.problem(400, "header");
+        assert_eq!(problem["header"], "idempotency-key");
+    }
+    assert_eq!(served.head(), 0);
+    let take = Request::send("take-seat", TAKE).header("idempotency-key", "webhooks");
+    assert_eq!(served.ask(&take).await.status, 200);
+}

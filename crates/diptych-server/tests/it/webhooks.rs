@@ -10,7 +10,7 @@ use std::{
 
 use diptych::{App, Filter, Memory, Timestamp, store::Read};
 use diptych_gateways::{WebhookSecret, WebhookVerifier};
-use diptych_server::{ReceivedWebhook, ServeError, Server, WebhookReaction, WebhookRoute};
+use diptych_server::{Mount, ReceivedWebhook, ServeError, Server, WebhookReaction, WebhookRoute};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -359,6 +359,19 @@ async fn a_webhook_that_cannot_be_declared_stops_the_start() {
             server().file("/a", "text/plain", b"a").webhook("/a", named("a", &[OLD])),
             "a file have one path",
         ),
+        (
+            server().mount(mounted("/a")).webhook("/a", named("a", &[OLD])),
+            "a mounted route have one path",
+        ),
+        (
+            server().webhook("/a", named("a", &[OLD])).mount(mounted("/a")),
+            "a mounted route have one path",
+        ),
+        (server().mount(mounted("/a")).file("/a", "text/plain", b"a"), "the mounted \"/a\""),
+        (
+            server().file("/a/b", "text/plain", b"a").mount(mounted("/a/{key}")),
+            "the mounted \"/a/{key}\"",
+        ),
     ] {
         match server.into_router() {
             Err(ServeError::Declaration { problem }) => {
@@ -396,4 +409,8 @@ async fn the_document_lists_the_endpoint() {
     for status in ["200", "400", "401", "413", "415", "503"] {
         assert!(post["responses"][status].is_object(), "{status}");
     }
+}
+
+fn mounted(path: &str) -> Mount {
+    Mount::new(|_| Vec::new()).route(path, axum::routing::get(async || "mounted"))
 }

@@ -13,7 +13,7 @@ use std::{
 
 use diptych::{
     App, Position, Recorded, Tag,
-    follow::{ControlError, FollowState, FollowerControl, SkipNote},
+    follow::{ControlError, FollowState, FollowerControl, SkipNote, VersionState},
     store::{Append, RawEvent},
 };
 use diptych_sqlite::{Projection, Sqlite, SwitchPolicy, Transaction, rusqlite::Connection};
@@ -355,5 +355,68 @@ async fn the_poison_of_a_version_stays_with_it_after_a_switch() {
         .query_row("SELECT projection FROM diptych_poisoned", (), |row| row.get(0))
         .unwrap();
     assert_eq!(kept, "tills@v1");
+    app.stop().await.unwrap();
+}
+
+/// Regression: a version that refused events took the place of one that had applied them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_poisoned_in_the_new_version_only_is_a_difference() {
+    #[derive(Clone)]
+    struct StrictTills;
+
+    impl Projection for StrictTills {
+        type Event = Trade;
+
+        fn name(&self) -> &str {
+            "tills"
+        }
+
+        fn version(&self) -> u32 {
+            2
+        }
+
+        fn key(&self) -> Option<&str> {
+            Some("shop")
+        }
+
+        fn create(&self, tx: &Transaction<'_>) -> diptych_sqlite::Result {
+            tx.execute_batch("CREATE TABLE till_v2 (shop TEXT, cents INTEGER NOT NULL)")?;
+            Ok(())
+        }
+
+        fn apply(&self, tx: &Transaction<'_>, event: &Recorded<Trade>) -> diptych_sqlite::Result {
+            let Trade::Sold { shop, cents, .. } = &event.event else { return Ok(()) };
+            if *cents == 666 {
+                return Err("too strict".into());
+            }
+            tx.execute("INSERT INTO till_v2 VALUES (?1, ?2)", (shop, cents))?;
+            Ok(())
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.db");
+    let log = app();
+    note(&log, [sold(1, 1, 10), sold(1, 1, 666)]);
+    let repaired = tills();
+    repaired.is_repaired.store(true, Ordering::SeqCst);
+    let (app, control) = run(&log, &file, repaired).await;
+    control.caught_up(LONG).await.unwrap();
+    app.stop().await.unwrap();
+    let target = Sqlite::at(&file).projection(StrictTills).beside(SwitchPolicy::Automatic);
+    let app = log.beside().projection(target).start().await.unwrap();
+    let control = app.projection("tills").unwrap();
+    let began = Instant::now();
+    let state = loop {
+        let versions = control.status().versions;
+        match versions.into_iter().find(|it| it.version == 2).map(|it| it.state) {
+            Some(state) if state != VersionState::Building => break state,
+            _ => assert!(began.elapsed() < LONG, "{:?}", control.status()),
+        }
+        thread::yield_now();
+    };
+    let VersionState::Different { difference, .. } = state else { panic!("{state:?}") };
+    assert!(difference.contains("is poisoned in version 2 only"), "{difference}");
+    assert!(difference.contains("too strict"), "{difference}");
     app.stop().await.unwrap();
 }

@@ -76,10 +76,11 @@ fn exchange<E>(
 ) -> Result<VersionOutcome, TargetError> {
     let (old, new) = (served.row.version, to.row.version);
     let before = if compares { tx.answers()? } else { Vec::new() };
+    let poison = if compares { more_poison(tx, served, to)? } else { None };
     point(tx, old, new)?;
     let difference = match compares {
-        true => difference(tx, &before, old, new)?,
-        false => None,
+        true if poison.is_none() => difference(tx, &before, old, new)?,
+        _ => poison,
     };
     if difference.is_some() || is_only_a_look {
         point(tx, new, old)?;
@@ -106,6 +107,26 @@ fn exchange<E>(
         );
     }
     Ok(VersionOutcome::Done)
+}
+
+/// The first key that is poisoned in the new version only.
+fn more_poison<E>(
+    tx: Tx<'_, E>,
+    served: &StoredVersion,
+    to: &StoredVersion,
+) -> Result<Option<String>, TargetError> {
+    let more = tx.poison(to.slot)?.keys;
+    if more.is_empty() {
+        return Ok(None);
+    }
+    let known = tx.poison(served.slot)?.keys;
+    let mut more = more.into_iter().filter(|row| known.iter().all(|it| it.key != row.key));
+    Ok(more.next().map(|row| {
+        format!(
+            "the key {} is poisoned in version {} only, by the event at position {}: {}",
+            row.key, to.row.version, row.failed, row.reason
+        )
+    }))
 }
 
 /// Makes the names for readers stand for the objects of another version.

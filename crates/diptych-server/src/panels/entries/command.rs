@@ -432,12 +432,23 @@ fn unchanged_since(
     }
 }
 
+/// The keys of webhooks begin with this, and those of clients may not: a client that used the key
+/// of a webhook would make the server take it for one that came before.
+pub(crate) const WEBHOOK_KEY: &str = "webhook:";
+
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let name = "idempotency-key";
     match header_text(headers, name)?.map(unquoted) {
         // All clients without a key would share the empty one.
         Some("") => {
             let detail = format!("the header {name} is empty: give each command its own key");
+            Err(Problem::bad(Code::Header, detail).and("header", name))
+        }
+        Some(key) if key.starts_with(WEBHOOK_KEY) => {
+            let detail = format!(
+                "the header {name} begins with {WEBHOOK_KEY}, as the keys of webhooks do: begin \
+                 your key with another word"
+            );
             Err(Problem::bad(Code::Header, detail).and("header", name))
         }
         key => Ok(key.map(str::to_owned)),

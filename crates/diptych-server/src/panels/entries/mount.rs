@@ -49,6 +49,22 @@ impl Mount {
         self.routes.iter().map(|(path, _)| path.as_str())
     }
 
+    /// The mounted path that answers requests for this path, if there is one.
+    pub(crate) fn answers(&self, path: &str) -> Option<&str> {
+        let is_parameter = |part: &str| part.starts_with('{');
+        self.paths().find(|own| {
+            let mut parts = path.split('/');
+            for own in own.split('/') {
+                match parts.next() {
+                    Some(part) if own.starts_with("{*") => return !part.is_empty(),
+                    Some(part) if own == part || (is_parameter(own) && !part.is_empty()) => {}
+                    _ => return false,
+                }
+            }
+            parts.next().is_none()
+        })
+    }
+
     /// Why these routes cannot stand beside the others, and beside those that the server has.
     pub(crate) fn problem_beside(
         &self,
