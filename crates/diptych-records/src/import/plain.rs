@@ -10,13 +10,12 @@ use super::{
     error::ImportError,
     export::Export,
     mapping::{digest, joined},
-    plain_rows::{PlainRow, PlainRows},
+    plain_rows::{PlainRow, PlainRows, PlainShape},
     run::ImportReport,
     source::{Cell, RowSource},
 };
 use crate::{
     fact::Origin,
-    record::{KEY_BYTES, value_tag},
     row_json::{Fields, difference},
 };
 
@@ -36,10 +35,8 @@ const TRIES: u32 = 100;
 /// no value. [`text_column`](PlainRecord::text_column) makes all of them texts.
 #[derive(Clone, Debug)]
 pub struct PlainRecord {
-    pub(super) name: String,
-    key: String,
+    shape: PlainShape,
     key_columns: Vec<String>,
-    unique: Vec<String>,
     texts: BTreeSet<String>,
     columns: BTreeMap<String, Option<String>>,
     is_deleting: bool,
@@ -56,10 +53,8 @@ impl PlainRecord {
     /// The record of this name, with the field that is its key.
     pub fn new(name: impl Into<String>, key: impl Into<String>) -> PlainRecord {
         PlainRecord {
-            name: name.into(),
-            key: key.into(),
+            shape: PlainShape { name: name.into(), key: key.into(), unique: Vec::new() },
             key_columns: Vec::new(),
-            unique: Vec::new(),
             texts: BTreeSet::new(),
             columns: BTreeMap::new(),
             is_deleting: false,
@@ -69,7 +64,7 @@ impl PlainRecord {
     /// A field whose value one row has at most, as `#[unique]` says in the type.
     #[must_use]
     pub fn unique(mut self, field: impl Into<String>) -> PlainRecord {
-        self.unique.push(field.into());
+        self.shape.unique.push(field.into());
         self
     }
 
@@ -122,7 +117,7 @@ impl PlainRecord {
         let mut report = ImportReport::default();
         let all = self.read(table, &mut report)?;
         let mut here = PlainRows::default();
-        here.follow(self, store).await?;
+        here.follow(&self.shape, store).await?;
         let (source, name) = (table.name().to_owned(), table.table().to_owned());
         let origin = |row: &TableRow| Origin {
             source: source.clone(),
@@ -169,7 +164,7 @@ impl PlainRecord {
         let rows = self.read(table, &mut report)?;
         let columns = self.fields(table)?;
         let mut names: BTreeSet<&str> = columns.iter().flatten().map(String::as_str).collect();
-        names.insert(&self.key);
+        names.insert(&self.shape.key);
         // A field without a value may be missing in the object.
         let there: BTreeMap<_, _> = rows
             .into_iter()
@@ -179,7 +174,7 @@ impl PlainRecord {
             })
             .collect();
         let mut state = PlainRows::default();
-        state.follow(self, store).await?;
+        state.follow(&self.shape, store).await?;
         let mut here = BTreeMap::new();
         for (key, row) in state.rows {
             if let Some(mut row) = row.row {
@@ -210,45 +205,10 @@ impl PlainRecord {
     /// their own.
     pub async fn export(&self, store: &Store) -> Result<Export, ImportError> {
         let mut state = PlainRows::default();
-        state.follow(self, store).await?;
+        state.follow(&self.shape, store).await?;
         let rows = state.rows.into_values().filter_map(|row| row.row).collect();
-        let table = self.name.replace('-', "_");
-        Ok(Export::with_columns(table, vec![self.key.clone()], rows).key(&self.key))
-    }
-
-    /// The name of an event about rows: `customer-created`.
-    pub(super) fn event(&self, what: &str) -> String {
-        format!("{}-{what}", self.name)
-    }
-
-    /// The text of a key.
-    pub(super) fn text(key: &Value) -> Result<String, String> {
-        let text = match key {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => return Err("the key is neither a text nor a number".to_owned()),
-        };
-        match text.len() {
-            0 => Err("the key is empty: give the row a key".to_owned()),
-            bytes if bytes > KEY_BYTES => {
-                Err(format!("the key has {bytes} bytes, more than {KEY_BYTES}: take a shorter one"))
-            }
-            _ => Ok(text),
-        }
-    }
-
-    /// The key of a row.
-    pub(super) fn key_of(&self, row: &Fields) -> Result<String, String> {
-        match row.get(&self.key) {
-            Some(key) => PlainRecord::text(key),
-            None => Err(format!("a row has no field {}, the key: name another one", self.key)),
-        }
-    }
-
-    /// The tags of the unique values of a row.
-    pub(super) fn unique_tags(&self, row: &Fields) -> Vec<Tag> {
-        let tag = |field: &String| value_tag(&self.event(field), row.get(field)?);
-        self.unique.iter().filter_map(tag).collect()
+        let table = self.shape.name.replace('-', "_");
+        Ok(Export::with_columns(table, vec![self.shape.key.clone()], rows).key(&self.shape.key))
     }
 
     /// The fields of the columns of a table.
@@ -270,16 +230,16 @@ impl PlainRecord {
         if let Some([one, ..]) = names.windows(2).find(|two| two.first() == two.last()) {
             return Err(wrong(format!("two columns are field {one}: skip one of them")));
         }
-        match (names.contains(&&self.key), self.key_columns.is_empty()) {
+        match (names.contains(&&self.shape.key), self.key_columns.is_empty()) {
             (true, true) | (false, false) => Ok(fields),
             (false, true) => {
-                let problem = format!("no column is {}, the key: name its column", self.key);
+                let problem = format!("no column is {}, the key: name its column", self.shape.key);
                 Err(wrong(problem))
             }
             (true, false) => {
                 let problem = format!(
                     "a column is {}, and the key is made of others: skip that column",
-                    self.key
+                    self.shape.key
                 );
                 Err(wrong(problem))
             }
@@ -339,9 +299,9 @@ impl PlainRecord {
             }
         }
         if !key_columns.is_empty() {
-            fields.insert(self.key.clone(), joined(key_columns, cells)?.into());
+            fields.insert(self.shape.key.clone(), joined(key_columns, cells)?.into());
         }
-        let key = self.key_of(&fields)?;
+        let key = self.shape.key_of(&fields)?;
         let digest = digest(&fields);
         Ok(TableRow { key, fields, digest })
     }
@@ -395,7 +355,7 @@ impl PlainRecord {
             }
             (Some(Some(_)), Some(_)) => {}
         }
-        let tags = self.unique_tags(&after);
+        let tags = self.shape.unique_tags(&after);
         let is_other = |tag: &Tag| here.holders.get(tag).is_some_and(|holder| *holder != row.key);
         if tags.iter().any(is_other) {
             return refuse("another row has a unique value of it: change one of them");
@@ -409,21 +369,21 @@ impl PlainRecord {
             Some(before) => {
                 batch.changed += 1;
                 let (old, new) = difference(&before, &after);
-                let both = [&old, &new].into_iter().flat_map(|side| self.unique_tags(side));
+                let both = [&old, &new].into_iter().flat_map(|side| self.shape.unique_tags(side));
                 let tags = both.collect();
-                let key = after.get(&self.key);
+                let key = after.get(&self.shape.key);
                 let payload = json!({ "key": key, "old": old, "new": new, "origin": origin });
                 batch.event(self.raw("changed", &row.key, &payload, tags));
             }
         }
-        here.put(self, row.key.clone(), PlainRow { row: Some(after), origin: Some(origin) });
+        here.put(&self.shape, row.key.clone(), PlainRow { row: Some(after), origin: Some(origin) });
     }
 
     fn raw(&self, what: &str, key: &str, payload: &Value, tags: Vec<Tag>) -> (RawEvent, usize) {
         let json = payload.to_string();
         let bytes = json.len();
-        let event = RawEvent::new(self.event(what), json.into_bytes());
-        let event = event.version(1).tag(Tag::new(&self.name, key));
+        let event = RawEvent::new(self.shape.event(what), json.into_bytes());
+        let event = event.version(1).tag(Tag::new(&self.shape.name, key));
         (tags.into_iter().fold(event, RawEvent::tag), bytes)
     }
 
@@ -438,7 +398,8 @@ impl PlainRecord {
         if batch.events.is_empty() {
             return Ok(true);
         }
-        let names = ["created", "changed", "deleted", "imported"].map(|what| self.event(what));
+        let names =
+            ["created", "changed", "deleted", "imported"].map(|what| self.shape.event(what));
         let condition = AppendCondition { fail_if: Filter::types(names), after: here.upto };
         let append = Append::events(batch.events.clone()).condition(condition);
         match store.append(append).await {
@@ -448,7 +409,7 @@ impl PlainRecord {
             }
             Err(AppendError::Refused(_)) if tries < TRIES => {
                 *here = PlainRows::default();
-                here.follow(self, store).await?;
+                here.follow(&self.shape, store).await?;
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -474,8 +435,8 @@ impl PlainRecord {
                 if batch.is_full(&store.limits()) {
                     break;
                 }
-                let payload = json!({ "key": row.get(&self.key), "old": row });
-                batch.event(self.raw("deleted", key, &payload, self.unique_tags(row)));
+                let payload = json!({ "key": row.get(&self.shape.key), "old": row });
+                batch.event(self.raw("deleted", key, &payload, self.shape.unique_tags(row)));
                 batch.keys.push(key.clone());
             }
             if batch.events.is_empty() {
@@ -494,7 +455,7 @@ impl PlainRecord {
 
     fn put_deleted(&self, here: &mut PlainRows, key: String) {
         let origin = here.rows.get(&key).and_then(|row| row.origin.clone());
-        here.put(self, key, PlainRow { row: None, origin });
+        here.put(&self.shape, key, PlainRow { row: None, origin });
     }
 }
 

@@ -6,11 +6,57 @@ use diptych::store::{EventRef, Filter, Position, Read, Store, Tag};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{error::ImportError, plain::PlainRecord};
+use super::error::ImportError;
 use crate::{
     fact::Origin,
+    record::{KEY_BYTES, value_tag},
     row_json::{self, Fields},
 };
+
+/// The name of a record, and the fields with a meaning.
+#[derive(Clone, Debug)]
+pub(super) struct PlainShape {
+    pub(super) name: String,
+    pub(super) key: String,
+    pub(super) unique: Vec<String>,
+}
+
+impl PlainShape {
+    /// The name of an event about rows: `customer-created`.
+    pub(super) fn event(&self, what: &str) -> String {
+        format!("{}-{what}", self.name)
+    }
+
+    /// The text of a key.
+    pub(super) fn text(key: &Value) -> Result<String, String> {
+        let text = match key {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return Err("the key is neither a text nor a number".to_owned()),
+        };
+        match text.len() {
+            0 => Err("the key is empty: give the row a key".to_owned()),
+            bytes if bytes > KEY_BYTES => {
+                Err(format!("the key has {bytes} bytes, more than {KEY_BYTES}: take a shorter one"))
+            }
+            _ => Ok(text),
+        }
+    }
+
+    /// The key of a row.
+    pub(super) fn key_of(&self, row: &Fields) -> Result<String, String> {
+        match row.get(&self.key) {
+            Some(key) => PlainShape::text(key),
+            None => Err(format!("a row has no field {}, the key: name another one", self.key)),
+        }
+    }
+
+    /// The tags of the unique values of a row.
+    pub(super) fn unique_tags(&self, row: &Fields) -> Vec<Tag> {
+        let tag = |field: &String| value_tag(&self.event(field), row.get(field)?);
+        self.unique.iter().filter_map(tag).collect()
+    }
+}
 
 /// A row, and where it came from.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +93,7 @@ impl PlainRows {
     /// [`ImportError::Plain`] if an event has a meaning that only its program knows.
     pub(super) async fn follow(
         &mut self,
-        record: &PlainRecord,
+        record: &PlainShape,
         store: &Store,
     ) -> Result<(), ImportError> {
         let head = store.fresh_head().await?;
@@ -62,7 +108,7 @@ impl PlainRows {
         Ok(())
     }
 
-    fn apply(&mut self, record: &PlainRecord, event: &EventRef<'_>) -> Result<(), ImportError> {
+    fn apply(&mut self, record: &PlainShape, event: &EventRef<'_>) -> Result<(), ImportError> {
         let is_about = |tag: &str| tag.split_once(':').is_some_and(|(key, _)| key == record.name);
         if !event.tags().any(is_about) {
             return Ok(());
@@ -92,7 +138,7 @@ impl PlainRows {
             self.put(record, key, PlainRow { row: Some(row), origin: payload.origin });
             return Ok(());
         }
-        let key = PlainRecord::text(&payload.key.unwrap_or_default()).map_err(wrong)?;
+        let key = PlainShape::text(&payload.key.unwrap_or_default()).map_err(wrong)?;
         let mut row = self.rows.get(&key).cloned().unwrap_or_default();
         if name == record.event("deleted") {
             row.row = None;
@@ -105,7 +151,7 @@ impl PlainRows {
     }
 
     /// Puts a row in place of the one with its key.
-    pub(super) fn put(&mut self, record: &PlainRecord, key: String, row: PlainRow) {
+    pub(super) fn put(&mut self, record: &PlainShape, key: String, row: PlainRow) {
         let before = self.rows.get(&key).and_then(|before| before.row.as_ref());
         for tag in before.map(|row| record.unique_tags(row)).unwrap_or_default() {
             if self.holders.get(&tag) == Some(&key) {
