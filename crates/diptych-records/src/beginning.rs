@@ -70,7 +70,7 @@ impl<R: Record> Query for FirstEvent<R> {
 }
 
 impl<R: Record> Records<R> {
-    /// The row at a point in the past, if the log knows of it. Before a row was imported, the
+    /// The row at a point in the past, if the log has it. Before a row was imported, the
     /// answer is [`Knowledge::Unknown`]: the row may have been there, in another system.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ impl<R: Record> Serialize for ImportRows<R> {
     }
 }
 
-/// The state of one row: what it is, and where it came from.
+/// The state and the origin of one row.
 #[derive(Clone, Debug)]
 struct RowTrace<R> {
     row: Option<R>,
@@ -157,7 +157,7 @@ fn fields_of<R: Record>(row: &R) -> Result<Fields, String> {
 fn free<R: Record>(holders: &Holders<R>, fields: &Fields, key: &R::Key) -> Result<(), String> {
     match holders.taken(fields, key) {
         None => Ok(()),
-        Some(field) => Err(format!("another row has this {field}: change one of them")),
+        Some(field) => Err(format!("another row has this {field}: change either")),
     }
 }
 

@@ -59,7 +59,7 @@ impl Mapping {
                 return Err(wrong(problem));
             };
             if fields.contains(&Some(field.name)) {
-                let problem = format!("two columns are field {name}: skip one of them");
+                let problem = format!("two columns are field {name}: skip either");
                 return Err(wrong(problem));
             }
             fields.push(Some(field.name));

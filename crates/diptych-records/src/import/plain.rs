@@ -1,4 +1,4 @@
-//! Records without their type: what the command line imports, compares and exports.
+//! Imports, comparisons and exports of records without their type, for command lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -228,7 +228,7 @@ impl PlainRecord {
         let mut names: Vec<_> = fields.iter().flatten().collect();
         names.sort_unstable();
         if let Some([one, ..]) = names.windows(2).find(|two| two.first() == two.last()) {
-            return Err(wrong(format!("two columns are field {one}: skip one of them")));
+            return Err(wrong(format!("two columns are field {one}: skip either")));
         }
         match (names.contains(&&self.shape.key), self.key_columns.is_empty()) {
             (true, true) | (false, false) => Ok(fields),
@@ -358,7 +358,7 @@ impl PlainRecord {
         let tags = self.shape.unique_tags(&after);
         let is_other = |tag: &Tag| here.holders.get(tag).is_some_and(|holder| *holder != row.key);
         if tags.iter().any(is_other) {
-            return refuse("another row has a unique value of it: change one of them");
+            return refuse("another row has its unique value: change either");
         }
         match before.flatten() {
             None => {

@@ -20,7 +20,7 @@ use crate::{record::Record, records::Records, view::RecordView};
 
 /// The largest number of filter items of one batch. A store allows 256.
 const BATCH_ITEMS: usize = 240;
-/// The number of refused rows that a report lists. It counts all of them.
+/// The number of refused rows that a report lists. It counts every row.
 pub const LISTED_ROWS: usize = 1_000;
 
 /// An import of a table, from [`Records::import`].

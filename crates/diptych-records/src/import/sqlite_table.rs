@@ -10,7 +10,7 @@ use super::{
     source::{Cell, RowSource},
 };
 
-/// A table or view in a file of SQLite. Each read sees one state of it, also while others write.
+/// A table or view in a file of SQLite. Each read sees one state, also while others write.
 #[derive(Clone, Debug)]
 pub struct SqliteTable {
     path: PathBuf,
