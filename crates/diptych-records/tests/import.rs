@@ -305,11 +305,11 @@ async fn rows_that_do_not_fit_are_listed_and_the_others_imported() {
         report.refusals.iter().map(|row| (row.row, row.reason.as_str())).collect();
     reasons.sort_unstable();
     let expected = [
-        (2, "another row has this email: change one of them"),
+        (2, "another row has this email: change either"),
         (3, "is_member: does not fit: invalid type: string \"maybe\", expected a boolean"),
         (4, "an earlier row has this key: a key names one row"),
         (5, "exists here with other values and was not imported: make both equal, or skip the row"),
-        (6, "another row has this email: change one of them"),
+        (6, "another row has this email: change either"),
         (7, "id: is empty: give the row a key"),
         (8, "cents: does not fit: invalid type: string \"1.5\", expected i64"),
     ];
