@@ -145,8 +145,7 @@ impl<R: Record> Command for Replace<R> {
         let key = self.row.key();
         let before = row_json::fields(there(row, &key, self.expected)?)?;
         let after = row_json::fields(&self.row)?;
-        check_free(holders, &after, &key)?;
-        changed(&key, &before, &after)
+        changed(&key, &before, &after, || check_free(holders, &after, &key))
     }
 }
 
@@ -208,8 +207,7 @@ impl<R: Record> Command for Patch<R> {
         // The rule saw only the rows with values of the patch. It knows nothing certain of others.
         let mut patched = after.clone();
         patched.retain(|name, _| self.patch.contains_key(name));
-        check_free(holders, &patched, &self.key)?;
-        changed(&self.key, &before, &after)
+        changed(&self.key, &before, &after, || check_free(holders, &patched, &self.key))
     }
 }
 
@@ -271,11 +269,12 @@ fn check_free<R: Record>(
     }
 }
 
-/// The change between these fields, if it is allowed.
+/// The change between these fields, if it is allowed, and if its unique values are free.
 fn changed<R: Record>(
     key: &R::Key,
     before: &Fields,
     after: &Fields,
+    is_free: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Vec<RecordEvent<R>>, Refusal> {
     for field in R::FIELDS {
         if let Some(command) = field.retired
@@ -284,5 +283,6 @@ fn changed<R: Record>(
             return Err(Refusal::Retired { record: R::NAME, field: field.name, command });
         }
     }
+    is_free()?;
     Ok(change(key, before, after).into_iter().collect())
 }
