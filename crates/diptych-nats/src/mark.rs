@@ -88,7 +88,7 @@ impl MarkBucket {
         written.map(drop).map_err(|error| stream.unreachable(error))
     }
 
-    /// The mark, and the number of this writing of it.
+    /// The mark, and the number under which it was written.
     async fn read(&self, stream: &FeedStream) -> Result<(BridgeMark, u64), StreamError> {
         let entry = self.0.entry(KEY).await.map_err(|error| stream.unreachable(error))?;
         let entry = entry.ok_or_else(|| stream.unreachable("no bridge ran yet"))?;

@@ -370,8 +370,7 @@ impl PlainRecord {
                 batch.changed += 1;
                 let (old, new) = difference(&before, &after);
                 let both = [&old, &new].into_iter().flat_map(|side| self.shape.unique_tags(side));
-                let tags = both.collect();
-                let key = after.get(&self.shape.key);
+                let (key, tags) = (after.get(&self.shape.key), both.collect());
                 let payload = json!({ "key": key, "old": old, "new": new, "origin": origin });
                 batch.event(self.raw("changed", &row.key, &payload, tags));
             }

@@ -149,8 +149,11 @@ async fn a_bridge_tries_again_after_a_refusal_and_after_silence() {
     let mut status = bridge.status();
     let running = tokio::spawn(bridge.run());
     for words in ["the token is old", "no answer of capricious orders within 50ms"] {
-        let says = |report: &BridgeReport| matches!(&report.state, BridgeState::Stalled { reason } if reason.contains(words));
-        status.until(says).await.unwrap();
+        let is_stalled = |report: &BridgeReport| match &report.state {
+            BridgeState::Stalled { reason } => reason.contains(words),
+            _ => false,
+        };
+        status.until(is_stalled).await.unwrap();
     }
     status.until(|report| report.position == ordering.head()).await.unwrap();
     running.abort();
