@@ -287,7 +287,7 @@ async fn generated_changes_lists_and_pasts_agree_with_a_map() {
         assert_eq!(then.map(|entry| entry.row).as_ref(), wanted, "row {key} at {position}");
     }
     let written = RecordEvent::<Thing>::types().len();
-    assert_eq!(written, 4);
+    assert_eq!(written, 5);
     app.stop().await.unwrap();
 }
 
