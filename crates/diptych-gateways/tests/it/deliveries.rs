@@ -211,7 +211,10 @@ async fn a_disabled_endpoint_is_found_behind_any_number_of_later_calls() {
     let app =
         running(&store, BTreeMap::from([("gone".to_owned(), back.url.clone())]), vec![]).await;
     app.execute(Pay { order: 111, shop: "gone".to_owned() }).await.unwrap();
-    until(&app, "it is answered", |report| is_settled(report, 0)).await;
+    until(&app, "it is answered", |report| {
+        report.deliveries[0].webhook.data["order"] == 111 && is_settled(report, 0)
+    })
+    .await;
     app.stop().await.unwrap();
     let operations = ProcessOperations::over(store);
     assert!(Webhooks::disabled_in(&operations, "webhooks").await.unwrap().is_empty());
