@@ -14,13 +14,13 @@ use diptych::{
 use serde_json::Value;
 
 use crate::{
-    commands::{Create, Delete, Patch, Replace},
+    commands::{Create, Delete, Patch, Replace, other_key},
     fact::RecordEvent,
     journal::{Changes, HISTORY_EVENTS},
     list::List,
     record::Record,
     refusal::Refusal,
-    row_json::{self, difference},
+    row_json::checked_fields,
     view::{Get, RecordView},
 };
 
@@ -151,7 +151,7 @@ impl<R: Record> Records<R> {
         &self,
         key: R::Key,
         mut change: impl FnMut(&mut R),
-        options: impl Fn(Execute<Patch<R>>) -> Execute<Patch<R>>,
+        options: impl Fn(Execute<Replace<R>>) -> Execute<Replace<R>>,
     ) -> Result<Receipt, UpdateError> {
         let mut tries = 1;
         loop {
@@ -162,9 +162,9 @@ impl<R: Record> Records<R> {
             let read = entry.position();
             let mut row = entry.row.clone();
             change(&mut row);
-            let patch = patch(&entry.row, &row)?;
-            let expected = self.expected.or(Some(read));
-            let command = Patch { key: key.clone(), patch, expected };
+            check_update(&key, &row)?;
+            // A merge patch cannot say each change inside a nested value, so the whole row is sent.
+            let command = Replace { row, expected: self.expected.or(Some(read)) };
             match options(self.app.execute(command)).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(ExecuteError::Rejected(Refusal::Stale { .. }))
@@ -209,16 +209,14 @@ impl<R: Record> Records<R> {
     }
 }
 
-/// The patch from one row to another.
-fn patch<R: Record>(before: &R, after: &R) -> Result<row_json::Fields, UpdateError> {
-    let unfit = |invalid: Invalid| UpdateError::Refused(invalid.into());
-    let (old, new) =
-        (row_json::fields(before).map_err(unfit)?, row_json::fields(after).map_err(unfit)?);
-    let (old, mut new) = difference(&old, &new);
-    for name in old.keys() {
-        new.entry(name.clone()).or_insert(Value::Null);
+/// # Errors
+/// The refusal of a row that makes no sense in place of the one with this key.
+fn check_update<R: Record>(key: &R::Key, row: &R) -> Result<(), Refusal> {
+    if row.key() != *key {
+        return Err(other_key::<R>().into());
     }
-    Ok(new)
+    checked_fields(row)?;
+    Ok(())
 }
 
 /// A row was not updated.
