@@ -7,7 +7,7 @@ use crate::{
     fact::{RecordEvent, change},
     record::{Record, check_key, field},
     refusal::Refusal,
-    row_json::{self, Fields, check_name, checked_fields},
+    row_json::{self, Fields, check_name, checked_fields, difference},
     state::{Holders, Row, unique_tags},
 };
 
@@ -144,8 +144,7 @@ impl<R: Record> Command for Replace<R> {
     ) -> Result<Vec<RecordEvent<R>>, Refusal> {
         let key = self.row.key();
         let before = row_json::fields(there(row, &key, self.expected)?)?;
-        let after = row_json::fields(&self.row)?;
-        changed(&key, &before, &after, || check_free(holders, &after, &key))
+        changed(holders, &key, &before, &row_json::fields(&self.row)?)
     }
 }
 
@@ -199,15 +198,11 @@ impl<R: Record> Command for Patch<R> {
         row_json::merge(&mut merged, &self.patch);
         let row: R = row_json::row(merged)?;
         if row.key() != self.key {
-            let problem = "is the key, and stays: create another row instead";
-            return Err(Invalid::new(R::KEY_FIELD, problem).into());
+            return Err(other_key::<R>().into());
         }
         let after = checked_fields(&row)?;
         self.check_values(&before, &after)?;
-        // The rule saw only the rows with values of the patch. It knows nothing certain of others.
-        let mut patched = after.clone();
-        patched.retain(|name, _| self.patch.contains_key(name));
-        changed(&self.key, &before, &after, || check_free(holders, &patched, &self.key))
+        changed(holders, &self.key, &before, &after)
     }
 }
 
@@ -232,6 +227,11 @@ impl<R: Record> Command for Delete<R> {
         let old = row_json::fields(there(row, &self.key, self.expected)?)?;
         Ok(vec![RecordEvent::Deleted { key: self.key.clone(), old }])
     }
+}
+
+/// The fault of a change to another key.
+pub(crate) fn other_key<R: Record>() -> Invalid {
+    Invalid::new(R::KEY_FIELD, "is the key, and stays: create another row instead")
 }
 
 /// The events of this row, and those about its unique values.
@@ -269,12 +269,12 @@ fn check_free<R: Record>(
     }
 }
 
-/// The change between these fields, if it is allowed, and if its unique values are free.
+/// The change between these fields, if it is allowed.
 fn changed<R: Record>(
+    holders: &Holders<R>,
     key: &R::Key,
     before: &Fields,
     after: &Fields,
-    is_free: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Vec<RecordEvent<R>>, Refusal> {
     for field in R::FIELDS {
         if let Some(command) = field.retired
@@ -283,6 +283,8 @@ fn changed<R: Record>(
             return Err(Refusal::Retired { record: R::NAME, field: field.name, command });
         }
     }
-    is_free()?;
+    // The rule of a patch sees only the events about the values of the patch. What they say about
+    // other values may be out of date.
+    check_free(holders, &difference(before, after).1, key)?;
     Ok(change(key, before, after).into_iter().collect())
 }

@@ -11,16 +11,16 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use diptych::{App, Command, CommandError, Invalid, Position};
+use diptych::{App, Command, CommandError, Invalid};
 use diptych_server::{
-    Mount, Operation, Problem, Server,
+    DeniedExtras, Mount, Operation, Problem, Server,
     extract::{CommandBody, CommandHeaders, QueryParameters, ReceiptResponse},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use answers::{ShowRow, is_there, refused, revision_tag, with_own_status, written};
-use parameters::{ListParameters, are_about_past, matches_none, only_if};
+use parameters::{Expected, ListParameters, are_about_past, matches_none, only_if};
 
 use crate::{
     beginning::{FirstEvent, imported_at},
@@ -49,7 +49,8 @@ pub trait ServeRecords: Sized {
     ///
     /// A write with `If-Match` needs the row to have that revision. Every route takes the headers
     /// and parameters of commands and queries, such as `Idempotency-Key` and `_as_of`. The hook is
-    /// asked about commands and queries named after the record, such as `create-customer`.
+    /// asked about commands and queries named after the record, such as `create-customer`. A
+    /// caller that may write a row and not get it receives the receipt alone.
     #[must_use]
     fn records<R: Record + JsonSchema>(self, path: &str) -> Self;
 }
@@ -66,6 +67,7 @@ pub fn mount<R: Record + JsonSchema>(path: &str) -> Mount {
     let (paths, schemas) = document::described::<R>(path);
     let below = path.matches('/').count();
     Mount::new(move |parts| operations::<R>(parts, below))
+        .extras(|parts| extras::<R>(&parts.method))
         .route(path, get(list::<R>).post(create::<R>))
         .route(
             &format!("{path}/{{key}}"),
@@ -99,6 +101,16 @@ fn operations<R: Record>(parts: &Parts, below: usize) -> Vec<Operation> {
     }
 }
 
+/// A write answers with the row, which is a read of it.
+fn extras<R: Record>(method: &Method) -> Vec<Operation> {
+    match *method {
+        Method::POST | Method::PUT | Method::PATCH => {
+            vec![Operation::Query(format!("get-{}", R::NAME))]
+        }
+        _ => Vec::new(),
+    }
+}
+
 type Answer = Result<Response<Body>, Problem>;
 
 async fn list<R: Record + JsonSchema>(State(app): State<App>, request: Request<Body>) -> Answer {
@@ -127,7 +139,7 @@ async fn show<R: Record>(
     let Some(revision) = answer.value.as_ref().map(|row| row.0.position()) else {
         return Err(refused(not_there::<R>(&app, key, &options).await?));
     };
-    let tag = revision_tag(revision);
+    let tag = revision_tag(&app, revision);
     if matches_none(&parts.headers, &tag) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         response.headers_mut().insert(header::ETAG, tag);
@@ -177,11 +189,12 @@ async fn history<R: Record>(
 
 async fn create<R: Record>(State(app): State<App>, request: Request<Body>) -> Answer {
     let path = request.uri().path().trim_end_matches('/').to_owned();
-    let (headers, _, fields) = read(&app, request).await?;
+    let Write { headers, fields, is_shown, .. } = Write::read(&app, request).await?;
     let row: R = row(fields)?;
     let key = row.key();
     let receipt = execute(headers, &app, Create { row }).await?;
-    let mut response = written::<R>(&app, key.clone(), receipt, StatusCode::CREATED).await;
+    let shown = is_shown.then(|| key.clone());
+    let mut response = written::<R>(&app, shown, receipt, StatusCode::CREATED).await;
     let place = format!("{path}/{}", parameters::escaped(&key.to_string()));
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(header::LOCATION, place);
@@ -195,7 +208,7 @@ async fn replace<R: Record>(
     request: Request<Body>,
 ) -> Answer {
     let is_new = request.headers().contains_key(header::IF_NONE_MATCH);
-    let (headers, expected, fields) = read(&app, request).await?;
+    let Write { headers, expected, fields, is_shown } = Write::read(&app, request).await?;
     let key = key_of::<R>(&key)?;
     let row: R = row(fields)?;
     if row.key() != key {
@@ -215,9 +228,12 @@ async fn replace<R: Record>(
             });
             (created?, StatusCode::CREATED)
         }
-        false => (execute(headers, &app, Replace { row, expected }).await?, StatusCode::OK),
+        false => {
+            let expected = expected.of::<R>(&key).map_err(refused)?;
+            (execute(headers, &app, Replace { row, expected }).await?, StatusCode::OK)
+        }
     };
-    Ok(written::<R>(&app, key, receipt, status).await)
+    Ok(written::<R>(&app, is_shown.then_some(key), receipt, status).await)
 }
 
 async fn patch<R: Record>(
@@ -226,11 +242,13 @@ async fn patch<R: Record>(
     mut request: Request<Body>,
 ) -> Answer {
     parameters::allow_merge_patch(request.headers_mut());
-    let (headers, expected, patch) = read(&app, request).await?;
+    let write = Write::read(&app, request).await?;
+    let Write { headers, expected, fields: patch, is_shown } = write;
     let key = key_of::<R>(&key)?;
+    let expected = expected.of::<R>(&key).map_err(refused)?;
     let command = Patch::<R> { key: key.clone(), patch, expected };
     let receipt = execute(headers, &app, command).await?;
-    Ok(written::<R>(&app, key, receipt, StatusCode::OK).await)
+    Ok(written::<R>(&app, is_shown.then_some(key), receipt, StatusCode::OK).await)
 }
 
 async fn delete<R: Record>(
@@ -239,9 +257,11 @@ async fn delete<R: Record>(
     request: Request<Body>,
 ) -> Answer {
     let (mut parts, _) = request.into_parts();
-    let expected = only_if(&mut parts.headers)?;
+    let expected = only_if(&mut parts.headers, app.identity().epoch)?;
     let headers = CommandHeaders::from_request_parts(&mut parts, &app).await?;
-    let command = Delete::<R> { key: key_of::<R>(&key)?, expected };
+    let key = key_of::<R>(&key)?;
+    let expected = expected.of::<R>(&key).map_err(refused)?;
+    let command = Delete::<R> { key, expected };
     let mut response = execute(headers, &app, command).await?.into_response();
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.body_mut() = Body::empty();
@@ -249,17 +269,26 @@ async fn delete<R: Record>(
     Ok(response)
 }
 
-/// The options, the expected revision and the body of a write.
-async fn read(
-    app: &App,
-    request: Request<Body>,
-) -> Result<(CommandHeaders, Option<Position>, Fields), Problem> {
-    let (mut parts, body) = request.into_parts();
-    let expected = only_if(&mut parts.headers)?;
-    let headers = CommandHeaders::from_request_parts(&mut parts, app).await?;
-    let request = Request::from_parts(parts, body);
-    let CommandBody(fields) = CommandBody::from_request(request, app).await?;
-    Ok((headers, expected, fields))
+/// A request that writes a row.
+struct Write {
+    headers: CommandHeaders,
+    expected: Expected,
+    fields: Fields,
+    /// Whether the caller may read the row.
+    is_shown: bool,
+}
+
+impl Write {
+    async fn read(app: &App, request: Request<Body>) -> Result<Write, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let expected = only_if(&mut parts.headers, app.identity().epoch)?;
+        let headers = CommandHeaders::from_request_parts(&mut parts, app).await?;
+        let denied = parts.extensions.get::<DeniedExtras>();
+        let is_shown = denied.is_none_or(|denied| denied.0.is_empty());
+        let request = Request::from_parts(parts, body);
+        let CommandBody(fields) = CommandBody::from_request(request, app).await?;
+        Ok(Write { headers, expected, fields, is_shown })
+    }
 }
 
 async fn execute<C>(

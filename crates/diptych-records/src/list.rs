@@ -43,9 +43,14 @@ struct Condition {
 #[derive(Clone, Debug, PartialEq)]
 enum Test {
     OneOf(Vec<IndexValue>),
-    From(IndexValue),
-    To(IndexValue),
+    /// At most one value of each type. The value of a row is compared with the one of its type.
+    From(Vec<IndexValue>),
+    /// Like `From`.
+    To(Vec<IndexValue>),
 }
+
+/// The lowest and the highest value of a part of an index.
+type Range = (Option<IndexValue>, Option<IndexValue>);
 
 /// The last row of a page: where the next one begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,12 +96,22 @@ impl<R: Record> List<R> {
 
     /// Only rows whose field has this value or a higher one of its type.
     pub fn from(self, field: &str, value: impl Into<IndexValue>) -> List<R> {
-        self.with(field, Test::From(value.into()))
+        self.at_least_any(field, vec![value.into()])
     }
 
     /// Only rows whose field has this value or a lower one of its type.
     pub fn to(self, field: &str, value: impl Into<IndexValue>) -> List<R> {
-        self.with(field, Test::To(value.into()))
+        self.at_most_any(field, vec![value.into()])
+    }
+
+    /// Only rows whose field has the value of its type among these or a higher one.
+    pub(crate) fn at_least_any(self, field: &str, values: Vec<IndexValue>) -> List<R> {
+        self.with(field, Test::From(values))
+    }
+
+    /// Only rows whose field has the value of its type among these or a lower one.
+    pub(crate) fn at_most_any(self, field: &str, values: Vec<IndexValue>) -> List<R> {
+        self.with(field, Test::To(values))
     }
 
     /// Puts the rows in order of this field. Rows with equal values are in order of their keys.
@@ -178,8 +193,8 @@ impl<R: Record> List<R> {
             let value = fields.get(field).map_or(IndexValue::Null, IndexValue::of);
             match test {
                 Test::OneOf(values) => values.contains(&value),
-                Test::From(low) => value.is_like(low) && value >= *low,
-                Test::To(high) => value.is_like(high) && value <= *high,
+                Test::From(low) => low.iter().any(|low| value.is_like(low) && value >= *low),
+                Test::To(high) => high.iter().any(|high| value.is_like(high) && value <= *high),
             }
         })
     }
@@ -190,19 +205,28 @@ impl<R: Record> List<R> {
         value.map_or(IndexValue::Null, IndexValue::of)
     }
 
-    /// The lowest and the highest value that ranges of the order allow.
-    fn bounds(&self) -> (Option<&IndexValue>, Option<&IndexValue>) {
+    /// The parts of the index of the order that its ranges allow, in order: one for each type of
+    /// values that every range has an end for.
+    fn ranges(&self) -> Vec<Range> {
         let of_order = |condition: &&Condition| self.order.as_ref() == Some(&condition.field);
-        let tests = || self.conditions.iter().filter(of_order).map(|condition| &condition.test);
-        let low = tests().filter_map(|test| match test {
-            Test::From(low) => Some(low),
-            _ => None,
-        });
-        let high = tests().filter_map(|test| match test {
-            Test::To(high) => Some(high),
-            _ => None,
-        });
-        (low.max(), high.min())
+        let tests = self.conditions.iter().filter(of_order).map(|condition| &condition.test);
+        let tests: Vec<_> = tests.filter(|test| !matches!(test, Test::OneOf(_))).collect();
+        if tests.is_empty() {
+            return vec![(None, None)];
+        }
+        let part = |(mut low, mut high): (IndexValue, Option<IndexValue>)| {
+            for test in &tests {
+                let (Test::OneOf(ends) | Test::From(ends) | Test::To(ends)) = test;
+                let end = ends.iter().find(|end| end.is_like(&low))?.clone();
+                match test {
+                    Test::OneOf(_) => {}
+                    Test::From(_) => low = low.max(end),
+                    Test::To(_) => high = Some(high.map_or(end.clone(), |high| high.min(end))),
+                }
+            }
+            Some((Some(low), high))
+        };
+        IndexValue::types().into_iter().filter_map(part).collect()
     }
 
     /// The keys that an equality finds, by the one with the fewest. `None` if no equality finds
@@ -233,7 +257,15 @@ impl<R: Record> List<R> {
                 None => view.by_key(after.map(|place| &place.key), self.is_descending),
                 Some(order) => {
                     let place = after.map(|place| (&place.value, &place.key));
-                    view.by_field(order, place, self.bounds(), self.is_descending)
+                    let mut ranges = self.ranges();
+                    if self.is_descending {
+                        ranges.reverse();
+                    }
+                    let keys = ranges.into_iter().flat_map(move |(low, high)| {
+                        let bounds = (low.as_ref(), high.as_ref());
+                        view.by_field(order, place, bounds, self.is_descending)
+                    });
+                    Box::new(keys)
                 }
             };
         };

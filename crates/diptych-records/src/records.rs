@@ -11,11 +11,10 @@ use diptych::{
     query::{Ask, QueryError},
     subscribe::Subscribe,
 };
-
 use serde_json::Value;
 
 use crate::{
-    commands::{Create, Delete, Patch, Replace},
+    commands::{Create, Delete, Patch, Replace, other_key},
     fact::RecordEvent,
     journal::{Changes, HISTORY_EVENTS},
     list::List,
@@ -163,11 +162,9 @@ impl<R: Record> Records<R> {
             let read = entry.position();
             let mut row = entry.row.clone();
             change(&mut row);
-            fits(&key, &row)?;
-            // The whole row, on condition that it has not changed since. A patch could not remove
-            // an entry from a map.
-            let expected = self.expected.or(Some(read));
-            let command = Replace { row, expected };
+            check_update(&key, &row)?;
+            // A merge patch cannot say each change inside a nested value, so the whole row is sent.
+            let command = Replace { row, expected: self.expected.or(Some(read)) };
             match options(self.app.execute(command)).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(ExecuteError::Rejected(Refusal::Stale { .. }))
@@ -212,14 +209,14 @@ impl<R: Record> Records<R> {
     }
 }
 
-/// Checks a row after its change.
-fn fits<R: Record>(key: &R::Key, row: &R) -> Result<(), UpdateError> {
-    let unfit = |invalid: Invalid| UpdateError::Refused(invalid.into());
+/// # Errors
+/// The refusal of a row that makes no sense in place of the one with this key.
+fn check_update<R: Record>(key: &R::Key, row: &R) -> Result<(), Refusal> {
     if row.key() != *key {
-        let problem = "is the key, and stays: create another row instead";
-        return Err(unfit(Invalid::new(R::KEY_FIELD, problem)));
+        return Err(other_key::<R>().into());
     }
-    checked_fields(row).map(drop).map_err(unfit)
+    checked_fields(row)?;
+    Ok(())
 }
 
 /// A row was not updated.

@@ -49,6 +49,18 @@ pub enum Refusal {
         /// The revision that the row has.
         actual: u64,
     },
+    /// The revision that the caller expected is one of another epoch: the log was restored, or is
+    /// another one.
+    #[error(
+        "the expected revision of {record} {key} is from another history of the log: read it \
+         again, and repeat the change"
+    )]
+    OtherEpoch {
+        /// The name of the record.
+        record: &'static str,
+        /// The key.
+        key: String,
+    },
     /// The field is changed by a command with a meaning.
     #[error("{field} of {record} is no longer changed directly: send the command {command}")]
     Retired {

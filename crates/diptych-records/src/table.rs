@@ -32,6 +32,9 @@ use crate::{
 /// key is the primary key, and each indexed field has an index. A truth value is 0 or 1, and a list
 /// or an object is its JSON. Two more columns have the revision (`_revision`) and the whole row as
 /// JSON (`_row`).
+///
+/// A row whose event cannot be applied is [poisoned](Projection::key) by its own key, and the
+/// others go on.
 #[derive(Debug)]
 pub struct RecordTable<R> {
     table: String,
@@ -75,6 +78,10 @@ impl<R: Record> Projection for RecordTable<R> {
 
     fn version(&self) -> u32 {
         self.version
+    }
+
+    fn key(&self) -> Option<&str> {
+        Some(R::NAME)
     }
 
     fn create(&self, tx: &Transaction<'_>) -> diptych_sqlite::Result {

@@ -49,6 +49,24 @@ impl IndexValue {
         }
     }
 
+    /// The ends of a range in an address: the text itself, and the number or truth value that it
+    /// is in JSON.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))]
+    pub(crate) fn ends(text: &str) -> Vec<IndexValue> {
+        let scalar = IndexValue::parsed(text).filter(|scalar| *scalar != IndexValue::Null);
+        scalar.into_iter().chain([text.into()]).collect()
+    }
+
+    /// The lowest and the highest value of each type, in order. Texts have no highest one.
+    pub(crate) fn types() -> [(IndexValue, Option<IndexValue>); 4] {
+        [
+            (IndexValue::Null, Some(IndexValue::Null)),
+            (IndexValue::Bool(false), Some(IndexValue::Bool(true))),
+            (IndexValue::Float(f64::NEG_INFINITY), Some(IndexValue::Float(f64::INFINITY))),
+            (IndexValue::Text(String::new()), None),
+        ]
+    }
+
     /// Whether both are texts, both numbers, and so on.
     pub(crate) fn is_like(&self, other: &IndexValue) -> bool {
         self.rank() == other.rank()

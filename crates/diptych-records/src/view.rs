@@ -165,7 +165,7 @@ impl<R: Record> RecordView<R> {
         &'v self,
         field: &str,
         after: Option<(&'v IndexValue, &'v R::Key)>,
-        (low, high): (Option<&'v IndexValue>, Option<&'v IndexValue>),
+        (low, high): (Option<&IndexValue>, Option<&IndexValue>),
         is_descending: bool,
     ) -> Box<dyn Iterator<Item = &'v R::Key> + 'v> {
         let Some(index) = self.indexes.get(field) else { return Box::new(std::iter::empty()) };
@@ -178,8 +178,9 @@ impl<R: Record> RecordView<R> {
         if low.zip(high).is_some_and(|(low, high)| low > high) {
             return Box::new(std::iter::empty());
         }
-        let bound = |value: Option<&'v IndexValue>| value.map_or(Bound::Unbounded, Bound::Included);
-        let values = index.range::<IndexValue, _>((bound(low), bound(high)));
+        let low = low.map_or(Bound::Unbounded, Bound::Included);
+        let high = high.map_or(Bound::Unbounded, Bound::Included);
+        let values = index.range::<IndexValue, _>((low, high));
         let follows = move |value: &IndexValue, key: &R::Key| match after {
             None => true,
             Some(place) if is_descending => (value, key) < place,

@@ -152,7 +152,7 @@ async fn a_row_is_created_shown_changed_and_deleted() {
         (&events[1]["old"], &events[1]["new"]),
         (&json!({ "age": 30 }), &json!({ "age": 31 }))
     );
-    let revision = first.trim_matches('"');
+    let (_, revision) = first.trim_matches('"').rsplit_once('-').unwrap();
     let past = client.get(&format!("{place}?_as_of={revision}")).await;
     assert_eq!((past.status, &past.body["city"]), (StatusCode::OK, &json!("Rome")));
     let past = client.get(&format!("{place}/history?_as_of={revision}")).await;
@@ -241,6 +241,17 @@ async fn rows_are_listed_by_parameters_page_after_page() {
         ("city=Rome&city=Oslo&_order=age", "bca"),
         ("city=7", "d"),
         ("age.from=2&age.to=3&_order=-age", "ac"),
+        ("age.from=2&age.to=3&_order=age&_limit=2", "ca"),
+        ("age.from=x&_order=age", ""),
+        ("city.from=7&city.to=8", "d"),
+        ("city.from=7&city.to=8&_order=city", "d"),
+        ("city.from=7&_order=city", "dbac"),
+        ("city.from=7&_order=-city", "cabd"),
+        ("city.to=10000", ""),
+        ("city.from=10000&_order=city&city.to=P", "db"),
+        ("city.from=null", ""),
+        ("city.from=R&city.from=7", "ac"),
+        ("id.from=1&id.to=b", "ab"),
         ("_order=-age", "dacb"),
         ("id=b", "b"),
     ] {
@@ -407,4 +418,68 @@ async fn before_its_import_a_row_is_unknown_and_not_missing() {
         (&history[0]["occurred_at"], &history[0]["new"]["city"]),
         (&Value::Null, &json!("Rome"))
     );
+}
+
+#[tokio::test]
+async fn a_caller_that_may_write_a_row_and_not_get_it_receives_the_receipt_alone() {
+    async fn admit(visit: Visit) -> Result<Caller, Denial> {
+        match &visit.operation {
+            Operation::Query(name) if name == "get-customer" && visit.arguments.is_empty() => {
+                Err(Denial::forbidden("no row"))
+            }
+            _ => Ok(Caller::named("ann")),
+        }
+    }
+    let app = app().await;
+    let server = Server::new(app.clone()).host("localhost").admit(admit);
+    let server = server.records::<Customer>("/customers");
+    let client = Client(server.into_router().unwrap().0);
+    assert_eq!(client.get("/customers/a").await.status, StatusCode::FORBIDDEN);
+    let new = [("if-none-match", "*")];
+    let patch = json!({ "age": 2 });
+    for (method, path, headers, body, status) in [
+        ("POST", "/customers", [].as_slice(), customer("a", "Rome", 1), 201),
+        ("PATCH", "/customers/a", &[], patch.clone(), 200),
+        ("PUT", "/customers/a", &[], customer("a", "Oslo", 2), 200),
+        ("PUT", "/customers/b", &new, customer("b", "Rome", 1), 201),
+    ] {
+        let answer = client.send(method, path, headers, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {}", answer.body);
+        let receipt = answer.header("diptych-receipt");
+        assert!(!receipt.is_empty() && answer.body.to_string().contains(receipt), "{method}");
+        assert!(answer.body.get("city").is_none(), "{method} {}", answer.body);
+        assert_eq!(answer.header("etag"), "", "{method}");
+    }
+    let row = app.records::<Customer>().get("a".to_owned()).strong().await.unwrap().value.unwrap();
+    assert_eq!((row.row.city.as_str(), row.row.age), ("Oslo", 2));
+    // The same caller, where the hook lets it read.
+    let shown = client.send("PATCH", "/customers/a?read=1", &[], patch).await;
+    assert_eq!((shown.status, &shown.body["city"]), (StatusCode::OK, &json!("Oslo")));
+}
+
+#[tokio::test]
+async fn a_tag_of_another_epoch_never_matches() {
+    // Both logs have the same row at the same position, as a log has after a restore.
+    let (before, after) = (client().await, client().await);
+    let mut tags = Vec::new();
+    for client in [&before, &after] {
+        let created = client.send("POST", "/customers", &[], customer("a", "Rome", 1)).await;
+        tags.push(created.header("etag").to_owned());
+    }
+    let (old, own) = (tags[0].as_str(), tags[1].as_str());
+    assert!(old != own && old.ends_with("-1\"") && own.ends_with("-1\""), "{tags:?}");
+    let send = async |method: &str, tag: &str, body| {
+        after.send(method, "/customers/a", &[("if-match", tag)], body).await
+    };
+    for tag in [old, "\"1\""] {
+        let patched = send("PATCH", tag, json!({ "age": 2 })).await;
+        assert_eq!(patched.kind(), (412, "other-epoch"));
+        let replaced = send("PUT", tag, customer("a", "Oslo", 1)).await;
+        assert_eq!(replaced.kind(), (412, "other-epoch"));
+        assert_eq!(send("DELETE", tag, Value::Null).await.kind(), (412, "other-epoch"));
+        let shown = [("if-none-match", tag)];
+        let shown = after.send("GET", "/customers/a", &shown, Value::Null).await;
+        assert_eq!((shown.status, shown.body), (StatusCode::OK, customer("a", "Rome", 1)));
+    }
+    assert_eq!(send("PATCH", own, json!({ "age": 2 })).await.status, StatusCode::OK);
 }

@@ -19,6 +19,8 @@ struct Thing {
     id: u8,
     #[unique]
     code: Option<u8>,
+    #[unique]
+    mark: Option<u8>,
     #[index]
     kind: String,
     #[index]
@@ -99,6 +101,7 @@ fn thing(rng: &mut Rng) -> Thing {
     Thing {
         id: rng.u8(..8),
         code: rng.bool().then(|| rng.u8(..6)),
+        mark: rng.bool().then(|| rng.u8(..6)),
         kind: ["a", "b", "c"][rng.usize(..3)].to_owned(),
         size: rng.bool().then(|| rng.i8(-2..3)),
         colour: rng.u8(..3),
@@ -108,11 +111,15 @@ fn thing(rng: &mut Rng) -> Thing {
 /// The refusal of a change to `after`, as the model knows it.
 fn refused(model: &Model, after: &Thing) -> Option<&'static str> {
     let before = model.get(&after.id).map(|(row, _)| row);
-    let is_taken = |(row, _): &&(Thing, u64)| row.id != after.id && row.code == after.code;
+    let is_same = |one: Option<u8>, other: Option<u8>| one.is_some() && one == other;
+    let is_taken = |(row, _): &(Thing, u64)| {
+        let is_same = is_same(row.code, after.code) || is_same(row.mark, after.mark);
+        row.id != after.id && is_same
+    };
     if before.is_some_and(|before| before.colour != after.colour) {
         return Some("retired");
     }
-    (after.code.is_some() && model.values().any(|one| is_taken(&one))).then_some("taken")
+    model.values().any(is_taken).then_some("taken")
 }
 
 fn kind_of(refusal: &Refusal) -> &'static str {
@@ -151,8 +158,20 @@ async fn change(app: &App, things: &Records<Thing>, model: &mut Model, rng: &mut
         }
         3 => {
             let mut after = known.as_ref().map_or_else(|| row.clone(), |(row, _)| row.clone());
-            (after.code, after.size) = (row.code, row.size);
-            let patch = json!({ "code": row.code, "size": row.size });
+            let patch = match rng.u8(..3) {
+                0 => {
+                    (after.code, after.size) = (row.code, row.size);
+                    json!({ "code": row.code, "size": row.size })
+                }
+                1 => {
+                    after.mark = row.mark;
+                    json!({ "mark": row.mark })
+                }
+                _ => {
+                    (after.code, after.mark) = (row.code, row.mark);
+                    json!({ "code": row.code, "mark": row.mark })
+                }
+            };
             let wanted = missing.or(stale).or_else(|| refused(model, &after));
             (at.patch(row.id, patch).await, wanted, Some(after))
         }
@@ -291,20 +310,25 @@ async fn generated_changes_lists_and_pasts_agree_with_a_map() {
     app.stop().await.unwrap();
 }
 
-/// The rows with each code, and how often a code was in two rows.
+/// The rows with each code and mark, and how often one was in two rows.
 #[derive(Clone, Default)]
 struct Codes {
-    holders: BTreeMap<u8, u32>,
+    holders: BTreeMap<(&'static str, u8), u32>,
     doubled: u32,
+}
+
+fn values(row: &Thing) -> impl Iterator<Item = (&'static str, u8)> {
+    let code = row.code.map(|code| ("code", code));
+    code.into_iter().chain(row.mark.map(|mark| ("mark", mark)))
 }
 
 impl RowChanges<Thing> for Codes {
     fn apply(&mut self, old: Option<&Thing>, new: Option<&Thing>) {
-        if let Some(code) = old.and_then(|row| row.code) {
-            *self.holders.entry(code).or_default() -= 1;
+        for value in old.into_iter().flat_map(values) {
+            *self.holders.entry(value).or_default() -= 1;
         }
-        if let Some(code) = new.and_then(|row| row.code) {
-            let holders = self.holders.entry(code).or_default();
+        for value in new.into_iter().flat_map(values) {
+            let holders = self.holders.entry(value).or_default();
             *holders += 1;
             self.doubled += u32::from(*holders > 1);
         }
@@ -323,7 +347,7 @@ impl diptych::Query for Doubled {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_at_one_time_never_give_two_rows_one_code() {
+async fn changes_at_one_time_never_give_two_rows_one_unique_value() {
     let seed = env::var("DIPTYCH_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("DIPTYCH_SEED={seed}");
@@ -338,10 +362,11 @@ async fn changes_at_one_time_never_give_two_rows_one_code() {
             let mut done = 0_u32;
             for _ in 0..100 {
                 let row = Thing { colour: 0, ..thing(&mut rng) };
-                let refused = match rng.u8(..4) {
+                let refused = match rng.u8(..5) {
                     0 => things.create(row).await.err(),
                     1 => things.replace(row).await.err(),
                     2 => things.patch(row.id, json!({ "code": row.code })).await.err(),
+                    3 => things.patch(row.id, json!({ "mark": row.mark })).await.err(),
                     _ => things.delete(row.id).await.err(),
                 };
                 match refused {

@@ -44,7 +44,8 @@ impl RecordIntents<Line> for Discount {
 
     fn apply(&self, row: &mut Line) {
         let Discount::Given { cents, .. } = self;
-        row.cents -= cents;
+        // A discount above the price is a mistake of the log.
+        row.cents = row.cents.checked_sub(*cents).unwrap();
     }
 }
 
@@ -148,6 +149,31 @@ async fn the_table_has_the_rows_of_the_view_column_by_column_also_after_an_inten
     let connection = Connection::open(&file).unwrap();
     let index = "SELECT count(*) FROM sqlite_master WHERE name = 'order_line_by_article'";
     assert_eq!(connection.query_row(index, [], |row| row.get(0)), Ok(1));
+    drop(connection);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_whose_event_cannot_be_applied_is_held_back_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let table = Sqlite::at(&file).projection(RecordTable::<Line>::new());
+    let app = App::open(folder.path().join("log")).unwrap().records::<Line>().projection(table);
+    let app = app.start().await.unwrap();
+    let lines = app.records::<Line>();
+    for id in ["a", "b"] {
+        lines.create(line(id, 500)).await.unwrap();
+    }
+    app.execute(Give("a", 501)).await.unwrap();
+    let last = lines.patch("b".to_owned(), json!({ "cents": 7 })).await.unwrap();
+    shown(&app, &last).await;
+    let cents: Vec<_> = read(&file).into_iter().map(|row| row[2].clone()).collect();
+    assert_eq!(cents, [SqlValue::Integer(500), SqlValue::Integer(7)]);
+    let connection = Connection::open(&file).unwrap();
+    let poisoned = "SELECT key, position FROM diptych_poisoned WHERE projection = 'order_line'";
+    let poisoned: (String, u64) =
+        connection.query_row(poisoned, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(poisoned, ("order-line:a".to_owned(), 3));
     drop(connection);
     app.stop().await.unwrap();
 }

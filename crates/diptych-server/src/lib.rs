@@ -144,6 +144,10 @@ pub use owner::{Owner, OwnerError};
 pub use panels::entries::webhook::{ReceivedWebhook, WebhookReaction, WebhookRoute};
 pub use panels::{
     documents::credential::Credential,
-    entries::{command::CommandRoute, mount::Mount, query::QueryRoute},
+    entries::{
+        command::CommandRoute,
+        mount::{DeniedExtras, Mount},
+        query::QueryRoute,
+    },
 };
 pub use server::Server;

@@ -41,31 +41,37 @@ impl<R: Record> Query for ShowRow<R> {
     }
 }
 
-/// The revision as the tag of an entity.
-pub(super) fn revision_tag(revision: Position) -> HeaderValue {
-    let tag = HeaderValue::from_str(&format!("\"{}\"", revision.get()));
-    tag.unwrap_or(HeaderValue::from_static("\"0\""))
+/// The revision as the tag of an entity. It has the epoch of the log, because after a restore the
+/// position can name another event.
+pub(super) fn revision_tag(app: &App, revision: Position) -> HeaderValue {
+    let tag = format!("\"{}-{}\"", app.identity().epoch, revision.get());
+    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"0\""))
 }
 
 /// The response to a write: the row after it, with the receipt in headers.
 ///
-/// If the row cannot be shown, because its view stands still or the row is gone already, the
-/// receipt is the body: the write itself has succeeded.
+/// If the row cannot be shown, because the caller may not read it (`shown` is `None`), its view
+/// stands still, or the row is gone already, the receipt is the body: the write has succeeded.
 pub(super) async fn written<R: Record>(
     app: &App,
-    key: R::Key,
+    shown: Option<R::Key>,
     receipt: ReceiptResponse,
     status: StatusCode,
 ) -> Response<Body> {
-    let row = app.query(Get::<R> { key }).after(receipt.receipt()).await;
-    let entry = row.ok().and_then(|answer| answer.value);
+    let entry = match shown {
+        Some(key) => {
+            let row = app.query(Get::<R> { key }).after(receipt.receipt()).await;
+            row.ok().and_then(|answer| answer.value)
+        }
+        None => None,
+    };
     let mut response = receipt.into_response();
     *response.status_mut() = status;
     if let Some(entry) = entry
         && let Ok(json) = serde_json::to_vec(&entry.row)
     {
         *response.body_mut() = json.into();
-        response.headers_mut().insert(header::ETAG, revision_tag(entry.position()));
+        response.headers_mut().insert(header::ETAG, revision_tag(app, entry.position()));
     }
     response
 }
@@ -80,7 +86,7 @@ pub(super) fn with_own_status(problem: Problem) -> Problem {
     let status = match (problem.word(), kind(&problem)) {
         (_, Some("missing" | "unknown-before-import")) => StatusCode::NOT_FOUND,
         (_, Some("exists" | "taken")) => StatusCode::CONFLICT,
-        (_, Some("stale")) => StatusCode::PRECONDITION_FAILED,
+        (_, Some("stale" | "other-epoch")) => StatusCode::PRECONDITION_FAILED,
         ("invalid", _) => StatusCode::UNPROCESSABLE_ENTITY,
         _ => return problem,
     };

@@ -11,6 +11,11 @@ use crate::{
     view::Entry,
 };
 
+/// The answers to writes.
+const NOW: &str = "The row as it is now; the receipt alone if the caller may not read the row.";
+const CREATED: &str =
+    "The row as it was created; the receipt alone if the caller may not read the row.";
+
 /// The paths of a record below this one, and the shared schemas.
 pub(super) fn described<R: Record + JsonSchema>(
     path: &str,
@@ -149,21 +154,21 @@ impl RecordDocument {
     }
 
     fn create(&self) -> Value {
-        let responses = json!({ "201": self.row_response("The row as it was created.") });
+        let responses = json!({ "201": self.row_response(CREATED) });
         self.write("create", "Creates a row", Some("application/json"), responses, false)
     }
 
     fn replace(&self) -> Value {
         let what = "Puts a row in place of another; with `If-None-Match: *` creates it";
         let responses = json!({
-            "200": self.row_response("The row as it is now."),
-            "201": self.row_response("The row as it was created."),
+            "200": self.row_response(NOW),
+            "201": self.row_response(CREATED),
         });
         self.write("replace", what, Some("application/json"), responses, true)
     }
 
     fn patch(&self) -> Value {
-        let responses = json!({ "200": self.row_response("The row as it is now.") });
+        let responses = json!({ "200": self.row_response(NOW) });
         let what = "Changes fields of a row by a JSON merge patch";
         self.write("patch", what, Some("application/merge-patch+json"), responses, true)
     }

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
-use diptych::{CommandError, Invalid, Position};
+use diptych::{CommandError, Invalid, Position, store::Epoch};
 use diptych_server::Problem;
 
-use crate::{list::List, record::Record, value::IndexValue};
+use crate::{list::List, record::Record, refusal::Refusal, value::IndexValue};
 
 /// The list that an address names.
 pub(super) struct ListParameters<R: Record> {
@@ -56,8 +56,8 @@ pub(super) fn list<R: Record>(parts: &mut Parts) -> Result<ListParameters<R>, Pr
                 list
             }
             field => match field.rsplit_once('.') {
-                Some((field, "from")) => list.from(field, bound(value)),
-                Some((field, "to")) => list.to(field, bound(value)),
+                Some((field, "from")) => list.at_least_any(field, IndexValue::ends(value)),
+                Some((field, "to")) => list.at_most_any(field, IndexValue::ends(value)),
                 _ => {
                     let values =
                         IndexValue::parsed(value).into_iter().chain([value.as_str().into()]);
@@ -84,11 +84,6 @@ pub(super) fn list<R: Record>(parts: &mut Parts) -> Result<ListParameters<R>, Pr
     Ok(ListParameters { list, link })
 }
 
-/// The end of a range: a number, if the text is one.
-fn bound(text: &str) -> IndexValue {
-    IndexValue::parsed(text).unwrap_or_else(|| text.into())
-}
-
 /// Whether the request asks about the past. An address that cannot be read counts as such.
 pub(super) fn are_about_past(parts: &Parts) -> bool {
     let in_address = ["_as_of", "_recorded_before", "_occurred_before"];
@@ -99,26 +94,52 @@ pub(super) fn are_about_past(parts: &Parts) -> bool {
         || in_header.iter().any(|name| parts.headers.contains_key(*name))
 }
 
+/// The revision that a row has to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    Any,
+    Revision(Position),
+    /// One of another epoch, which no row has.
+    OtherEpoch,
+}
+
+impl Expected {
+    /// The condition of a command on the row with this key.
+    ///
+    /// # Errors
+    /// The refusal of a revision that no row has.
+    pub(super) fn of<R: Record>(self, key: &R::Key) -> Result<Option<Position>, Refusal> {
+        match self {
+            Expected::Any => Ok(None),
+            Expected::Revision(revision) => Ok(Some(revision)),
+            Expected::OtherEpoch => {
+                Err(Refusal::OtherEpoch { record: R::NAME, key: key.to_string() })
+            }
+        }
+    }
+}
+
 /// Takes the revision of `If-Match` out of the headers. Any revision is `*`.
-pub(super) fn only_if(headers: &mut HeaderMap) -> Result<Option<Position>, Problem> {
+pub(super) fn only_if(headers: &mut HeaderMap, epoch: Epoch) -> Result<Expected, Problem> {
     let sent: Vec<_> = headers.get_all(header::IF_MATCH).iter().cloned().collect();
     headers.remove(header::IF_MATCH);
     let text = match sent.as_slice() {
-        [] => return Ok(None),
+        [] => return Ok(Expected::Any),
         [one] => one.to_str().unwrap_or_default(),
         _ => return Err(wrong("if-match", "is there several times: send one revision")),
     };
     if text == "*" {
-        return Ok(None);
+        return Ok(Expected::Any);
     }
-    let revision = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    match revision.and_then(|revision| revision.parse().ok()) {
-        Some(revision) => Ok(Some(Position::new(revision))),
-        None => Err(wrong(
-            "if-match",
-            format!("is one ETag of this row, such as \"7\" with its quotes, and not {text:?}"),
-        )),
-    }
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let Some(tag) = tag.filter(|tag| !tag.contains('"')) else {
+        let problem = format!("is one ETag of this row with its quotes, and not {text:?}");
+        return Err(wrong("if-match", problem));
+    };
+    let revision = tag.strip_prefix(&format!("{epoch}-"));
+    let revision = revision.and_then(|revision| revision.parse().ok());
+    Ok(revision
+        .map_or(Expected::OtherEpoch, |position| Expected::Revision(Position::new(position))))
 }
 
 /// Whether the client has this revision already.
@@ -177,18 +198,24 @@ mod tests {
 
     #[test]
     fn a_condition_is_one_strong_revision_or_any() {
+        let epoch = Epoch::first();
         let condition = |sent: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in sent {
                 headers.append(header::IF_MATCH, value.parse().unwrap());
             }
-            let read = only_if(&mut headers);
+            let read = only_if(&mut headers, epoch);
             assert!(headers.is_empty());
             read.map_err(|problem| problem.word())
         };
-        assert_eq!(condition(&[]), Ok(None));
-        assert_eq!(condition(&["*"]), Ok(None));
-        assert_eq!(condition(&["\"7\""]), Ok(Some(Position::new(7))));
+        assert_eq!(condition(&[]), Ok(Expected::Any));
+        assert_eq!(condition(&["*"]), Ok(Expected::Any));
+        let own = format!("\"{epoch}-7\"");
+        assert_eq!(condition(&[&own]), Ok(Expected::Revision(Position::new(7))));
+        let next = format!("\"{}-7\"", epoch.next());
+        for other in ["\"7\"", "\"\"", "\"x-7\"", next.as_str()] {
+            assert_eq!(condition(&[other]), Ok(Expected::OtherEpoch), "{other}");
+        }
         for wrong in [["7"].as_slice(), &["W/\"7\""], &["\"7\", \"8\""], &["\"7\"", "\"8\""]] {
             assert_eq!(condition(wrong), Err("invalid"), "{wrong:?}");
         }

@@ -23,7 +23,7 @@ use crate::shop::{Totals, Trade, app, happen, note, reader, sold};
 /// Never reached unless something is wrong.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What each shop sold. It refuses sales of 666 cents while it is not repaired.
+/// The sales of each shop. It refuses sales of 666 cents until it is repaired.
 #[derive(Clone)]
 struct Tills {
     is_repaired: Arc<AtomicBool>,

@@ -238,7 +238,7 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
             let starts = staged.last().is_none_or(|last| last.position != place.position);
             if starts && (count >= most_events || bytes >= most_bytes) {
                 self.commit_staged(mem::take(&mut staged), log).await?;
-                // What was parked waits in the log now, and is counted there.
+                // Parked events wait in the log now, and are counted there.
                 parked.clear();
                 (bytes, count) = (0, 0);
             }

@@ -20,6 +20,7 @@ pub(crate) type Operations = Arc<dyn Fn(&Parts) -> Vec<Operation> + Send + Sync>
 pub struct Mount {
     routes: Vec<(String, MethodRouter<App>)>,
     operations: Operations,
+    extras: Operations,
     pub(crate) paths: Map<String, Value>,
     pub(crate) schemas: Map<String, Value>,
 }
@@ -29,7 +30,19 @@ impl Mount {
     /// these operations; about none if there are none, as for a wrong method.
     pub fn new(operations: impl Fn(&Parts) -> Vec<Operation> + Send + Sync + 'static) -> Mount {
         let (paths, schemas) = (Map::new(), Map::new());
-        Mount { routes: Vec::new(), operations: Arc::new(operations), paths, schemas }
+        let (operations, extras) = (Arc::new(operations), Arc::new(|_: &Parts| Vec::new()));
+        Mount { routes: Vec::new(), operations, extras, paths, schemas }
+    }
+
+    /// Names what a request can also get, such as the row that it changes. The hook is asked about
+    /// each of these operations, too. If it denies one, the request goes on, and the handler finds
+    /// the operation in [`DeniedExtras`].
+    pub fn extras(
+        mut self,
+        extras: impl Fn(&Parts) -> Vec<Operation> + Send + Sync + 'static,
+    ) -> Mount {
+        self.extras = Arc::new(extras);
+        self
     }
 
     /// Adds a route: a path as axum writes it, such as `/customers/{key}`, and its methods.
@@ -93,11 +106,16 @@ impl Mount {
         Some(format!("a mounted type and another have the schema name {name}: rename one"))
     }
 
-    /// The routes, and what their requests ask for.
-    pub(crate) fn into_parts(self) -> (Vec<(String, MethodRouter<App>)>, Operations) {
-        (self.routes, self.operations)
+    /// The routes, what their requests ask for, and what they can also get.
+    pub(crate) fn into_parts(self) -> (Vec<(String, MethodRouter<App>)>, Operations, Operations) {
+        (self.routes, self.operations, self.extras)
     }
 }
+
+/// The [extras](Mount::extras) that the hook denied to the caller: an extension of each request of
+/// a mounted route. Its answer must not have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeniedExtras(pub Vec<Operation>);
 
 /// The path without the names of its parameters: two paths of one shape are one route.
 fn shape(path: &str) -> String {

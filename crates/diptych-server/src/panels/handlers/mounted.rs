@@ -18,24 +18,24 @@ use crate::{
         problem::Problem,
     },
     panels::{
-        entries::mount::{Mount, Operations},
+        entries::mount::{DeniedExtras, Mount, Operations},
         site::Site,
     },
 };
 
 /// The routes, behind the hook of this site.
 pub(crate) fn routes(mount: Mount, site: &Arc<Site>) -> Router<Arc<Site>> {
-    let (routes, operations) = mount.into_parts();
+    let (routes, operations, extras) = mount.into_parts();
     let router = routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(&path, methods));
-    let entrance = from_fn_with_state((site.clone(), operations), admit);
+    let entrance = from_fn_with_state((site.clone(), operations, extras), admit);
     router.with_state(site.app.clone()).layer(entrance)
 }
 
 /// Asks the hook, and passes the caller and the limits on to the handler.
 async fn admit(
-    State((site, operations)): State<(Arc<Site>, Operations)>,
+    State((site, operations, extras)): State<(Arc<Site>, Operations, Operations)>,
     request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
@@ -51,6 +51,13 @@ async fn admit(
         let detail = "this poster changes nothing: ask the application that owns the log";
         return Problem::unknown(detail).into_response();
     }
+    let mut denied = DeniedExtras::default();
+    for operation in extras(&parts) {
+        if site.door.admit(operation.clone(), &parts).await.is_err() {
+            denied.0.push(operation);
+        }
+    }
+    parts.extensions.insert(denied);
     let permit = parts.extensions.get::<RequestPermit>().cloned();
     parts.extensions.insert(CommandHold::new(site.door.stop().command(), permit));
     parts.extensions.insert(caller);
