@@ -3,9 +3,11 @@
 
 pub mod appends;
 pub mod device;
+pub mod durable;
 pub mod engines;
 pub mod latency;
 pub mod options;
+pub mod program;
 pub mod quiet;
 pub mod raw;
 pub mod table;

@@ -12,11 +12,10 @@ mod framework;
 mod hot;
 mod log;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
-use diptych_benches::{engines, options, quiet, raw, table, workload};
-use options::{Options, Program};
-use table::Report;
+use diptych_benches::{engines, options, program, quiet, raw, table, workload};
+use options::Program;
 use workload::ACCOUNTS;
 
 const PROGRAM: Program = Program {
@@ -27,31 +26,10 @@ const PROGRAM: Program = Program {
 };
 
 fn main() -> ExitCode {
-    let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(&options);
-    println!("{report}");
-    for part in options.parts() {
-        let tables = match *part {
-            "framework" => framework::tables(&options),
-            "decide" => vec![decide::table(&options)],
-            _ => vec![hot::table(&options)],
-        };
-        for table in &tables {
-            println!("{table}");
-        }
-        report.tables.extend(tables);
-    }
-    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
-        Some((file, Err(error))) => {
-            eprintln!("{}: {error}", file.display());
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    let run = program::run(&PROGRAM, std::env::args().skip(1), |part, options| match part {
+        "framework" => framework::tables(options),
+        "decide" => vec![decide::table(options)],
+        _ => vec![hot::table(options)],
+    });
+    run.err().unwrap_or(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, thread, time::Duration};
 
 use diptych_benches::{
     device::{memory_kib_of, processor_seconds},
+    durable::runtime,
     options::Options,
     table::{Contender, Table},
 };
@@ -16,7 +17,7 @@ use tokio::{
 
 use crate::{
     publisher::Publisher,
-    services::{ordering, place, runtime},
+    services::{ordering, place},
 };
 
 const CONSUMERS: usize = 1_000;

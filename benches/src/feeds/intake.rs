@@ -8,6 +8,7 @@ use diptych::{
     remote::{RemoteFeed, RemoteOptions},
 };
 use diptych_benches::{
+    durable::{grown_to, runtime},
     options::Options,
     table::{Contender, Table},
 };
@@ -15,7 +16,7 @@ use diptych_gateways::HttpFeed;
 
 use crate::{
     publisher::Publisher,
-    services::{grown_to, ordering, place, runtime, shipping},
+    services::{ordering, place, shipping},
 };
 
 /// The log of a service that takes in has one event about its intake.

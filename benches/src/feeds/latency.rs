@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use diptych::App;
 use diptych_benches::{
+    durable::{grown_to, runtime},
     latency::Latencies,
     options::Options,
     table::{Row, Table},
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     intake::{OWN, http},
-    services::{grown_to, ordering, placed, runtime, shipping},
+    services::{ordering, placed, shipping},
 };
 
 /// The time that the way between two services may take beside five syncs.

@@ -13,11 +13,11 @@ mod latency;
 mod publisher;
 mod services;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 use diptych_benches::{
-    options::{self, Options, Program, Setting},
-    table::Report,
+    options::{Program, Setting},
+    program,
 };
 
 const PROGRAM: Program = Program {
@@ -37,31 +37,10 @@ fn main() -> ExitCode {
         publisher::child(folder.as_ref());
         return ExitCode::SUCCESS;
     }
-    let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(&options);
-    println!("{report}");
-    for part in options.parts() {
-        let tables = match *part {
-            "intake" => vec![intake::table(&options)],
-            "latency" => vec![latency::table(&options)],
-            _ => idle::tables(&options),
-        };
-        for table in &tables {
-            println!("{table}");
-        }
-        report.tables.extend(tables);
-    }
-    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
-        Some((file, Err(error))) => {
-            eprintln!("{}: {error}", file.display());
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    let run = program::run(&PROGRAM, std::env::args().skip(1), |part, options| match part {
+        "intake" => vec![intake::table(options)],
+        "latency" => vec![latency::table(options)],
+        _ => idle::tables(options),
+    });
+    run.err().unwrap_or(ExitCode::SUCCESS)
 }

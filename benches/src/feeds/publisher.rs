@@ -12,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diptych_benches::durable::runtime;
 use diptych_server::{LogServer, Server, ServerLimits};
 use diptych_store::{Append, RawEvent, Store};
 use tokio::net::TcpListener;
 
-use crate::services::{ordering, runtime};
+use crate::services::ordering;
 
 /// The first argument of the child process.
 pub(crate) const CHILD: &str = "--as-publisher";

@@ -1,17 +1,14 @@
 //! Two services: ordering publishes its orders, and shipping takes them in.
 
-use std::{collections::VecDeque, error::Error, path::Path};
+use std::{error::Error, ops::Range, path::Path};
 
 use diptych::{
-    App, Event, Position, Recorded,
+    App, Event, Recorded,
     collaboration::{Feed, FeedSource, ForeignEvent, Intake, IntakeStart, PublicEvent},
 };
-use diptych_store::{Append, RawEvent, Store};
+use diptych_benches::durable::load;
+use diptych_store::{RawEvent, Store};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
-
-/// Events in one commit of a load.
-const TOGETHER: u64 = 1_000;
 
 /// A private event of ordering.
 #[derive(Event, Serialize, Deserialize)]
@@ -73,10 +70,6 @@ impl Intake for Parcels {
     }
 }
 
-pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 pub(crate) async fn ordering(folder: &Path) -> App {
     App::open(folder).unwrap().feed::<Orders>().start().await.unwrap()
 }
@@ -92,27 +85,7 @@ pub(crate) fn placed(order: u64) -> RawEvent {
     Placed { order, customer: "ann".to_owned(), note, margin_cents: 7 }.encode().unwrap()
 }
 
-/// Appends orders with these numbers, a thousand in a commit, and waits until they are durable.
-pub(crate) async fn place(store: &Store, orders: std::ops::Range<u64>) {
-    let (mut waiting, mut first) = (VecDeque::new(), orders.start);
-    while first < orders.end {
-        let last = (first + TOGETHER).min(orders.end);
-        waiting.push_back(store.append(Append::events((first..last).map(placed))).await.unwrap());
-        if waiting.len() > 8 {
-            waiting.pop_front().unwrap().synced().await.unwrap();
-        }
-        first = last;
-    }
-    for accepted in waiting {
-        accepted.synced().await.unwrap();
-    }
-}
-
-/// Waits until the log has this number of positions. The head of a log is durable.
-pub(crate) async fn grown_to(store: &Store, head: Position) {
-    let live = store.head();
-    let mut at = live.position();
-    while at < head {
-        at = live.after(at).await.unwrap();
-    }
+/// Appends orders with these numbers, and waits until they are durable.
+pub(crate) async fn place(store: &Store, orders: Range<u64>) {
+    load(store, orders, placed).await;
 }

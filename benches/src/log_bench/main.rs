@@ -32,11 +32,12 @@ mod svg;
 mod tasks;
 mod writes;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 use diptych_benches::{
     options::{self, Options, Program, Setting},
-    table::{Report, Table},
+    program,
+    table::Table,
     workload::ACCOUNTS,
 };
 use plots::Plots;
@@ -87,28 +88,14 @@ fn main() -> ExitCode {
         tasks::run(&arguments);
         return ExitCode::SUCCESS;
     }
-    let options = match Options::from_arguments(&PROGRAM, arguments.into_iter()) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(&options);
-    println!("{report}");
     let mut plots = Plots::default();
-    for part in options.parts() {
-        let tables = tables(part, &options, &mut plots);
-        for table in &tables {
-            println!("{table}");
-        }
-        report.tables.extend(tables);
-    }
-    let json = options.json.as_deref().map(|file| (file, fs::write(file, report.to_json())));
-    if let Some((file, Err(error))) = json {
-        eprintln!("{}: {error}", file.display());
-        return ExitCode::FAILURE;
-    }
+    let run = program::run(&PROGRAM, arguments.into_iter(), |part, options| {
+        tables(part, options, &mut plots)
+    });
+    let options = match run {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
     match options.text(options::PLOTS) {
         "" => ExitCode::SUCCESS,
         folder => match plots.write(folder.as_ref()) {

@@ -7,8 +7,9 @@ use diptych_benches::latency::Latencies;
 use diptych_store::{Append, Position, Store};
 
 use crate::{
+    durable::{grown_to, runtime},
     options::Options,
-    orders::{Shipping, app, grown_to, place, placed, runtime},
+    orders::{Shipping, app, place, placed},
     table::{Row, Table},
 };
 

@@ -12,11 +12,10 @@ mod orders;
 mod reactions;
 mod timers;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
-use diptych_benches::{options, table};
-use options::{Options, Program, Setting};
-use table::Report;
+use diptych_benches::{durable, options, program, table};
+use options::{Program, Setting};
 
 const PROGRAM: Program = Program {
     parts: &["reactions", "latency", "due", "pending"],
@@ -34,30 +33,11 @@ fn main() -> ExitCode {
         timers::child(folder.as_ref());
         return ExitCode::SUCCESS;
     }
-    let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(&options);
-    println!("{report}");
-    for part in options.parts() {
-        let table = match *part {
-            "reactions" => reactions::table(&options),
-            "latency" => latency::table(&options),
-            "due" => timers::due(&options),
-            _ => timers::pending(&options),
-        };
-        println!("{table}");
-        report.tables.push(table);
-    }
-    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
-        Some((file, Err(error))) => {
-            eprintln!("{}: {error}", file.display());
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    let run = program::run(&PROGRAM, std::env::args().skip(1), |part, options| match part {
+        "reactions" => vec![reactions::table(options)],
+        "latency" => vec![latency::table(options)],
+        "due" => vec![timers::due(options)],
+        _ => vec![timers::pending(options)],
+    });
+    run.err().unwrap_or(ExitCode::SUCCESS)
 }

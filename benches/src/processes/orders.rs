@@ -1,19 +1,17 @@
 //! The orders of all parts: their events, the command, and two processes.
 
-use std::{collections::VecDeque, convert::Infallible, path::Path, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, ops::Range, path::Path, time::Duration};
 
+use crate::durable::load;
 use diptych::{
-    App, AppBuilder, Command, DecisionContext, Event, Filter, Fold, Log, Position, Recorded, Tag,
+    App, AppBuilder, Command, DecisionContext, Event, Filter, Fold, Log, Recorded, Tag,
     catalogue::Catalogue,
     process::{Process, ProcessOptions, ProcessStart, ReactionContext, Reactions, Trigger},
     testing::Clock,
 };
 use diptych_store::{Append, EventStore, RawEvent, Store};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
 
-/// Events in one commit of a load.
-const TOGETHER: u64 = 1_000;
 /// Appends in flight of a contender without processes.
 const IN_FLIGHT: usize = 64;
 
@@ -122,24 +120,9 @@ pub(crate) fn app<P: Process>(folder: &Path, clock: &Clock, options: ProcessOpti
         .process_with::<P>(ProcessStart::Beginning, options)
 }
 
-pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-/// Appends orders with these numbers, a thousand in a commit, and waits until they are durable.
-pub(crate) async fn place(store: &Store, orders: std::ops::Range<u64>) {
-    let (mut waiting, mut first) = (VecDeque::new(), orders.start);
-    while first < orders.end {
-        let last = (first + TOGETHER).min(orders.end);
-        waiting.push_back(store.append(Append::events((first..last).map(placed))).await.unwrap());
-        if waiting.len() > 8 {
-            waiting.pop_front().unwrap().synced().await.unwrap();
-        }
-        first = last;
-    }
-    for accepted in waiting {
-        accepted.synced().await.unwrap();
-    }
+/// Appends orders with these numbers, and waits until they are durable.
+pub(crate) async fn place(store: &Store, orders: Range<u64>) {
+    load(store, orders, placed).await;
 }
 
 /// Appends this number of events one by one, with many in flight, and waits until all are durable.
@@ -153,14 +136,5 @@ pub(crate) async fn append_plainly(log: &Log, events: u64) {
     }
     for accepted in waiting {
         accepted.synced().await.unwrap();
-    }
-}
-
-/// Waits until the log has this number of positions. The head of a log is durable.
-pub(crate) async fn grown_to(store: &Store, head: Position) {
-    let live = store.head();
-    let mut at = live.position();
-    while at < head {
-        at = live.after(at).await.unwrap();
     }
 }

@@ -5,8 +5,9 @@ use std::time::Instant;
 use diptych::{Log, LogOptions, process::ProcessOptions, testing::Clock};
 
 use crate::{
+    durable::{grown_to, runtime},
     options::Options,
-    orders::{Shipping, app, append_plainly, grown_to, place, runtime},
+    orders::{Shipping, app, append_plainly, place},
     table::{Contender, Table},
 };
 

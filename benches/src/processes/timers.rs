@@ -10,8 +10,9 @@ use diptych::{App, Log, LogOptions, process::ProcessOptions, testing::Clock};
 use diptych_benches::device::memory_kib;
 
 use crate::{
+    durable::{grown_to, runtime},
     options::Options,
-    orders::{Deadlines, WITHIN, app, append_plainly, grown_to, place, runtime},
+    orders::{Deadlines, WITHIN, app, append_plainly, place},
     table::{Contender, Table},
 };
 

@@ -15,7 +15,7 @@ mod restart;
 mod sqlite;
 mod visible;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 use diptych_benches::{options, table};
 use options::{Options, Program};
@@ -28,33 +28,12 @@ const PROGRAM: Program = Program {
 };
 
 fn main() -> ExitCode {
-    let options = match Options::from_arguments(&PROGRAM, std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(&options);
-    println!("{report}");
-    for part in options.parts() {
-        let tables = match *part {
-            "fold" => fold::tables(&options),
-            "query" => query::tables(&options),
-            "visible" => visible::tables(&options),
-            "sqlite" => sqlite::tables(&options),
-            _ => restart::tables(&options),
-        };
-        for table in &tables {
-            println!("{table}");
-        }
-        report.tables.extend(tables);
-    }
-    match options.json.as_deref().map(|file| (file, fs::write(file, report.to_json()))) {
-        Some((file, Err(error))) => {
-            eprintln!("{}: {error}", file.display());
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    let run = program::run(&PROGRAM, std::env::args().skip(1), |part, options| match part {
+        "fold" => fold::tables(options),
+        "query" => query::tables(options),
+        "visible" => visible::tables(options),
+        "sqlite" => sqlite::tables(options),
+        _ => restart::tables(options),
+    });
+    run.err().unwrap_or(ExitCode::SUCCESS)
 }

@@ -24,11 +24,12 @@ mod subscribers;
 mod umadb;
 mod writes;
 
-use std::{fs, process::ExitCode, sync::LazyLock};
+use std::{process::ExitCode, sync::LazyLock};
 
 use diptych_benches::{
-    options::{self, Options, Program},
-    table::{Report, Table},
+    options::{Options, Program},
+    program,
+    table::Table,
     workload::ACCOUNTS,
 };
 use tokio::runtime::Runtime;
@@ -48,28 +49,8 @@ fn main() -> ExitCode {
         run_child(&arguments);
         return ExitCode::SUCCESS;
     }
-    let options = match Options::from_arguments(&PROGRAM, arguments.into_iter()) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{}", options::usage(&PROGRAM));
-            return ExitCode::from(2);
-        }
-    };
-    let mut report = Report::new(&options);
-    println!("{report}");
-    for part in options.parts() {
-        let tables = tables(part, &options);
-        for table in &tables {
-            println!("{table}");
-        }
-        report.tables.extend(tables);
-    }
-    let json = options.json.as_deref().map(|file| (file, fs::write(file, report.to_json())));
-    if let Some((file, Err(error))) = json {
-        eprintln!("{}: {error}", file.display());
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    let run = program::run(&PROGRAM, arguments.into_iter(), tables);
+    run.err().unwrap_or(ExitCode::SUCCESS)
 }
 
 fn run_child(arguments: &[String]) {
