@@ -225,7 +225,7 @@ impl<R: Record> Command for Delete<R> {
         _: &DecisionContext<'_>,
     ) -> Result<Vec<RecordEvent<R>>, Refusal> {
         let old = row_json::fields(there(row, &self.key, self.expected)?)?;
-        Ok(vec![RecordEvent::Deleted { key: self.key.clone(), old }])
+        Ok(vec![RecordEvent::Deleted { key: self.key.clone(), old, origin: None }])
     }
 }
 

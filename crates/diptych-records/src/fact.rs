@@ -43,6 +43,9 @@ pub enum RecordEvent<R: Record> {
         key: R::Key,
         /// All its fields before.
         old: Fields,
+        /// The row of another system that is gone, if an import deleted the row. It is imported
+        /// again if it comes back.
+        origin: Option<Origin>,
     },
     /// An event with a meaning of its own.
     Intent(R::Intents),
@@ -81,6 +84,8 @@ struct ImportPayload<R> {
 struct DeletionPayload<K> {
     key: K,
     old: Fields,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
 }
 
 impl<R: Record> RecordEvent<R> {
@@ -191,8 +196,11 @@ impl<R: Record> Event for RecordEvent<R> {
                 ("new", "Fields"),
                 ("origin", "Option<Origin>"),
             ]),
-            own(R::EVENTS.deleted)
-                .declared_by::<RecordEvent<R>>(&[("key", "Record::Key"), ("old", "Fields")]),
+            own(R::EVENTS.deleted).declared_by::<RecordEvent<R>>(&[
+                ("key", "Record::Key"),
+                ("old", "Fields"),
+                ("origin", "Option<Origin>"),
+            ]),
             own(R::EVENTS.imported)
                 .declared_by::<RecordEvent<R>>(&[("row", "Record"), ("origin", "Origin")]),
         ];
@@ -219,8 +227,8 @@ impl<R: Record> Event for RecordEvent<R> {
                 let event = RawEvent::new(names.changed, Json::encode(&payload)?);
                 (event, [old.clone(), new.clone()])
             }
-            RecordEvent::Deleted { key, old } => {
-                let payload = DeletionPayload { key, old: old.clone() };
+            RecordEvent::Deleted { key, old, origin } => {
+                let payload = DeletionPayload { key, old: old.clone(), origin: origin.clone() };
                 let event = RawEvent::new(names.deleted, Json::encode(&payload)?);
                 (event, [old.clone(), Fields::new()])
             }
@@ -246,8 +254,8 @@ impl<R: Record> Event for RecordEvent<R> {
             let ImportPayload { row, origin } = encoded.read::<Json, _>()?;
             Ok(RecordEvent::Imported { row, origin })
         } else if name == R::EVENTS.deleted {
-            let DeletionPayload { key, old } = encoded.read::<Json, _>()?;
-            Ok(RecordEvent::Deleted { key, old })
+            let DeletionPayload { key, old, origin } = encoded.read::<Json, _>()?;
+            Ok(RecordEvent::Deleted { key, old, origin })
         } else {
             R::Intents::decode(encoded).map(RecordEvent::Intent)
         }

@@ -12,6 +12,7 @@ mod plain_rows;
 mod run;
 mod source;
 mod sqlite_table;
+mod verdict;
 
 pub use compare::{Compare, Comparison, DifferenceKind, RANGE_KEYS, RowDifference, Sides};
 pub use csv_file::CsvFile;

@@ -107,7 +107,7 @@ impl<R: Record> Fold for Holders<R> {
                 self.release(old, key);
                 self.hold(new, key);
             }
-            RecordEvent::Deleted { key, old } => self.release(old, key),
+            RecordEvent::Deleted { key, old, .. } => self.release(old, key),
             // It changes no unique field.
             RecordEvent::Intent(_) => {}
         }

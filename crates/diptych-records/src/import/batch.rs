@@ -8,12 +8,15 @@ use std::{
 use diptych::{Command, DecisionContext, Filter, Fold, Recorded};
 use serde::Serialize;
 
-use super::mapping::SourceRow;
+use super::{
+    mapping::SourceRow,
+    verdict::{Verdict, followed, verdict},
+};
 use crate::{
     fact::{Origin, RecordEvent},
     record::{Record, row_tag},
     row_json::{self, Fields, checked_fields, difference},
-    state::{Holders, Row, unique_tags},
+    state::Holders,
 };
 
 /// The result for one row.
@@ -32,6 +35,8 @@ pub(super) type Outcomes = Arc<Mutex<Vec<Outcome>>>;
 pub(super) struct ImportRows<R: Record> {
     pub(super) source: String,
     pub(super) table: String,
+    /// The fields that have a column.
+    pub(super) columns: Vec<&'static str>,
     pub(super) rows: Vec<SourceRow<R>>,
     pub(super) outcomes: Outcomes,
 }
@@ -71,8 +76,10 @@ impl<R: Record> Fold for TracedRows<R> {
             | RecordEvent::Changed { origin: Some(origin), .. } => {
                 traced.origin = Some(origin.clone());
             }
-            // The key was free, so the row is another one.
-            RecordEvent::Created(_) => traced.origin = None,
+            // The row is another one, or may come back from where it came.
+            RecordEvent::Created(_) | RecordEvent::Deleted { origin: Some(_), .. } => {
+                traced.origin = None;
+            }
             _ => {}
         }
     }
@@ -94,55 +101,36 @@ impl<R: Record> ImportRows<R> {
         traced: Option<&RowTrace<R>>,
         holders: &Holders<R>,
     ) -> Result<Option<RecordEvent<R>>, String> {
-        let Some(traced) = traced else {
-            let typed = whole::<R>(row.fields.clone())?;
-            let fields = fields_of(&typed)?;
-            free(holders, &fields, &row.key)?;
-            return Ok(Some(RecordEvent::Imported { row: typed, origin: self.origin(row) }));
-        };
-        if traced.origin.as_ref().is_some_and(|origin| origin.digest == row.digest) {
+        let known = traced.and_then(|traced| traced.origin.as_ref());
+        if known.is_some_and(|known| known.digest == row.digest) {
             return Ok(None);
         }
-        let Some(here) = &traced.row else {
-            return Err("was deleted here, and has changed there: delete it there, or create it \
-                        here again"
-                .to_owned());
-        };
-        let before = fields_of(here)?;
-        let mut after = before.clone();
-        after.extend(row.fields.clone());
-        match &traced.origin {
-            None if before == after => return Ok(None),
-            None => {
-                return Err(
-                    "exists here with other values and was not imported: make both equal, \
-                            or skip the row"
-                        .to_owned(),
-                );
-            }
-            Some(origin) if origin.source != self.source || origin.table != self.table => {
-                return Err(format!(
-                    "came from table {} of {} before: name that source and table, or skip the row",
-                    origin.table, origin.source
-                ));
-            }
-            Some(_) => {}
+        let here = traced.and_then(|traced| traced.row.as_ref()).map(fields_of).transpose()?;
+        let merged = followed(here.as_ref(), self.columns.iter().copied(), &row.fields);
+        let origin = self.origin(row);
+        let verdict = verdict(here.as_ref(), known, &merged, &origin)?;
+        if verdict == Verdict::Keep {
+            return Ok(None);
         }
-        let after = fields_of(&whole::<R>(after)?)?;
-        let is_changed = |name: &str| before.get(name) != after.get(name);
-        let retired = R::FIELDS.iter().filter(|field| is_changed(field.name));
-        if let Some((field, command)) =
-            retired.filter_map(|field| Some((field.name, field.retired?))).next()
+        let typed = whole::<R>(merged)?;
+        let after = fields_of(&typed)?;
+        let Some(before) = here else {
+            free(holders, &after, &row.key)?;
+            return Ok(Some(RecordEvent::Imported { row: typed, origin }));
+        };
+        let (old, new) = difference(&before, &after);
+        let is_changed = |name: &str| old.contains_key(name) || new.contains_key(name);
+        let mut retired = R::FIELDS.iter().filter(|field| is_changed(field.name));
+        if let Some((field, command)) = retired.find_map(|field| Some((field.name, field.retired?)))
         {
             return Err(format!(
                 "{field} has changed there, and only the command {command} changes it here: send \
                  it, and skip the column"
             ));
         }
-        free(holders, &after, &row.key)?;
-        let (old, new) = difference(&before, &after);
-        let origin = Some(self.origin(row));
-        Ok(Some(RecordEvent::Changed { key: row.key.clone(), old, new, origin }))
+        // The rule sees only the events about the values of the table.
+        free(holders, &new, &row.key)?;
+        Ok(Some(RecordEvent::Changed { key: row.key.clone(), old, new, origin: Some(origin) }))
     }
 }
 
@@ -167,10 +155,9 @@ impl<R: Record> Command for ImportRows<R> {
     type Rejection = crate::refusal::Refusal;
 
     fn boundary(&self) -> (Filter, Filter) {
-        let keys = self.rows.iter().map(|row| row_tag::<R>(&row.key));
-        let rows = keys.fold(Filter::nothing(), |filter, tag| filter.or(tag));
-        let tags = self.rows.iter().flat_map(|row| unique_tags::<R>(&row.fields));
-        (rows, Holders::<R>::filter(tags.map(|(_, tag)| tag)))
+        let rows = rows_of::<R>(self.rows.iter().map(|row| &row.key));
+        let tags = self.rows.iter().flat_map(|row| row.tags.iter().cloned());
+        (rows, Holders::<R>::filter(tags))
     }
 
     fn decide(
@@ -203,16 +190,16 @@ impl<R: Record> Command for ImportRows<R> {
     }
 }
 
-/// Deletes a row that the other system has no longer.
+/// Deletes rows that the other system has no longer, as far as they came from there.
 pub(super) struct Withdraw<R: Record> {
-    pub(super) key: R::Key,
+    pub(super) keys: Vec<R::Key>,
     pub(super) source: String,
     pub(super) table: String,
 }
 
 impl<R: Record> Serialize for Withdraw<R> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        ("withdraw", R::NAME, &self.source, &self.table, &self.key).serialize(serializer)
+        ("withdraw", R::NAME, &self.source, &self.table, &self.keys).serialize(serializer)
     }
 }
 
@@ -222,7 +209,7 @@ impl<R: Record> Command for Withdraw<R> {
     type Rejection = crate::refusal::Refusal;
 
     fn boundary(&self) -> Filter {
-        Row::<R>::filter(&self.key)
+        rows_of::<R>(&self.keys)
     }
 
     fn decide(
@@ -230,13 +217,25 @@ impl<R: Record> Command for Withdraw<R> {
         rows: &TracedRows<R>,
         _: &DecisionContext<'_>,
     ) -> Result<Vec<RecordEvent<R>>, Self::Rejection> {
-        let Some(RowTrace { row: Some(row), origin: Some(origin) }) = rows.0.get(&self.key) else {
-            return Ok(Vec::new());
-        };
-        if origin.source != self.source || origin.table != self.table {
-            return Ok(Vec::new());
+        let mut events = Vec::new();
+        for key in &self.keys {
+            let Some(RowTrace { row: Some(row), origin: Some(origin) }) = rows.0.get(key) else {
+                continue;
+            };
+            if origin.source == self.source && origin.table == self.table {
+                let (key, old) = (key.clone(), row_json::fields(row)?);
+                events.push(RecordEvent::Deleted { key, old, origin: Some(origin.clone()) });
+            }
         }
-        let old = row_json::fields(row)?;
-        Ok(vec![RecordEvent::Deleted { key: self.key.clone(), old }])
+        Ok(events)
     }
+}
+
+/// The events of the rows with these keys.
+fn rows_of<'k, R: Record>(keys: impl IntoIterator<Item = &'k R::Key>) -> Filter
+where
+    R::Key: 'k,
+{
+    let tags = keys.into_iter().map(row_tag::<R>);
+    tags.fold(Filter::nothing(), |filter, tag| filter.or(tag))
 }

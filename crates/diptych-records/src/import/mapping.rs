@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
+use diptych::Tag;
 use serde_json::Value;
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
 use crate::{
     record::{Record, check_key, field},
     row_json::{self, Fields, checked_fields},
+    state::unique_tags,
 };
 
 /// The fields of columns with another name. A column without a field is `None`.
@@ -95,7 +97,11 @@ pub(super) struct SourceRow<R: Record> {
     pub(super) key: R::Key,
     /// The fields that have a column.
     pub(super) fields: Fields,
+    /// The tags of its unique values, also of those that no column gives.
+    pub(super) tags: Vec<Tag>,
     pub(super) digest: String,
+    /// The bytes of its values as JSON, about.
+    pub(super) bytes: usize,
 }
 
 /// Reads rows of a table as rows of a record. It remembers the form that each field takes.
@@ -125,9 +131,10 @@ impl<R: Record> RowReader<R> {
         let key = row.key();
         check_key::<R>(&key).map_err(fault)?;
         let mut fields = checked_fields(&row).map_err(fault)?;
+        let tags = unique_tags::<R>(&fields).map(|(_, tag)| tag).collect();
         fields.retain(|name, _| self.names().any(|field| field == name));
-        let digest = digest(&fields);
-        Ok(SourceRow { key, fields, digest })
+        let RowDigest { text: digest, bytes } = RowDigest::of(&fields);
+        Ok(SourceRow { key, fields, tags, digest, bytes })
     }
 
     fn typed(&mut self, cells: &[Cell]) -> Result<R, String> {
@@ -200,17 +207,30 @@ pub(super) fn joined(columns: &[usize], cells: &[Cell]) -> Result<String, String
 
 /// The digest of a row. It is the same in whatever order the fields come.
 pub(super) fn digest(fields: &Fields) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut names: Vec<_> = fields.iter().collect();
-    names.sort_unstable_by_key(|(name, _)| *name);
-    for (name, value) in names {
-        let value: &Value = value;
-        for part in [name.clone(), value.to_string()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
+    RowDigest::of(fields).text
+}
+
+/// The digest of a row, and the bytes that it was made of.
+struct RowDigest {
+    text: String,
+    bytes: usize,
+}
+
+impl RowDigest {
+    fn of(fields: &Fields) -> RowDigest {
+        let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
+        let mut names: Vec<_> = fields.iter().collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        for (name, value) in names {
+            let value: &Value = value;
+            for part in [name.clone(), value.to_string()] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+                bytes += part.len();
+            }
         }
+        let mut text = hasher.finalize().to_hex().to_string();
+        text.truncate(32);
+        RowDigest { text, bytes }
     }
-    let mut hex = hasher.finalize().to_hex().to_string();
-    hex.truncate(32);
-    hex
 }

@@ -13,6 +13,7 @@ use super::{
     plain_rows::{PlainRow, PlainRows, PlainShape},
     run::ImportReport,
     source::{Cell, RowSource},
+    verdict::{Verdict, followed, verdict},
 };
 use crate::{
     fact::Origin,
@@ -32,7 +33,8 @@ const TRIES: u32 = 100;
 /// and fields reads. It cannot check a row by the rules of that type.
 ///
 /// A column of a CSV file is a number or a truth value if all its cells are, and an empty cell has
-/// no value. [`text_column`](PlainRecord::text_column) makes all of them texts.
+/// no value. A number is one that prints as the text of its cell, so `1.50`, `007` and numbers
+/// without an exact `f64` make a column of texts. [`text_column`](PlainRecord::text_column) makes all of them texts.
 #[derive(Clone, Debug)]
 pub struct PlainRecord {
     shape: PlainShape,
@@ -97,7 +99,8 @@ impl PlainRecord {
         self
     }
 
-    /// After all rows, deletes the rows here that came from the table and are no longer in it.
+    /// After all rows, deletes the rows here that came from the table and are no longer in it. It
+    /// deletes nothing if the key of a row could not be read, because that row may be any of these.
     #[must_use]
     pub fn delete_missing(mut self) -> PlainRecord {
         self.is_deleting = true;
@@ -116,6 +119,7 @@ impl PlainRecord {
     ) -> Result<ImportReport, ImportError> {
         let mut report = ImportReport::default();
         let all = self.read(table, &mut report)?;
+        let columns = self.columns_of(table)?;
         let mut here = PlainRows::default();
         here.follow(&self.shape, store).await?;
         let (source, name) = (table.name().to_owned(), table.table().to_owned());
@@ -133,7 +137,10 @@ impl PlainRecord {
                     break;
                 }
                 batch.rows += 1;
-                self.decide(*number, row, origin(row), &mut here, &mut batch);
+                let decided = self.decide(row, &columns, origin(row), &mut here, &mut batch);
+                if let Err(reason) = decided {
+                    batch.refused.push((*number, row.key.clone(), reason));
+                }
             }
             if !self.append(store, &batch, &mut here, tries).await? {
                 tries += 1;
@@ -144,7 +151,7 @@ impl PlainRecord {
             rest = rest.get(batch.rows..).unwrap_or_default();
             progress((all.len() - rest.len()) as u64, all.len() as u64);
         }
-        if self.is_deleting && report.refused == 0 {
+        if self.is_deleting && report.unnamed == 0 {
             let keys = all.iter().map(|(_, row)| row.key.as_str()).collect();
             self.delete(store, (&source, &name), &keys, &mut here, &mut report).await?;
         }
@@ -162,9 +169,7 @@ impl PlainRecord {
     ) -> Result<Comparison, ImportError> {
         let mut report = ImportReport::default();
         let rows = self.read(table, &mut report)?;
-        let columns = self.fields(table)?;
-        let mut names: BTreeSet<&str> = columns.iter().flatten().map(String::as_str).collect();
-        names.insert(&self.shape.key);
+        let names = self.columns_of(table)?;
         // A field without a value may be missing in the object.
         let there: BTreeMap<_, _> = rows
             .into_iter()
@@ -178,7 +183,7 @@ impl PlainRecord {
         let mut here = BTreeMap::new();
         for (key, row) in state.rows {
             if let Some(mut row) = row.row {
-                row.retain(|name, value| names.contains(name.as_str()) && !value.is_null());
+                row.retain(|name, value| names.contains(name) && !value.is_null());
                 here.insert(key, row);
             }
         }
@@ -306,61 +311,44 @@ impl PlainRecord {
         Ok(TableRow { key, fields, digest })
     }
 
+    /// The fields that a table gives.
+    fn columns_of(&self, table: &dyn RowSource) -> Result<BTreeSet<String>, ImportError> {
+        let mut columns: BTreeSet<_> = self.fields(table)?.into_iter().flatten().collect();
+        columns.insert(self.shape.key.clone());
+        Ok(columns)
+    }
+
     /// Decides one row, and puts its event into the batch.
+    ///
+    /// # Errors
+    /// The reason for which the row stays as it is.
     fn decide(
         &self,
-        number: u64,
         row: &TableRow,
+        columns: &BTreeSet<String>,
         origin: Origin,
         here: &mut PlainRows,
         batch: &mut PlainBatch,
-    ) {
-        let mut refuse = |reason: &str| {
-            batch.refused.push((number, row.key.clone(), reason.to_owned()));
-        };
+    ) -> Result<(), String> {
         let traced = here.rows.get(&row.key);
         let known = traced.and_then(|traced| traced.origin.as_ref());
         if known.is_some_and(|known| known.digest == row.digest) {
             batch.unchanged += 1;
-            return;
+            return Ok(());
         }
-        let before = traced.map(|traced| traced.row.clone());
-        let mut after = before.clone().flatten().unwrap_or_default();
-        after.extend(row.fields.clone());
-        match (&before, known) {
-            (None, _) => {}
-            (Some(None), _) => {
-                return refuse(
-                    "was deleted here, and has changed there: delete it there, or create it here \
-                     again",
-                );
-            }
-            (Some(Some(before)), None) if *before == after => {
-                batch.unchanged += 1;
-                return;
-            }
-            (Some(Some(_)), None) => {
-                return refuse(
-                    "exists here with other values and was not imported: make both equal, or skip \
-                     the row",
-                );
-            }
-            (Some(Some(_)), Some(known))
-                if known.source != origin.source || known.table != origin.table =>
-            {
-                return refuse(&format!(
-                    "came from table {} of {} before: name that source and table, or skip the row",
-                    known.table, known.source
-                ));
-            }
-            (Some(Some(_)), Some(_)) => {}
+        let before = traced.and_then(|traced| traced.row.as_ref());
+        let after = followed(before, columns.iter().map(String::as_str), &row.fields);
+        let verdict = verdict(before, known, &after, &origin)?;
+        if verdict == Verdict::Keep {
+            batch.unchanged += 1;
+            return Ok(());
         }
         let tags = self.shape.unique_tags(&after);
         let is_other = |tag: &Tag| here.holders.get(tag).is_some_and(|holder| *holder != row.key);
         if tags.iter().any(is_other) {
-            return refuse("another row has its unique value: change either");
+            return Err("another row has its unique value: change either".to_owned());
         }
-        match before.flatten() {
+        match before {
             None => {
                 batch.created += 1;
                 let payload = json!({ "row": after, "origin": origin });
@@ -368,7 +356,7 @@ impl PlainRecord {
             }
             Some(before) => {
                 batch.changed += 1;
-                let (old, new) = difference(&before, &after);
+                let (old, new) = difference(before, &after);
                 let both = [&old, &new].into_iter().flat_map(|side| self.shape.unique_tags(side));
                 let (key, tags) = (after.get(&self.shape.key), both.collect());
                 let payload = json!({ "key": key, "old": old, "new": new, "origin": origin });
@@ -376,6 +364,7 @@ impl PlainRecord {
             }
         }
         here.put(&self.shape, row.key.clone(), PlainRow { row: Some(after), origin: Some(origin) });
+        Ok(())
     }
 
     fn raw(&self, what: &str, key: &str, payload: &Value, tags: Vec<Tag>) -> (RawEvent, usize) {
@@ -434,7 +423,8 @@ impl PlainRecord {
                 if batch.is_full(&store.limits()) {
                     break;
                 }
-                let payload = json!({ "key": row.get(&self.shape.key), "old": row });
+                let key_value = row.get(&self.shape.key);
+                let payload = json!({ "key": key_value, "old": row, "origin": origin });
                 batch.event(self.raw("deleted", key, &payload, self.shape.unique_tags(row)));
                 batch.keys.push(key.clone());
             }
@@ -447,14 +437,9 @@ impl PlainRecord {
             }
             report.deleted += batch.keys.len() as u64;
             for key in batch.keys {
-                self.put_deleted(here, key);
+                here.put(&self.shape, key, PlainRow::default());
             }
         }
-    }
-
-    fn put_deleted(&self, here: &mut PlainRows, key: String) {
-        let origin = here.rows.get(&key).and_then(|row| row.origin.clone());
-        here.put(&self.shape, key, PlainRow { row: None, origin });
     }
 }
 
@@ -506,12 +491,17 @@ struct Kind {
 impl Kind {
     fn see(&mut self, cell: &Cell) {
         let Cell::Text(text) = cell else { return };
-        let is_whole = text.parse::<i64>().is_ok_and(|whole| whole.to_string() == *text);
-        let is_float = serde_json::from_str::<f64>(text).is_ok();
+        // JavaScript and other readers of JSON have no larger whole numbers.
+        let is_exact = |whole: i64| whole.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS;
+        let whole = text.parse::<i64>().ok().filter(|whole| is_exact(*whole));
+        let is_whole = whole.is_some_and(|whole| whole.to_string() == *text);
+        let float = text.parse::<f64>().ok().filter(|float| float.is_finite());
+        let printed = float.and_then(|float| serde_json::to_string(&float).ok());
+        let is_float = printed.as_deref() == Some(text.as_str());
         match text.as_str() {
             "true" | "false" => self.has_truth = true,
             _ if is_whole => self.has_whole = true,
-            _ if is_float && text.len() <= 17 => self.has_float = true,
+            _ if is_float => self.has_float = true,
             _ => self.has_other = true,
         }
     }

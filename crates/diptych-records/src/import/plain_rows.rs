@@ -142,6 +142,10 @@ impl PlainRows {
         let mut row = self.rows.get(&key).cloned().unwrap_or_default();
         if name == record.event("deleted") {
             row.row = None;
+            // The row of another system may come back.
+            if payload.origin.is_some() {
+                row.origin = None;
+            }
         } else if let Some(fields) = &mut row.row {
             row_json::exchange(fields, &payload.old, &payload.new);
             row.origin = payload.origin.or(row.origin);

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use diptych::{App, ExecuteError, Query};
+use diptych::{App, Event, ExecuteError, Query, store::Limits};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -16,10 +16,12 @@ use super::{
     mapping::{Mapping, RowReader, SourceRow},
     source::RowSource,
 };
-use crate::{record::Record, records::Records, view::RecordView};
+use crate::{fact::RecordEvent, record::Record, records::Records, view::RecordView};
 
-/// The largest number of filter items of one batch. A store allows 256.
-const BATCH_ITEMS: usize = 240;
+/// Items and terms of a filter that are left to the options of a command.
+const SPARE_ITEMS: usize = 16;
+/// The bytes of values after which a batch ends. A commit may have more.
+const BATCH_BYTES: usize = 1 << 20;
 /// The number of refused rows that a report lists. It counts every row.
 pub const LISTED_ROWS: usize = 1_000;
 
@@ -52,6 +54,9 @@ pub struct ImportReport {
     pub refused: u64,
     /// The first [`LISTED_ROWS`] of these.
     pub refusals: Vec<RefusedRow>,
+    /// The refused rows whose key could not be read. Each may be any row that is here.
+    #[serde(skip)]
+    pub(super) unnamed: u64,
 }
 
 /// A row that was not imported.
@@ -69,6 +74,7 @@ pub struct RefusedRow {
 impl ImportReport {
     pub(super) fn refuse(&mut self, row: u64, key: Option<String>, reason: String) {
         self.refused += 1;
+        self.unnamed += u64::from(key.is_none());
         if self.refusals.len() < LISTED_ROWS {
             self.refusals.push(RefusedRow { row, key, reason });
         }
@@ -116,7 +122,8 @@ impl<R: Record, S: RowSource> Import<R, S> {
         self
     }
 
-    /// After all rows, deletes the rows here that came from this table and are no longer in it.
+    /// After all rows, deletes the rows here that came from this table and are no longer in it. It
+    /// deletes nothing if the key of a row could not be read, because that row may be any of these.
     pub fn delete_missing(mut self) -> Import<R, S> {
         self.is_deleting = true;
         self
@@ -141,20 +148,29 @@ impl<R: Record, S: RowSource> Import<R, S> {
         let Import { app, mut table, mapping, is_deleting, .. } = self;
         let mut reader = mapping.reader::<R>(&table)?;
         let (source, name) = (table.name().to_owned(), table.table().to_owned());
+        let columns: Vec<_> = reader.names().collect();
+        let most = most_rows::<R>(&app.store().limits());
         let (sender, mut batches) = mpsc::channel(4);
-        let reading = thread::spawn(move || read(&mut table, &mut reader, &sender));
+        let reading = thread::spawn(move || read(&mut table, &mut reader, most, &sender));
         let mut seen = BTreeSet::new();
         let mut report = ImportReport::default();
         while let Some(batch) = batches.recv().await {
-            import(&app, (&source, &name), batch, &mut seen, &mut report).await?;
+            let command = ImportRows::<R> {
+                source: source.clone(),
+                table: name.clone(),
+                columns: columns.clone(),
+                rows: Vec::new(),
+                outcomes: Outcomes::default(),
+            };
+            import(&app, command, batch, &mut seen, &mut report).await?;
             progress(&report);
         }
         reading.join().map_err(|_| ImportError::Stopped)??;
-        // A row that was refused is still there.
-        if is_deleting && report.refused == 0 {
+        if is_deleting && report.unnamed == 0 {
             let gone = app.query(KeysWithout::<R>(Arc::new(seen))).strong().await?.value;
-            for key in gone {
-                let command = Withdraw::<R> { key, source: source.clone(), table: name.clone() };
+            for keys in gone.chunks(most) {
+                let (keys, source, table) = (keys.to_vec(), source.clone(), name.clone());
+                let command = Withdraw::<R> { keys, source, table };
                 report.deleted += executed(app.execute(command).await)?;
             }
             progress(&report);
@@ -167,20 +183,24 @@ impl<R: Record, S: RowSource> Import<R, S> {
 fn read<R: Record>(
     table: &mut dyn RowSource,
     reader: &mut RowReader<R>,
+    most: usize,
     batches: &mpsc::Sender<Batch<R>>,
 ) -> Result<(), ImportError> {
-    let unique = R::FIELDS.iter().filter(|field| field.unique.is_some()).count();
-    let batch_rows = (BATCH_ITEMS / (1 + unique)).max(1);
-    let (mut batch, mut number) = (Vec::with_capacity(batch_rows), 0);
+    let (mut batch, mut number, mut bytes) = (Vec::with_capacity(most), 0, 0);
     let send = |batch: &mut Batch<R>| {
-        let full = std::mem::replace(batch, Vec::with_capacity(batch_rows));
+        let full = std::mem::replace(batch, Vec::with_capacity(most));
         batches.blocking_send(full).map_err(|_| ImportError::Stopped)
     };
     let ended = table.read(&mut |cells| {
         number += 1;
-        batch.push((number, reader.row(cells)));
-        match batch.len() == batch_rows {
-            true => send(&mut batch),
+        let row = reader.row(cells);
+        bytes += row.as_ref().map_or(0, |row| row.bytes);
+        batch.push((number, row));
+        match batch.len() == most || bytes >= BATCH_BYTES {
+            true => {
+                bytes = 0;
+                send(&mut batch)
+            }
             false => Ok(()),
         }
     });
@@ -190,21 +210,30 @@ fn read<R: Record>(
     ended
 }
 
+/// The largest number of rows of a batch. The filter of its command has an item for each row and
+/// each unique value, and each item has all types of the record.
+fn most_rows<R: Record>(limits: &Limits) -> usize {
+    let unique = R::FIELDS.iter().filter(|field| field.unique.is_some()).count();
+    let terms = RecordEvent::<R>::types().len() + 1;
+    let items = limits.filter_items.min(limits.filter_terms / terms);
+    (items.saturating_sub(SPARE_ITEMS) / (1 + unique)).max(1)
+}
+
 async fn import<R: Record>(
     app: &App,
-    (source, table): (&str, &str),
+    mut command: ImportRows<R>,
     batch: Batch<R>,
     seen: &mut BTreeSet<R::Key>,
     report: &mut ImportReport,
 ) -> Result<(), ImportError> {
-    let (mut rows, mut numbers) = (Vec::with_capacity(batch.len()), Vec::new());
+    let mut numbers = Vec::with_capacity(batch.len());
     for (number, row) in batch {
         report.read += 1;
         match row {
             Err(reason) => report.refuse(number, None, reason),
             Ok(row) if seen.insert(row.key.clone()) => {
                 numbers.push((number, row.key.to_string()));
-                rows.push(row);
+                command.rows.push(row);
             }
             Ok(row) => {
                 let reason = "an earlier row has this key: a key names one row".to_owned();
@@ -212,16 +241,10 @@ async fn import<R: Record>(
             }
         }
     }
-    if rows.is_empty() {
+    if command.rows.is_empty() {
         return Ok(());
     }
-    let outcomes = Outcomes::default();
-    let command = ImportRows::<R> {
-        source: source.to_owned(),
-        table: table.to_owned(),
-        rows,
-        outcomes: outcomes.clone(),
-    };
+    let outcomes = command.outcomes.clone();
     executed(app.execute(command).await)?;
     let outcomes = std::mem::take(&mut *outcomes.lock().unwrap_or_else(PoisonError::into_inner));
     for (outcome, (number, key)) in outcomes.into_iter().zip(numbers) {

@@ -14,7 +14,7 @@ use crate::{
     follow::{SwitchPolicy, VersionState},
 };
 
-/// A database that keeps the rows of one projection. Every `Database` is a [`Target`].
+/// A database that keeps the rows of one projection. Every `Database` is a [`Target`](super::Target).
 ///
 /// All methods may block.
 pub trait Database: Send + 'static {
@@ -85,7 +85,7 @@ pub trait Database: Send + 'static {
     /// rebuilt.
     fn resume(&mut self) {}
 
-    /// Passes the handle of the runner, as [`Target::run_by`] does.
+    /// Passes the handle of the runner, as [`Target::run_by`](super::Target::run_by) does.
     fn run_by(&mut self, _handle: RunnerHandle) {}
 }
 
