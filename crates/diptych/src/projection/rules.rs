@@ -72,7 +72,8 @@ pub(super) fn prepare<E>(
     Ok((checkpoint, check(tx, design)?))
 }
 
-/// Makes the tables of a version beside the served one.
+/// Makes the tables of a version beside the served one. It leaves out the events that are left out
+/// there for good.
 fn begin_beside<E>(tx: Tx<'_, E>, design: &Design) -> Result<(), TargetError> {
     let version = tx.version();
     let present = tx.present()?;
@@ -88,7 +89,12 @@ fn begin_beside<E>(tx: Tx<'_, E>, design: &Design) -> Result<(), TargetError> {
         )));
     }
     tracing::info!(projection = tx.projection(), version, "a version is built beside the served");
-    rebuild(tx, design, VersionSlot::Beside(version))?;
+    let slot = VersionSlot::Beside(version);
+    rebuild(tx, design, slot)?;
+    let skipped = tx.poison(VersionSlot::Served)?.skipped;
+    if !skipped.is_empty() {
+        tx.set_poison(slot, &PoisonRecord { keys: Vec::new(), skipped })?;
+    }
     tx.set_state(version, &VersionState::Building)
 }
 
