@@ -261,7 +261,7 @@ pub(super) struct Batch<'a, E> {
     pub(super) runs: &'a [&'a [Recorded<E>]],
     pub(super) from: Option<Checkpoint>,
     pub(super) to: Checkpoint,
-    /// The poisoned keys after the batch.
+    /// The poisoned keys after the batch, if they changed.
     pub(super) poison: Option<&'a PoisonRecord>,
 }
 

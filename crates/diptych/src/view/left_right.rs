@@ -15,15 +15,15 @@ use diptych_store::{Head, Position, Tag, Timestamp};
 
 use super::{
     View, ViewOptions,
-    portion::{Division, FailedEvents, Portion},
     shown::{CandidateSide, ShownView},
     snapshots::{self, SnapshotWriter},
     version::Version,
 };
 use crate::{
     follow::{
-        Failures, FollowState, Follower, FollowerStop, Halt, Pace, PoisonedGroup, Quarantine,
-        SkipNote, SkippedEvent, Slice, VersionChange, VersionOutcome,
+        Division, FailedEvents, Failures, FollowState, Follower, FollowerStop, Halt, Pace,
+        PoisonedGroup, Portion, Quarantine, SkipNote, SkippedEvent, Slice, VersionChange,
+        VersionOutcome,
     },
     panics::caught,
     snapshot::SavedState,
