@@ -276,7 +276,8 @@ pub(super) fn apply<E>(
     let [first, last] = [runs.first(), runs.last()];
     let (first, last) = (first.and_then(|run| run.first()), last.and_then(|run| run.last()));
     // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
-    let recorded_at = last.map(|event| event.recorded_at);
+    // Held events that are applied later are older than the checkpoint, which stays where it is.
+    let recorded_at = last.filter(|_| from != Some(to)).map(|event| event.recorded_at);
     let slot = own_slot(tx, design)?;
     if !tx.move_checkpoint(slot, from, to, recorded_at)? {
         let found = tx.stored(slot)?;

@@ -46,7 +46,8 @@ pub(crate) struct ViewCandidate<V, N> {
     rules: CandidateRules<V>,
     /// The state while it is not served.
     state: VersionState,
-    /// The version to be compared with, and its position when it was taken.
+    /// The version to be compared with, and its position when it was taken. It is a copy that the
+    /// view cannot fold into, so it is held only while this candidate reads on.
     held: Option<(Arc<Version<V>>, Position)>,
     /// When a switch found no difference in a long comparison, and could not take the place yet.
     tried: Option<Instant>,
@@ -276,6 +277,10 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
         };
         self.show();
         Ok(outcome)
+    }
+
+    fn let_go(&mut self) {
+        self.held = None;
     }
 
     fn begin_again(&mut self) {
