@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use answers::{ShowRow, is_there, refused, revision_tag, with_own_status, written};
-use parameters::{Expected, ListParameters, are_about_past, matches_none, only_if};
+use parameters::{Expected, ListParameters, matches_none, only_if};
 
 use crate::{
     beginning::{FirstEvent, imported_at},
@@ -83,8 +83,8 @@ fn operations<R: Record>(parts: &Parts, below: usize) -> Vec<Operation> {
     let named = |what: &str| format!("{what}-{}", R::NAME);
     let depth = parts.uri.path().trim_end_matches('/').matches('/').count().saturating_sub(below);
     let read = |what: &str| {
-        let past =
-            (what == "history" || are_about_past(parts)).then(|| Operation::Past(named(what)));
+        let is_about_past = what == "history" || QueryParameters::are_about_past(parts);
+        let past = is_about_past.then(|| Operation::Past(named(what)));
         std::iter::once(Operation::Query(named(what))).chain(past).collect()
     };
     let change = |what: &str| vec![Operation::Command(named(what))];
@@ -159,7 +159,10 @@ async fn not_there<R: Record>(
     if options.is_about_past() {
         let first = FirstEvent::<R> { key: key.clone() };
         let is_later = options.answer(app.query(first)).await?.is_none();
-        if is_later && let Some(at) = imported_at(&Records::<R>::of(app), key.clone()).await? {
+        let records = Records::<R>::of(app);
+        if is_later
+            && let Some(at) = options.in_time(imported_at(&records, key.clone())).await?
+        {
             return Ok(Refusal::UnknownBeforeImport {
                 record: R::NAME,
                 key: key.to_string(),
@@ -183,7 +186,7 @@ async fn history<R: Record>(
         return Ok(options.respond(&app, answer).await?.into_response());
     }
     let past = app.query(changes).at(diptych::Point::now());
-    let answer = past.read_at_most(crate::journal::HISTORY_EVENTS).await.map_err(Problem::from)?;
+    let answer = options.in_time(past.read_at_most(crate::journal::HISTORY_EVENTS)).await?;
     Ok(options.respond(&app, answer).await?.into_response())
 }
 

@@ -62,16 +62,28 @@ impl<R: Record> Fold for RecordView<R> {
         // It may panic, so nothing is changed before.
         let after = event.event.after(before);
         let revision = event.position.get();
-        self.put(key, after.map(|row| Entry { revision, row }));
+        let after = after.map(|row| Entry { revision, row });
+        match &event.event {
+            // A change names each field whose value is another one.
+            RecordEvent::Changed { old, new, .. } => {
+                self.put(key, after, |name| old.contains_key(name) || new.contains_key(name));
+            }
+            _ => self.put(key, after, |_| true),
+        }
     }
 }
 
 impl<R: Record> RecordView<R> {
-    /// Puts a row in place of the one with its key, or takes that away.
-    fn put(&mut self, key: R::Key, after: Option<Entry<R>>) {
+    /// Puts a row in place of the one with its key, or takes that away. Fields whose values may be
+    /// others now are named by `may_differ`.
+    fn put(&mut self, key: R::Key, after: Option<Entry<R>>, may_differ: impl Fn(&str) -> bool) {
         let of = |entry: &Entry<R>| fields(&entry.row).unwrap_or_default();
-        let (before, now) = (self.rows.get(&key).map(of), after.as_ref().map(of));
-        for (name, index) in &mut self.indexes {
+        let mut indexes = self.indexes.iter_mut().filter(|(name, _)| may_differ(name)).peekable();
+        let (before, now) = match indexes.peek() {
+            Some(_) => (self.rows.get(&key).map(of), after.as_ref().map(of)),
+            None => (None, None),
+        };
+        for (name, index) in indexes {
             let value =
                 |fields: &Fields| fields.get(*name).map_or(IndexValue::Null, IndexValue::of);
             let (old, new) = (before.as_ref().map(value), now.as_ref().map(value));
@@ -108,7 +120,7 @@ impl<'de, R: Record> Deserialize<'de> for RecordView<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RecordView<R>, D::Error> {
         let mut view = RecordView::default();
         for entry in Vec::<Entry<R>>::deserialize(deserializer)? {
-            view.put(entry.row.key(), Some(entry));
+            view.put(entry.row.key(), Some(entry), |_| true);
         }
         Ok(view)
     }

@@ -1,15 +1,17 @@
 //! Rows of a record that is implemented by hand: changes, rules, lists, history.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::cell::Cell;
+
 use diptych::{
-    App, CommandError, Event, ExecuteError, Fold, Invalid, Memory, Position, QueryError, Recorded,
-    snapshot::SnapshotOptions,
+    App, CommandError, Event, ExecuteError, Fold, Invalid, Memory, Metadata, Position, Query,
+    QueryError, Recorded, Timestamp, Uuid, snapshot::SnapshotOptions,
 };
 use diptych_records::{
     EventNames, Field, List, NoIntents, Page, Record, RecordEvent, RecordView, Records, Refusal,
     Row, UpdateError, WithRecords, check_record, event_names,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -512,4 +514,97 @@ async fn rare_and_frequent_values_of_a_large_record_are_listed_alike() {
     let few = list(all().equal("city", "Oslo").order_by("age").from("age", 80)).await;
     let ages: Vec<_> = few.items.iter().map(|entry| entry.row.age).collect();
     assert!(ages.is_sorted() && ages.iter().all(|age| *age >= 80), "{ages:?}");
+}
+
+thread_local! {
+    /// How often this thread has made JSON of a row.
+    static WRITTEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A text that counts.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct CountedText(String);
+
+impl Serialize for CountedText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WRITTEN.set(WRITTEN.get() + 1);
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Thing<const IS_INDEXED: bool> {
+    id: u64,
+    kind: u64,
+    text: CountedText,
+}
+
+impl<const IS_INDEXED: bool> Record for Thing<IS_INDEXED> {
+    type Key = u64;
+    type Intents = NoIntents;
+    const NAME: &'static str = "thing";
+    const EVENTS: EventNames = event_names!("thing");
+    const TAGS: &'static [&'static str] = &["thing"];
+    const KEY_FIELD: &'static str = "id";
+    const FIELDS: &'static [Field] = match IS_INDEXED {
+        true => &[Field::new("id"), Field::new("kind").indexed(), Field::new("text")],
+        false => &[Field::new("id"), Field::new("kind"), Field::new("text")],
+    };
+
+    fn key(&self) -> u64 {
+        self.id
+    }
+}
+
+/// A view after the creation of a row and two changes, and how often each event made JSON of it.
+fn changed_twice<const IS_INDEXED: bool>() -> (RecordView<Thing<IS_INDEXED>>, [u64; 3]) {
+    let change = |old: serde_json::Value, new: serde_json::Value| {
+        let [old, new] = [old, new].map(|json| json.as_object().unwrap().clone());
+        RecordEvent::Changed { key: 1, old, new, origin: None }
+    };
+    let row = Thing { id: 1, kind: 2, text: CountedText("a".to_owned()) };
+    let events = [
+        RecordEvent::Created(row),
+        change(json!({ "text": "a" }), json!({ "text": "b" })),
+        change(json!({ "kind": 2 }), json!({ "kind": 3 })),
+    ];
+    let mut view = RecordView::default();
+    let mut position = 0;
+    let written = events.map(|event| {
+        position += 1;
+        let (recorded_at, id) = (Timestamp::from_micros(0), Uuid::from_u128(1));
+        let (position, metadata) = (Position::new(position), Metadata::default());
+        let before = WRITTEN.get();
+        view.apply(&Recorded { position, recorded_at, id, metadata, event });
+        WRITTEN.get() - before
+    });
+    (view, written)
+}
+
+#[test]
+fn the_view_makes_json_of_rows_only_for_the_indexes_that_an_event_names() {
+    // A change itself makes JSON of the row once, and an index of the rows before and after.
+    let (view, written) = changed_twice::<false>();
+    assert_eq!(written, [0, 1, 1]);
+    let entry = view.get(&1).unwrap();
+    assert_eq!((entry.row.kind, entry.row.text.0.as_str()), (3, "b"));
+
+    let (view, written) = changed_twice::<true>();
+    assert_eq!(written, [1, 1, 3]);
+    let of = |kind: u64| List::new().equal("kind", kind).answer(&view).items.len();
+    assert_eq!((of(2), of(3)), (0, 1));
+}
+
+#[test]
+fn a_list_makes_json_of_rows_only_for_conditions_and_orders() {
+    let (view, _) = changed_twice::<true>();
+    let written = |list: List<Thing<true>>| {
+        let before = WRITTEN.get();
+        assert_eq!(list.answer(&view).items.len(), 1);
+        WRITTEN.get() - before
+    };
+    assert_eq!(written(List::new()), 0);
+    assert_eq!(written(List::new().descending()), 0);
+    assert_eq!(written(List::new().from("id", 1_u64)), 1, "a range of the key tests each row");
+    assert_eq!(written(List::new().order_by("kind")), 1);
 }

@@ -13,6 +13,7 @@ mod followers;
 mod metrics;
 mod page;
 mod poison;
+mod portion;
 mod progress;
 mod pulse;
 mod state;
@@ -32,8 +33,9 @@ pub(crate) use followers::Followers;
 #[cfg(feature = "testing")]
 pub(crate) use page::Page;
 pub(crate) use page::{Failures, Slice};
-pub(crate) use poison::{EventMark, PoisonedGroup, Quarantine, decode_skipped, encode_skipped};
+pub(crate) use poison::{PoisonedGroup, Quarantine, decode_skipped, encode_skipped};
 pub use poison::{PoisonedKey, SkipNote, SkippedEvent};
+pub(crate) use portion::{Division, FailedEvents, Portion};
 pub(crate) use progress::{HaltCause, Progress, unless_ending};
 pub use state::{FollowState, FollowerStop, Lag, Standstill};
 pub(crate) use status::StateReport;

@@ -105,8 +105,8 @@ pub trait Target: Send + 'static {
     }
 
     /// As [`apply`](Target::apply), with the events in several runs, because those between them are
-    /// held back, and with the poisoned keys that are stored in the same step. `from` and `to` are
-    /// equal if held events are applied later.
+    /// held back, and with the poisoned keys that are stored in the same step, if they changed.
+    /// `from` and `to` are equal if held events are applied later.
     ///
     /// # Errors
     /// As [`apply`](Target::apply).
@@ -115,7 +115,7 @@ pub trait Target: Send + 'static {
         _runs: &[&[Recorded<Self::Event>]],
         _from: Option<Checkpoint>,
         _to: Checkpoint,
-        _poison: &PoisonRecord,
+        _poison: Option<&PoisonRecord>,
     ) -> Result<(), TargetError> {
         let reason = "the target names a key, and does not isolate by it".to_owned();
         Err(TargetError::Broken { reason, source: None })

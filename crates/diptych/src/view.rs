@@ -2,7 +2,6 @@
 
 pub(crate) mod candidate;
 pub(crate) mod left_right;
-mod portion;
 mod report;
 pub(crate) mod shown;
 pub(crate) mod snapshots;

@@ -84,16 +84,6 @@ pub(super) fn list<R: Record>(parts: &mut Parts) -> Result<ListParameters<R>, Pr
     Ok(ListParameters { list, link })
 }
 
-/// Whether the request asks about the past. An address that cannot be read counts as such.
-pub(super) fn are_about_past(parts: &Parts) -> bool {
-    let in_address = ["_as_of", "_recorded_before", "_occurred_before"];
-    let in_header = ["diptych-as-of", "diptych-recorded-before", "diptych-occurred-before"];
-    let query = parts.uri.query().unwrap_or_default();
-    let Ok(all) = serde_html_form::from_str::<Vec<(String, String)>>(query) else { return true };
-    all.iter().any(|(name, _)| in_address.contains(&name.as_str()))
-        || in_header.iter().any(|name| parts.headers.contains_key(*name))
-}
-
 /// The revision that a row has to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {

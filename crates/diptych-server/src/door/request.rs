@@ -345,6 +345,16 @@ pub(crate) fn option_of(parameter: &str) -> String {
     parameter.trim_start_matches('_').replace('_', "-")
 }
 
+/// Whether the request asks about the past. An address that cannot be read counts as such.
+#[cfg(feature = "extract")]
+pub(crate) fn names_point(headers: &HeaderMap, query: Option<&str>) -> bool {
+    let Ok(all) = pairs(query.unwrap_or_default()) else { return true };
+    POINTS.into_iter().any(|point| {
+        let is_in_address = all.iter().any(|(name, _)| name == point);
+        is_in_address || headers.contains_key(header_of(&option_of(point)))
+    })
+}
+
 /// Names and values of a query string.
 pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let malformed = |what: &str| {

@@ -1,6 +1,6 @@
 //! Queries in a handler of the program.
 
-use std::{any::type_name, time::Duration};
+use std::{any::type_name, future::IntoFuture, time::Duration};
 
 use axum::{
     body::Body,
@@ -15,7 +15,7 @@ use super::{caller_of, limits_of};
 use crate::{
     door::{
         problem::Problem,
-        request::{RequestOptions, form_reader, wrong_argument},
+        request::{RequestOptions, form_reader, names_point, wrong_argument},
     },
     panels::{
         entries::options::{EncodedAnswer, QueryOptions},
@@ -40,13 +40,31 @@ impl QueryParameters {
         self.options.is_about_past()
     }
 
-    /// Applies the options to a question, and waits for the answer:
-    /// `parameters.answer(app.query(query)).await`.
+    /// Whether a request with this head asks about the past, as for the decision about its caller.
+    /// An address that cannot be read counts as such.
+    pub fn are_about_past(parts: &Parts) -> bool {
+        names_point(&parts.headers, parts.uri.query())
+    }
+
+    /// Applies the options to a question, and waits for the answer, within the limits of the
+    /// request: `parameters.answer(app.query(query)).await`.
     ///
     /// # Errors
-    /// [`QueryError`], which becomes a [`Problem`].
-    pub async fn answer<Q: Query>(&self, ask: Ask<Q>) -> Result<Answer<Q::Answer>, QueryError> {
-        self.options.answer(ask).await
+    /// The [`Problem`] that the route of a server would answer.
+    pub async fn answer<Q: Query>(&self, ask: Ask<Q>) -> Result<Answer<Q::Answer>, Problem> {
+        self.in_time(self.options.answer(ask)).await
+    }
+
+    /// Waits for an answer to which the options were not applied, for as long as the server allows.
+    ///
+    /// # Errors
+    /// The [`Problem`] that the route of a server would answer.
+    pub async fn in_time<T>(
+        &self,
+        answer: impl IntoFuture<Output = Result<T, QueryError>>,
+    ) -> Result<T, Problem> {
+        let answer = async { answer.await.map_err(|error| self.options.problem(error)) };
+        queries::in_time(self.answer_time, answer).await
     }
 
     /// The response with an answer that was given with these options. It has the next token of the

@@ -159,8 +159,9 @@ impl Program {
         for route in routes {
             let mut response = self.ask(&request(route)).await;
             response.headers.retain(|(name, _)| !OF_THE_SERVER.contains(&name.as_str()));
-            // A handler that takes the steps itself does not know which part had the option.
-            if routes.contains(&"/steps") && response.status >= 400 {
+            // A handler that takes the steps of a command does not know which part had the option.
+            let is_command = request(route).is_post();
+            if routes.contains(&"/steps") && is_command && response.status >= 400 {
                 let mut problem = response.json();
                 if let Some(members) = problem.as_object_mut() {
                     members.retain(|name, _| name != "header" && name != "parameter");

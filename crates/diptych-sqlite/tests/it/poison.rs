@@ -358,52 +358,43 @@ async fn the_poison_of_a_version_stays_with_it_after_a_switch() {
     app.stop().await.unwrap();
 }
 
-/// Regression: a version that refused events took the place of one that had applied them.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_poisoned_in_the_new_version_only_is_a_difference() {
-    #[derive(Clone)]
-    struct StrictTills;
+/// A second version, which refuses sales of 666 cents as the first one does.
+#[derive(Clone)]
+struct StrictTills;
 
-    impl Projection for StrictTills {
-        type Event = Trade;
+impl Projection for StrictTills {
+    type Event = Trade;
 
-        fn name(&self) -> &str {
-            "tills"
-        }
-
-        fn version(&self) -> u32 {
-            2
-        }
-
-        fn key(&self) -> Option<&str> {
-            Some("shop")
-        }
-
-        fn create(&self, tx: &Transaction<'_>) -> diptych_sqlite::Result {
-            tx.execute_batch("CREATE TABLE till_v2 (shop TEXT, cents INTEGER NOT NULL)")?;
-            Ok(())
-        }
-
-        fn apply(&self, tx: &Transaction<'_>, event: &Recorded<Trade>) -> diptych_sqlite::Result {
-            let Trade::Sold { shop, cents, .. } = &event.event else { return Ok(()) };
-            if *cents == 666 {
-                return Err("too strict".into());
-            }
-            tx.execute("INSERT INTO till_v2 VALUES (?1, ?2)", (shop, cents))?;
-            Ok(())
-        }
+    fn name(&self) -> &str {
+        "tills"
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report.db");
-    let log = app();
-    note(&log, [sold(1, 1, 10), sold(1, 1, 666)]);
-    let repaired = tills();
-    repaired.is_repaired.store(true, Ordering::SeqCst);
-    let (app, control) = run(&log, &file, repaired).await;
-    control.caught_up(LONG).await.unwrap();
-    app.stop().await.unwrap();
-    let target = Sqlite::at(&file).projection(StrictTills).beside(SwitchPolicy::Automatic);
+    fn version(&self) -> u32 {
+        2
+    }
+
+    fn key(&self) -> Option<&str> {
+        Some("shop")
+    }
+
+    fn create(&self, tx: &Transaction<'_>) -> diptych_sqlite::Result {
+        tx.execute_batch("CREATE TABLE till_v2 (shop TEXT, cents INTEGER NOT NULL)")?;
+        Ok(())
+    }
+
+    fn apply(&self, tx: &Transaction<'_>, event: &Recorded<Trade>) -> diptych_sqlite::Result {
+        let Trade::Sold { shop, cents, .. } = &event.event else { return Ok(()) };
+        if *cents == 666 {
+            return Err("too strict".into());
+        }
+        tx.execute("INSERT INTO till_v2 VALUES (?1, ?2)", (shop, cents))?;
+        Ok(())
+    }
+}
+
+/// Runs the second version beside the first one until it was compared.
+async fn strict_beside(log: &App, file: &Path) -> (App, FollowerControl, VersionState) {
+    let target = Sqlite::at(file).projection(StrictTills).beside(SwitchPolicy::Automatic);
     let app = log.beside().projection(target).start().await.unwrap();
     let control = app.projection("tills").unwrap();
     let began = Instant::now();
@@ -415,8 +406,136 @@ async fn a_key_that_is_poisoned_in_the_new_version_only_is_a_difference() {
         }
         thread::yield_now();
     };
+    (app, control, state)
+}
+
+/// Regression: a version that refused events took the place of one that had applied them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_poisoned_in_the_new_version_only_is_a_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.db");
+    let log = app();
+    note(&log, [sold(1, 1, 10), sold(1, 1, 666)]);
+    let repaired = tills();
+    repaired.is_repaired.store(true, Ordering::SeqCst);
+    let (app, control) = run(&log, &file, repaired).await;
+    control.caught_up(LONG).await.unwrap();
+    app.stop().await.unwrap();
+    let (app, _, state) = strict_beside(&log, &file).await;
     let VersionState::Different { difference, .. } = state else { panic!("{state:?}") };
     assert!(difference.contains("is poisoned in version 2 only"), "{difference}");
     assert!(difference.contains("too strict"), "{difference}");
+    app.stop().await.unwrap();
+}
+
+/// Regression: the new version did not know what was skipped, so it poisoned the key again, was
+/// different, and never took the place of the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_was_skipped_stays_skipped_in_a_version_that_is_built_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.db");
+    let log = app();
+    note(&log, [sold(1, 1, 10), sold(1, 1, 666), sold(1, 1, 7)]);
+    let (app, control) = run(&log, &file, tills()).await;
+    control.caught_up(LONG).await.unwrap();
+    control.skip_event(&shop(1), by_me()).await.unwrap();
+    app.stop().await.unwrap();
+    let (app, control, state) = strict_beside(&log, &file).await;
+    assert_eq!(state, VersionState::Served);
+    let status = control.status();
+    assert_eq!((status.poisoned, status.skipped[0].note.clone()), (Vec::new(), by_me()));
+    control.rebuild().await.unwrap();
+    control.caught_up(LONG).await.unwrap();
+    assert_eq!(marks(&file), []);
+    let cents: Vec<i64> = {
+        let report = reader(&file);
+        let mut rows = report.prepare("SELECT cents FROM till_v2 ORDER BY rowid").unwrap();
+        rows.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(cents, [10, 7]);
+    app.stop().await.unwrap();
+}
+
+/// Regression: the time of a held event took the place of the time of the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_the_last_event_stays_when_held_events_are_applied() {
+    fn recorded_at(file: &Path) -> String {
+        let sql = "SELECT recorded_at FROM diptych_checkpoint";
+        reader(file).query_row(sql, (), |row| row.get(0)).unwrap()
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.db");
+    let log = app();
+    let tills = tills();
+    let (app, control) = run(&log, &file, tills.clone()).await;
+    note(&log, [sold(2, 1, 20)]);
+    control.caught_up(LONG).await.unwrap();
+    let first = recorded_at(&file);
+    note(&log, [sold(1, 1, 666)]);
+    while recorded_at(&file) == first {
+        note(&log, [sold(2, 1, 5)]);
+        control.caught_up(LONG).await.unwrap();
+    }
+    note(&log, [sold(2, 1, 5)]);
+    control.caught_up(LONG).await.unwrap();
+    let last = recorded_at(&file);
+    tills.is_repaired.store(true, Ordering::SeqCst);
+    control.retry_key(&shop(1)).await.unwrap();
+    assert_eq!((rows(&file), marks(&file)), (expected(&log), Vec::new()));
+    assert_eq!(recorded_at(&file), last);
+    app.stop().await.unwrap();
+}
+
+/// The statements of the guide, for this projection.
+fn documented_removal(projection: &str) -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/projections.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (_, section) = page.split_once("## Removing a projection").unwrap();
+    let (_, code) = section.split_once("```sql\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    let statements = code.lines().filter_map(|line| line.split(';').next());
+    statements.map(|line| line.replace("'sales'", &format!("'{projection}'"))).collect()
+}
+
+/// Regression: the skipped events stayed, and a later projection of that name left them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_statements_remove_all_that_is_stored_about_a_projection() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.db");
+    let log = app();
+    note(&log, [sold(1, 1, 666), sold(1, 1, 7), sold(2, 1, 5), sold(2, 1, 666)]);
+    let (app, control) = run(&log, &file, tills()).await;
+    control.caught_up(LONG).await.unwrap();
+    control.skip_event(&shop(1), by_me()).await.unwrap();
+    assert_eq!(marks(&file).len(), 1);
+    app.stop().await.unwrap();
+
+    let database = Connection::open(&file).unwrap();
+    database.execute_batch("DROP TABLE till").unwrap();
+    for statement in documented_removal("tills") {
+        match statement.starts_with("SELECT") {
+            true => drop(database.prepare(&statement).unwrap()),
+            false => drop(database.execute(&statement, ()).unwrap()),
+        }
+    }
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'diptych%'";
+    let mut tables = database.prepare(sql).unwrap();
+    let tables = tables.query_map((), |row| row.get(0)).unwrap();
+    for table in tables.collect::<Result<Vec<String>, _>>().unwrap() {
+        let mut rows = database.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = rows.column_count();
+        let mut rows = rows.query(()).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let is_named = |at| row.get::<_, String>(at).is_ok_and(|text| text == "tills");
+            assert!(!(0..columns).any(is_named), "{table} has a row of the projection");
+        }
+    }
+    drop(database);
+    let again = tills();
+    again.is_repaired.store(true, Ordering::SeqCst);
+    let (app, control) = run(&log, &file, again).await;
+    control.caught_up(LONG).await.unwrap();
+    assert_eq!(rows(&file), expected(&log), "nothing is left out");
     app.stop().await.unwrap();
 }

@@ -82,6 +82,10 @@ pub(crate) trait Follower: Send + 'static {
     /// Stores its state outside the log.
     fn save(&mut self) -> Result<(), String>;
 
+    /// Called when it does not read on for now: it is paused, it stopped, or it waits for a retry.
+    /// It gives up what it holds of other followers.
+    fn rests(&mut self) {}
+
     /// Called once, when the worker ends.
     fn close(&mut self) {}
 }

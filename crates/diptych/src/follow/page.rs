@@ -241,6 +241,13 @@ impl<E> Slice<E> {
         Slice { page, decoded, range, after, upto, failures, is_cut: true }
     }
 
+    /// The part of it that is above this position.
+    pub(crate) fn above(&self, position: Position) -> Slice<E> {
+        let events = self.events().partition_point(|event| event.position <= position);
+        let range = self.range.start + events..self.range.end;
+        Slice { range, after: position.max(self.after), ..self.clone() }
+    }
+
     /// The part of it up to and including its first event.
     pub(crate) fn first(self) -> Slice<E> {
         match self.events().first().map(|event| event.position) {

@@ -295,11 +295,13 @@ impl<F: Follower> Worker<F> {
         self.is_open = false;
         tracing::error!(follower = self.progress.name(), %stopped, "following the log");
         self.mode = Mode::Halted;
+        self.follower.rests();
         self.progress.set(FollowState::Stopped(stopped));
     }
 
     fn ended(&mut self, why: Unavailable) {
         self.mode = Mode::Halted;
+        self.follower.rests();
         self.progress.set(match why {
             Unavailable::HistoryChanged(changed) => FollowState::HistoryChanged(changed),
             why => FollowState::Ended { reason: why.to_string() },
@@ -312,6 +314,7 @@ impl<F: Follower> Worker<F> {
             return;
         }
         tracing::warn!(follower = self.progress.name(), reason, "following the log waits");
+        self.follower.rests();
         self.progress.set(FollowState::Stalled { reason });
         let wait = self.wait;
         self.wait = (wait * 2).min(LONGEST_WAIT);
@@ -380,6 +383,7 @@ impl<F: Follower> Worker<F> {
     fn pause(&mut self) -> Result<(), ControlError> {
         if self.mode == Mode::Running {
             self.mode = Mode::Paused;
+            self.follower.rests();
             self.progress.set(FollowState::Paused);
         }
         self.halted()

@@ -72,7 +72,8 @@ pub(super) fn prepare<E>(
     Ok((checkpoint, check(tx, design)?))
 }
 
-/// Makes the tables of a version beside the served one.
+/// Makes the tables of a version beside the served one. It leaves out the events that are left out
+/// there for good.
 fn begin_beside<E>(tx: Tx<'_, E>, design: &Design) -> Result<(), TargetError> {
     let version = tx.version();
     let present = tx.present()?;
@@ -88,7 +89,12 @@ fn begin_beside<E>(tx: Tx<'_, E>, design: &Design) -> Result<(), TargetError> {
         )));
     }
     tracing::info!(projection = tx.projection(), version, "a version is built beside the served");
-    rebuild(tx, design, VersionSlot::Beside(version))?;
+    let slot = VersionSlot::Beside(version);
+    rebuild(tx, design, slot)?;
+    let skipped = tx.poison(VersionSlot::Served)?.skipped;
+    if !skipped.is_empty() {
+        tx.set_poison(slot, &PoisonRecord { keys: Vec::new(), skipped })?;
+    }
     tx.set_state(version, &VersionState::Building)
 }
 
@@ -255,7 +261,7 @@ pub(super) struct Batch<'a, E> {
     pub(super) runs: &'a [&'a [Recorded<E>]],
     pub(super) from: Option<Checkpoint>,
     pub(super) to: Checkpoint,
-    /// The poisoned keys after the batch.
+    /// The poisoned keys after the batch, if they changed.
     pub(super) poison: Option<&'a PoisonRecord>,
 }
 
@@ -270,7 +276,8 @@ pub(super) fn apply<E>(
     let [first, last] = [runs.first(), runs.last()];
     let (first, last) = (first.and_then(|run| run.first()), last.and_then(|run| run.last()));
     // The checkpoint moves first, so that a runner with an outdated checkpoint changes nothing.
-    let recorded_at = last.map(|event| event.recorded_at);
+    // Held events that are applied later are older than the checkpoint, which stays where it is.
+    let recorded_at = last.filter(|_| from != Some(to)).map(|event| event.recorded_at);
     let slot = own_slot(tx, design)?;
     if !tx.move_checkpoint(slot, from, to, recorded_at)? {
         let found = tx.stored(slot)?;

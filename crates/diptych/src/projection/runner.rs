@@ -296,7 +296,7 @@ impl<T: Target> Target for Calm<T> {
         runs: &[&[Recorded<T::Event>]],
         from: Option<Checkpoint>,
         to: Checkpoint,
-        poison: &PoisonRecord,
+        poison: Option<&PoisonRecord>,
     ) -> Result<(), TargetError> {
         self.call("apply_isolated", |target| target.apply_isolated(runs, from, to, poison))
     }

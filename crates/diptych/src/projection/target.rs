@@ -88,9 +88,9 @@ impl<D: Database> Target for D {
         runs: &[&[Recorded<D::Event>]],
         from: Option<Checkpoint>,
         to: Checkpoint,
-        poison: &PoisonRecord,
+        poison: Option<&PoisonRecord>,
     ) -> Result<(), TargetError> {
-        apply(self, runs, from, to, Some(poison))
+        apply(self, runs, from, to, poison)
     }
 
     fn reset(&mut self) -> Result<(), TargetError> {

@@ -26,8 +26,8 @@ const NEAR: u64 = 4_096;
 /// as old as that.
 const FOR_A_SWITCH: Duration = Duration::from_millis(100);
 
-/// For so long a comparison of a switch counts for its next try: the view moves on while a large
-/// state is compared.
+/// For so long a comparison of a switch counts for its next try, if it took longer than the view
+/// waits: the view moves on while a large state is compared.
 const FOR_THE_NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// Compares two states of a view: the served one and that of the candidate.
@@ -46,9 +46,10 @@ pub(crate) struct ViewCandidate<V, N> {
     rules: CandidateRules<V>,
     /// The state while it is not served.
     state: VersionState,
-    /// The version to be compared with, and its position when it was taken.
+    /// The version to be compared with, and its position when it was taken. It is a copy that the
+    /// view cannot fold into, so it is held only while this candidate reads on.
     held: Option<(Arc<Version<V>>, Position)>,
-    /// When a switch found no difference, and could not take the place yet.
+    /// When a switch found no difference in a long comparison, and could not take the place yet.
     tried: Option<Instant>,
 }
 
@@ -120,10 +121,12 @@ impl<V: View, N: View + AsRef<V>> ViewCandidate<V, N> {
         }
         let is_compared = self.tried.take().is_some_and(|at| at.elapsed() < FOR_THE_NEXT_TRY);
         if compares && !is_compared {
+            let began = Instant::now();
             if let Some(outcome) = self.compared() {
                 return outcome;
             }
-            self.tried = Some(Instant::now());
+            // A short comparison is repeated while the view waits for the next try.
+            self.tried = (began.elapsed() >= FOR_A_SWITCH).then(Instant::now);
         }
         match self.take_place(needs_equal_position) {
             Ok(()) => {
@@ -193,18 +196,21 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
             return (Pace::On, None);
         }
         // A comparison with a view that has not seen the log yet would tell little.
-        let is_new = self.state == VersionState::Building && self.served.progress.was_at_the_head();
+        let mut is_new =
+            self.state == VersionState::Building && self.served.progress.was_at_the_head();
         if let Some((image, at)) = self.held.take() {
             if own < at {
                 self.held = Some((image, at));
                 return (Pace::On, Some(at));
             }
-            if own == at && is_new {
+            if own == at && is_new && own < self.served.now().position() {
                 self.compare(&image);
+                is_new = false;
             }
         }
         let image = self.served.held();
         let at = image.position();
+        let switches = self.rules.policy == SwitchPolicy::Automatic;
         if own < at {
             let is_near = at.get() - own.get() <= NEAR;
             if is_near && is_new {
@@ -213,7 +219,7 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
             self.show();
             return (Pace::On, Some(at));
         }
-        if own == at && is_new {
+        if own == at && is_new && !switches {
             self.compare(&image);
         }
         if own == at
@@ -223,15 +229,11 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
             self.state = VersionState::Different { at, difference };
         }
         drop(image);
-        let switches = self.rules.policy == SwitchPolicy::Automatic
-            && matches!(self.state, VersionState::Equal { .. });
-        if own == at && switches {
-            match self.take_place(true) {
-                Ok(()) => {
-                    self.show();
-                    return (Pace::On, None);
-                }
-                Err(_) => self.served.freeze(FOR_A_SWITCH),
+        let is_due = is_new || matches!(self.state, VersionState::Equal { .. });
+        if own == at && switches && is_due {
+            if self.forward(true, true) == VersionOutcome::Done {
+                self.show();
+                return (Pace::On, None);
             }
             let at = self.served.now().position();
             if own < at {
@@ -275,6 +277,10 @@ impl<V: View, N: View + AsRef<V>> CandidateSide for ViewCandidate<V, N> {
         };
         self.show();
         Ok(outcome)
+    }
+
+    fn let_go(&mut self) {
+        self.held = None;
     }
 
     fn begin_again(&mut self) {

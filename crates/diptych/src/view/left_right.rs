@@ -15,15 +15,15 @@ use diptych_store::{Head, Position, Tag, Timestamp};
 
 use super::{
     View, ViewOptions,
-    portion::{Division, FailedEvents, Portion},
     shown::{CandidateSide, ShownView},
     snapshots::{self, SnapshotWriter},
     version::Version,
 };
 use crate::{
     follow::{
-        Failures, FollowState, Follower, FollowerStop, Halt, Pace, PoisonedGroup, Quarantine,
-        SkipNote, SkippedEvent, Slice, VersionChange, VersionOutcome,
+        Division, FailedEvents, Failures, FollowState, Follower, FollowerStop, Halt, Pace,
+        PoisonedGroup, Portion, Quarantine, SkipNote, SkippedEvent, Slice, VersionChange,
+        VersionOutcome,
     },
     panics::caught,
     snapshot::SavedState,
@@ -119,7 +119,7 @@ impl<V: View> LeftRight<V> {
 
     /// Waits until no query uses the copy, and returns it. Returns `None` if the follower has to
     /// end, or if the wait gets long and the view may have another copy.
-    fn sole(&self, mut image: Arc<Version<V>>) -> Option<Version<V>> {
+    fn sole(&mut self, mut image: Arc<Version<V>>) -> Option<Version<V>> {
         let (began, progress) = (Instant::now(), &self.live.progress);
         // The state before the wait, to restore it: the view may be paused.
         let mut before = None;
@@ -138,6 +138,9 @@ impl<V: View> LeftRight<V> {
             }
             if before.is_none() {
                 before = Some(progress.state());
+                if let Some(candidate) = &mut self.candidate {
+                    candidate.let_go();
+                }
                 let reason =
                     "queries, or a snapshot that is being written, hold every copy of the view";
                 progress.set(FollowState::Stalled { reason: reason.to_owned() });
@@ -508,6 +511,12 @@ impl<V: View> Follower for LeftRight<V> {
             None => Err("the app keeps no snapshots of this view: ask for them with \
                          `AppBuilder::snapshots`"
                 .to_owned()),
+        }
+    }
+
+    fn rests(&mut self) {
+        if let Some(candidate) = &mut self.candidate {
+            candidate.let_go();
         }
     }
 

@@ -95,6 +95,9 @@ pub(crate) trait CandidateSide: Send {
 
     fn change(&mut self, change: VersionChange) -> Result<VersionOutcome, String>;
 
+    /// Gives up what it holds of the view, because it does not read on for now.
+    fn let_go(&mut self);
+
     /// Its fold began again from the start of the log.
     fn begin_again(&mut self);
 }

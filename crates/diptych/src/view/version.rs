@@ -12,10 +12,10 @@ use std::{
 
 use diptych_store::Position;
 
-use super::{View, portion::Portion};
+use super::View;
 use crate::{
     fold::{FoldError, FoldFailure},
-    follow::{FollowerStop, Quarantine},
+    follow::{FollowerStop, Portion, Quarantine},
     panics::panic_text,
 };
 

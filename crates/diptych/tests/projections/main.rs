@@ -4,6 +4,7 @@
 
 mod database;
 mod in_an_app;
+mod isolation;
 #[path = "../support/mod.rs"]
 mod support;
 mod target;

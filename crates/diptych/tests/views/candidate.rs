@@ -2,10 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    future::{self, Future},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +20,7 @@ use diptych::{
         VersionStatus,
     },
     query::Candidate,
+    view::ViewOptions,
 };
 use pollster::block_on;
 use serde::Serialize;
@@ -364,5 +368,154 @@ async fn a_key_that_is_poisoned_in_the_candidate_only_is_a_difference() {
     assert!(difference.contains("no pears here"), "{difference}");
     assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 1);
     control.switch(Switch::forward().accept_difference()).await.unwrap();
+    app.stop().await.unwrap();
+}
+
+/// A comparison that begins, and ends once the test lets it.
+struct GatedSample {
+    began: mpsc::Sender<()>,
+    ends: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Query for GatedSample {
+    type View = Stock;
+    type Answer = u64;
+
+    fn answer(&self, stock: &Stock) -> u64 {
+        // Later comparisons do not wait: the test has ended the channel.
+        if self.began.send(()).is_ok() {
+            let _ = self.ends.lock().unwrap().recv();
+        }
+        stock.0.get("apple").copied().unwrap_or(0)
+    }
+}
+
+/// Regression: after a failed try the candidate took the place without another comparison.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_takes_the_place_by_itself_compares_again_if_the_view_moved_on() {
+    for round in 0.. {
+        let (began, begins) = mpsc::channel();
+        let (end, ends) = mpsc::channel();
+        let gated = GatedSample { began, ends: Mutex::new(ends) };
+        let writer = App::over(Memory::new()).start().await.unwrap();
+        write(&writer, counted("apple", 1)).await;
+        let gated = Candidate::new(SwitchPolicy::Automatic).sample(gated).by_digest();
+        let (app, control) = started(&writer, gated).await;
+        begins.recv().unwrap();
+        let began = Instant::now();
+        write(&writer, counted("pear", 3)).await;
+        let pears = *app.query(StockOf("pear")).strong().await.unwrap();
+        drop((begins, end));
+        let is_long = began.elapsed() >= Duration::from_millis(100);
+        if pears != 3 || is_long {
+            // A comparison that takes so long counts for the next try.
+            app.stop().await.unwrap();
+            assert!(round < 1_000, "no comparison was short");
+            continue;
+        }
+        let decided = |state: &VersionState| {
+            matches!(state, VersionState::Different { .. } | VersionState::Served)
+        };
+        let status = wait_until(&control, decided);
+        let VersionState::Different { at, .. } = status.state else { panic!("{status:?}") };
+        assert_eq!(at, Position::new(2));
+        assert_eq!(*app.query(StockOf("pear")).strong().await.unwrap(), 3, "the view answers");
+        app.stop().await.unwrap();
+        return;
+    }
+}
+
+/// The candidate waits at the event of that name until the test opens the gate.
+static GATES: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
+/// A candidate that waits at some events, and fails at poison.
+#[derive(Clone, Default)]
+struct SlowStock(Stock);
+
+impl Fold for SlowStock {
+    type Event = Counted;
+
+    fn apply(&mut self, counted: &Recorded<Counted>) {
+        assert!(counted.what != "poison", "it was poison");
+        if let Some(gate) = counted.what.strip_prefix("gate-") {
+            let gate = &GATES[gate.parse::<usize>().unwrap()];
+            let is_open = || gate.load(Ordering::SeqCst).then_some(());
+            wait_for(is_open, || format!("the gate of {} stays closed", counted.what));
+        }
+        self.0.apply(counted);
+    }
+}
+
+impl AsRef<Stock> for SlowStock {
+    fn as_ref(&self) -> &Stock {
+        &self.0
+    }
+}
+
+async fn with_two_copies(writer: &App) -> (App, FollowerControl) {
+    let candidate = Candidate::<Stock, SlowStock>::new(SwitchPolicy::ByCommand);
+    let options = ViewOptions { copies: 2, ..ViewOptions::default() };
+    let builder = writer.beside().view_with::<Stock>(options).view_candidate(candidate);
+    let app = builder.start().await.unwrap();
+    let control = app.view::<SlowStock>().unwrap();
+    (app, control)
+}
+
+fn wait_until_live(app: &App) {
+    let view = app.view::<Stock>().unwrap();
+    let look = || (view.status().state == FollowState::Live).then_some(());
+    wait_for(look, || format!("{:?}", view.status()));
+}
+
+/// The view folds further events, each by itself.
+async fn assert_goes_on(writer: &App, app: &App) {
+    for _ in 0..4 {
+        let at = write(writer, counted("apple", 1)).await;
+        let answer = app.query(StockOf("apple")).strong().within(LONG).await.unwrap();
+        assert_eq!(answer.position, at);
+    }
+}
+
+/// Regression: the candidate held a copy of the view, which waited for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_stopped_holds_no_copy_of_the_view() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    for what in ["apple", "poison", "apple"] {
+        write(&writer, counted(what, 1)).await;
+    }
+    let (app, control) = with_two_copies(&writer).await;
+    wait_until_live(&app);
+    let is_stopped = || matches!(control.status().state, FollowState::Stopped(_)).then_some(());
+    let told = || format!("{:?}", control.status());
+    wait_for(is_stopped, told);
+    // The view is at the end of the log now, so the candidate would compare with it.
+    control.resume().await.unwrap();
+    wait_for(is_stopped, told);
+    assert_goes_on(&writer, &app).await;
+    app.stop().await.unwrap();
+}
+
+/// Regression: the candidate held a copy of the view, which waited for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_is_paused_holds_no_copy_of_the_view() {
+    let writer = App::over(Memory::new()).start().await.unwrap();
+    // The candidate is at the first gate in its first slice, and at the second one in its second.
+    write(&writer, counted("gate-0", 1)).await;
+    for _ in 0..1_100 {
+        write(&writer, counted("apple", 1)).await;
+    }
+    write(&writer, counted("gate-1", 1)).await;
+    let (app, control) = with_two_copies(&writer).await;
+    wait_until_live(&app);
+    let [first, second] = &GATES;
+    first.store(true, Ordering::SeqCst);
+    let is_at_the_second = || (control.position() > Position::new(1_000)).then_some(());
+    wait_for(is_at_the_second, || format!("{:?}", control.status()));
+    let mut pause = Box::pin(control.pause());
+    let asked = future::poll_fn(|context| Poll::Ready(pause.as_mut().poll(context)));
+    assert!(asked.await.is_pending());
+    second.store(true, Ordering::SeqCst);
+    pause.await.unwrap();
+    assert_goes_on(&writer, &app).await;
     app.stop().await.unwrap();
 }

@@ -138,7 +138,7 @@ impl QueryOptions {
         Q: Query<Answer: Serialize>,
     {
         let answer = self.answer(app.query(query)).await;
-        let answer = answer.map_err(|error| self.sources.problem(error))?;
+        let answer = answer.map_err(|error| self.problem(error))?;
         self.encode(app, answer, type_name::<Q>()).await
     }
 
@@ -189,6 +189,12 @@ impl QueryOptions {
             Some(point) => ask.at(point).read_at_most(self.past_reads).await,
             None => ask.await,
         }
+    }
+
+    /// The problem of an error. It names the option that is wrong, if it is one.
+    #[cfg(feature = "extract")]
+    pub(crate) fn problem(&self, error: QueryError) -> Problem {
+        self.sources.problem(error)
     }
 
     /// Encodes an answer that was given with these options. `query` names the query in the log.

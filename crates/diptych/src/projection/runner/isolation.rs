@@ -1,6 +1,6 @@
 //! Poison by key: an event that a projection refuses holds back its own keys, and the others go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use diptych_store::{Position, Tag, Timestamp};
 
@@ -8,8 +8,8 @@ use super::Runner;
 use crate::{
     event::Recorded,
     follow::{
-        EventMark, Failures, FollowerStop, Halt, PoisonedGroup, PoisonedKey, Quarantine, SkipNote,
-        SkippedEvent, Slice, decode_skipped, encode_skipped,
+        Division, FailedEvents, Failures, FollowerStop, Halt, PoisonedGroup, PoisonedKey, Portion,
+        Quarantine, SkipNote, SkippedEvent, Slice, decode_skipped, encode_skipped,
     },
     projection::{PoisonRecord, PoisonRow, Target, TargetError},
 };
@@ -20,21 +20,13 @@ const MOST_KEYS: usize = 100;
 /// The poisoned keys of a projection that names a key.
 pub(super) struct Isolation {
     key: Option<String>,
-    quarantine: Quarantine,
-}
-
-/// Events that the projection refused, with the reasons.
-type RefusedEvents = BTreeMap<Position, String>;
-
-/// A slice without the events that are left out, and the poisoned keys after it.
-struct Remainder {
-    left_out: BTreeSet<Position>,
-    quarantine: Quarantine,
+    /// As it is stored.
+    quarantine: Arc<Quarantine>,
 }
 
 impl Isolation {
     pub(super) fn by(key: Option<String>) -> Isolation {
-        Isolation { key, quarantine: Quarantine::default() }
+        Isolation { key, quarantine: Arc::default() }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -52,31 +44,20 @@ impl Isolation {
         self.quarantine.group(key)
     }
 
-    /// Decides which events of a slice are left out. If keys are released, only their held events
-    /// are not.
-    fn divide<E>(
-        &self,
-        slice: &Slice<E>,
-        before: &Quarantine,
-        refused: &RefusedEvents,
-        released: Option<&PoisonedGroup>,
-    ) -> Result<Remainder, FollowerStop> {
-        let (mut quarantine, mut left_out) = (before.clone(), BTreeSet::new());
-        for (position, tags, unread) in slice.marks() {
-            let failure = unread.or_else(|| refused.get(&position).cloned());
-            let mark = EventMark { position, tags, failure };
-            let is_applied_already = released.is_some_and(|group| !group.holds(&mark));
-            let key = self.key.as_deref();
-            if is_applied_already || quarantine.leaves_out(&mark, key, MOST_KEYS)? {
-                left_out.insert(position);
-            }
-        }
-        Ok(Remainder { left_out, quarantine })
+    fn division<'a>(
+        &'a self,
+        failed: &'a FailedEvents,
+        released: Option<&'a PoisonedGroup>,
+    ) -> Division<'a> {
+        Division { key: self.key.as_deref(), most: MOST_KEYS, failed, released }
     }
 }
 
 /// The events of a slice that are not left out, in runs.
 fn runs<'a, E>(slice: &'a Slice<E>, left_out: &BTreeSet<Position>) -> Vec<&'a [Recorded<E>]> {
+    if left_out.is_empty() && !slice.events().is_empty() {
+        return vec![slice.events()];
+    }
     let runs = slice.events().split(|event| left_out.contains(&event.position));
     runs.filter(|run| !run.is_empty()).collect()
 }
@@ -94,11 +75,11 @@ impl<T: Target> Runner<T> {
         let at = self.position.plus(1);
         let quarantine = self.quarantine_of(record);
         let quarantine = quarantine.map_err(|reason| Halt::At(FollowerStop { at, reason }))?;
-        self.keep_poison(quarantine);
+        self.keep_poison(Arc::new(quarantine));
         Ok(())
     }
 
-    fn keep_poison(&mut self, quarantine: Quarantine) {
+    fn keep_poison(&mut self, quarantine: Arc<Quarantine>) {
         self.progress.show_quarantine(&quarantine);
         self.isolation.quarantine = quarantine;
     }
@@ -106,7 +87,7 @@ impl<T: Target> Runner<T> {
     /// After a reset no key is poisoned. Events that a person skipped stay skipped.
     pub(super) fn forget_poison(&mut self) -> Result<(), String> {
         let skipped = self.isolation.quarantine.skipped().to_vec();
-        self.keep_poison(Quarantine::with_skipped(skipped));
+        self.keep_poison(Arc::new(Quarantine::with_skipped(skipped)));
         Ok(())
     }
 
@@ -141,40 +122,48 @@ impl<T: Target> Runner<T> {
         Ok(PoisonRecord { keys: keys.collect(), skipped })
     }
 
+    /// The quarantine as it is stored, if it is another one than before.
+    fn changed(&self, quarantine: &Quarantine) -> Result<Option<PoisonRecord>, Halt> {
+        if *quarantine == *self.isolation.quarantine {
+            return Ok(None);
+        }
+        let record = self.record_of(quarantine).map_err(|reason| Halt::Later { reason })?;
+        Ok(Some(record))
+    }
+
     /// Applies a slice without the events of poisoned keys.
     pub(super) fn take_isolated(&mut self, mut slice: Slice<T::Event>) -> Result<(), Halt> {
-        let (mut refused, mut stop) = (RefusedEvents::new(), None);
+        let (mut failed, mut stop, mut is_one_by_one) = (FailedEvents::new(), None, false);
         // The target applies everything or nothing, so a refused event costs a round.
         while slice.upto > self.position {
-            let before = &self.isolation.quarantine;
-            let Remainder { left_out, quarantine } =
-                match self.isolation.divide(&slice, before, &refused, None) {
-                    Ok(remainder) => remainder,
-                    Err(stopped) => {
-                        slice = slice.before(stopped.at);
-                        stop = Some(stopped);
-                        continue;
-                    }
-                };
-            let to = self.checkpoint_after(&slice)?;
-            let record = self.record_of(&quarantine).map_err(|reason| Halt::Later { reason })?;
-            let runs = runs(&slice, &left_out);
+            let next = if is_one_by_one { slice.clone().first() } else { slice.clone() };
+            let division = self.isolation.division(&failed, None);
+            let portion = match Portion::of(next, &self.isolation.quarantine, &division) {
+                Ok(portion) => portion,
+                Err(stopped) => {
+                    slice = slice.before(stopped.at);
+                    stop = Some(stopped);
+                    continue;
+                }
+            };
+            let Portion { slice: next, left_out, quarantine } = portion;
+            let (to, record) = (self.checkpoint_after(&next)?, self.changed(&quarantine)?);
+            let runs = runs(&next, &left_out);
             let events = runs.iter().map(|run| run.len()).sum();
-            match self.target.apply_isolated(&runs, self.stored, to, &record) {
+            match self.target.apply_isolated(&runs, self.stored, to, record.as_ref()) {
                 Ok(()) => {
-                    self.keep_poison(quarantine);
+                    if record.is_some() {
+                        self.keep_poison(quarantine);
+                    }
                     self.is_at(Some(to), events);
-                    break;
+                    slice = slice.above(next.upto);
                 }
                 Err(TargetError::Event { position, reason, .. })
-                    if !refused.contains_key(&position) =>
+                    if !failed.contains_key(&position) =>
                 {
-                    refused.insert(position, reason);
+                    failed.insert(position, reason);
                 }
-                Err(TargetError::OneByOne) => {
-                    // The worker passes the rest again.
-                    (slice, stop) = (slice.first(), None);
-                }
+                Err(TargetError::OneByOne) if !is_one_by_one => is_one_by_one = true,
                 Err(cause) => return self.failed(cause),
             }
         }
@@ -199,22 +188,24 @@ impl<T: Target> Runner<T> {
             base.skip(SkippedEvent { position, key: key.clone(), reason, at, note });
         }
         let stored = self.stored.ok_or("the database has no checkpoint: resume the projection")?;
-        let mut refused = RefusedEvents::new();
+        let mut failed = FailedEvents::new();
+        let base = Arc::new(base);
         let quarantine = loop {
             let (mut quarantine, mut applied) = (base.clone(), Vec::new());
             for slice in held {
-                let divided = self.isolation.divide(slice, &quarantine, &refused, Some(&group));
-                let remainder = divided.map_err(|stopped| stopped.to_string())?;
-                applied.extend(runs(slice, &remainder.left_out));
-                quarantine = remainder.quarantine;
+                let division = self.isolation.division(&failed, Some(&group));
+                let portion = Portion::of(slice.clone(), &quarantine, &division);
+                let portion = portion.map_err(|stopped| stopped.to_string())?;
+                applied.extend(runs(slice, &portion.left_out));
+                quarantine = portion.quarantine;
             }
             let record = self.record_of(&quarantine)?;
-            match self.target.apply_isolated(&applied, Some(stored), stored, &record) {
+            match self.target.apply_isolated(&applied, Some(stored), stored, Some(&record)) {
                 Ok(()) => break quarantine,
                 Err(TargetError::Event { position, reason, .. })
-                    if !refused.contains_key(&position) =>
+                    if !failed.contains_key(&position) =>
                 {
-                    refused.insert(position, reason);
+                    failed.insert(position, reason);
                 }
                 Err(TargetError::OneByOne) => {
                     return Err("the tables have checks that run only at a commit, so several \

@@ -1,4 +1,5 @@
-//! The part of a slice that a view applies: all of it, or all but the events of poisoned keys.
+//! The part of a slice that a view or a projection applies: all of it, or all but the events of
+//! poisoned keys.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,34 +8,37 @@ use std::{
 
 use diptych_store::Position;
 
-use crate::follow::{EventMark, FollowerStop, PoisonedGroup, Quarantine, Slice};
+use super::{
+    FollowerStop, Slice,
+    poison::{EventMark, PoisonedGroup, Quarantine},
+};
 
-/// Events that `apply` failed on, with the reasons.
-pub(super) type FailedEvents = BTreeMap<Position, String>;
+/// Events that could not be applied, with the reasons.
+pub(crate) type FailedEvents = BTreeMap<Position, String>;
 
 /// A slice without the events that are left out, and the quarantine after it.
-pub(super) struct Portion<E> {
-    pub(super) slice: Slice<E>,
-    pub(super) left_out: Arc<BTreeSet<Position>>,
-    pub(super) quarantine: Arc<Quarantine>,
+pub(crate) struct Portion<E> {
+    pub(crate) slice: Slice<E>,
+    pub(crate) left_out: Arc<BTreeSet<Position>>,
+    pub(crate) quarantine: Arc<Quarantine>,
 }
 
-/// How a view divides a slice.
-pub(super) struct Division<'a> {
-    /// The key of the tag that names the keys of the view.
-    pub(super) key: Option<&'static str>,
+/// How a slice is divided.
+pub(crate) struct Division<'a> {
+    /// The key of the tag that names the keys.
+    pub(crate) key: Option<&'a str>,
     /// Maximum number of poisoned keys.
-    pub(super) most: usize,
-    /// Events that `apply` failed on.
-    pub(super) failed: &'a FailedEvents,
+    pub(crate) most: usize,
+    /// Events that could not be applied.
+    pub(crate) failed: &'a FailedEvents,
     /// The keys that are released now: only their held events are applied.
-    pub(super) released: Option<&'a PoisonedGroup>,
+    pub(crate) released: Option<&'a PoisonedGroup>,
 }
 
 impl<E> Portion<E> {
     /// # Errors
     /// [`FollowerStop`] before the first event that cannot be left out.
-    pub(super) fn of(
+    pub(crate) fn of(
         slice: Slice<E>,
         before: &Arc<Quarantine>,
         division: &Division<'_>,
