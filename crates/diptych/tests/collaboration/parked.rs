@@ -421,3 +421,52 @@ async fn later_events_of_a_page_wait_behind_one_that_the_store_cannot_hold() {
     assert_eq!(labelled(&app).await, [(8, 1), (8, 3), (7, 2), (7, 4)]);
     app.stop().await.unwrap();
 }
+
+/// Regression: the event behind the half that the store could hold got the reason of the store,
+/// and waited for another answer.
+#[tokio::test]
+async fn an_answer_takes_in_all_events_before_the_one_that_the_store_cannot_hold() {
+    let (ordering, feed) = orders(0).await;
+    for cents in [0, 1, 2, 3, 0, 5] {
+        super::services::write(&ordering, super::services::Ordering::Placed { order: 7, cents })
+            .await;
+    }
+    let app = App::over(Memory::new());
+    let app = app.intake_with::<Labels>(feed, IntakeStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    until(&app, "labels", |status| status.waiting == 6).await;
+    let intake = app.intake("labels").unwrap();
+    let letter = only_letter(&intake).await;
+    let priced = IntakeAnswer::Replace(serde_json::json!({ "order": 7, "cents": 9 }));
+    intake.answer(&letter, priced, "ann", "the price of the list").await.unwrap();
+    until(&app, "labels", |status| status.waiting == 2).await;
+    assert_eq!(labelled(&app).await, [(7, 9), (7, 1), (7, 2), (7, 3)]);
+    let letter = only_letter(&intake).await;
+    assert_eq!((letter.event.data.get(), letter.waiting), (r#"{"order":7,"cents":0}"#, 1));
+    assert!(letter.reason.contains("600"), "{}", letter.reason);
+    intake.answer(&letter, IntakeAnswer::Skip, "ann", "it is free").await.unwrap();
+    until(&app, "labels", |status| status.waiting == 0).await;
+    assert_eq!(labelled(&app).await.last(), Some(&(7, 5)));
+    app.stop().await.unwrap();
+}
+
+/// Regression: each answer took in a hundred events at most, and the others waited for another.
+#[tokio::test]
+#[allow(clippy::await_holding_lock)]
+async fn one_answer_takes_in_any_number_of_waiting_events() {
+    let _turn = TURN.lock();
+    IS_FIXED.store(false, SeqCst);
+    let (ordering, feed) = orders(0).await;
+    for _ in 0..250 {
+        place(&ordering, 3).await;
+    }
+    let app = poisoned(&Store::new(Memory::new()), &feed).start().await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 250).await;
+    let intake = app.intake("poisoned").unwrap();
+    let letter = only_letter(&intake).await;
+    IS_FIXED.store(true, SeqCst);
+    intake.answer(&letter, IntakeAnswer::Retry, "ann", "fixed").await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 0).await;
+    assert_eq!(shipments(&app).await.sums[&3], 250 * 103);
+    app.stop().await.unwrap();
+}
