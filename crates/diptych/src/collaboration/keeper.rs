@@ -19,7 +19,7 @@ use super::{
 };
 use crate::stored_text::shortened;
 
-/// Maximum number of waiting events that are taken in by one commit.
+/// Maximum number of waiting events that are taken in by one commit. The others follow.
 const RESUMED_AT_ONCE: usize = 100;
 
 /// Takes in the waiting events of a subject once an operator answered the first of them.
@@ -52,19 +52,19 @@ impl<I: Intake> Keeper<'_, I> {
         Ok(())
     }
 
-    /// Takes in the events of a subject, as far as they can be taken in. If the store cannot hold
-    /// so many at once, fewer are tried, down to none: then the first event waits on, with the
-    /// reason.
+    /// Takes in the first events of a subject, as far as they can be taken in. If the store cannot
+    /// hold so many at once, fewer are tried, down to none: then the first event waits on, with the
+    /// reason. The events behind those that were taken in follow by a step of their own.
     async fn resume(
         &mut self,
         subject: &str,
         answer: &StoredIntakeAnswer,
         log: LogIdentity,
     ) -> Result<(), IntakeInterruption> {
-        let (mut most, mut reason) = (RESUMED_AT_ONCE, None);
+        let (mut most, mut refusal) = (RESUMED_AT_ONCE, None);
         loop {
             let Resumption { mut events, record: resumed, taken } =
-                self.resumed(subject, answer, log, (most, &reason))?;
+                self.resumed(subject, answer, log, (most, &refusal))?;
             events.push(record(RESUMED, &self.shared.intake, &resumed, Metadata::default())?);
             // Another program of this intake may have followed the same answer.
             let about = FilterItem::everything().or_type(RESUMED);
@@ -81,7 +81,7 @@ impl<I: Intake> Keeper<'_, I> {
                 }
                 Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
                 Err(AppendError::Invalid(invalid)) if most > 0 => {
-                    (most, reason) = (most / 2, Some(invalid.to_string()));
+                    (most, refusal) = (most / 2, Some(invalid.to_string()));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -90,16 +90,17 @@ impl<I: Intake> Keeper<'_, I> {
         }
     }
 
-    /// At most so many events of a subject, translated, and how far they go. The reason tells why
-    /// it is no more.
+    /// At most so many events of a subject, translated, and how far they go. The refusal tells why
+    /// the store holds not even one.
     fn resumed(
         &self,
         subject: &str,
         answer: &StoredIntakeAnswer,
         log: LogIdentity,
-        (most, reason): (usize, &Option<String>),
+        (most, refusal): (usize, &Option<String>),
     ) -> Result<Resumption, IntakeInterruption> {
         let (mut events, mut upto, mut stopped, mut taken) = (Vec::new(), None, None, 0);
+        let mut goes_on = false;
         for (number, waiting) in self.waiting.of_subject(subject).enumerate() {
             let event = match (number, answer) {
                 (0, StoredIntakeAnswer::Skip) => {
@@ -110,8 +111,10 @@ impl<I: Intake> Keeper<'_, I> {
                 _ => waiting.event.clone(),
             };
             if number >= most {
-                let many = || format!("{most} events were taken in: retry the others");
-                stopped = Some(reason.clone().unwrap_or_else(many));
+                goes_on = most > 0;
+                // A release that does not go on by itself shows this.
+                let others = "those before it were taken in: retry the others".to_owned();
+                stopped = Some(refusal.clone().filter(|_| !goes_on).unwrap_or(others));
                 break;
             }
             let place = event.place().map_err(FeedError::from)?;
@@ -127,7 +130,7 @@ impl<I: Intake> Keeper<'_, I> {
         }
         let intake = self.shared.intake.clone();
         let subject = subject.to_owned();
-        let record = ResumedRecord { intake, subject, upto, reason: stopped };
+        let record = ResumedRecord { intake, subject, upto, reason: stopped, goes_on };
         Ok(Resumption { events, record, taken })
     }
 }

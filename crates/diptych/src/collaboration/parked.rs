@@ -127,14 +127,19 @@ impl WaitingSubjects {
                 }
             }
             RESUMED => {
-                let ResumedRecord { subject, upto, reason, .. } = decode(event)?;
+                let ResumedRecord { subject, upto, reason, goes_on, .. } = decode(event)?;
                 self.answered.remove(&subject);
                 let Some(waiting) = self.subjects.get_mut(&subject) else { return Ok(()) };
                 let before = waiting.len();
                 waiting.retain(|event| upto.is_none_or(|upto| event.at.get() > upto));
                 self.waiting -= before - waiting.len();
                 match waiting.front_mut() {
-                    Some(first) => first.reason = reason.or(first.reason.take()),
+                    Some(first) => {
+                        first.reason = reason.or(first.reason.take());
+                        if goes_on {
+                            self.answered.insert(subject, StoredIntakeAnswer::Retry);
+                        }
+                    }
                     None => drop(self.subjects.remove(&subject)),
                 }
             }

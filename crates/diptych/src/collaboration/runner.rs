@@ -46,13 +46,30 @@ pub(super) struct IntakeTask<I: Intake, S> {
 /// The events that one position of the other log becomes.
 struct StagedPosition {
     position: Position,
-    foreign: Vec<(CloudEvent, IntakeOutcome)>,
+    foreign: Vec<ForeignOutcome>,
     made: Vec<RawEvent>,
 }
 
+/// A published event with its place and its outcome.
+struct ForeignOutcome {
+    place: EventPlace,
+    event: CloudEvent,
+    outcome: IntakeOutcome,
+}
+
+impl ForeignOutcome {
+    fn is_left_out(&self) -> bool {
+        self.outcome == IntakeOutcome::LeftOut
+    }
+}
+
 impl StagedPosition {
+    fn at(position: Position) -> StagedPosition {
+        StagedPosition { position, foreign: Vec::new(), made: Vec::new() }
+    }
+
     fn count(&self, outcome: IntakeOutcome) -> usize {
-        self.foreign.iter().filter(|(_, is)| *is == outcome).count()
+        self.foreign.iter().filter(|foreign| foreign.outcome == outcome).count()
     }
 }
 
@@ -246,11 +263,10 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
             bytes += made.iter().map(|raw| raw.payload.len()).sum::<usize>();
             count += made.len();
             if starts {
-                let (foreign, made) = (Vec::new(), Vec::new());
-                staged.push(StagedPosition { position: place.position, foreign, made });
+                staged.push(StagedPosition::at(place.position));
             }
             if let Some(last) = staged.last_mut() {
-                last.foreign.push((event, outcome));
+                last.foreign.push(ForeignOutcome { place, event, outcome });
                 last.made.extend(made);
             }
         }
@@ -313,24 +329,22 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
     /// alone, and that one is parked.
     async fn commit_staged(
         &mut self,
-        staged: Vec<StagedPosition>,
+        mut staged: Vec<StagedPosition>,
         log: LogIdentity,
     ) -> Result<(), IntakeInterruption> {
         let Some(upto) = staged.last().map(|last| last.position) else { return Ok(()) };
         let count = |outcome| staged.iter().map(|position| position.count(outcome)).sum::<usize>();
         let (taken, parked) = (count(IntakeOutcome::Taken), count(IntakeOutcome::Parked));
-        let all: Vec<_> = staged.iter().flat_map(|position| position.made.clone()).collect();
-        if all.is_empty() {
+        let made = staged.iter_mut().flat_map(|position| mem::take(&mut position.made));
+        let made: Vec<_> = made.collect();
+        if made.is_empty() {
             self.shared.status.count(IntakeOutcome::Taken, taken as u64);
             return Ok(());
         }
-        match self.append(all, upto, log).await {
+        match self.append(made, upto, log).await {
             Ok(()) => {}
             Err(AppendError::Invalid(_)) if staged.len() > 1 => {
-                for position in staged {
-                    Box::pin(self.commit_staged(vec![position], log)).await?;
-                }
-                return Ok(());
+                return self.commit_each(staged, log).await;
             }
             Err(AppendError::Invalid(invalid)) => {
                 return self.park_position(staged, &invalid.to_string(), log).await;
@@ -345,6 +359,27 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         }
     }
 
+    /// Commits each of these positions alone. Its events are translated again, because one before
+    /// them may have been parked since, and then those of its subject wait behind it.
+    async fn commit_each(
+        &mut self,
+        staged: Vec<StagedPosition>,
+        log: LogIdentity,
+    ) -> Result<(), IntakeInterruption> {
+        for StagedPosition { position, foreign, .. } in staged {
+            let (mut alone, mut parked) = (StagedPosition::at(position), Vec::new());
+            // An event that is left out was counted, and has nothing to commit.
+            let kept = foreign.into_iter().filter(|foreign| !foreign.is_left_out());
+            for ForeignOutcome { place, event, .. } in kept {
+                let (made, outcome) = self.translate(log, place, &event, &mut parked)?;
+                alone.foreign.push(ForeignOutcome { place, event, outcome });
+                alone.made.extend(made);
+            }
+            Box::pin(self.commit_staged(vec![alone], log)).await?;
+        }
+        Ok(())
+    }
+
     /// Parks the published events of a position that the store cannot hold.
     async fn park_position(
         &mut self,
@@ -354,11 +389,10 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
     ) -> Result<(), IntakeInterruption> {
         for StagedPosition { position, foreign, .. } in staged {
             let mut records = Vec::new();
-            for (event, outcome) in foreign {
-                if outcome != IntakeOutcome::LeftOut {
-                    let subject = event.subject.clone().unwrap_or_default();
-                    records.push(self.parked(subject, Some(reason.to_owned()), event)?);
-                }
+            let kept = foreign.into_iter().filter(|foreign| !foreign.is_left_out());
+            for ForeignOutcome { event, .. } in kept {
+                let subject = event.subject.clone().unwrap_or_default();
+                records.push(self.parked(subject, Some(reason.to_owned()), event)?);
             }
             let parked = records.len() as u64;
             self.commit(records, position, log).await?;

@@ -90,6 +90,13 @@ pub(super) struct ResumedRecord {
     pub(super) upto: Option<u64>,
     /// Why the next one could not be taken, if there is one.
     pub(super) reason: Option<String>,
+    /// Whether those behind them are taken in, too, without another answer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) goes_on: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 pub(super) fn record(

@@ -10,12 +10,14 @@ use std::{
 };
 
 use diptych::{
-    App, AppBuilder, Memory, Store,
+    App, AppBuilder, Event, Filter, Memory, Store,
     collaboration::{
         FeedError, FeedHandle, FeedPage, FeedRead, FeedSource, ForeignEvent, Intake, IntakeAnswer,
         IntakeAnswerError, IntakeControl, IntakeStart, IntakeState, ParkedForeignEvent,
     },
+    store::Read,
 };
+use serde::{Deserialize, Serialize};
 
 use super::services::{Accepted, Due, Shipments, orders, place, quick, shipments, stopped, until};
 
@@ -354,5 +356,117 @@ async fn an_event_that_fits_in_no_commit_is_retried_in_vain_and_skipped_and_the_
     assert_eq!((taken.events, taken.sums[&3]), (5, 1 + 2));
     place(&ordering, 5).await;
     until(&app, "flood", |status| status.position.get() == 6).await;
+    app.stop().await.unwrap();
+}
+
+/// An event whose tag can be longer than a store takes.
+#[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
+#[event("parcel-labelled")]
+struct Labelled {
+    #[tag]
+    order: u64,
+    #[tag]
+    label: String,
+    cents: u64,
+}
+
+/// An intake whose events of free orders fit in no store.
+struct Labels;
+
+impl Intake for Labels {
+    const NAME: &'static str = "labels";
+    type Public = Accepted;
+    type Event = Labelled;
+
+    fn translate(
+        event: &ForeignEvent<Accepted>,
+    ) -> Result<Vec<Labelled>, Box<dyn Error + Send + Sync>> {
+        let Accepted { order, cents } = event.event;
+        let label = "x".repeat(if cents == 0 { 600 } else { 6 });
+        Ok(vec![Labelled { order, label, cents }])
+    }
+}
+
+/// The orders and prices of all labels, in the order of the log.
+async fn labelled(app: &App) -> Vec<(u64, u64)> {
+    let store = app.store();
+    let batch = store.read(&Filter::types(["parcel-labelled"]), Read::all()).await.unwrap();
+    let labels = batch.iter().map(|event| {
+        let label: Labelled = serde_json::from_slice(event.payload()).unwrap();
+        (label.order, label.cents)
+    });
+    labels.collect()
+}
+
+/// Regression: the later events of the page were translated before the first was parked, and
+/// overtook it.
+#[tokio::test]
+async fn later_events_of_a_page_wait_behind_one_that_the_store_cannot_hold() {
+    let (ordering, feed) = orders(0).await;
+    for (order, cents) in [(8, 1), (7, 0), (7, 2), (8, 3), (7, 4)] {
+        super::services::write(&ordering, super::services::Ordering::Placed { order, cents }).await;
+    }
+    let app = App::over(Memory::new());
+    let app = app.intake_with::<Labels>(feed, IntakeStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    until(&app, "labels", |status| status.position.get() == 5).await;
+    assert_eq!(app.intake("labels").unwrap().status().waiting, 3);
+    assert_eq!(labelled(&app).await, [(8, 1), (8, 3)]);
+    let intake = app.intake("labels").unwrap();
+    let letter = only_letter(&intake).await;
+    assert_eq!((letter.subject.as_str(), letter.waiting), ("order:7", 2));
+    assert!(letter.reason.contains("600"), "{}", letter.reason);
+    intake.answer(&letter, IntakeAnswer::Skip, "ann", "it is free").await.unwrap();
+    until(&app, "labels", |status| status.waiting == 0).await;
+    assert_eq!(labelled(&app).await, [(8, 1), (8, 3), (7, 2), (7, 4)]);
+    app.stop().await.unwrap();
+}
+
+/// Regression: the event behind the half that the store could hold got the reason of the store,
+/// and waited for another answer.
+#[tokio::test]
+async fn an_answer_takes_in_all_events_before_the_one_that_the_store_cannot_hold() {
+    let (ordering, feed) = orders(0).await;
+    for cents in [0, 1, 2, 3, 0, 5] {
+        super::services::write(&ordering, super::services::Ordering::Placed { order: 7, cents })
+            .await;
+    }
+    let app = App::over(Memory::new());
+    let app = app.intake_with::<Labels>(feed, IntakeStart::Beginning, quick());
+    let app = app.start().await.unwrap();
+    until(&app, "labels", |status| status.waiting == 6).await;
+    let intake = app.intake("labels").unwrap();
+    let letter = only_letter(&intake).await;
+    let priced = IntakeAnswer::Replace(serde_json::json!({ "order": 7, "cents": 9 }));
+    intake.answer(&letter, priced, "ann", "the price of the list").await.unwrap();
+    until(&app, "labels", |status| status.waiting == 2).await;
+    assert_eq!(labelled(&app).await, [(7, 9), (7, 1), (7, 2), (7, 3)]);
+    let letter = only_letter(&intake).await;
+    assert_eq!((letter.event.data.get(), letter.waiting), (r#"{"order":7,"cents":0}"#, 1));
+    assert!(letter.reason.contains("600"), "{}", letter.reason);
+    intake.answer(&letter, IntakeAnswer::Skip, "ann", "it is free").await.unwrap();
+    until(&app, "labels", |status| status.waiting == 0).await;
+    assert_eq!(labelled(&app).await.last(), Some(&(7, 5)));
+    app.stop().await.unwrap();
+}
+
+/// Regression: each answer took in a hundred events at most, and the others waited for another.
+#[tokio::test]
+#[allow(clippy::await_holding_lock)]
+async fn one_answer_takes_in_any_number_of_waiting_events() {
+    let _turn = TURN.lock();
+    IS_FIXED.store(false, SeqCst);
+    let (ordering, feed) = orders(0).await;
+    for _ in 0..250 {
+        place(&ordering, 3).await;
+    }
+    let app = poisoned(&Store::new(Memory::new()), &feed).start().await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 250).await;
+    let intake = app.intake("poisoned").unwrap();
+    let letter = only_letter(&intake).await;
+    IS_FIXED.store(true, SeqCst);
+    intake.answer(&letter, IntakeAnswer::Retry, "ann", "fixed").await.unwrap();
+    until(&app, "poisoned", |status| status.waiting == 0).await;
+    assert_eq!(shipments(&app).await.sums[&3], 250 * 103);
     app.stop().await.unwrap();
 }

@@ -151,11 +151,16 @@ fn resumptions_keep_their_stored_form() {
         subject: "order:7".to_owned(),
         upto: Some(14),
         reason: None,
+        goes_on: false,
     };
     let stored = r#"{"intake":"parcels","subject":"order:7","upto":14,"reason":null}"#;
     assert_stored(RESUMED, &resumed, stored);
     (resumed.upto, resumed.reason) = (None, Some("still no such order".to_owned()));
     let stored =
         r#"{"intake":"parcels","subject":"order:7","upto":null,"reason":"still no such order"}"#;
+    assert_stored(RESUMED, &resumed, stored);
+    (resumed.upto, resumed.reason, resumed.goes_on) = (Some(14), None, true);
+    let stored =
+        r#"{"intake":"parcels","subject":"order:7","upto":14,"reason":null,"goes_on":true}"#;
     assert_stored(RESUMED, &resumed, stored);
 }
