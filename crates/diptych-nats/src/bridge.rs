@@ -11,7 +11,7 @@ use async_nats::{
 };
 use diptych::{
     Position,
-    collaboration::{EventPlace, FeedCursor, FeedError, FeedPage, FeedRead, FeedSource},
+    collaboration::{EventPlace, FeedCursor, FeedError, FeedName, FeedPage, FeedRead, FeedSource},
     store::LogIdentity,
 };
 use tokio::{
@@ -39,8 +39,8 @@ pub struct BridgeOptions {
     /// The settings with which the stream is created. Its name and its subjects are set by the
     /// bridge. By default the stream keeps all messages in files.
     pub stream: Config,
-    /// The position after which a stream without messages begins. The default is the beginning of
-    /// the feed, and a stream that lost its messages is refused.
+    /// The position after which a stream without messages begins, if no mark of a bridge knows it.
+    /// The default is the beginning of the feed, and a stream that lost its messages is refused.
     pub after: Option<Position>,
 }
 
@@ -130,10 +130,24 @@ pub enum BridgeError {
         /// The log of the feed.
         now: LogIdentity,
     },
-    /// The stream had messages, and has none.
+    /// The stream holds another feed of the same log.
     #[error(
-        "the stream {stream} lost all of its {lost} messages, so the place of the bridge is \
-         unknown: name the position after which it begins with `BridgeOptions::after`"
+        "the stream {stream} holds the feed {before}, and this is the feed {now}: a feed has a \
+         stream of its own"
+    )]
+    OtherFeed {
+        /// The stream.
+        stream: String,
+        /// The feed of the last message.
+        before: String,
+        /// The feed of the bridge.
+        now: String,
+    },
+    /// The stream had messages, and has none, and the mark does not tell which ones.
+    #[error(
+        "the stream {stream} lost all of its {lost} messages, and its mark does not fit, so the \
+         place of the bridge is unknown: name the position after which it begins with \
+         `BridgeOptions::after`"
     )]
     PlaceLost {
         /// The stream.
@@ -168,12 +182,18 @@ pub struct NatsBridge<S> {
 /// The place in the stream after which the bridge goes on.
 #[derive(Clone)]
 struct StreamEnd {
-    /// The last message.
-    last: LastMessage,
-    /// Where the feed goes on.
-    cursor: FeedCursor,
-    /// The log of the last message.
+    /// The number of the last message, or that of the last one that the stream had.
+    sequence: u64,
+    /// The position after which the feed goes on.
+    after: Position,
+    /// The last event in the stream, if others of its position are missing.
+    partial: Option<EventPlace>,
+    /// The position of the last event that was stored.
+    stored: Position,
+    /// The log that the stream follows.
     log: Option<LogIdentity>,
+    /// The feed of the last message.
+    feed: Option<FeedName>,
     /// When the mark for the readers was written, and whether it is behind.
     marked: Option<(Instant, bool)>,
 }
@@ -238,7 +258,7 @@ impl<S: FeedSource> NatsBridge<S> {
             Some(end) => (end, self.options.wait),
             None => (self.end().await?, Duration::ZERO),
         };
-        let page = match self.read(end.cursor, wait).await {
+        let mut page = match self.read(FeedCursor::Position(end.after), wait).await {
             // A log that was restored can end before the place of the bridge.
             Err(Interruption::Ended(error @ BridgeError::Feed(FeedError::AboveHead { .. }))) => {
                 let page = self.read(FeedCursor::End, Duration::ZERO).await?;
@@ -248,9 +268,19 @@ impl<S: FeedSource> NatsBridge<S> {
             read => read?,
         };
         self.check_log(&end, &page).await?;
-        let (upto, head) = (page.upto, page.head);
-        let (stored, log) = (page.events.len() as u64, page.log);
-        let last = self.store(page, end.last).await?;
+        page = page.checked(end.after)?;
+        let feed = self.checked_feed(&end, &page)?;
+        let place = page.events.last().map(|last| last.place()).transpose();
+        let place = place.map_err(FeedError::from)?;
+        if let Some(partial) = end.partial {
+            page.events.retain(|event| event.place().is_ok_and(|place| place > partial));
+        }
+        let (log, upto, head) = (page.log, page.upto, page.head);
+        let stored = page.events.len() as u64;
+        if stored == 0 {
+            self.check_end(end.sequence).await?;
+        }
+        let sequence = self.store(page, end.sequence).await?;
         self.report.send_modify(|report| {
             report.stored += stored;
             (report.position, report.head) = (upto, head);
@@ -259,10 +289,50 @@ impl<S: FeedSource> NatsBridge<S> {
                 false => BridgeState::Live,
             };
         });
-        let mark = BridgeMark { log, position: upto, sequence: last.sequence, head };
+        let last = place.map_or(end.stored, |place| place.position);
+        let mark = BridgeMark { log, position: upto, stored: last, sequence, head };
         let marked = self.mark(mark, end.marked, stored == 0).await?;
-        let log = end.log.or((stored > 0).then_some(log));
-        Ok(StreamEnd { last, cursor: FeedCursor::Position(upto), log, marked })
+        let (after, partial, log) = (upto, None, Some(log));
+        Ok(StreamEnd { sequence, after, partial, stored: last, log, feed, marked })
+    }
+
+    /// Checks that nothing else changed the stream while the feed had no events.
+    async fn check_end(&self, sequence: u64) -> Result<(), Interruption> {
+        let (_, state) = self.stream.state().await?;
+        if state.last_sequence == sequence {
+            return Ok(());
+        }
+        let (name, now) = (self.stream.name(), state.last_sequence);
+        Err(Interruption::Later(format!(
+            "the stream {name} ended with message {sequence}, and ends with {now}: another program \
+             changes it"
+        )))
+    }
+
+    /// The feed of the events in a page, which is the one of the stream.
+    fn checked_feed(
+        &self,
+        end: &StreamEnd,
+        page: &FeedPage,
+    ) -> Result<Option<FeedName>, Interruption> {
+        let mut known = end.feed.clone();
+        for event in &page.events {
+            let now = FeedName::parse(&event.source).filter(|now| now.log == page.log);
+            let Some(now) = now else {
+                let (id, source) = (&event.id, &event.source);
+                let log = page.log;
+                let reason =
+                    format!("its event {id} has the source {source}, and its log is {log}");
+                return Err(FeedError::Unreachable { reason }.into());
+            };
+            if let Some(before) = known.filter(|before| *before != now) {
+                let (stream, before) = (self.stream.name().to_owned(), before.feed);
+                let error = BridgeError::OtherFeed { stream, before, now: now.feed };
+                return Err(Interruption::Ended(error));
+            }
+            known = Some(now);
+        }
+        Ok(known)
     }
 
     async fn read(&self, after: FeedCursor, wait: Duration) -> Result<FeedPage, Interruption> {
@@ -277,13 +347,16 @@ impl<S: FeedSource> NatsBridge<S> {
         }
     }
 
-    /// Checks that the feed has the history of the stream. If it has another one, the mark tells
-    /// the readers.
+    /// Checks that the feed has the history of the stream. If the log was restored, the mark tells
+    /// the readers. A bridge of another log has no business with them.
     async fn check_log(&self, end: &StreamEnd, page: &FeedPage) -> Result<(), Interruption> {
         let Some(before) = end.log.filter(|log| *log != page.log) else { return Ok(()) };
         let (now, head) = (page.log, page.head);
-        let mark = BridgeMark { log: now, position: Position::START, sequence: 0, head };
-        self.marks.write(&self.stream, mark).await?;
+        if now.id == before.id {
+            let (position, stored, sequence) = (Position::START, Position::START, 0);
+            let mark = BridgeMark { log: now, position, stored, sequence, head };
+            self.marks.write(&self.stream, mark).await?;
+        }
         let stream = self.stream.name().to_owned();
         Err(Interruption::Ended(BridgeError::OtherHistory { stream, before, now }))
     }
@@ -312,30 +385,52 @@ impl<S: FeedSource> NatsBridge<S> {
             0 => None,
             _ => self.stream.at_or_after(&stream, sequence).await?,
         };
-        let Some(last) = last else {
-            let after = self.options.after.or((sequence == 0).then_some(Position::START));
-            let after = after.ok_or_else(|| {
-                let stream = self.stream.name().to_owned();
-                Interruption::Ended(BridgeError::PlaceLost { stream, lost: sequence })
-            })?;
-            let (last, cursor) = (LastMessage { sequence, id: None }, FeedCursor::Position(after));
-            return Ok(StreamEnd { last, cursor, log: None, marked: None });
-        };
+        let Some(last) = last else { return self.empty_end(sequence).await };
         let EventPlace { position, .. } = last.place;
         // A bridge can end between two events of one position.
-        let cursor = match last.ends_position {
-            true => FeedCursor::Position(position),
-            false => FeedCursor::Event(last.place),
+        let (after, partial) = match last.ends_position {
+            true => (position, None),
+            false => (position.before(), Some(last.place)),
         };
-        let (sequence, id) = (last.sequence, Some(message_id(&last.event)));
-        let log = Some(last.source.log);
-        Ok(StreamEnd { last: LastMessage { sequence, id }, cursor, log, marked: None })
+        Ok(StreamEnd {
+            sequence: last.sequence,
+            after,
+            partial,
+            stored: position,
+            log: Some(last.source.log),
+            feed: Some(last.source),
+            marked: None,
+        })
+    }
+
+    /// The end of a stream that has no message, and had so many.
+    async fn empty_end(&self, sequence: u64) -> Result<StreamEnd, Interruption> {
+        let end = |after, stored, log| {
+            let (partial, feed, marked) = (None, None, None);
+            Ok(StreamEnd { sequence, after, partial, stored, log, feed, marked })
+        };
+        if sequence == 0 {
+            // A new stream: a mark is one of a stream that is gone.
+            self.marks.delete(&self.stream).await?;
+        } else if let Some((mark, _)) = self.marks.read(&self.stream).await?
+            && mark.sequence == sequence
+        {
+            return end(mark.position, mark.stored, Some(mark.log));
+        }
+        let after = self.options.after.or((sequence == 0).then_some(Position::START));
+        let after = after.ok_or_else(|| {
+            let stream = self.stream.name().to_owned();
+            Interruption::Ended(BridgeError::PlaceLost { stream, lost: sequence })
+        })?;
+        end(after, after, None)
     }
 
     /// Stores the events of a page, all at once, each on condition that it follows the one before
-    /// it. Returns the last message.
-    async fn store(&self, page: FeedPage, after: LastMessage) -> Result<LastMessage, Interruption> {
-        let (first, mut last) = (after.sequence + 1, after);
+    /// it. Returns the number of the last message.
+    async fn store(&self, page: FeedPage, after: u64) -> Result<u64, Interruption> {
+        // A server that was started again may not know the id of its last message. The number alone
+        // guards the first message.
+        let (first, mut last) = (after + 1, LastMessage { sequence: after, id: None });
         let mut acknowledgements = Vec::with_capacity(page.events.len());
         let mut events = page.events.into_iter().peekable();
         while let Some(event) = events.next() {
@@ -357,7 +452,7 @@ impl<S: FeedSource> NatsBridge<S> {
                 return Err(Interruption::Later(reason));
             }
         }
-        Ok(last)
+        Ok(last.sequence)
     }
 
     fn refused(&self, id: &str, reason: String) -> Interruption {

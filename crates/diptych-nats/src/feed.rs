@@ -81,10 +81,10 @@ impl NatsFeed {
         let (stream, state) = self.stream.state().await?;
         self.check_end(&state, after).await?;
         let first = self.stream.first_after(&stream, &state, after).await?;
-        if let Some(next) = self.stream.at_or_after(&stream, first).await?
-            && next.place.position > after
-        {
-            self.check_start(&next, after)?;
+        let next = self.stream.at_or_after(&stream, first).await?;
+        match next.filter(|next| next.place.position > after) {
+            Some(next) => self.check_start(&next, after)?,
+            None => self.check_rest(&state, after).await?,
         }
         let settings = Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: first.max(1) },
@@ -132,13 +132,25 @@ impl NatsFeed {
         if next.place.part == 0 && previous <= after {
             return Ok(());
         }
-        let (name, id) = (self.stream.name(), &next.event.id);
-        Err(FeedError::Refused {
-            reason: format!(
-                "the stream {name} of NATS begins with {id}, and the events between position \
-                 {after} and it were removed: take them in from the service that publishes them"
-            ),
-        })
+        Err(self.removed(&format!("begins with {}", next.event.id), after))
+    }
+
+    /// Checks that the stream never had an event after this position, as it has none.
+    async fn check_rest(&self, state: &State, after: Position) -> Result<(), FeedError> {
+        let mark = self.mark().await?.mark;
+        if mark.sequence > state.last_sequence || mark.stored <= after {
+            return Ok(());
+        }
+        Err(self.removed(&format!("had events up to position {}", mark.stored), after))
+    }
+
+    fn removed(&self, bounds: &str, after: Position) -> FeedError {
+        let name = self.stream.name();
+        let reason = format!(
+            "the stream {name} of NATS {bounds}, and events after position {after} were removed: \
+             take them in from the service that publishes them"
+        );
+        FeedError::Refused { reason }
     }
 
     /// The next messages of a reader: as many as there are, or the first one within the wait.
@@ -209,9 +221,10 @@ impl NatsFeed {
         let whole = events.iter().rposition(|event| event.ends_position).map_or(0, |last| last + 1);
         events.truncate(whole);
         // The events of another log are left to the next page, which belongs to that log.
-        let own = events.first().map(|first| first.source.log);
-        let other = events.iter().position(|event| Some(event.source.log) != own);
+        let own = events.first().map(|first| first.source.clone());
+        let other = events.iter().position(|event| Some(&event.source) != own.as_ref());
         events.truncate(other.unwrap_or(events.len()));
+        let own = own.map(|source| source.log);
         let seen = self.mark().await?;
         let mark = seen.mark;
         let is_all = events.len() == read;
@@ -228,7 +241,8 @@ impl NatsFeed {
             upto = upto.max(mark.position);
         }
         let head = if log == mark.log { upto.max(mark.head) } else { upto };
-        if is_all {
+        // If the stream should have more, the next page looks for its place again.
+        if is_all && (upto > after || mark.sequence <= reader.sequence) {
             reader.after = upto;
             *self.reader.lock() = Some(reader);
         }
@@ -248,8 +262,10 @@ impl FeedSource for NatsFeed {
         match after {
             FeedCursor::Position(after) => self.page(after, limit, wait).await,
             FeedCursor::End => {
-                let end = self.end().await?;
-                self.page(end, limit, wait).await
+                // The stream may be behind the log, whose events up to here are not news.
+                let (end, mark) = (self.end().await?, self.mark().await?.mark);
+                let head = end.max(mark.head);
+                Ok(FeedPage::new(mark.log, Vec::new(), head, head))
             }
             FeedCursor::Event(place) => {
                 let mut page = self.page(place.position.before(), limit, wait).await?;

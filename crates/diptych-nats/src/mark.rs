@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     context::KeyValueErrorKind,
-    kv::{self, Store},
+    kv::{self, Entry, Operation, Store},
     stream::Config,
 };
 use diptych::{Position, collaboration::FeedName, store::LogIdentity};
@@ -26,6 +26,8 @@ pub(crate) struct BridgeMark {
     pub(crate) log: LogIdentity,
     /// The stream has every event up to here.
     pub(crate) position: Position,
+    /// The position of the last event that the stream has, or had.
+    pub(crate) stored: Position,
     /// The number of the last message of the stream then.
     pub(crate) sequence: u64,
     /// The end of the log.
@@ -37,6 +39,7 @@ pub(crate) struct BridgeMark {
 struct StoredMark {
     source: String,
     position: u64,
+    stored: u64,
     sequence: u64,
     head: u64,
 }
@@ -79,25 +82,34 @@ impl MarkBucket {
         stream: &FeedStream,
         mark: BridgeMark,
     ) -> Result<(), StreamError> {
-        let BridgeMark { log, position, sequence, head } = mark;
+        let BridgeMark { log, position, stored, sequence, head } = mark;
         let source = FeedName { log, feed: stream.name().to_owned() }.to_string();
-        let (position, head) = (position.get(), head.get());
-        let json = serde_json::to_vec(&StoredMark { source, position, sequence, head })
+        let [position, stored, head] = [position, stored, head].map(Position::get);
+        let json = serde_json::to_vec(&StoredMark { source, position, stored, sequence, head })
             .map_err(|error| stream.unusable(error.to_string()))?;
         let written = self.0.put(KEY, json.into()).await;
         written.map(drop).map_err(|error| stream.unreachable(error))
     }
 
-    /// The mark, and the number under which it was written.
-    async fn read(&self, stream: &FeedStream) -> Result<(BridgeMark, u64), StreamError> {
+    /// Takes the mark away.
+    pub(crate) async fn delete(&self, stream: &FeedStream) -> Result<(), StreamError> {
+        self.0.delete(KEY).await.map_err(|error| stream.unreachable(error))
+    }
+
+    /// The mark, and the number under which it was written, if there is one.
+    pub(crate) async fn read(
+        &self,
+        stream: &FeedStream,
+    ) -> Result<Option<(BridgeMark, u64)>, StreamError> {
         let entry = self.0.entry(KEY).await.map_err(|error| stream.unreachable(error))?;
-        let entry = entry.ok_or_else(|| stream.unreachable("no bridge ran yet"))?;
+        let is_mark = |entry: &Entry| entry.operation == Operation::Put;
+        let Some(entry) = entry.filter(is_mark) else { return Ok(None) };
         let unreadable = || stream.unusable("the mark of its bridge cannot be read");
-        let stored: StoredMark = serde_json::from_slice(&entry.value).map_err(|_| unreadable())?;
-        let FeedName { log, .. } = FeedName::parse(&stored.source).ok_or_else(unreadable)?;
-        let (position, head) = (Position::new(stored.position), Position::new(stored.head));
-        let mark = BridgeMark { log, position, sequence: stored.sequence, head };
-        Ok((mark, entry.revision))
+        let mark: StoredMark = serde_json::from_slice(&entry.value).map_err(|_| unreadable())?;
+        let FeedName { log, .. } = FeedName::parse(&mark.source).ok_or_else(unreadable)?;
+        let [position, stored, head] = [mark.position, mark.stored, mark.head].map(Position::new);
+        let mark = BridgeMark { log, position, stored, sequence: mark.sequence, head };
+        Ok(Some((mark, entry.revision)))
     }
 }
 
@@ -129,7 +141,8 @@ impl SeenMark {
             Some(seen) => seen.bucket.clone(),
             None => MarkBucket::open(stream).await?,
         };
-        let (mark, revision) = bucket.read(stream).await?;
+        let found = bucket.read(stream).await?;
+        let (mark, revision) = found.ok_or_else(|| stream.unreachable("no bridge ran yet"))?;
         let since = before.filter(|seen| seen.revision == revision).map_or(now, |seen| seen.since);
         Ok(SeenMark { bucket, mark, revision, since, asked: now })
     }

@@ -49,7 +49,7 @@ impl StreamEvent {
 pub(crate) struct LastMessage {
     /// Its number, or that of the last message that the stream had.
     pub(crate) sequence: u64,
-    /// Its id, if it is still there.
+    /// Its id, if it has to be compared.
     pub(crate) id: Option<String>,
 }
 

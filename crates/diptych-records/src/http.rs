@@ -160,9 +160,7 @@ async fn not_there<R: Record>(
         let first = FirstEvent::<R> { key: key.clone() };
         let is_later = options.answer(app.query(first)).await?.is_none();
         let records = Records::<R>::of(app);
-        if is_later
-            && let Some(at) = options.in_time(imported_at(&records, key.clone())).await?
-        {
+        if is_later && let Some(at) = options.in_time(imported_at(&records, key.clone())).await? {
             return Ok(Refusal::UnknownBeforeImport {
                 record: R::NAME,
                 key: key.to_string(),

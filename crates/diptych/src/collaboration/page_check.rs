@@ -7,6 +7,20 @@ use super::{
     page::{FeedError, FeedPage},
 };
 
+impl FeedPage {
+    /// The page that was asked for after this position, if no event is missing in it. Events that
+    /// were sent twice are left out.
+    ///
+    /// # Errors
+    /// [`FeedError::Unreachable`] if an event is missing or out of place, and
+    /// [`FeedError::Malformed`] if one has no place.
+    pub fn checked(self, after: Position) -> Result<FeedPage, FeedError> {
+        let FeedPage { log, upto, head, .. } = self;
+        let events = new_events(self, after)?.into_iter().map(|(_, event)| event).collect();
+        Ok(FeedPage { log, events, upto, head })
+    }
+}
+
 /// The new events of a page, each with its place.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use diptych::{
         Feed, FeedHandle, ForeignEvent, Intake, IntakeOptions, IntakeStart, IntakeStatus,
         PublicEvent,
     },
-    store::{Append, RawEvent, Read},
+    store::{Append, LogIdentity, RawEvent, Read},
 };
 use diptych_nats::async_nats::Client;
 use diptych_nats::{BridgeError, BridgeOptions, BridgeStatus, NatsBridge, NatsFeed, StreamError};
@@ -85,6 +85,10 @@ impl Ordering {
 
     pub(super) fn feed(&self) -> FeedHandle {
         self.app.feed("orders").unwrap()
+    }
+
+    pub(super) fn log(&self) -> LogIdentity {
+        self.app.store().identity()
     }
 
     pub(super) fn head(&self) -> Position {
