@@ -276,11 +276,11 @@ impl<S: FeedSource> NatsBridge<S> {
             page.events.retain(|event| event.place().is_ok_and(|place| place > partial));
         }
         let (log, upto, head) = (page.log, page.upto, page.head);
-        let stored = page.events.len() as u64;
-        if stored == 0 {
+        let is_idle = page.events.is_empty();
+        if is_idle {
             self.check_end(end.sequence).await?;
         }
-        let sequence = self.store(page, end.sequence).await?;
+        let (sequence, stored) = self.store(page, end.sequence).await?;
         self.report.send_modify(|report| {
             report.stored += stored;
             (report.position, report.head) = (upto, head);
@@ -291,7 +291,7 @@ impl<S: FeedSource> NatsBridge<S> {
         });
         let last = place.map_or(end.stored, |place| place.position);
         let mark = BridgeMark { log, position: upto, stored: last, sequence, head };
-        let marked = self.mark(mark, end.marked, stored == 0).await?;
+        let marked = self.mark(mark, end.marked, is_idle).await?;
         let (after, partial, log) = (upto, None, Some(log));
         Ok(StreamEnd { sequence, after, partial, stored: last, log, feed, marked })
     }
@@ -426,8 +426,8 @@ impl<S: FeedSource> NatsBridge<S> {
     }
 
     /// Stores the events of a page, all at once, each on condition that it follows the one before
-    /// it. Returns the number of the last message.
-    async fn store(&self, page: FeedPage, after: u64) -> Result<u64, Interruption> {
+    /// it. Returns the number of the last message, and how many are new.
+    async fn store(&self, page: FeedPage, after: u64) -> Result<(u64, u64), Interruption> {
         // A server that was started again may not know the id of its last message. The number alone
         // guards the first message.
         let (first, mut last) = (after + 1, LastMessage { sequence: after, id: None });
@@ -444,6 +444,7 @@ impl<S: FeedSource> NatsBridge<S> {
             last = LastMessage { sequence: last.sequence + 1, id: Some(message_id(&event)) };
             acknowledgements.push((event.id, acknowledgement));
         }
+        let mut new = 0;
         for (number, (id, acknowledgement)) in (first..).zip(acknowledgements) {
             let stored = acknowledgement.await.map_err(|error| self.failed(&id, &error))?;
             if stored.sequence != number {
@@ -451,8 +452,9 @@ impl<S: FeedSource> NatsBridge<S> {
                 let reason = format!("another bridge stored the event {id} as message {at}");
                 return Err(Interruption::Later(reason));
             }
+            new += u64::from(!stored.duplicate);
         }
-        Ok(last.sequence)
+        Ok((last.sequence, new))
     }
 
     fn refused(&self, id: &str, reason: String) -> Interruption {
