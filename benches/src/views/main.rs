@@ -17,9 +17,8 @@ mod visible;
 
 use std::process::ExitCode;
 
-use diptych_benches::{options, table};
-use options::{Options, Program};
-use table::Report;
+use diptych_benches::{options, program, table};
+use options::Program;
 
 const PROGRAM: Program = Program {
     parts: &["fold", "query", "visible", "sqlite", "restart"],
