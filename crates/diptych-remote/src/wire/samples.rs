@@ -118,6 +118,32 @@ fn read_reply() -> ReadReply {
     }
 }
 
+fn feed_event() -> FeedEvent {
+    FeedEvent {
+        specversion: "1.0".into(),
+        id: "00000000000000000300-1".into(),
+        source: "diptych:07/1/orders".into(),
+        r#type: "order-accepted.v1".into(),
+        subject: Some("order:7".into()),
+        time: Some(-5),
+        datacontenttype: Some("application/json".into()),
+        data: b"{}".to_vec(),
+        sequence: "00000000000000000300".into(),
+        previous: "00000000000000000298".into(),
+        partitionkey: Some("order:7".into()),
+        eventid: vec![1; 16],
+        correlationid: vec![2; 16],
+        causationid: vec![3; 16],
+        hops: 2,
+        via: "payment".into(),
+    }
+}
+
+fn feed_page_request(after: feed_page_request::After) -> FeedPageRequest {
+    let (feed, after) = ("orders".into(), Some(after));
+    FeedPageRequest { feed, after, limit: 256, wait_ms: 30_000, ..FeedPageRequest::default() }
+}
+
 /// Checks a message against its line, or adds it to the lines that are missing.
 fn compare<M: Sample>(name: &str, message: M, missing: &mut String) {
     let line = VERSION_1.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
@@ -151,8 +177,8 @@ macro_rules! checksummed {
 }
 
 checksummed! {
-    AppendReply AppendRequest Call Description HeadReply ReadCommitsReply ReadReply ReadRequest
-    SubscribeReply
+    AppendReply AppendRequest Call Description FeedPageReply FeedPageRequest HeadReply
+    ReadCommitsReply ReadReply ReadRequest SubscribeReply
 }
 
 impl Sample for Failure {
@@ -223,6 +249,22 @@ fn messages_of_version_1_are_read_and_written_as_ever() {
         let reply = SubscribeReply { delivery: Some(delivery), ..SubscribeReply::default() };
         compare(&format!("subscribe-reply-{name}"), reply, lines);
     }
+    let places = [
+        ("position", feed_page_request::After::Position(300)),
+        ("event", feed_page_request::After::Event(FeedPlace { position: 300, part: 1 })),
+        ("end", feed_page_request::After::End(FeedEnd {})),
+    ];
+    for (name, after) in places {
+        compare(&format!("feed-page-request-{name}"), feed_page_request(after), lines);
+    }
+    let page = FeedPageReply {
+        identity: identity(),
+        events: vec![feed_event()],
+        upto: 301,
+        head: 400,
+        ..FeedPageReply::default()
+    };
+    compare("feed-page-reply", page, lines);
     compare("failure-refused", conflict(), lines);
     let unknown = failure(failure::Kind::OutcomeUnknown(unavailable()));
     compare("failure-outcome-unknown", unknown, lines);
