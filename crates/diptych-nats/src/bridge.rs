@@ -403,7 +403,7 @@ impl<S: FeedSource> NatsBridge<S> {
         })
     }
 
-    /// The end of a stream that has no message, and had so many.
+    /// The end of a stream without messages, whose last one had this number.
     async fn empty_end(&self, sequence: u64) -> Result<StreamEnd, Interruption> {
         let end = |after, stored, log| {
             let (partial, feed, marked) = (None, None, None);

@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use answers::{ShowRow, is_there, refused, revision_tag, with_own_status, written};
-use parameters::{Expected, ListParameters, matches_none, only_if};
+use parameters::{ListParameters, RevisionMatch, matches_none, only_if};
 
 use crate::{
     beginning::{FirstEvent, imported_at},
@@ -101,7 +101,7 @@ fn operations<R: Record>(parts: &Parts, below: usize) -> Vec<Operation> {
     }
 }
 
-/// A write answers with the row, which is a read of it.
+/// A write answers with the row, which is a read.
 fn extras<R: Record>(method: &Method) -> Vec<Operation> {
     match *method {
         Method::POST | Method::PUT | Method::PATCH => {
@@ -273,7 +273,7 @@ async fn delete<R: Record>(
 /// A request that writes a row.
 struct Write {
     headers: CommandHeaders,
-    expected: Expected,
+    expected: RevisionMatch,
     fields: Fields,
     /// Whether the caller may read the row.
     is_shown: bool,

@@ -556,7 +556,7 @@ impl<const IS_INDEXED: bool> Record for Thing<IS_INDEXED> {
     }
 }
 
-/// A view after the creation of a row and two changes, and how often each event made JSON of it.
+/// A view after the creation of a row and two changes, and how often each event made JSON.
 fn changed_twice<const IS_INDEXED: bool>() -> (RecordView<Thing<IS_INDEXED>>, [u64; 3]) {
     let change = |old: serde_json::Value, new: serde_json::Value| {
         let [old, new] = [old, new].map(|json| json.as_object().unwrap().clone());

@@ -86,23 +86,23 @@ pub(super) fn list<R: Record>(parts: &mut Parts) -> Result<ListParameters<R>, Pr
 
 /// The revision that a row has to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(super) enum RevisionMatch {
     Any,
     Revision(Position),
     /// One of another epoch, which no row has.
     OtherEpoch,
 }
 
-impl Expected {
+impl RevisionMatch {
     /// The condition of a command on the row with this key.
     ///
     /// # Errors
     /// The refusal of a revision that no row has.
     pub(super) fn of<R: Record>(self, key: &R::Key) -> Result<Option<Position>, Refusal> {
         match self {
-            Expected::Any => Ok(None),
-            Expected::Revision(revision) => Ok(Some(revision)),
-            Expected::OtherEpoch => {
+            RevisionMatch::Any => Ok(None),
+            RevisionMatch::Revision(revision) => Ok(Some(revision)),
+            RevisionMatch::OtherEpoch => {
                 Err(Refusal::OtherEpoch { record: R::NAME, key: key.to_string() })
             }
         }
@@ -110,16 +110,16 @@ impl Expected {
 }
 
 /// Takes the revision of `If-Match` out of the headers. Any revision is `*`.
-pub(super) fn only_if(headers: &mut HeaderMap, epoch: Epoch) -> Result<Expected, Problem> {
+pub(super) fn only_if(headers: &mut HeaderMap, epoch: Epoch) -> Result<RevisionMatch, Problem> {
     let sent: Vec<_> = headers.get_all(header::IF_MATCH).iter().cloned().collect();
     headers.remove(header::IF_MATCH);
     let text = match sent.as_slice() {
-        [] => return Ok(Expected::Any),
+        [] => return Ok(RevisionMatch::Any),
         [one] => one.to_str().unwrap_or_default(),
         _ => return Err(wrong("if-match", "is there several times: send one revision")),
     };
     if text == "*" {
-        return Ok(Expected::Any);
+        return Ok(RevisionMatch::Any);
     }
     let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let Some(tag) = tag.filter(|tag| !tag.contains('"')) else {
@@ -128,8 +128,9 @@ pub(super) fn only_if(headers: &mut HeaderMap, epoch: Epoch) -> Result<Expected,
     };
     let revision = tag.strip_prefix(&format!("{epoch}-"));
     let revision = revision.and_then(|revision| revision.parse().ok());
-    Ok(revision
-        .map_or(Expected::OtherEpoch, |position| Expected::Revision(Position::new(position))))
+    Ok(revision.map_or(RevisionMatch::OtherEpoch, |position| {
+        RevisionMatch::Revision(Position::new(position))
+    }))
 }
 
 /// Whether the client has this revision already.
@@ -198,13 +199,13 @@ mod tests {
             assert!(headers.is_empty());
             read.map_err(|problem| problem.word())
         };
-        assert_eq!(condition(&[]), Ok(Expected::Any));
-        assert_eq!(condition(&["*"]), Ok(Expected::Any));
+        assert_eq!(condition(&[]), Ok(RevisionMatch::Any));
+        assert_eq!(condition(&["*"]), Ok(RevisionMatch::Any));
         let own = format!("\"{epoch}-7\"");
-        assert_eq!(condition(&[&own]), Ok(Expected::Revision(Position::new(7))));
+        assert_eq!(condition(&[&own]), Ok(RevisionMatch::Revision(Position::new(7))));
         let next = format!("\"{}-7\"", epoch.next());
         for other in ["\"7\"", "\"\"", "\"x-7\"", next.as_str()] {
-            assert_eq!(condition(&[other]), Ok(Expected::OtherEpoch), "{other}");
+            assert_eq!(condition(&[other]), Ok(RevisionMatch::OtherEpoch), "{other}");
         }
         for wrong in [["7"].as_slice(), &["W/\"7\""], &["\"7\", \"8\""], &["\"7\"", "\"8\""]] {
             assert_eq!(condition(wrong), Err("invalid"), "{wrong:?}");

@@ -47,11 +47,11 @@ pub struct Comparison {
     pub differing_ranges: u64,
     /// Rows that differ.
     pub differing: u64,
-    /// The first [`LISTED_ROWS`] of these, in order of their keys.
+    /// The first [`LISTED_ROWS`] differing rows, in order of their keys.
     pub differences: Vec<RowDifference>,
     /// Rows of the table that are no rows of the record.
     pub refused: u64,
-    /// The first [`LISTED_ROWS`] of these.
+    /// The first [`LISTED_ROWS`] refused rows.
     pub refusals: Vec<RefusedRow>,
 }
 

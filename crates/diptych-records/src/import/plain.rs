@@ -34,7 +34,8 @@ const TRIES: u32 = 100;
 ///
 /// A column of a CSV file is a number or a truth value if all its cells are, and an empty cell has
 /// no value. A number is one that prints as the text of its cell, so `1.50`, `007` and numbers
-/// without an exact `f64` make a column of texts. [`text_column`](PlainRecord::text_column) makes all of them texts.
+/// without an exact `f64` make a column of texts. [`text_column`](PlainRecord::text_column) makes
+/// all of them texts.
 #[derive(Clone, Debug)]
 pub struct PlainRecord {
     shape: PlainShape,
@@ -100,7 +101,7 @@ impl PlainRecord {
     }
 
     /// After all rows, deletes the rows here that came from the table and are no longer in it. It
-    /// deletes nothing if the key of a row could not be read, because that row may be any of these.
+    /// deletes nothing if the key of a row could not be read, because that row may be one here.
     #[must_use]
     pub fn delete_missing(mut self) -> PlainRecord {
         self.is_deleting = true;

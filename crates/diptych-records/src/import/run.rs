@@ -52,7 +52,7 @@ pub struct ImportReport {
     pub deleted: u64,
     /// Rows that were not imported.
     pub refused: u64,
-    /// The first [`LISTED_ROWS`] of these.
+    /// The first [`LISTED_ROWS`] refused rows.
     pub refusals: Vec<RefusedRow>,
     /// The refused rows whose key could not be read. Each may be any row that is here.
     #[serde(skip)]
@@ -123,7 +123,7 @@ impl<R: Record, S: RowSource> Import<R, S> {
     }
 
     /// After all rows, deletes the rows here that came from this table and are no longer in it. It
-    /// deletes nothing if the key of a row could not be read, because that row may be any of these.
+    /// deletes nothing if the key of a row could not be read, because that row may be one here.
     pub fn delete_missing(mut self) -> Import<R, S> {
         self.is_deleting = true;
         self

@@ -191,6 +191,25 @@ impl Sample for Failure {
     }
 }
 
+fn compare_pages(lines: &mut String) {
+    let places = [
+        ("position", feed_page_request::After::Position(300)),
+        ("event", feed_page_request::After::Event(FeedPlace { position: 300, part: 1 })),
+        ("end", feed_page_request::After::End(FeedEnd {})),
+    ];
+    for (name, after) in places {
+        compare(&format!("feed-page-request-{name}"), feed_page_request(after), lines);
+    }
+    let page = FeedPageReply {
+        identity: identity(),
+        events: vec![feed_event()],
+        upto: 301,
+        head: 400,
+        ..FeedPageReply::default()
+    };
+    compare("feed-page-reply", page, lines);
+}
+
 #[test]
 fn messages_of_version_1_are_read_and_written_as_ever() {
     let mut missing = String::new();
@@ -249,22 +268,7 @@ fn messages_of_version_1_are_read_and_written_as_ever() {
         let reply = SubscribeReply { delivery: Some(delivery), ..SubscribeReply::default() };
         compare(&format!("subscribe-reply-{name}"), reply, lines);
     }
-    let places = [
-        ("position", feed_page_request::After::Position(300)),
-        ("event", feed_page_request::After::Event(FeedPlace { position: 300, part: 1 })),
-        ("end", feed_page_request::After::End(FeedEnd {})),
-    ];
-    for (name, after) in places {
-        compare(&format!("feed-page-request-{name}"), feed_page_request(after), lines);
-    }
-    let page = FeedPageReply {
-        identity: identity(),
-        events: vec![feed_event()],
-        upto: 301,
-        head: 400,
-        ..FeedPageReply::default()
-    };
-    compare("feed-page-reply", page, lines);
+    compare_pages(lines);
     compare("failure-refused", conflict(), lines);
     let unknown = failure(failure::Kind::OutcomeUnknown(unavailable()));
     compare("failure-outcome-unknown", unknown, lines);

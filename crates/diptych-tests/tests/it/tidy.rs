@@ -342,6 +342,7 @@ fn library_sources() -> Vec<(String, String)> {
         "diptych",
         "diptych-store",
         "diptych-log",
+        "diptych-remote",
         "diptych-server",
         "diptych-sqlite",
         "diptych-gateways",

@@ -14,7 +14,8 @@ use crate::{
     follow::{SwitchPolicy, VersionState},
 };
 
-/// A database that keeps the rows of one projection. Every `Database` is a [`Target`](super::Target).
+/// A database that keeps the rows of one projection. Every `Database` is a
+/// [`Target`](super::Target).
 ///
 /// All methods may block.
 pub trait Database: Send + 'static {
