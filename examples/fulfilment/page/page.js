@@ -121,7 +121,11 @@ function branch(node, begin, isRoot = false) {
   if (isFramed) made.className = "service";
   const effects = below(node);
   if (effects.length > 0) {
-    made.append(element("ul", {}, ...effects.map((effect) => branch(effect, begin))));
+    // A narrow page does not indent the only effect of a step.
+    const isOnly = effects.length === 1 && !effects[0].step.origin;
+    const list = element("ul", {}, ...effects.map((effect) => branch(effect, begin)));
+    if (isOnly) made.classList.add("chained");
+    made.append(list);
   }
   return made;
 }
