@@ -2,10 +2,14 @@
 import { SERVICES, STEPS, after, kindOf, line, money, serviceOf } from "./words.js";
 
 const BETWEEN_MS = 1000;
+// Each service reads its log for a flow, so a flow is asked for again only after a change, or late.
+const BETWEEN_FLOWS_MS = 10_000;
 const $ = (id) => document.getElementById(id);
 // The order whose flow is shown, and the correlation of that flow once it is known.
 let chosen = null;
 let correlation = null;
+// What was known of the order when its flow was asked for, and when that was; null to ask again.
+let asked = null;
 // The work list of each service, as it was told last.
 const work = new Map();
 
@@ -78,11 +82,23 @@ async function find(number) {
 }
 
 async function choose(order) {
-  [chosen, correlation] = [order, null];
+  [chosen, correlation, asked] = [order, null, null];
   history.replaceState(null, "", `#${order.order}`);
   // The next look tells of a failure.
   await show().catch(() => {});
   $("flow-title").focus();
+}
+
+/** The trees of the steps. The cause of a step is the last one before it of a smaller depth. */
+function trees(steps) {
+  const [roots, open] = [[], []];
+  for (const step of steps) {
+    const node = { step, effects: [] };
+    open.length = Math.min(open.length, step.depth);
+    (open.at(-1)?.effects ?? roots).push(node);
+    open.push(node);
+  }
+  return roots;
 }
 
 /** The steps below a step. The reaction of a process is no line of its own: its actions are. */
@@ -90,50 +106,55 @@ function below(node) {
   return node.effects.flatMap((effect) => (effect.step.step === "reaction" ? below(effect) : [effect]));
 }
 
-function branch(node, begin) {
-  const { service, is_foreign, step } = node;
+/** A step and its effects. A step that came from another service has a frame, as the first has. */
+function branch(node, begin, isRoot = false) {
+  const { step } = node;
   const [title, text] = line(step);
+  const isFramed = isRoot || Boolean(step.origin);
   const is = step.outcome?.is ?? "";
   const row = element("div", { class: "row", "data-step": step.step, "data-is": is });
-  if (is_foreign) row.append(element("span", { class: "chip" }, serviceOf(service)));
+  if (isFramed) row.append(element("span", { class: "chip" }, serviceOf(step.service)));
   row.append(element("span", { class: "title" }, title));
   if (text) row.append(element("span", { class: "small" }, text));
   if (step.at && begin) row.append(element("time", { datetime: step.at }, after(begin, step.at)));
-  const made = element("li", { "data-service": service }, row);
-  if (is_foreign) made.className = "service";
+  const made = element("li", { "data-service": step.service }, row);
+  if (isFramed) made.className = "service";
   const effects = below(node);
   if (effects.length > 0) {
-    made.append(element("ul", {}, ...effects.map((effect) => branch(effect, begin))));
+    // A narrow page does not indent the only effect of a step.
+    const isOnly = effects.length === 1 && !effects[0].step.origin;
+    const list = element("ul", {}, ...effects.map((effect) => branch(effect, begin)));
+    if (isOnly) made.classList.add("chained");
+    made.append(list);
   }
   return made;
 }
 
-function root(node, begin) {
-  const made = branch(node, begin);
-  made.className = "service";
-  if (!node.is_foreign) {
-    made.firstChild.prepend(element("span", { class: "chip" }, serviceOf(node.service)));
-  }
-  return made;
-}
-
-async function showFlow() {
+/** Asks for the flow if `known`, the facts about the order and the services, is new. */
+async function showFlow(known) {
   if (!chosen) return;
+  const isKnown = asked?.known === known && Date.now() - asked.at < BETWEEN_FLOWS_MS;
+  if (isKnown) return;
   const order = chosen;
+  asked = { known, at: Date.now() };
   const flow = await reach(`api/flow/${correlation ?? order.position}`).catch(() => null);
   // Another order was chosen meanwhile.
   if (chosen !== order) return;
   if (!flow) {
+    asked = null;
     tellAway(`Ordering cannot be asked now, so the flow of order ${order.order} comes later.`);
     return;
   }
   correlation = flow.correlation;
   $("flow-title").textContent = `The flow of order ${order.order}`;
   $("no-flow").hidden = true;
-  const first = flow.roots[0]?.step.at;
+  const roots = trees(flow.steps);
+  const first = roots.find(({ step }) => step.at)?.step.at;
   const begin = first ? new Date(first) : null;
-  draw("flow", flow.roots, (node) => root(node, begin));
-  const names = flow.away.map(serviceOf).join(" and ");
+  draw("flow", roots, (node) => branch(node, begin, true));
+  const away = flow.services.filter((service) => service.away);
+  if (away.length > 0) asked = null;
+  const names = away.map(({ name }) => serviceOf(name)).join(" and ");
   tellAway(names ? `${names} cannot be asked now. The rest of the flow is here.` : "");
 }
 
@@ -144,7 +165,9 @@ function tellAway(said) {
 }
 
 async function show() {
-  const { members, orders, work: told } = await reach("api/overview");
+  const order = chosen;
+  const path = order ? `api/overview/${order.order}` : "api/overview";
+  const { members, orders, chosen: now, work: told } = await reach(path);
   draw("members", members, memberTile);
   for (const { service, items } of told) {
     if (items) work.set(service, items.map((item) => ({ ...item, service })));
@@ -165,7 +188,11 @@ async function show() {
     const rows = orders.newest.map((order) => ({ ...order, chosen: order.order === chosen?.order }));
     draw("orders", rows, orderRow);
   }
-  await showFlow();
+  // The answer is about an order that was chosen before.
+  if (order && chosen !== order) return;
+  const waits = waiting.filter((item) => item.order === chosen?.order);
+  const up = members.filter(({ name }) => name !== "provider").map(({ is_up }) => is_up);
+  await showFlow(JSON.stringify([(now ?? chosen)?.step, waits, up]));
 }
 
 async function follow() {

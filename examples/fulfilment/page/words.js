@@ -38,6 +38,17 @@ const EVENTS = {
   "goods-missing": "Goods are missing",
 };
 
+// The events of the feeds.
+const NEWS = {
+  "order-accepted": "order accepted",
+  "order-withdrawn": "order withdrawn",
+  "payment-arrived": "payment arrived",
+  "payment-failed": "payment failed",
+  "payment-sent-back": "payment sent back",
+  "parcel-left": "parcel left",
+  "stock-ran-out": "goods are missing",
+};
+
 const GATEWAYS = { charge: "Charge the card", refund: "Give the money back" };
 
 const COMMANDS = {
@@ -70,9 +81,20 @@ export function line(step) {
     case "timer-cancelled": return ["Stop the payment deadline", ""];
     case "end": return ["This part of the flow has ended", ""];
     case "parked": return ["The process cannot go on", step.answer ? `answered: ${step.answer}` : step.reason];
+    case "foreign-parked": return [`Cannot be taken in: ${newsOf(step.type)}`, ofNews(step)];
     case "behind": return ["Waits behind an event that cannot be taken", ""];
     default: return [step.step, ""];
   }
+}
+
+/** The name of a published event, which has a version. */
+function newsOf(type) {
+  return NEWS[type.replace(/\.v\d+$/, "")] ?? type;
+}
+
+function ofNews({ reason, answer }) {
+  if (answer) return `answered: ${answer}`;
+  return reason ? `needs a person: ${reason}` : "waits behind an earlier event of the order";
 }
 
 function ofCommand(outcome) {

@@ -1,10 +1,7 @@
 //! The members: this program again, in other parts, each as a process of the operating system.
 
 use std::{
-    env,
-    net::TcpListener,
-    path::Path,
-    process::Stdio,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -12,19 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::process::{Child, ChildStdin, Command};
+use example_orders::programs::{Program, free_ports};
 
 use crate::Failure;
 
 /// How often the members are looked at.
 const BEAT: Duration = Duration::from_millis(50);
-
-/// A running member. It ends with this program.
-struct Program {
-    child: Child,
-    /// The child ends when this is closed.
-    _input: Option<ChildStdin>,
-}
 
 /// A member, which runs or is about to run again.
 struct Member {
@@ -46,6 +36,11 @@ pub(crate) struct MemberInfo {
 /// The names of the members, in the order of [`Fleet`].
 pub(crate) const NAMES: [&str; 4] = ["ordering", "payment", "shipping", "provider"];
 
+/// The file of accounts in the folder of the provider.
+pub(crate) fn accounts(folder: &Path) -> PathBuf {
+    folder.join("accounts")
+}
+
 /// The three services and the provider.
 pub(crate) struct Fleet {
     members: Vec<Member>,
@@ -58,9 +53,11 @@ impl Fleet {
     /// # Errors
     /// The error of the system.
     pub(crate) fn new(data: &Path, seed: u64) -> std::io::Result<Fleet> {
-        let ports = free_ports(&NAMES)?;
-        let port =
-            |of: &str| ports.iter().find(|(name, _)| *name == of).map_or(0, |(_, port)| *port);
+        let ports: [u16; NAMES.len()] = free_ports()?;
+        let port = |of: &str| {
+            let found = NAMES.iter().zip(ports).find(|(name, _)| **name == of);
+            found.map_or(0, |(_, port)| port)
+        };
         let url = |name: &str| format!("http://127.0.0.1:{}", port(name));
         let feed = |name: &str, feed: &str| format!("{}/feeds/{feed}", url(name));
         let options = |name: &str| match name {
@@ -149,7 +146,7 @@ impl Fleet {
     pub(crate) async fn run_alone(&mut self, name: &str) -> std::io::Result<()> {
         self.kill_all().await;
         for member in self.members.iter_mut().filter(|member| member.name == name) {
-            member.program = Some(start(&member.arguments)?);
+            member.program = Some(Program::start(&member.arguments)?);
         }
         Ok(())
     }
@@ -172,7 +169,7 @@ impl Member {
             self.due = now + Duration::from_millis(200);
         }
         if self.program.is_none() && now >= self.due {
-            self.program = Some(start(&self.arguments)?);
+            self.program = Some(Program::start(&self.arguments)?);
         }
         Ok(())
     }
@@ -185,39 +182,4 @@ impl Member {
             None => false,
         }
     }
-}
-
-/// A port for each name. All are free now, and differ.
-///
-/// # Errors
-/// The error of the system.
-fn free_ports(names: &[&'static str]) -> std::io::Result<Vec<(&'static str, u16)>> {
-    let listeners = names.iter().map(|_| TcpListener::bind("127.0.0.1:0"));
-    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
-    let ports = names.iter().zip(&listeners);
-    ports.map(|(name, listener)| Ok((*name, listener.local_addr()?.port()))).collect()
-}
-
-/// Starts this program with other arguments. It is killed when the handle is dropped.
-///
-/// # Errors
-/// The error of the system.
-fn start(arguments: &[String]) -> std::io::Result<Program> {
-    let mut child = Command::new(env::current_exe()?)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    // A wait closes the input of a child that still has it, and would so end the child.
-    let input = child.stdin.take();
-    Ok(Program { child, _input: input })
-}
-
-/// Ends this program once its parent has ended.
-pub(crate) fn end_with_parent() {
-    std::thread::spawn(|| {
-        let _end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(0);
-    });
 }

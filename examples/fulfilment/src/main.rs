@@ -11,17 +11,15 @@ mod children;
 mod member;
 mod ordering;
 mod payment;
-mod provider;
 mod run;
 mod shipping;
-mod source;
-mod tree;
 mod verdict;
 mod window;
 
 use std::{io::ErrorKind, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use example_orders::{programs::end_with_parent, provider};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{ordering::OrderBook, payment::PaymentBook, run::RunArguments, shipping::ParcelBook};
@@ -104,7 +102,7 @@ impl MemberArguments {
     /// The error of the system.
     async fn listener(&self) -> std::io::Result<TcpListener> {
         if self.with_parent {
-            children::end_with_parent();
+            end_with_parent();
         }
         let until = Instant::now() + Duration::from_secs(90);
         let listener = loop {
@@ -155,7 +153,7 @@ async fn start(part: Part) -> Result<(), Failure> {
         Part::Provider { member, seed } => {
             let listener = member.listener().await?;
             std::fs::create_dir_all(&member.data)?;
-            Ok(provider::run(listener, &provider::accounts(&member.data), seed).await?)
+            Ok(provider::run(listener, &children::accounts(&member.data), seed).await?)
         }
     }
 }

@@ -13,14 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use diptych::{
-    App, Filter, Position, Query, Uuid, View,
-    collaboration::IntakeOptions,
-    digest,
-    process::{StepKind, Trace, TraceError, TraceOptions, TraceTarget},
-    store::Read,
-};
-use diptych_gateways::{GatewaySetupError, HttpFeed, HttpOptions};
+use diptych::{App, Position, Query, View, collaboration::IntakeOptions, digest};
+use diptych_gateways::{GatewaySetupError, HttpFeed, HttpOptions, HttpTraces};
 use diptych_server::Server;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -32,9 +26,21 @@ use crate::Failure;
 /// # Errors
 /// [`GatewaySetupError`] if the address is none.
 pub(crate) fn feed(url: &str) -> Result<HttpFeed, GatewaySetupError> {
-    let mut options: HttpOptions = HttpFeed::options();
+    HttpFeed::new(url, soon(HttpFeed::options()))
+}
+
+/// The flows of the member at an address.
+///
+/// # Errors
+/// [`GatewaySetupError`] if the address is none.
+pub(crate) fn traces(url: &str) -> Result<HttpTraces, GatewaySetupError> {
+    HttpTraces::new(url, soon(HttpTraces::options()))
+}
+
+/// All members run on this machine, so one that does not accept a connection soon is down.
+fn soon(mut options: HttpOptions) -> HttpOptions {
     options.connect_within = Duration::from_millis(500);
-    HttpFeed::new(url, options)
+    options
 }
 
 /// Members are killed often here, so an intake asks again soon.
@@ -63,7 +69,6 @@ where
         .route("/state", get(state::<V>))
         .route("/state/{at}", get(past_state::<V>))
         .route("/work", get(work))
-        .route("/flow/{target}", get(flow))
         .layer(from_fn(loopback_only))
         .with_state(app);
     Ok(axum::serve(listener, own.merge(routes)).await?)
@@ -175,59 +180,6 @@ async fn work_list(app: &App) -> Result<Vec<WorkItem>, Failure> {
         }
     }
     Ok(found)
-}
-
-/// The part of a flow that happened in one service.
-#[derive(Serialize)]
-struct FlowPart {
-    correlation: Uuid,
-    steps: Vec<FlowStep>,
-    remarks: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct FlowStep {
-    depth: u32,
-    /// The event of another service that an event of an intake came from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    came_from: Option<Uuid>,
-    #[serde(flatten)]
-    kind: StepKind,
-}
-
-/// `GET /flow/{target}`: the target is a position of this log, or a correlation.
-async fn flow(State(app): State<App>, Path(target): Path<String>) -> Response {
-    let Ok(target) = target.parse::<TraceTarget>() else {
-        return (StatusCode::BAD_REQUEST, "give a position or a correlation").into_response();
-    };
-    let mut options = TraceOptions::default();
-    // Events of intakes have no cause in this log, so the log is read for them.
-    options.whole_log = true;
-    match app.process_operations().trace(target, options).await {
-        // The flow has not come here yet.
-        Err(TraceError::NoSuchId { .. } | TraceError::NoSuchPosition { .. }) => {
-            (StatusCode::NOT_FOUND, "this service knows no such flow").into_response()
-        }
-        Err(error) => json::<()>(Err(error.into())),
-        Ok(trace) => json(flow_part(&app, trace).await),
-    }
-}
-
-/// # Errors
-/// The reason why the log cannot be read.
-async fn flow_part(app: &App, trace: Trace) -> Result<FlowPart, Failure> {
-    let Trace { correlation, steps, remarks, .. } = trace;
-    let mut found = Vec::new();
-    for step in steps {
-        let mut came_from = None;
-        if let (0, StepKind::Event { position, .. }) = (step.depth, &step.kind) {
-            let read = Read::after(position.before()).upto(*position);
-            let batch = app.store().read(&Filter::everything(), read).await?;
-            came_from = batch.get(0).and_then(|event| event.metadata().causation);
-        }
-        found.push(FlowStep { depth: step.depth, came_from, kind: step.kind });
-    }
-    Ok(FlowPart { correlation, steps: found, remarks })
 }
 
 /// An answer of a route of the example.

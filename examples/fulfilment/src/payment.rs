@@ -18,15 +18,12 @@ use diptych_gateways::{HttpOptions, StatusMeaning};
 
 #[cfg(test)]
 pub(crate) use self::right::Payment;
+pub(crate) use self::right::{PaymentBook, PaymentStep};
 use self::{
     intakes::Bills,
     left::PaymentCommand,
     processes::{ChargeGateway, Collection, RefundGateway},
     published::Payments,
-};
-pub(crate) use self::{
-    processes::{Charge, Receipt, Refund},
-    right::{PaymentBook, PaymentStep},
 };
 use crate::{Failure, member};
 

@@ -8,19 +8,22 @@ use std::{
 };
 
 use clap::Parser;
+use example_orders::{
+    provider,
+    source::{Orders, PlannedOrder},
+};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 
 use crate::{
     Failure,
     ask::{AskError, Asker},
-    children::{Fleet, MemberInfo},
+    children::{Fleet, MemberInfo, accounts},
     member::ServiceState,
-    ordering::{self, OrderList},
-    provider, shipping,
-    source::Orders,
+    ordering::{self, OrderCommand, OrderList},
+    shipping::{self, ParcelCommand},
     verdict::{Evidence, ServiceEvidence},
-    window,
+    window::{self, Window},
 };
 
 /// After this time without kills each order is at its end, or in the work list.
@@ -86,7 +89,8 @@ async fn run_in(data: &Path, seed: u64, arguments: &RunArguments) -> Result<(), 
     let (asker, infos) = (Asker::new(), fleet.infos());
     let listener = TcpListener::bind(("127.0.0.1", arguments.port)).await?;
     println!("the page is at http://{}", listener.local_addr()?);
-    let page = tokio::spawn(window::serve(listener, asker.clone(), infos.clone()));
+    let window = Window::new(asker.clone(), infos.clone())?;
+    let page = tokio::spawn(window::serve(listener, window));
 
     let urls = Urls::of(&infos);
     let mut chance = fastrand::Rng::with_seed(seed);
@@ -157,7 +161,9 @@ async fn drive(
         let mut beat = tokio::time::interval(beat);
         for number in numbers.clone() {
             beat.tick().await;
-            if let Some((place, _)) = orders.order(number) {
+            if let Some(planned) = orders.order(number) {
+                let PlannedOrder { order, customer, product, pieces, cents, .. } = planned;
+                let place = OrderCommand::Place { order, customer, product, pieces, cents };
                 asker.command(&url, &format!("order-{number}"), &place).await?;
             }
         }
@@ -168,7 +174,8 @@ async fn drive(
         let mut beat = tokio::time::interval(beat);
         for number in numbers.clone() {
             beat.tick().await;
-            if let Some((_, Some(goods))) = orders.order(number) {
+            if let Some(planned) = orders.order(number).filter(|planned| !planned.is_sold_out) {
+                let goods = ParcelCommand::Deliver { product: planned.product, count: 1 };
                 asker.command(&url, &format!("goods-{number}"), &goods).await?;
             }
         }
@@ -206,7 +213,7 @@ async fn evidence(asker: &Asker, urls: &Urls, data: &Path) -> Result<Evidence, F
         ordering: service(asker, &urls.ordering).await?,
         payment: service(asker, &urls.payment).await?,
         shipping: service(asker, &urls.shipping).await?,
-        counts: provider::counts(&provider::accounts(&data.join("provider")))?,
+        counts: provider::counts(&accounts(&data.join("provider")))?,
     })
 }
 
@@ -232,7 +239,7 @@ async fn judge(
     let ordering = alone(asker, fleet, "ordering", &urls.ordering, &settled.ordering).await?;
     let payment = alone(asker, fleet, "payment", &urls.payment, &settled.payment).await?;
     let shipping = alone(asker, fleet, "shipping", &urls.shipping, &settled.shipping).await?;
-    let counts = provider::counts(&provider::accounts(&data.join("provider")))?;
+    let counts = provider::counts(&accounts(&data.join("provider")))?;
     let evidence = Evidence { ordering, payment, shipping, counts };
     let faults = evidence.faults();
     match faults.is_empty() {

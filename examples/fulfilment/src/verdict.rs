@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use example_orders::provider::Count;
+
 use crate::{
     member::{ServiceState, WorkItem},
     ordering::{Order, OrderBook, Step},
     payment::{PaymentBook, PaymentStep},
-    provider::Count,
     shipping::{ParcelBook, ParcelStep},
 };
 

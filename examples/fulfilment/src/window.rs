@@ -1,25 +1,29 @@
 //! The page, and what it asks for: it looks at the services from outside, by their addresses.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use axum::{
     Router,
     extract::{Path, State},
-    http::header::CONTENT_TYPE,
+    http::{StatusCode, header::CONTENT_TYPE},
     middleware::from_fn,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
+use diptych::process::{TraceOptions, TraceSources, TraceTarget};
+use diptych_gateways::GatewaySetupError;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::{
     Failure,
-    ask::{AskError, Asker},
+    ask::Asker,
     children::MemberInfo,
-    member::{WorkItem, json, loopback_only},
+    member::{self, WorkItem, json, loopback_only},
     ordering::{Order, OrderList},
-    tree::{Node, Part, join},
 };
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -29,20 +33,21 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Number of orders on the page.
 const ORDERS: usize = 24;
 
-struct Window {
+/// A service that does not tell its part of a flow within this time counts as away.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// The services, as the page sees them.
+pub(crate) struct Window {
     asker: Asker,
     members: Vec<MemberInfo>,
+    flows: TraceSources,
 }
 
 /// Serves the page, until it is aborted.
 ///
 /// # Errors
 /// The error of the connection.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    asker: Asker,
-    members: Vec<MemberInfo>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, window: Window) -> std::io::Result<()> {
     let file = |content_type: &'static str, text: &'static str| {
         get(async move || ([(CONTENT_TYPE, content_type)], text))
     };
@@ -53,10 +58,11 @@ pub(crate) async fn serve(
         .route("/words.js", file(SCRIPT, include_str!("../page/words.js")))
         .route("/favicon.svg", file("image/svg+xml", include_str!("../page/favicon.svg")))
         .route("/api/overview", get(overview))
+        .route("/api/overview/{number}", get(overview))
         .route("/api/order/{number}", get(order))
         .route("/api/flow/{target}", get(flow))
         .layer(from_fn(loopback_only))
-        .with_state(Arc::new(Window { asker, members }));
+        .with_state(Arc::new(window));
     axum::serve(listener, routes).await
 }
 
@@ -66,6 +72,8 @@ struct Overview {
     members: Vec<MemberLine>,
     /// The orders, unless ordering is away.
     orders: Option<OrderList>,
+    /// The order that the page has chosen, unless ordering is away. It may be an old one.
+    chosen: Option<Order>,
     work: Vec<WorkList>,
 }
 
@@ -83,14 +91,19 @@ struct WorkList {
     items: Option<Vec<WorkItem>>,
 }
 
-async fn overview(State(window): State<Arc<Window>>) -> Response {
-    let mut shown = Overview { members: Vec::new(), orders: None, work: Vec::new() };
+/// `GET /api/overview`, or `GET /api/overview/{number}` with the order that the page has chosen.
+async fn overview(State(window): State<Arc<Window>>, chosen: Option<Path<u64>>) -> Response {
+    let (members, work) = (Vec::new(), Vec::new());
+    let mut shown = Overview { members, orders: None, chosen: None, work };
     for member in &window.members {
         let (name, kills) = (member.name, member.kills.load(Relaxed));
         let is_up = window.asker.is_up(&format!("{}/health", member.url)).await;
         shown.members.push(MemberLine { name, is_up, kills });
     }
-    for MemberInfo { name, url, .. } in window.services() {
+    if let Some(Path(number)) = chosen {
+        shown.chosen = window.order(number).await.ok().flatten();
+    }
+    for MemberInfo { name, url, .. } in services(&window.members) {
         if *name == "ordering" {
             let orders = format!("{url}/queries/orders?limit={ORDERS}");
             shown.orders = window.asker.get(&orders).await.ok();
@@ -103,55 +116,41 @@ async fn overview(State(window): State<Arc<Window>>) -> Response {
 
 /// `GET /api/order/{number}`
 async fn order(State(window): State<Arc<Window>>, Path(number): Path<u64>) -> Response {
-    let Some(MemberInfo { url, .. }) = window.services().next() else {
-        return json::<()>(Err("there is no service".into()));
-    };
-    let url = format!("{url}/queries/order?order={number}");
-    json(window.asker.get::<Option<Order>>(&url).await.map_err(Failure::from))
-}
-
-/// The flow of one order.
-#[derive(Serialize)]
-struct Flow {
-    /// The correlation, under which it can be asked for while ordering is away.
-    correlation: String,
-    /// The services that do not answer now, so that their part is missing.
-    away: Vec<&'static str>,
-    roots: Vec<Node>,
-    remarks: Vec<String>,
+    json(window.order(number).await)
 }
 
 /// `GET /api/flow/{target}`: the target is the position of an order in the log of ordering, or a
 /// correlation.
 async fn flow(State(window): State<Arc<Window>>, Path(target): Path<String>) -> Response {
-    json(window.flow(&target).await)
+    let Ok(target) = target.parse::<TraceTarget>() else {
+        return (StatusCode::BAD_REQUEST, "give a position or a correlation").into_response();
+    };
+    let flow = window.flows.trace(target, TraceOptions::default()).await;
+    json(flow.map_err(Failure::from))
 }
 
 impl Window {
-    fn services(&self) -> impl Iterator<Item = &MemberInfo> {
-        self.members.iter().filter(|member| member.name != "provider")
+    /// # Errors
+    /// [`GatewaySetupError`] if an address is none.
+    pub(crate) fn new(asker: Asker, members: Vec<MemberInfo>) -> Result<Window, GatewaySetupError> {
+        // Ordering is the first one, so a position is one of its log.
+        let mut flows = TraceSources::new().answer_within(WITHIN);
+        for MemberInfo { name, url, .. } in services(&members) {
+            flows = flows.with(*name, member::traces(url)?);
+        }
+        Ok(Window { asker, members, flows })
     }
 
     /// # Errors
-    /// The correlation is not known, because ordering is away.
-    async fn flow(&self, target: &str) -> Result<Flow, Failure> {
-        let mut correlation = target.to_owned();
-        let (mut parts, mut away, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
-        let is_position = target.parse::<u64>().is_ok();
-        // Ordering is the first one, so it tells the correlation for the others.
-        for MemberInfo { name, url, .. } in self.services() {
-            match self.asker.get::<Part>(&format!("{url}/flow/{correlation}")).await {
-                Ok(mut part) => {
-                    correlation.clone_from(&part.correlation);
-                    remarks.append(&mut part.remarks);
-                    parts.push((*name, part));
-                }
-                Err(error) if *name == "ordering" && is_position => return Err(error.into()),
-                // It has not heard of the flow yet.
-                Err(AskError::Refused { status, .. }) if status == 404 => {}
-                Err(_) => away.push(*name),
-            }
-        }
-        Ok(Flow { correlation, away, roots: join(parts), remarks })
+    /// Ordering is away.
+    async fn order(&self, number: u64) -> Result<Option<Order>, Failure> {
+        let Some(MemberInfo { url, .. }) = services(&self.members).next() else {
+            return Err("there is no service".into());
+        };
+        Ok(self.asker.get(&format!("{url}/queries/order?order={number}")).await?)
     }
+}
+
+fn services(members: &[MemberInfo]) -> impl Iterator<Item = &MemberInfo> {
+    members.iter().filter(|member| member.name != "provider")
 }

@@ -8,12 +8,12 @@ use diptych::{
     process::{CallsFrom, GatewayOptions, ProcessOptions, ProcessStart},
 };
 use diptych_gateways::{HttpOptions, StatusMeaning};
+use example_orders::source::{Orders, PlannedOrder};
 
 use crate::{
     Failure,
     fulfilment::{COMMAND, Fulfilment, PaymentGateway, RefundGateway},
     shop::{NewestOrders, OrderBook, ShopCommand},
-    source::Orders,
 };
 
 /// Opens the shop in this folder, with the provider at this address.
@@ -69,9 +69,17 @@ pub(crate) async fn place_orders(app: App, seed: u64, rate: f64) -> Result<(), F
     let mut beat = tokio::time::interval(Duration::from_secs_f64(1.0 / rate.clamp(0.01, 10_000.0)));
     loop {
         beat.tick().await;
-        for command in orders.commands(next) {
+        for command in orders.order(next).into_iter().flat_map(commands) {
             app.execute(command).await?;
         }
         next += 1;
     }
+}
+
+/// The commands that bring an order: the goods, if there are any, and the order.
+fn commands(planned: PlannedOrder) -> impl Iterator<Item = ShopCommand> {
+    let PlannedOrder { order, customer, product, pieces, cents, is_sold_out } = planned;
+    let goods = ShopCommand::Deliver { product: product.clone(), count: 1 };
+    let place = ShopCommand::Place { order, customer, product, pieces, cents };
+    (!is_sold_out).then_some(goods).into_iter().chain([place])
 }

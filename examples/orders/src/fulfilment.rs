@@ -5,33 +5,12 @@ use std::time::Duration;
 
 use diptych::process::{ActionOutcome, Process, ReactionContext, Reactions, Trigger};
 use diptych_gateways::HttpGateway;
-use serde::{Deserialize, Serialize};
+use example_orders::provider::{Charge, Receipt, Refund};
 
 use crate::shop::{Shop, ShopCommand};
 
 /// An order that is not paid after this time is cancelled.
 pub(crate) const PAY_WITHIN: Duration = Duration::from_secs(10);
-
-/// Asks the payment provider for money.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Charge {
-    pub(crate) order: u64,
-    pub(crate) cents: u64,
-    pub(crate) cents_a_piece: u64,
-}
-
-/// Asks the payment provider to give the money of an order back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Refund {
-    pub(crate) order: u64,
-    pub(crate) cents: u64,
-}
-
-/// The provider's answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Receipt {
-    pub(crate) receipt: String,
-}
 
 pub(crate) type PaymentGateway = HttpGateway<Charge, Receipt>;
 pub(crate) type RefundGateway = HttpGateway<Refund, Receipt>;

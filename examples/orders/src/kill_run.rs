@@ -6,11 +6,11 @@ use std::{
 };
 
 use diptych::App;
+use example_orders::{programs::Program, provider};
 
 use crate::{
     Failure, application,
-    children::{self, ProviderProcess},
-    provider,
+    children::ProviderProcess,
     shop::{AllOrders, Step},
     verdict,
 };
@@ -39,7 +39,7 @@ pub(crate) async fn run(
 
     let (until, mut kills) = (Instant::now() + time, 0_u32);
     while Instant::now() < until {
-        let mut application = children::start(&arguments)?;
+        let mut application = Program::start(&arguments)?;
         let life = Duration::from_millis(chance.u64(100..3_000)).min(time / 2);
         tokio::select! {
             ended = application.child.wait() => {

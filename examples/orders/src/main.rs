@@ -10,15 +10,14 @@ mod application;
 mod children;
 mod fulfilment;
 mod kill_run;
-mod provider;
 mod shop;
 mod site;
-mod source;
 mod verdict;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
+use example_orders::{programs::end_with_parent, provider};
 use tokio::net::TcpListener;
 
 use crate::children::ProviderProcess;
@@ -80,12 +79,12 @@ async fn main() -> Result<(), Failure> {
     let folder = arguments.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
     match arguments.part {
         Some(Part::Provider) => {
-            children::end_with_parent();
+            end_with_parent();
             let listener = TcpListener::bind(("127.0.0.1", arguments.port)).await?;
             return Ok(provider::run(listener, &folder, seed).await?);
         }
         Some(Part::Application) => {
-            children::end_with_parent();
+            end_with_parent();
             let app = application::start(&folder, &arguments.provider).await?;
             return application::place_orders(app, seed, arguments.rate).await;
         }

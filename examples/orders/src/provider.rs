@@ -23,15 +23,40 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::fulfilment::{Charge, Receipt, Refund};
-
-/// The calls of the shop end before the provider answers late.
+/// The calls of its clients end before the provider answers late.
 const LATE: Duration = Duration::from_millis(1_500);
+
+/// Asks the payment provider for money.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Charge {
+    /// The number of the order.
+    pub order: u64,
+    /// The price of all pieces.
+    pub cents: u64,
+    /// The price of one piece.
+    pub cents_a_piece: u64,
+}
+
+/// Asks the payment provider to give the money of an order back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refund {
+    /// The number of the order.
+    pub order: u64,
+    /// The amount.
+    pub cents: u64,
+}
+
+/// The provider's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The number of the receipt.
+    pub receipt: String,
+}
 
 /// A line in the file of accounts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Entry {
+enum Entry {
     Charged { key: String, order: u64 },
     Refused { key: String, order: u64 },
     Refunded { key: String, order: u64 },
@@ -39,17 +64,20 @@ pub(crate) enum Entry {
 
 /// The number of entries for one order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) charged: u32,
-    pub(crate) refused: u32,
-    pub(crate) refunded: u32,
+pub struct Count {
+    /// Each takes the money once.
+    pub charged: u32,
+    /// The card was refused.
+    pub refused: u32,
+    /// Each gives the money back once.
+    pub refunded: u32,
 }
 
 /// The entries of each order, counted.
 ///
 /// # Errors
 /// The error of the file.
-pub(crate) fn counts(accounts: &Path) -> std::io::Result<BTreeMap<u64, Count>> {
+pub fn counts(accounts: &Path) -> std::io::Result<BTreeMap<u64, Count>> {
     let mut counts = BTreeMap::<u64, Count>::new();
     for entry in entries(accounts)? {
         match entry {
@@ -110,7 +138,7 @@ impl Provider {
 ///
 /// # Errors
 /// The error of the file, or of the connection.
-pub(crate) async fn run(listener: TcpListener, accounts: &Path, seed: u64) -> std::io::Result<()> {
+pub async fn run(listener: TcpListener, accounts: &Path, seed: u64) -> std::io::Result<()> {
     let known =
         entries(accounts)?.into_iter().map(|entry| {
             let (Entry::Charged { key, .. }

@@ -4,8 +4,6 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-use crate::shop::ShopCommand;
-
 const FLIGHTS: &[u8] = include_bytes!("../../flights/data/flights-2013-01.csv.gz");
 
 /// One order of this many is for a product that is never delivered.
@@ -27,16 +25,35 @@ struct Row {
     cents: u64,
 }
 
+/// An order of a customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedOrder {
+    /// The number of the order.
+    pub order: u64,
+    /// The carrier and the flight.
+    pub customer: String,
+    /// The thing that is ordered.
+    pub product: String,
+    /// The number of pieces. A cancelled flight orders none.
+    pub pieces: u64,
+    /// The price of all pieces.
+    pub cents: u64,
+    /// The product is never delivered.
+    pub is_sold_out: bool,
+}
+
 /// The orders that a seed makes of the flights.
-pub(crate) struct Orders {
+pub struct Orders {
     rows: Vec<Row>,
     seed: u64,
 }
 
 impl Orders {
+    /// Reads the flights.
+    ///
     /// # Errors
     /// The first fault of the file.
-    pub(crate) fn new(seed: u64) -> Result<Orders, csv::Error> {
+    pub fn new(seed: u64) -> Result<Orders, csv::Error> {
         let mut text = String::new();
         GzDecoder::new(FLIGHTS).read_to_string(&mut text)?;
         let mut rows = Vec::new();
@@ -56,30 +73,18 @@ impl Orders {
         Ok(Orders { rows, seed })
     }
 
-    /// The commands that bring this order, which is counted from 1: the goods, if there are any,
-    /// and the order.
-    pub(crate) fn commands(&self, order: u64) -> Vec<ShopCommand> {
+    /// The order with this number, which is counted from 1.
+    pub fn order(&self, order: u64) -> Option<PlannedOrder> {
         let count = self.rows.len().max(1);
         let at = usize::try_from(order).unwrap_or(usize::MAX) % count;
-        let Some(Row { customer, destination, pieces, cents }) = self.rows.get(at) else {
-            return Vec::new();
-        };
-        let is_sold_out =
-            fastrand::Rng::with_seed(self.seed.wrapping_add(order)).u64(..SOLD_OUT) == 0;
+        let Row { customer, destination, pieces, cents } = self.rows.get(at)?;
+        let chance = fastrand::Rng::with_seed(self.seed.wrapping_add(order)).u64(..SOLD_OUT);
+        let is_sold_out = chance == 0;
         let product = match is_sold_out {
             true => format!("old map of {destination}"),
             false => format!("map of {destination}"),
         };
-        let place = ShopCommand::Place {
-            order,
-            customer: customer.clone(),
-            product: product.clone(),
-            pieces: *pieces,
-            cents: *cents,
-        };
-        match is_sold_out {
-            true => vec![place],
-            false => vec![ShopCommand::Deliver { product, count: 1 }, place],
-        }
+        let (customer, pieces, cents) = (customer.clone(), *pieces, *cents);
+        Some(PlannedOrder { order, customer, product, pieces, cents, is_sold_out })
     }
 }

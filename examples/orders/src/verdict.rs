@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diptych::App;
+use example_orders::provider::Count;
 
 use crate::{
     Failure,
-    provider::Count,
     shop::{AllOrders, OrderBook, Step},
 };
 

@@ -7,6 +7,7 @@ mod axe;
 mod clock;
 mod demo;
 mod driver;
+mod findings;
 mod hostile;
 mod living;
 mod page;

@@ -61,6 +61,7 @@ pub(super) async fn trace(
         remarks: Vec::new(),
         seen: HashSet::new(),
         caused: HashMap::new(),
+        is_searched: false,
     };
     tracer.run(target).await
 }
@@ -77,6 +78,8 @@ struct Tracer<'a> {
     seen: HashSet<Position>,
     /// Events of the flow by the cause that they name, from a search of the log.
     caused: HashMap<Uuid, Vec<Position>>,
+    /// The search for the correlation has read the events of the flow, with their causes.
+    is_searched: bool,
 }
 
 /// A step that is to be added, at this depth.
@@ -103,6 +106,7 @@ impl Tracer<'_> {
         };
         let mut rest = BTreeSet::new();
         if self.options.whole_log
+            && !self.is_searched
             && let Some(first) = roots.first()
         {
             rest = self.search_causes(correlation, *first).await?;
@@ -159,7 +163,7 @@ impl Tracer<'_> {
     async fn of_id(&mut self, id: Uuid) -> Result<(Uuid, Vec<Position>), TraceError> {
         let everything = Filter::everything();
         let (mut upto, mut left) = (self.head, self.options.searched_events);
-        let (mut flow, mut own) = (Vec::new(), None);
+        let (mut flow, mut own, mut causes) = (Vec::new(), None, Vec::new());
         while upto > Position::START && left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(SEARCH_PAGE);
             let batch =
@@ -167,6 +171,8 @@ impl Tracer<'_> {
             for event in batch.iter() {
                 if self.correlation(&event) == id {
                     flow.push(event.position());
+                    let cause = event.metadata().causation;
+                    causes.extend(cause.map(|cause| (cause, event.position())));
                 } else if event.id() == Some(id) {
                     own = Some(event.position());
                 }
@@ -178,6 +184,12 @@ impl Tracer<'_> {
             self.remarks.push(format!("the events up to position {upto} were not searched"));
         }
         flow.reverse();
+        if self.options.whole_log && !flow.is_empty() {
+            self.is_searched = true;
+            for (cause, effect) in causes.into_iter().rev() {
+                self.caused.entry(cause).or_default().push(effect);
+            }
+        }
         match (flow.is_empty(), own) {
             (false, _) => Ok((id, flow)),
             (true, Some(own)) => self.of_event(own).await,

@@ -1,91 +1,23 @@
 //! The page in a real browser, over the members as a user starts them.
-#![allow(clippy::print_stdout)] // A test without axe-core tells so.
-
-#[allow(dead_code)] // The page of the flights uses more.
-#[path = "../../../../crates/diptych-cli/tests/it/browser/driver.rs"]
-mod driver;
-
-use std::{
-    env, fs,
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
-    time::Duration,
-};
 
 use fantoccini::Client;
-use serde_json::{Value, json};
 
-use driver::{Driver, Window};
+use crate::look::{
+    Running, assert_no_errors, assert_no_findings,
+    driver::{Driver, Window},
+    wait,
+};
 
 /// All members, and the page.
-struct Run {
-    process: Child,
-    address: String,
-    _stdin: Option<ChildStdin>,
+fn run() -> Running {
+    let program = env!("CARGO_BIN_EXE_example-fulfilment");
+    let load = ["--orders", "120", "--rate", "10", "--seed", "7"];
+    Running::start(program, &[["run", "--stay", "--port", "0"].as_slice(), &load].concat())
 }
 
-impl Run {
-    fn start() -> Run {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_example-fulfilment"))
-            .args([
-                "run", "--stay", "--port", "0", "--orders", "120", "--rate", "10", "--seed", "7",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut out = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let line = out.find(|line| line.contains("http://")).unwrap();
-        // A program that cannot print any more would end.
-        std::thread::spawn(move || out.count());
-        let address = line.split(' ').next_back().unwrap().to_owned();
-        Run { _stdin: process.stdin.take(), process, address }
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Waits until the script returns something.
-async fn wait(page: &Client, what: &str, script: &str) -> Value {
-    for _ in 0..1_200 {
-        let found = page.execute(&format!("return {script}"), Vec::new()).await.unwrap();
-        if !matches!(found, Value::Null | Value::Bool(false)) {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let text = page.execute("return document.body.innerText", Vec::new()).await.unwrap();
-    panic!("waited in vain until {what}; the page shows {text}");
-}
-
-/// The findings of axe-core, each with its rule and its elements.
-const FINDINGS: &str = "
-    return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
-        violations.map(({ id, nodes }) => [id, ...nodes.map((node) => node.html.slice(0, 160))]));";
-
-async fn assert_no_findings(page: &Client) {
-    let Some(folder) = env::var_os("DIPTYCH_BROWSER").map(PathBuf::from) else {
-        println!("DID NOT RUN: `cargo xtask test` installs axe-core");
-        return;
-    };
-    let axe = fs::read_to_string(folder.join("npm/node_modules/axe-core/axe.min.js")).unwrap();
-    page.execute(&axe, Vec::new()).await.unwrap();
-    for theme in ["light", "dark"] {
-        let choose = format!("document.documentElement.style.colorScheme = '{theme}'");
-        page.execute(&choose, Vec::new()).await.unwrap();
-        let found = page.execute(FINDINGS, Vec::new()).await.unwrap();
-        assert_eq!(found, json!([]), "{theme}");
-    }
-}
-
-/// The services whose steps are in the tree, from the root to the leaves.
-const WAYS: &str = "
+/// Whether steps of the services are in the tree in each of these ways, from the root to a leaf.
+/// The news of payment and of shipping reach ordering by two feeds, in any order.
+const HAS_ALL_WAYS: &str = "(() => {
     const ways = [...document.querySelectorAll('#flow li')].map((step) => {
         const way = [];
         for (let at = step; at && at.id !== 'flow'; at = at.parentElement) {
@@ -93,10 +25,36 @@ const WAYS: &str = "
         }
         return way.join(' ');
     });
-    return [...new Set(ways)];";
+    return [
+        'ordering',
+        'ordering payment',
+        'ordering payment ordering',
+        'ordering payment shipping',
+        'ordering shipping',
+    ].every((way) => ways.includes(way));
+})()";
+
+/// The flow of an order to which nothing happens is asked for again after ten seconds.
+async fn assert_asks_seldom(page: &Client) {
+    let begin = "performance.clearResourceTimings(); window.begin = performance.now();";
+    page.execute(begin, Vec::new()).await.unwrap();
+    let asked = |path: &str| {
+        format!(
+            "performance.getEntriesByType('resource').filter(({{ name }}) =>
+                name.includes('api/{path}')).length"
+        )
+    };
+    let looks = format!("{} >= 6", asked("overview"));
+    wait(page, "the page has looked six times", &looks).await;
+    // The first look may find a change that the flow had already.
+    let most = "2 + (performance.now() - window.begin) / 10_000";
+    let counts = format!("return [{}, {most}]", asked("flow"));
+    let counts = page.execute(&counts, Vec::new()).await.unwrap();
+    assert!(counts[0].as_f64() <= counts[1].as_f64(), "asked more often than {counts}");
+}
 
 async fn look_over(window: Window) {
-    let run = Run::start();
+    let run = run();
     let mut driver = Driver::start();
     let page = driver.browser(window).await;
     page.goto(&run.address).await.unwrap();
@@ -106,17 +64,7 @@ async fn look_over(window: Window) {
     let is_sent = "[...document.querySelectorAll('#flow .title')]
         .some((title) => title.textContent === 'Noted: the order is sent')";
     wait(&page, "a flow is shown to its end", is_sent).await;
-    let ways = page.execute(WAYS, Vec::new()).await.unwrap();
-    let ways: Vec<_> = ways.as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    for way in [
-        "ordering",
-        "ordering payment",
-        "ordering payment ordering",
-        "ordering payment shipping",
-        "ordering shipping",
-    ] {
-        assert!(ways.contains(&way), "{way:?} is not in {ways:?}");
-    }
+    wait(&page, "the flow goes through all services", HAS_ALL_WAYS).await;
     let is_narrow = "document.documentElement.scrollWidth <= window.innerWidth";
     wait(&page, "the page is as wide as the window", is_narrow).await;
     let all_up = "document.querySelectorAll('#members .badge[data-is=live]').length === 4";
@@ -134,19 +82,29 @@ async fn look_over(window: Window) {
         .some((title) => title.textContent === 'Noted: the money is back')";
     wait(&page, "the way of the money is shown", is_back).await;
 
-    // An order that waits for a person, however old it is.
+    assert_asks_seldom(&page).await;
+
+    // An order without a piece waits for a person, and its flow ends where payment parked it.
     let ask = "(() => {
-        const button = document.querySelector('#work button');
+        const parked = [...document.querySelectorAll('#work li')]
+            .find((item) => item.textContent.includes('has no piece'));
+        const button = parked?.querySelector('button');
         button?.click();
         window.asked = button?.textContent.replace('Show the flow', 'The flow');
-        return button !== null;
+        return button !== undefined;
     })()";
     wait(&page, "an order waits for a person", ask).await;
     let is_shown = "document.querySelector('#flow-title').textContent === window.asked";
     wait(&page, "the flow of that order is shown", is_shown).await;
-    let errors: Vec<_> =
-        driver.console().unwrap().into_iter().filter(|(level, _)| level == "SEVERE").collect();
-    assert!(errors.is_empty(), "{errors:?}");
+    let is_below = "(() => {
+        const parked = document.querySelector('#flow [data-step=foreign-parked]');
+        const cause = parked?.closest('li').parentElement.closest('li')?.firstChild;
+        return cause?.textContent.includes('Order placed')
+            && parked.textContent.includes('has no piece');
+    })()";
+    wait(&page, "the parked event is below its cause", is_below).await;
+    assert_no_findings(&page).await;
+    assert_no_errors(&driver);
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout)] // A test tells its seed.
 
 mod browser;
+#[path = "../../../orders/tests/it/look.rs"]
+mod look;
 mod members;
 mod services;
 

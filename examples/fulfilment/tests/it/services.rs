@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use diptych::{
+    Position,
+    process::{JoinedStep, StepKind, TraceOptions, TraceSources},
+};
+use diptych_gateways::HttpTraces;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -76,22 +81,29 @@ fn a_service_that_is_added_later_gets_the_history_from_its_begin() {
         place(&ordering.address, order);
     }
     let is_paid = |state: &Value| paid(state).len() >= 5;
-    until("some orders are paid", || payment.state(), is_paid);
+    let paid = paid(&until("some orders are paid", || payment.state(), is_paid));
 
-    // Shipping has never run, and no other service knows that it does now.
+    // Shipping has never run, and no other service knows that it does now. It packs the paid orders
+    // of the history at once, so it has no goods for those that it packs before this delivery.
     let shipping = plan.shipping();
     deliver(&shipping.address, 100);
-    let is_sent = |state: &Value| {
-        let parcels = state["view"]["parcels"].as_object().unwrap();
-        let sent = parcels.values().filter(|step| *step == "sent").count();
-        parcels.len() == 12 && sent >= 5
+    let is_packed = |state: &Value| {
+        let parcels = &state["view"]["parcels"];
+        let is_end = |order: &String| parcels[order] == "sent" || parcels[order] == "missing";
+        parcels.as_object().unwrap().len() == 12 && paid.iter().all(is_end)
     };
-    let state = until("the paid orders are sent", || shipping.state(), is_sent);
+    let state = until("shipping has all orders and payments", || shipping.state(), is_packed);
     assert_is_fold(&state);
     // The news of shipping comes back to ordering, which has listened all the time.
+    let parcels = &state["view"]["parcels"];
     let is_known = |state: &Value| {
-        let orders = state["view"]["orders"].as_object().unwrap();
-        orders.values().filter(|order| order["step"] == "sent").count() >= 5
+        paid.iter().all(|order| {
+            let step = &state["view"]["orders"][order]["step"];
+            match parcels[order] == "sent" {
+                true => step == "sent",
+                false => step == "cancelled" || step == "refunded",
+            }
+        })
     };
     until("ordering knows of the parcels", || ordering.state(), is_known);
 }
@@ -162,6 +174,29 @@ fn an_order_that_a_service_cannot_take_in_waits_for_a_person_there() {
     assert_eq!(work[0]["kind"], "intake");
     let reason = work[0]["reason"].as_str().unwrap();
     assert!(reason.contains("order 1 has no piece"), "{reason}");
+
+    let placed = ordering.state()["view"]["orders"]["1"]["position"].as_u64().unwrap();
+    let steps = flow_of(placed, [("ordering", &ordering), ("payment", &payment)]);
+    let [placed, parked] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!((placed.depth, placed.service.as_str()), (0, "ordering"));
+    assert_eq!((parked.depth, parked.service.as_str()), (1, "payment"));
+    let StepKind::ForeignParked { reason: Some(reason), origin: Some(_), .. } = &parked.kind else {
+        panic!("{parked:?}");
+    };
+    assert!(reason.contains("order 1 has no piece"), "{reason}");
+}
+
+/// The steps that follow from the event at a position of the first service.
+fn flow_of<const N: usize>(position: u64, services: [(&str, &Member); N]) -> Vec<JoinedStep> {
+    let mut sources = TraceSources::new();
+    for (name, member) in services {
+        let url = format!("http://{}", member.address);
+        sources = sources.with(name, HttpTraces::new(&url, HttpTraces::options()).unwrap());
+    }
+    let asked = sources.trace(Position::new(position), TraceOptions::default());
+    let flow = tokio::runtime::Runtime::new().unwrap().block_on(asked).unwrap();
+    assert!(flow.services.iter().all(|service| service.away.is_none()), "{flow}");
+    flow.steps
 }
 
 /// The names of modules of a service that stand in a text, after this way to it.

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)] // A test panics.
 
 mod browser;
+mod look;
 
 use std::{env, process::Command};
 

@@ -1,34 +1,11 @@
-//! axe-core looks over the page: it knows the rules for readers who do not see or do not point.
-
-use std::{env, fs, path::PathBuf};
-
-use serde_json::json;
+//! axe-core looks over the page.
 
 use super::{
     demo::Demo,
     driver::Window,
+    findings::Axe,
     page::{Page, open},
 };
-
-/// The findings, each with its rule and its elements.
-const FINDINGS: &str = "
-    return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
-        violations.map(({ id, nodes }) => [id, ...nodes.map((node) => node.html.slice(0, 160))]));";
-
-/// The program, if it is installed.
-#[allow(clippy::print_stdout)]
-fn axe() -> Option<String> {
-    let Some(folder) = env::var_os("DIPTYCH_BROWSER").map(PathBuf::from) else {
-        println!("DID NOT RUN: `cargo xtask test` installs axe-core");
-        return None;
-    };
-    Some(fs::read_to_string(folder.join("npm/node_modules/axe-core/axe.min.js")).unwrap())
-}
-
-async fn assert_no_findings(page: &Page, axe: &str, place: &str) {
-    page.run(axe, vec![]).await;
-    assert_eq!(page.run(FINDINGS, vec![]).await, json!([]), "{place}");
-}
 
 /// Opens everything that can be opened, and sends a command.
 async fn fill(page: &Page) {
@@ -49,22 +26,22 @@ async fn fill(page: &Page) {
 }
 
 fn look_over(window: Window) {
-    let Some(axe) = axe() else { return };
+    let Some(axe) = Axe::installed() else { return };
     let demo = Demo::loaded();
     open(&demo.address, window, async |page| {
         fill(page).await;
         for theme in ["light", "dark"] {
             page.click("#theme").await;
             page.wait_for_text("#theme", theme).await;
-            assert_no_findings(page, &axe, theme).await;
+            page.assert_no_findings(&axe, theme).await;
         }
         page.load_at("?at=2013-01-02T12:00&flight=UA1545-EWR-2013-01-01").await;
         page.wait_for_text("#mode", "Past").await;
         page.wait("the card is filled", "document.querySelector('#card-events li')").await;
-        assert_no_findings(page, &axe, "the card").await;
+        page.assert_no_findings(&axe, "the card").await;
         page.run("document.querySelector('#card-close').click();", vec![]).await;
         page.wait_for_text("#feed-order", "The latest before").await;
-        assert_no_findings(page, &axe, "the past").await;
+        page.assert_no_findings(&axe, "the past").await;
         page.assert_no_errors_but(&[422]);
     });
 }

@@ -17,7 +17,10 @@ use fantoccini::{
 use serde_json::{Value, json};
 use tokio::{runtime::Builder, time::sleep};
 
-use super::driver::{Driver, Window};
+use super::{
+    driver::{Driver, Window},
+    findings::Axe,
+};
 
 /// The longest wait for any condition, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -238,6 +241,11 @@ impl Page {
             })
             .collect();
         assert!(unwanted.is_empty(), "the browser reports {unwanted:#?}");
+    }
+
+    /// Looks over the page as it is now, for readers who do not see or do not point.
+    pub(crate) async fn assert_no_findings(&self, axe: &Axe, place: &str) {
+        axe.assert_no_findings(&self.client, place).await;
     }
 
     async fn assert_no_exception(&self) {

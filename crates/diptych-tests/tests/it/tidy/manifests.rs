@@ -36,8 +36,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("example-bank", &["diptych"]),
     ("example-courses", &["diptych"]),
     ("example-family", &["diptych"]),
-    // Three services call a provider and each other over HTTP, and have a page.
-    ("example-fulfilment", &["diptych", "diptych-gateways", "diptych-server"]),
+    // Three services call a provider and each other over HTTP, and have a page. The provider is
+    // that of the shop.
+    ("example-fulfilment", &["diptych", "diptych-gateways", "diptych-server", "example-orders"]),
     // The demo is a complete program: a domain with a report and pages.
     ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-https", &["diptych", "diptych-server"]),
