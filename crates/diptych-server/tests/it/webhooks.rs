@@ -361,11 +361,19 @@ async fn a_webhook_that_cannot_be_declared_stops_the_start() {
         ),
         (
             server().mount(mounted("/a")).webhook("/a", named("a", &[OLD])),
-            "a mounted route have one path",
+            "the mounted \"/a\" has this path too",
         ),
         (
             server().webhook("/a", named("a", &[OLD])).mount(mounted("/a")),
-            "a mounted route have one path",
+            "the mounted \"/a\" has this path too",
+        ),
+        (
+            server().webhook("/a/b", named("a", &[OLD])).mount(mounted("/a/{key}")),
+            "the mounted \"/a/{key}\" has this path too",
+        ),
+        (
+            server().webhook("/a/b/c", named("a", &[OLD])).mount(mounted("/a/{*rest}")),
+            "the mounted \"/a/{*rest}\" has this path too",
         ),
         (server().mount(mounted("/a")).file("/a", "text/plain", b"a"), "the mounted \"/a\""),
         (

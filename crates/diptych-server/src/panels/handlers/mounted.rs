@@ -6,14 +6,15 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Request, Response},
+    http::{Method, Request, Response, StatusCode, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::IntoResponse,
 };
 
 use crate::{
     door::{
-        access::Caller,
+        access::{Caller, Operation},
+        code::Code,
         entrance::{CommandHold, RequestPermit},
         problem::Problem,
     },
@@ -41,7 +42,13 @@ async fn admit(
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     let mut caller = Caller::anonymous();
-    for operation in operations(&parts) {
+    let asked = named(&operations, &mut parts);
+    // Wrong methods do not come here, so a handler would run.
+    if asked.is_empty() && site.door.has_hook() {
+        let detail = "the program names no operation for this request, so it admits no caller";
+        return Problem::new(StatusCode::FORBIDDEN, Code::Denied, detail).into_response();
+    }
+    for operation in asked {
         match site.door.admit(operation, &parts).await {
             Ok(admitted) => caller = admitted,
             Err(problem) => return problem.into_response(),
@@ -52,7 +59,7 @@ async fn admit(
         return Problem::unknown(detail).into_response();
     }
     let mut denied = DeniedExtras::default();
-    for operation in extras(&parts) {
+    for operation in named(&extras, &mut parts) {
         if site.door.admit(operation.clone(), &parts).await.is_err() {
             denied.0.push(operation);
         }
@@ -63,4 +70,16 @@ async fn admit(
     parts.extensions.insert(caller);
     parts.extensions.insert(*site.door.limits());
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// The operations of a request. The handler of `GET` answers `HEAD` too, so one is asked about as
+/// the other.
+fn named(operations: &Operations, parts: &mut Parts) -> Vec<Operation> {
+    if parts.method != Method::HEAD {
+        return operations(parts);
+    }
+    parts.method = Method::GET;
+    let named = operations(parts);
+    parts.method = Method::HEAD;
+    named
 }
