@@ -15,7 +15,6 @@ use crate::{
     door::{
         access::{Caller, Operation},
         code::Code,
-        entrance::{CommandHold, RequestPermit},
         problem::Problem,
     },
     panels::{
@@ -65,8 +64,7 @@ async fn admit(
         }
     }
     parts.extensions.insert(denied);
-    let permit = parts.extensions.get::<RequestPermit>().cloned();
-    parts.extensions.insert(CommandHold::new(site.door.stop().command(), permit));
+    parts.extensions.insert(site.door.hold(&parts));
     parts.extensions.insert(caller);
     parts.extensions.insert(*site.door.limits());
     next.run(Request::from_parts(parts, body)).await
