@@ -64,7 +64,7 @@ fn letters(args: &ParkedArgs) -> Result<(), Failure> {
             letter.parked_at.to_string(),
             letter.intake.clone(),
             letter.subject.clone(),
-            letter.event.event_type.clone(),
+            letter.event.as_ref().map(|event| event.event_type.clone()).unwrap_or_default(),
             count(letter.waiting as u64),
             letter.since.to_string(),
             letter.reason.clone(),
@@ -83,21 +83,23 @@ fn show(letter: &ParkedForeignEvent, as_json: bool, out: &mut impl Write) -> io:
     if as_json {
         return write_json(&json!({ "letter": letter }), out);
     }
-    facts(
-        out,
-        &[
-            ("letter", letter.parked_at.to_string()),
-            ("intake", letter.intake.clone()),
-            ("subject", printable(&letter.subject)),
-            ("since", letter.since.to_string()),
-            ("reason", printable(&letter.reason)),
-            ("events behind it", count(letter.waiting as u64)),
-            ("event", printable(&letter.event.event_type)),
-            ("feed", printable(&letter.event.source)),
-            ("place in the feed", printable(&letter.event.id)),
-            ("payload", printable(letter.event.data.get())),
-        ],
-    )
+    let mut shown = vec![
+        ("letter", letter.parked_at.to_string()),
+        ("intake", letter.intake.clone()),
+        ("subject", printable(&letter.subject)),
+        ("since", letter.since.to_string()),
+        ("reason", printable(&letter.reason)),
+        ("events behind it", count(letter.waiting as u64)),
+    ];
+    if let Some(event) = &letter.event {
+        shown.extend([
+            ("event", printable(&event.event_type)),
+            ("feed", printable(&event.source)),
+            ("place in the feed", printable(&event.id)),
+            ("payload", printable(event.data.get())),
+        ]);
+    }
+    facts(out, &shown)
 }
 
 fn replace(args: &PayloadArgs) -> Result<(), Failure> {
@@ -142,6 +144,7 @@ impl From<IntakeAnswerError> for Failure {
         let exit = match &error {
             IntakeAnswerError::Answered { .. } => Exit::Refused,
             IntakeAnswerError::Author
+            | IntakeAnswerError::Unreadable { .. }
             | IntakeAnswerError::Malformed(_)
             | IntakeAnswerError::Append(AppendError::Invalid(_)) => Exit::Input,
             _ => Exit::Failed,

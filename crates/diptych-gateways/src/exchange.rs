@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use diptych::process::{ActionRejection, CallFailure};
 use reqwest::{
-    Client, Request, StatusCode,
+    Client, Method, Request, StatusCode, Url,
     header::{self, HeaderMap},
     redirect,
 };
@@ -117,6 +117,21 @@ impl Exchange {
 
     pub(crate) fn reach(&self) -> Reach {
         self.options.reach
+    }
+
+    /// A request with these headers. A user and a password in the URL are sent as
+    /// `Authorization`, unless the headers have one.
+    ///
+    /// # Errors
+    /// The reason why there is no such request.
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        url: Url,
+        headers: &HeaderMap,
+    ) -> Result<Request, String> {
+        let request = self.client.request(method, url).headers(headers.clone()).build();
+        request.map_err(|error| chain(&error.without_url()))
     }
 
     /// Sends a request, and reads its answer.

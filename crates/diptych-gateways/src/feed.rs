@@ -38,8 +38,9 @@ impl HttpFeed {
     /// Default for the number of bytes of a page.
     pub const PAGE_BYTES: usize = 32 << 20;
 
-    /// The feed at this address. `answer_within` of the options counts from the end of the wait
-    /// that an intake asks for.
+    /// The feed at this address. A user and a password in it are sent as `Authorization`, unless
+    /// there is [another](HttpFeed::header). `answer_within` of the options counts from the end of
+    /// the wait that an intake asks for.
     ///
     /// # Errors
     /// [`GatewaySetupError`] if the address is none, or the client cannot be made.
@@ -67,7 +68,9 @@ impl HttpFeed {
         Ok(self)
     }
 
-    fn request(&self, read: FeedRead) -> Request {
+    /// # Errors
+    /// The reason why there is no such request.
+    fn request(&self, read: FeedRead) -> Result<Request, String> {
         let mut url = self.url.clone();
         {
             let mut query = url.query_pairs_mut();
@@ -79,11 +82,10 @@ impl HttpFeed {
             query.append_pair("limit", &read.limit.to_string());
             query.append_pair("timeout", &read.wait.as_millis().to_string());
         }
-        let mut request = Request::new(Method::GET, url);
-        *request.headers_mut() = self.headers.clone();
+        let mut request = self.exchange.request(Method::GET, url, &self.headers)?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(BATCH));
         *request.timeout_mut() = Some(read.wait + self.answer_within);
-        request
+        Ok(request)
     }
 }
 
@@ -93,7 +95,8 @@ impl FeedSource for HttpFeed {
     }
 
     async fn read(&self, read: FeedRead) -> Result<FeedPage, FeedError> {
-        let received = self.exchange.send(self.request(read)).await.map_err(unreachable)?;
+        let request = self.request(read).map_err(|reason| FeedError::Unreachable { reason })?;
+        let received = self.exchange.send(request).await.map_err(unreachable)?;
         match received.status {
             StatusCode::OK => page(&received),
             StatusCode::BAD_REQUEST

@@ -89,7 +89,8 @@ where
     C: Serialize + DeserializeOwned + Send + Sync + 'static,
     A: Serialize + DeserializeOwned + Send + 'static,
 {
-    /// Posts each call as JSON to this address.
+    /// Posts each call as JSON to this address. A user and a password in it are sent as
+    /// `Authorization`, unless there is [another](HttpGateway::header).
     ///
     /// # Errors
     /// [`GatewaySetupError`] if the address is none, or the client cannot be made.
@@ -184,9 +185,8 @@ where
     /// The reason why there is no such request.
     fn request(&self, of: HttpRequest, key: &str) -> Result<Request, String> {
         let url = checked(&of.url).map_err(|error| error.to_string())?;
-        let mut request = Request::new(of.method, url);
+        let mut request = self.exchange.request(of.method, url, &self.headers)?;
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
         for (name, value) in of.headers {
             let wrong = || GatewaySetupError::Header { name: name.clone() }.to_string();
             let name = HeaderName::try_from(&name).map_err(|_| wrong())?;

@@ -26,7 +26,8 @@ impl HttpTraces {
     /// Default for the number of bytes of a trace.
     pub const TRACE_BYTES: usize = 32 << 20;
 
-    /// The flows of the server at this address. Its routes are below it.
+    /// The flows of the server at this address. Its routes are below it. A user and a password in
+    /// the address are sent as `Authorization`, unless there is [another](HttpTraces::header).
     ///
     /// # Errors
     /// [`GatewaySetupError`] if the address is none, or the client cannot be made.
@@ -52,7 +53,9 @@ impl HttpTraces {
         Ok(self)
     }
 
-    fn request(&self, target: TraceTarget, options: &TraceOptions) -> Request {
+    /// # Errors
+    /// The reason why there is no such request.
+    fn request(&self, target: TraceTarget, options: &TraceOptions) -> Result<Request, String> {
         let target = match target {
             TraceTarget::Position(position) => position.to_string(),
             TraceTarget::Id(id) => id.to_string(),
@@ -66,10 +69,9 @@ impl HttpTraces {
         url.query_pairs_mut()
             .append_pair("limit", &limit)
             .append_pair("whole_log", if options.whole_log { "true" } else { "false" });
-        let mut request = Request::new(Method::GET, url);
-        *request.headers_mut() = self.headers.clone();
+        let mut request = self.exchange.request(Method::GET, url, &self.headers)?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        request
+        Ok(request)
     }
 }
 
@@ -80,7 +82,8 @@ impl TraceSource for HttpTraces {
         options: TraceOptions,
     ) -> Result<Trace, TraceSourceError> {
         let away = |reason: String| TraceSourceError::Away { reason };
-        let received = self.exchange.send(self.request(target, &options)).await;
+        let request = self.request(target, &options).map_err(away)?;
+        let received = self.exchange.send(request).await;
         let received = received.map_err(|failure| away(reason_of(failure)))?;
         match received.status {
             StatusCode::OK => read(&received),

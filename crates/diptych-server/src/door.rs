@@ -1,6 +1,7 @@
 //! The way in. `serve` and `connection` serve connections within limits. Each request passes the
 //! `entrance`, which checks hosts, limits and callers, before a handler sees it. `request` reads
-//! the parts of a request, `response` and `problem` write the answer.
+//! the parts of a request, `response` and `problem` write the answer. `store_problems` translates
+//! errors of a store.
 //!
 //! `access`, `limits` and `stop` do not depend on the routes. `tls` encrypts connections, and reads
 //! its `files` again when they change.
@@ -21,5 +22,6 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod serve;
 pub(crate) mod stop;
+pub(crate) mod store_problems;
 #[cfg(feature = "log")]
 pub(crate) mod tls;

@@ -162,7 +162,8 @@ pub(crate) struct RefuseArgs {
 /// A flow goes on in other services through feeds. With --also, each service is asked for its part,
 /// and all parts are one tree. A service that is away, or that refuses, is named below the tree. An
 /// application needs its routes for operators. If the environment variable DIPTYCH_TRACE_TOKEN is
-/// set, each application gets it as a bearer token. So name only services that may have it.
+/// set, each application gets it as a bearer token. So name only services that may have it. A user
+/// and a password in an address are sent in place of it if the variable is not set.
 ///
 /// Examples:
 ///   diptych trace 4711 --data shop

@@ -1,8 +1,13 @@
 use std::time::Duration;
 
-use diptych::process::{CallFailure, Gateway, Reconciliation};
+use diptych::{
+    Position,
+    collaboration::{FeedCursor, FeedRead, FeedSource},
+    process::{CallFailure, Gateway, Reconciliation, TraceOptions, TraceSource, TraceTarget},
+};
 use diptych_gateways::{
-    GatewaySetupError, HttpGateway, HttpOptions, HttpRequest, Reach, StatusMeaning,
+    GatewaySetupError, HttpFeed, HttpGateway, HttpOptions, HttpRequest, HttpTraces, Reach,
+    StatusMeaning,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -54,6 +59,39 @@ async fn a_call_is_posted_with_its_key_and_the_secret_of_the_gateway() {
     assert_eq!(requests[0].header("authorization"), Some("Bearer secret"));
     assert_eq!(requests[0].header("content-type"), Some("application/json"));
     assert!(!format!("{gateway:?}").contains("Bearer secret"));
+}
+
+/// The URL with the user `ada` and the password `p@ss`.
+fn with_user(url: &str) -> String {
+    url.replace("http://", "http://ada:p%40ss@")
+}
+
+/// `ada:p@ss` in Base64.
+const BASIC: &str = "Basic YWRhOnBAc3M=";
+
+#[tokio::test]
+async fn user_and_password_of_a_url_are_sent_unless_there_is_a_header_for_them() {
+    let server = Server::with([]).await;
+    let url = with_user(&server.url);
+    let gateway = || payments(&url);
+    let options = HttpOptions::default;
+    let read = FeedRead::after(FeedCursor::End);
+    let feed = || HttpFeed::new(&url, options()).unwrap();
+    let traces = || HttpTraces::new(&url, options()).unwrap();
+    let at = || TraceTarget::Position(Position::new(1));
+    let (name, token) = ("authorization", "Bearer secret");
+    // The server answers neither a receipt nor a page nor a trace.
+    gateway().send(&Charge { order: 7 }, "key").await.unwrap_err();
+    feed().read(read).await.unwrap_err();
+    traces().trace(at(), TraceOptions::default()).await.unwrap_err();
+    let gateway = gateway().header(name, token).unwrap();
+    gateway.send(&Charge { order: 7 }, "key").await.unwrap_err();
+    feed().header(name, token).unwrap().read(read).await.unwrap_err();
+    let traces = traces().header(name, token).unwrap();
+    traces.trace(at(), TraceOptions::default()).await.unwrap_err();
+    let requests = server.requests();
+    let sent: Vec<_> = requests.iter().map(|request| request.header(name).unwrap()).collect();
+    assert_eq!(sent, [BASIC, BASIC, BASIC, token, token, token]);
 }
 
 #[tokio::test]

@@ -88,6 +88,12 @@ impl Door {
         &self.stop
     }
 
+    /// Holds a command of this request.
+    pub(crate) fn hold(&self, parts: &Parts) -> CommandHold {
+        let permit = parts.extensions.get::<RequestPermit>().cloned();
+        CommandHold(Arc::new((self.stop.command(), permit)))
+    }
+
     /// Tells the log of the program that a request was refused.
     pub(crate) fn refused(&self, peer: Option<SocketAddr>, reason: &str) {
         self.refusals.note(peer, reason);
@@ -199,8 +205,11 @@ pub(crate) struct CommandHold(
 );
 
 impl CommandHold {
-    pub(crate) fn new(running: RunningCommand, permit: Option<RequestPermit>) -> CommandHold {
-        CommandHold(Arc::new((running, permit)))
+    /// Runs a command, and keeps it held until it has ended.
+    pub(crate) async fn around<T>(self, command: impl Future<Output = T>) -> T {
+        let outcome = command.await;
+        drop(self);
+        outcome
     }
 }
 

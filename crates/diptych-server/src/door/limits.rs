@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Maximum number of events of one page of a feed.
+pub(crate) const MOST_EVENTS: usize = 10_000;
+
 /// The limits of a server. A client that exceeds a limit gets a problem that names the limit, or
 /// its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,6 +67,10 @@ impl Problem {
         self.code.word()
     }
 
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == code
+    }
+
     /// The problem for a caller with the right to read events: a conflict then lists the payloads
     /// of the events that the command missed. Other problems stay as they are.
     pub fn with_events(mut self) -> Problem {

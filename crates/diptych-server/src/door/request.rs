@@ -435,7 +435,7 @@ impl OptionSource {
 
     /// Names this part in the problem, if the problem is about a token.
     pub(crate) fn name_in_token(&self, problem: Problem) -> Problem {
-        match problem.word() == Code::Token.word() {
+        match problem.is(Code::Token) {
             true => self.name_in(problem),
             false => problem,
         }

@@ -104,12 +104,12 @@ impl CommandHeaders {
     ) -> Result<ReceiptResponse, Problem> {
         let CommandHeaders { options, answer_time, hold } = self;
         let app = app.clone();
-        let run = async move {
-            let answer = options.run(&app, command, rejection).await;
-            drop(hold);
-            answer
+        let run = async move { options.run(&app, command, rejection).await };
+        let answer = match hold {
+            Some(hold) => commands::completed(hold.around(run), answer_time).await,
+            None => commands::completed(run, answer_time).await,
         };
-        commands::completed(run, answer_time).await.map(ReceiptResponse)
+        answer.map(ReceiptResponse)
     }
 }
 

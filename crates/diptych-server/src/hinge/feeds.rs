@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     door::{
         entrance::{Door, RequestPermit, peer_of},
+        limits::MOST_EVENTS,
         problem::Problem,
     },
     hinge::{
@@ -30,9 +31,6 @@ use crate::{
         held::CallPlace,
     },
 };
-
-/// Maximum number of events of one page, as over HTTP.
-const MOST_EVENTS: usize = 10_000;
 
 /// The feeds of a server.
 pub(crate) struct FeedService {

@@ -11,7 +11,6 @@ mod follow;
 mod lookups;
 mod openapi;
 mod operations;
-mod problems;
 mod reads;
 mod site;
 

@@ -29,10 +29,11 @@ impl Server {
     /// The mistake that a poster takes webhooks, or that a file or a mount has the path of one.
     pub(super) fn take_webhooks(&mut self, mounts: &[Mount]) -> Result<WebhookRoutes, String> {
         let webhooks = mem::take(&mut self.webhooks);
-        if let Some(path) =
-            mounts.iter().flat_map(Mount::paths).find(|it| webhooks.contains_key(*it))
-        {
-            return Err(format!("the webhook {path:?} and a mounted route have one path"));
+        for path in webhooks.keys() {
+            if let Some(mounted) = mounts.iter().find_map(|mount| mount.answers(path)) {
+                let problem = "has this path too: give one of them another path";
+                return Err(format!("the webhook {path:?}: the mounted {mounted:?} {problem}"));
+            }
         }
         match webhooks.keys().next() {
             Some(path) if self.poster.is_some() => Err(format!(

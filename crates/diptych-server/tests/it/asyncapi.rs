@@ -156,6 +156,12 @@ async fn the_documents_name_the_credential_of_callers() {
         let routes = served.get("/openapi.json").await.ok();
         assert_eq!(routes["components"]["securitySchemes"]["caller"], openapi);
         assert_eq!(routes["security"], json!([{ "caller": [] }]));
+        let open = ["/health", "/ready"];
+        for (path, methods) in routes["paths"].as_object().unwrap() {
+            let expected = open.contains(&path.as_str()).then(|| json!([]));
+            let first = methods.as_object().unwrap().values().next().unwrap();
+            assert_eq!(first.get("security"), expected.as_ref(), "{path}");
+        }
         assert_eq!(feeds["components"]["securitySchemes"]["caller"], asyncapi);
         let reference = json!([{ "$ref": "#/components/securitySchemes/caller" }]);
         assert_eq!(feeds["operations"]["send-plans"]["security"], reference);

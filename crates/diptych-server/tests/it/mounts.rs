@@ -6,12 +6,14 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::State,
-    routing::{get, post},
+    http::{Method, request::Parts},
+    routing::{any, get, post},
 };
 use diptych::{App, Memory};
 use diptych_server::{
-    Caller, Denial, Mount, Operation, Problem, Server, ServerLimits, Visit,
+    Caller, Denial, DeniedExtras, Mount, Operation, Problem, Server, ServerLimits, Visit,
     extract::{CommandBody, CommandHeaders, ReceiptResponse},
 };
 use serde_json::{Map, json};
@@ -36,7 +38,7 @@ async fn fail() -> &'static str {
 }
 
 fn mount() -> Mount {
-    let operations = |parts: &axum::http::request::Parts| match parts.uri.path() {
+    let operations = |parts: &Parts| match parts.uri.path() {
         "/seats" => vec![Operation::Command("take".into()), Operation::Query("seats".into())],
         _ => Vec::new(),
     };
@@ -78,6 +80,64 @@ async fn the_hook_is_asked_about_each_operation_and_names_the_caller() {
     let read = diptych_store::Read::after(diptych::Position::START);
     let events = app.store().read(&filter, read).await.unwrap();
     assert_eq!(events.iter().next().unwrap().metadata().actor.as_deref(), Some("ann"));
+}
+
+/// The closure forgets `HEAD`, and the methods of `any`.
+fn forgetful() -> Mount {
+    let operations = |parts: &Parts| match parts.method {
+        Method::GET => vec![Operation::Query("secret".into())],
+        Method::POST => vec![Operation::Command("whisper".into())],
+        _ => Vec::new(),
+    };
+    let extras = |parts: &Parts| match parts.method {
+        Method::GET => vec![Operation::Past("secret".into())],
+        _ => Vec::new(),
+    };
+    let secret = async |Extension(denied): Extension<DeniedExtras>| {
+        ([("x-denied", denied.0.len().to_string())], "the secret")
+    };
+    Mount::new(operations)
+        .extras(extras)
+        .route("/secret", get(secret).post(async || "whispered"))
+        .route("/any", any(async || "the secret"))
+}
+
+#[tokio::test]
+async fn a_request_with_head_is_admitted_as_one_with_get() {
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let admit = |visit: Visit| {
+        let is_known = visit.headers.contains_key("x-user");
+        async move {
+            match (is_known, visit.operation) {
+                (true, Operation::Query(_)) => Ok(Caller::named("ann")),
+                _ => Err(Denial::forbidden("log in first")),
+            }
+        }
+    };
+    let served = TheatreServer::of(app, |server| server.admit(admit).mount(forgetful())).await;
+    for method in ["GET", "HEAD"] {
+        let request = Request::new(method, "/secret");
+        let refused = served.ask(&request).await;
+        assert_eq!((refused.status, refused.header("x-denied")), (403, None), "{method}");
+        let admitted = served.ask(&request.header("x-user", "ann")).await;
+        assert_eq!(admitted.status, 200, "{method}");
+        assert_eq!(admitted.need("x-denied"), "1", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_hook_lets_no_request_pass_that_has_no_operation() {
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let admit = async |_: Visit| Ok(Caller::named("ann"));
+    let served = TheatreServer::of(app, |server| server.admit(admit).mount(forgetful())).await;
+    assert_eq!(served.get("/any").await.text(), "the secret");
+    served.ask(&Request::new("DELETE", "/any")).await.problem(403, "denied");
+    let wrong = served.ask(&Request::new("DELETE", "/secret")).await;
+    wrong.problem(405, "method");
+    assert_eq!(wrong.need("allow"), "GET,HEAD,POST");
+    let app = with_views(App::over(Memory::new())).start().await.unwrap();
+    let open = TheatreServer::of(app, |server| server.mount(forgetful())).await;
+    assert_eq!(open.ask(&Request::new("DELETE", "/any")).await.text(), "the secret");
 }
 
 #[tokio::test]
@@ -127,6 +187,12 @@ async fn routes_that_contradict_each_other_are_a_mistake_of_the_program() {
     assert!(refused([with("/a/{b}"), with("/a/{c}")]).contains("/a/{c}"));
     assert!(refused([with("/queries/a"), with("/a")]).contains("/queries/a"));
     assert!(refused([with("a"), with("/a")]).contains("begin with a slash"));
+    assert!(refused([with("/a/{b}/c"), with("/a/{x}/d")]).contains("give both one name"));
+    assert!(refused([with("/a/{b}"), with("/a/{*rest}")]).contains("give both one name"));
+    for old in ["/a/:b", "/a/*b", "/:a/b", "/a/{b", "/a/{}", "/a/{b}c", "/a/{*b}/c", "/a/{{b}}"] {
+        let problem = refused([with("/c"), with(old)]);
+        assert!(problem.contains(old) && problem.contains("write each parameter"), "{problem}");
+    }
     let schema = |kind: &str| {
         let schemas = Map::from_iter([("A".to_owned(), json!({ "type": kind }))]);
         with(&format!("/{kind}")).documented(Map::new(), schemas)

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt::{Debug, Write},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,9 +12,15 @@ use std::{
 use diptych::{App, Filter, Memory, Timestamp, store::Read};
 use diptych_gateways::{WebhookSecret, WebhookVerifier};
 use diptych_server::{Mount, ReceivedWebhook, ServeError, Server, WebhookReaction, WebhookRoute};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tracing::{
+    Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
 
 use crate::{
     client::{Connection, Request, Response},
@@ -220,6 +227,62 @@ async fn a_body_has_to_be_json_that_the_translation_understands_and_not_too_long
     assert_eq!(served.head(), 1);
 }
 
+/// The warnings on this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = WarningText(String::new());
+        event.record(&mut text);
+        self.0.lock().push(text.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct WarningText(String);
+
+impl Visit for WarningText {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+}
+
+/// Messages about refused requests are one a second, and this one is another matter.
+#[tokio::test]
+async fn a_signed_webhook_that_is_not_understood_is_logged_apart_from_a_bad_signature() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let served = served().await;
+    let broken = r#"{"type":"ticket.broken","data":{}}"#;
+    for id in ["msg1", "msg2"] {
+        served.ask(&request(OTHER, id, NOW, broken)).await.problem(401, "denied");
+    }
+    served.ask(&request(OLD, "msg3", NOW, broken)).await.problem(400, "malformed");
+    let told = warnings.0.lock().clone();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("a request was refused"), "{told:?}");
+    let taken = "a webhook with a valid signature was not taken";
+    for part in [taken, "the ticket is broken", "source=\"box-office\"", "id=\"msg3\""] {
+        assert!(told[1].contains(part), "{part}: {told:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_webhook_without_a_meaning_here_is_taken_and_has_no_effect() {
     let served = served().await;
@@ -361,11 +424,19 @@ async fn a_webhook_that_cannot_be_declared_stops_the_start() {
         ),
         (
             server().mount(mounted("/a")).webhook("/a", named("a", &[OLD])),
-            "a mounted route have one path",
+            "the mounted \"/a\" has this path too",
         ),
         (
             server().webhook("/a", named("a", &[OLD])).mount(mounted("/a")),
-            "a mounted route have one path",
+            "the mounted \"/a\" has this path too",
+        ),
+        (
+            server().webhook("/a/b", named("a", &[OLD])).mount(mounted("/a/{key}")),
+            "the mounted \"/a/{key}\" has this path too",
+        ),
+        (
+            server().webhook("/a/b/c", named("a", &[OLD])).mount(mounted("/a/{*rest}")),
+            "the mounted \"/a/{*rest}\" has this path too",
         ),
         (server().mount(mounted("/a")).file("/a", "text/plain", b"a"), "the mounted \"/a\""),
         (

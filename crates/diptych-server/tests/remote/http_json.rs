@@ -460,6 +460,14 @@ async fn the_openapi_document_describes_the_answers() {
     check_answer(&at("/types"), &at("/types"), None).await;
     check_answer(&at("/keys/{key}"), &at("/keys/k"), None).await;
     check_answer(&at("/tracking/{source}"), &at("/tracking/s"), None).await;
+    assert_eq!(document["security"], json!([{ "token": [] }, {}]));
+    for (path, methods) in paths {
+        let is_open = ["/health", "/ready"].contains(&path.as_str());
+        let expected = is_open.then(|| json!([]));
+        for operation in methods.as_object().unwrap().values() {
+            assert_eq!(operation.get("security"), expected.as_ref(), "{path}");
+        }
+    }
     check_answer("/health", "/health", None).await;
     check_answer("/ready", "/ready", None).await;
     check_answer("/v1/openapi.json", "/v1/openapi.json", None).await;

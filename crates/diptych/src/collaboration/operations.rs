@@ -95,7 +95,8 @@ impl IntakeOperations {
     }
 
     /// The published events that wait for an answer, of this intake or of all, in the order in
-    /// which they were parked: for each subject the first. Events behind it wait.
+    /// which they were parked: for each subject the first, and each that cannot be read. Events
+    /// behind the first wait.
     ///
     /// # Errors
     /// [`IntakeOperationError`] if there is no such intake, or the log cannot be read.

@@ -29,12 +29,13 @@ pub struct ParkedForeignEvent {
     pub intake: String,
     /// The subject, such as `order:7`. It is empty for an event without a subject.
     pub subject: String,
-    /// The reason.
+    /// The reason, or why the copy cannot be read.
     pub reason: String,
     /// The number of events that wait behind it.
     pub waiting: usize,
-    /// The event, as it came.
-    pub event: CloudEvent,
+    /// The event, as it came. `None` if its copy in this log cannot be read, because a newer
+    /// program wrote it or it is damaged. Such a letter takes no answer.
+    pub event: Option<CloudEvent>,
     /// The position in this log of the event that keeps it.
     #[serde(serialize_with = "number")]
     pub parked_at: Position,
@@ -73,6 +74,29 @@ pub(super) struct WaitingSubjects {
     pub(super) upto: Position,
     /// Events about the intake that cannot be read. They hide no others.
     unreadable: Vec<(Position, String)>,
+    /// Those of them that keep a published event.
+    unreadable_letters: Vec<UnreadableLetter>,
+}
+
+/// A published event that waits, and whose copy cannot be read.
+struct UnreadableLetter {
+    at: Position,
+    since: Timestamp,
+    /// The subject, if this part of the copy can be read, or an answer names it.
+    subject: Option<String>,
+    reason: String,
+}
+
+impl UnreadableLetter {
+    fn new(event: &EventRef<'_>, error: &SchemaError) -> UnreadableLetter {
+        let copy = serde_json::from_slice::<Value>(event.payload()).unwrap_or_default();
+        UnreadableLetter {
+            at: event.position(),
+            since: event.recorded_at(),
+            subject: copy.get("subject").and_then(Value::as_str).map(str::to_owned),
+            reason: format!("the parked event cannot be read: {error}"),
+        }
+    }
 }
 
 impl WaitingSubjects {
@@ -101,9 +125,11 @@ impl WaitingSubjects {
         while self.upto < head {
             let batch = store.read(&filter, Read::after(self.upto).upto(head)).await?;
             for event in batch.iter() {
-                if let Err(error) = self.apply(&event) {
-                    self.unreadable.push((event.position(), error.to_string()));
+                let Err(error) = self.apply(&event) else { continue };
+                if event.event_type() == PARKED {
+                    self.unreadable_letters.push(UnreadableLetter::new(&event, &error));
                 }
+                self.unreadable.push((event.position(), error.to_string()));
             }
             self.upto = batch.upto();
         }
@@ -121,6 +147,11 @@ impl WaitingSubjects {
             }
             ANSWERED => {
                 let AnsweredRecord { subject, parked_at, answer, .. } = decode(event)?;
+                let mut unreadable = self.unreadable_letters.iter_mut();
+                if let Some(letter) = unreadable.find(|letter| letter.at.get() == parked_at) {
+                    letter.subject = Some(subject);
+                    return Ok(());
+                }
                 let first = self.subjects.get(&subject).and_then(VecDeque::front);
                 if first.is_some_and(|first| first.at.get() == parked_at) {
                     self.answered.insert(subject, answer);
@@ -129,6 +160,10 @@ impl WaitingSubjects {
             RESUMED => {
                 let ResumedRecord { subject, upto, reason, goes_on, .. } = decode(event)?;
                 self.answered.remove(&subject);
+                self.unreadable_letters.retain(|letter| {
+                    letter.subject.as_ref() != Some(&subject)
+                        || upto.is_none_or(|upto| letter.at.get() > upto)
+                });
                 let Some(waiting) = self.subjects.get_mut(&subject) else { return Ok(()) };
                 let before = waiting.len();
                 waiting.retain(|event| upto.is_none_or(|upto| event.at.get() > upto));
@@ -157,7 +192,8 @@ impl WaitingSubjects {
         self.subjects.get(subject).into_iter().flatten()
     }
 
-    /// The first event of each subject, in the order in which they were parked.
+    /// The first event of each subject, and those that cannot be read, in the order in which they
+    /// were parked.
     pub(super) fn parked(&self, intake: &str) -> Vec<ParkedForeignEvent> {
         let first = self.subjects.iter().filter_map(|(subject, waiting)| {
             let first = waiting.front()?;
@@ -166,12 +202,21 @@ impl WaitingSubjects {
                 subject: subject.clone(),
                 reason: first.reason.clone().unwrap_or_default(),
                 waiting: waiting.len() - 1,
-                event: first.event.clone(),
+                event: Some(first.event.clone()),
                 parked_at: first.at,
                 since: first.since,
             })
         });
-        let mut parked: Vec<_> = first.collect();
+        let unreadable = self.unreadable_letters.iter().map(|letter| ParkedForeignEvent {
+            intake: intake.to_owned(),
+            subject: letter.subject.clone().unwrap_or_default(),
+            reason: letter.reason.clone(),
+            waiting: 0,
+            event: None,
+            parked_at: letter.at,
+            since: letter.since,
+        });
+        let mut parked: Vec<_> = first.chain(unreadable).collect();
         parked.sort_by_key(|parked| parked.parked_at);
         parked
     }
@@ -206,6 +251,15 @@ pub enum IntakeAnswerError {
     /// An answer names its author and its reason, because the log keeps it for ever.
     #[error("the answer cannot be stored: tell who answers, and why")]
     Author,
+    /// The copy of the event cannot be read, so no answer can be followed.
+    #[error(
+        "the event that is parked at position {parked_at} cannot be read: use a program as new as \
+         the one that wrote it"
+    )]
+    Unreadable {
+        /// The position in this log of the event that keeps it.
+        parked_at: Position,
+    },
     /// The answer cannot be written.
     #[error("the answer cannot be stored: {0}")]
     Malformed(#[from] SchemaError),
@@ -220,7 +274,7 @@ pub enum IntakeAnswerError {
 /// Stores the answer to a parked event. Returns its position.
 ///
 /// # Errors
-/// [`IntakeAnswerError`] if it was answered before, or the store fails.
+/// [`IntakeAnswerError`] if it was answered before or cannot be read, or the store fails.
 pub(super) async fn answer(
     store: &Store,
     intake: &str,
@@ -237,6 +291,9 @@ pub(super) async fn answer(
         IntakeAnswer::Replace(data) => StoredIntakeAnswer::Replace(data),
     };
     let (subject, parked_at) = (&parked.subject, parked.parked_at);
+    if parked.event.is_none() {
+        return Err(IntakeAnswerError::Unreadable { parked_at });
+    }
     let answered = AnsweredRecord {
         intake: intake.to_owned(),
         subject: subject.clone(),

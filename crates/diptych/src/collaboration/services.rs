@@ -66,7 +66,7 @@ impl IntakeControl {
     }
 
     /// The published events that could not be taken in, in the order in which they were parked: for
-    /// each subject the first. Events behind it wait.
+    /// each subject the first, and each that cannot be read. Events behind the first wait.
     ///
     /// # Errors
     /// [`ReadError`] from the store.

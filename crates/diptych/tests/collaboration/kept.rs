@@ -2,7 +2,7 @@
 
 use diptych::{
     App, Memory, Store, Tag,
-    collaboration::{IntakeAnswer, IntakeStart},
+    collaboration::{IntakeAnswer, IntakeAnswerError, IntakeOperations, IntakeStart},
     store::{Append, Metadata, RawEvent, Tracking},
 };
 
@@ -36,12 +36,20 @@ fn parked(source: &str, position: u64, order: u64, reason: &str) -> RawEvent {
     kept("diptych:intake-parked", payload)
 }
 
+const STARTED: &str = r#"{"intake":"shipments","types":["order-accepted"],"source":"orders"}"#;
+
+fn resumed(order: u64, upto: u64) -> RawEvent {
+    let payload = format!(
+        r#"{{"intake":"shipments","subject":"order:{order}","upto":{upto},"reason":null}}"#
+    );
+    kept("diptych:intake-resumed", payload)
+}
+
 #[tokio::test]
 async fn the_events_of_intakes_of_an_earlier_release_are_read_and_its_answers_followed() {
     let (ordering, feed) = orders(4).await;
     let log = ordering.identity();
     let source = format!("/logs/{}/{}/feeds/orders", log.id, log.epoch.to_u64());
-    let started = r#"{"intake":"shipments","types":["order-accepted"],"source":"orders"}"#;
     let answered = |parked_at: u64, order: u64, answer: &str| {
         let payload = format!(
             concat!(
@@ -53,14 +61,13 @@ async fn the_events_of_intakes_of_an_earlier_release_are_read_and_its_answers_fo
         let actor = Metadata { actor: Some("ann".into()), ..Metadata::default() };
         kept("diptych:intake-answered", payload).metadata(actor)
     };
-    let resumed = r#"{"intake":"shipments","subject":"order:8","upto":4,"reason":null}"#;
     let events = vec![
-        kept("diptych:intake-started", started.to_owned()),
+        kept("diptych:intake-started", STARTED.to_owned()),
         parked(&source, 1, 7, r#""no stock""#),
         parked(&source, 2, 7, "null"),
         parked(&source, 3, 8, r#""no stock""#),
         answered(4, 8, r#""skip""#),
-        kept("diptych:intake-resumed", resumed.to_owned()),
+        resumed(8, 4),
         parked(&source, 4, 6, r#""no stock""#),
         answered(2, 7, r#""retry""#),
     ];
@@ -85,4 +92,48 @@ async fn the_events_of_intakes_of_an_earlier_release_are_read_and_its_answers_fo
     intake.answer(letter, IntakeAnswer::Retry, "ann", "corrected").await.unwrap();
     until(&app, "shipments", |status| status.waiting == 0).await;
     assert_eq!(shipments(&app).await.sums, [(6, 5), (7, 10)].into());
+}
+
+#[tokio::test]
+async fn a_parked_event_that_cannot_be_read_is_listed_and_takes_no_answer() {
+    let source = "/logs/0197c5b0-0000-7000-8000-000000000000/1/feeds/orders";
+    let damaged = || kept("diptych:intake-parked", "no JSON".to_owned());
+    let newer = |order| parked(source, 1, order, r#""no stock""#).version(2);
+    let answer = concat!(
+        r#"{"intake":"shipments","subject":"order:5","parked_at":6,"answer":"skip","#,
+        r#""who":"ann","why":"a test"}"#,
+    );
+    let events = vec![
+        kept("diptych:intake-started", STARTED.to_owned()),
+        parked(source, 1, 7, r#""no stock""#),
+        damaged(),
+        newer(8),
+        newer(9),
+        damaged(),
+        // Newer programs have followed answers to two of them.
+        resumed(9, 5),
+        kept("diptych:intake-answered", answer.to_owned()),
+        resumed(5, 6),
+        // An answer that cannot be read is no letter.
+        kept("diptych:intake-answered", "no JSON".to_owned()),
+    ];
+    let store = Store::new(Memory::new());
+    store.append(Append::events(events)).await.unwrap().synced().await.unwrap();
+    let operations = IntakeOperations::over(store.clone());
+    let letters = operations.letters(Some("shipments")).await.unwrap();
+    let listed = letters
+        .iter()
+        .map(|letter| (letter.parked_at.get(), letter.subject.as_str(), letter.event.is_some()));
+    let listed: Vec<_> = listed.collect();
+    assert_eq!(listed, [(2, "order:7", true), (3, "", false), (4, "order:8", false)]);
+    assert_eq!(letters[0].reason, "no stock");
+    for letter in &letters[1..] {
+        assert!(letter.reason.contains("cannot be read"), "{}", letter.reason);
+        let head = store.head();
+        let skipped = operations.answer(letter, IntakeAnswer::Skip, "ann", "why").await;
+        let error = skipped.unwrap_err();
+        assert!(matches!(error, IntakeAnswerError::Unreadable { .. }), "{error}");
+        assert!(error.to_string().contains("as new as the one that wrote it"), "{error}");
+        assert_eq!(store.head().position(), head.position());
+    }
 }

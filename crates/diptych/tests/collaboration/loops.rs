@@ -150,7 +150,7 @@ async fn a_ping_pong_of_two_services_is_cut_and_both_are_named() {
     until(&second, "their-hits", |status| status.waiting == 1).await;
     let letters = second.intake("their-hits").unwrap().letters().await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].event.hops, 16);
+    assert_eq!(letters[0].event.as_ref().unwrap().hops, 16);
     let reason = &letters[0].reason;
     for app in [&first, &second] {
         let name = format!("hits@{}", app.identity().id);

@@ -75,7 +75,7 @@ async fn a_poison_subject_among_a_hundred_waits_in_order_until_it_is_fixed() {
     let letter = only_letter(&intake).await;
     assert_eq!((letter.subject.as_str(), letter.waiting), ("order:3", 4));
     assert_eq!(letter.reason, "order 3 is poison");
-    assert_eq!(letter.event.data.get(), r#"{"order":3,"cents":103}"#);
+    assert_eq!(letter.event.as_ref().unwrap().data.get(), r#"{"order":3,"cents":103}"#);
 
     // A retry without a fix parks it again, under the new reason, and a restart keeps it.
     let retried = intake.answer(&letter, IntakeAnswer::Retry, "ann", "maybe").await.unwrap();
@@ -175,7 +175,7 @@ async fn an_event_is_taken_in_with_the_payload_that_an_operator_gives() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert!(letter.reason.contains("many"), "{}", letter.reason);
-    assert_eq!(letter.event.data.get(), r#"{"order":7,"cents":0}"#);
+    assert_eq!(letter.event.as_ref().unwrap().data.get(), r#"{"order":7,"cents":0}"#);
     let right = replace(serde_json::json!({ "order": 7, "cents": 90 }));
     operations.answer(&letter, right, "ann", "the price of the list").await.unwrap();
     until(&app, "priced", |status| status.waiting == 0).await;

@@ -18,16 +18,15 @@ use tokio::time::timeout;
 use crate::{
     door::{
         code::Code,
-        entrance::RequestPermit,
         problem::Problem,
         request::json_body,
         response::{json_response, response_of},
+        store_problems::{of_append, of_invalid, of_read},
     },
     hinge::{
         admission::Need,
         http::{
             bodies::{AppendAnswer, AppendBody, ConditionBody},
-            problems::{of_append, of_invalid, of_read},
             site::HttpLog,
         },
     },
@@ -63,13 +62,11 @@ async fn appended(
     if let Some(condition) = condition.clone() {
         append = append.condition(condition.into_condition(&limits)?);
     }
-    let place = parts.extensions.get::<RequestPermit>().cloned();
+    let hold = log.door.hold(parts);
     let (store, stop) = (log.store.clone(), log.door.stop().clone());
     // A client that goes away does not leave the commit half way.
-    let committed = tokio::spawn(async move {
-        let _held = place;
-        stop.fenced(commit(&store, append)).await
-    });
+    let committed = async move { stop.fenced(commit(&store, append)).await };
+    let committed = tokio::spawn(hold.around(committed));
     let unfinished = || {
         let detail = "the append is not done yet: send it again with its key to learn its outcome";
         Problem::later(Code::OutcomeUnknown, detail)
@@ -109,7 +106,7 @@ async fn repeated(store: &Store, first: Position, last: Position) -> Result<Appe
 /// The problem of a conflict names the condition that failed.
 fn named(problem: Problem, condition: Option<&ConditionBody>) -> Problem {
     match condition {
-        Some(condition) if problem.word() == Code::Conflict.word() => {
+        Some(condition) if problem.is(Code::Conflict) => {
             problem.and("failIfEventsMatch", json!(condition.fail_if_events_match))
         }
         _ => problem,

@@ -11,11 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    door::{code::Code, problem::Problem, request::from_json},
-    hinge::http::{
-        event::{EventAnswer, NewEvent},
-        problems,
-    },
+    door::{code::Code, problem::Problem, request::from_json, store_problems::of_invalid},
+    hinge::http::event::{EventAnswer, NewEvent},
     panels::entries::schema::refuse_lists,
 };
 
@@ -327,7 +324,7 @@ pub(crate) fn filter_of(
     if count > allowed {
         let what = "items in filters";
         let error = InvalidRequest::too_many(what, count, allowed, "filter_items");
-        return Err(problems::of_invalid(&error));
+        return Err(of_invalid(&error));
     }
     let item = |(index, item): (usize, QueryItem)| {
         let filter = item.types.into_iter().fold(FilterItem::everything(), FilterItem::or_type);
@@ -341,7 +338,7 @@ pub(crate) fn filter_of(
     };
     let items = items.into_iter().enumerate().map(item);
     let filter: Filter = items.collect::<Result<Vec<_>, _>>()?.into_iter().collect();
-    filter.check(limits).map_err(|error| problems::of_invalid(&error))?;
+    filter.check(limits).map_err(|error| of_invalid(&error))?;
     Ok(filter)
 }
 

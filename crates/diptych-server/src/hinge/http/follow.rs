@@ -20,17 +20,18 @@ use tokio::time::timeout;
 
 use crate::{
     door::{
-        code::Code, connection::CloseSignal, entrance::peer_of, problem::Problem,
-        request::header_text, stop::Stop,
+        code::Code,
+        connection::CloseSignal,
+        entrance::peer_of,
+        problem::Problem,
+        request::header_text,
+        stop::Stop,
+        store_problems::{of_read, of_unavailable},
     },
     hinge::{
         admission::Revocation,
         held::{CallPlace, EarlyEnd, HeldBody, HoldTerms},
-        http::{
-            bodies::ReadAnswer,
-            problems::{of_read, of_unavailable},
-            site::HttpLog,
-        },
+        http::{bodies::ReadAnswer, site::HttpLog},
     },
 };
 

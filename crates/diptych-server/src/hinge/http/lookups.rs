@@ -17,6 +17,7 @@ use crate::{
         problem::Problem,
         request::from_form,
         response::{json_response, response_of},
+        store_problems::of_read,
     },
     hinge::{
         admission::Need,
@@ -25,7 +26,6 @@ use crate::{
                 CountAnswer, CountParameters, KeyAnswer, LastAnswer, LastParameters, LimitsAnswer,
                 LogAnswer, TrackingAnswer, TypesAnswer,
             },
-            problems::of_read,
             reads::filter_in_address,
             site::HttpLog,
         },

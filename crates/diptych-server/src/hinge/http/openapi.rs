@@ -95,7 +95,7 @@ fn paths(name: &str, schemas: &mut SchemaGenerator) -> Map<String, Value> {
     let describe = describe.answer::<LogAnswer>(schemas).problems(&["401", "404"]);
     let status = |id, summary| {
         let schema = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
-        PathOperation::new(id, summary).content(content(JSON, schema))
+        PathOperation::new(id, summary).content(content(JSON, schema)).open()
     };
     let metrics = PathOperation::new("metrics", "Metrics in the text format of Prometheus.")
         .content(content("text/plain", json!({ "type": "string" })))
@@ -165,6 +165,12 @@ impl PathOperation {
             let problem = json!({ "description": "A problem.", "content": content });
             self.add("responses", status, problem);
         }
+        self
+    }
+
+    /// An operation that needs no token.
+    fn open(mut self) -> PathOperation {
+        self.set("security", json!([]));
         self
     }
 

@@ -20,6 +20,7 @@ use crate::{
         problem::Problem,
         request::{from_form, json_body},
         response::{header_value, json_response},
+        store_problems::of_read,
     },
     hinge::{
         admission::{Need, Revocation},
@@ -28,7 +29,6 @@ use crate::{
             bodies::{QueryItem, ReadAnswer, ReadBody, ReadParameters, filter_of},
             event::EventAnswer,
             follow,
-            problems::of_read,
             site::HttpLog,
         },
     },

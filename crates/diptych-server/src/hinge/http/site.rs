@@ -19,10 +19,11 @@ use crate::{
         problem::Problem,
         request::header_text,
         response::response_of,
+        store_problems::of_unavailable,
     },
     hinge::{
         admission::{Gate, Need, Revocation},
-        http::{bodies::RequestForms, problems},
+        http::bodies::RequestForms,
     },
 };
 
@@ -71,7 +72,7 @@ impl HttpLog {
             true => Ok(()),
             false => {
                 let changed = Unavailable::HistoryChanged(HistoryChanged { was, is });
-                Err(problems::of_unavailable(&changed))
+                Err(of_unavailable(&changed))
             }
         }
     }

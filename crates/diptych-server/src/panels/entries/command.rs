@@ -387,7 +387,7 @@ impl CommandOptions {
     /// after, or its ordinal.
     fn problem(&self, problem: Problem) -> Problem {
         let problem = match &self.execute.ordinal {
-            Some(ordinal) if problem.word() == Code::KeyReused.word() => problem
+            Some(ordinal) if problem.is(Code::KeyReused) => problem
                 .and("header", "diptych-ordinal")
                 .and("ordinal", ordinal.number())
                 .saying(format!(

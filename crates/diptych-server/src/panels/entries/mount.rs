@@ -1,6 +1,6 @@
 //! Routes of another crate inside the door of a server.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use axum::{http::request::Parts, routing::MethodRouter};
 use diptych::App;
@@ -27,7 +27,10 @@ pub struct Mount {
 
 impl Mount {
     /// No routes yet. `operations` names what a request asks for. The hook is asked about each of
-    /// these operations; about none if there are none, as for a wrong method.
+    /// these operations. If there are none, a server with a hook refuses the request.
+    ///
+    /// The handler of `GET` answers `HEAD` too, so `operations` gets such a request as `GET`. It
+    /// gets no request with a wrong method.
     pub fn new(operations: impl Fn(&Parts) -> Vec<Operation> + Send + Sync + 'static) -> Mount {
         let (paths, schemas) = (Map::new(), Map::new());
         let (operations, extras) = (Arc::new(operations), Arc::new(|_: &Parts| Vec::new()));
@@ -78,22 +81,40 @@ impl Mount {
         })
     }
 
+    /// The path that no router takes, if there is one, and why.
+    fn mistake(&self) -> Option<String> {
+        let path = self.paths().find(|path| !is_routable(path))?;
+        Some(format!(
+            "the mounted path {path:?}: write each parameter as a whole part {{name}}, and the \
+             rest of a path as a last part {{*name}}: other braces, and a colon or an asterisk at \
+             the start of a part, are not allowed"
+        ))
+    }
+
     /// Why these routes cannot stand beside the others, and beside those that the server has.
     pub(crate) fn problem_beside(
         &self,
         others: &[Mount],
         is_own: fn(&str) -> bool,
     ) -> Option<String> {
-        let known = others.iter().flat_map(Mount::paths).map(shape);
-        let mut known: BTreeSet<_> = known.collect();
-        let wrong = self.paths().find(|path| {
-            !path.starts_with('/') || *path == "/" || is_own(path) || !known.insert(shape(path))
-        });
-        if let Some(path) = wrong {
-            return Some(format!(
-                "the mounted path {path:?}: it has to begin with a slash and a name, and no other \
-                 route may have it"
-            ));
+        if let Some(mistake) = self.mistake() {
+            return Some(mistake);
+        }
+        let mut known: Vec<&str> = others.iter().flat_map(Mount::paths).collect();
+        for path in self.paths() {
+            if !path.starts_with('/') || path == "/" || is_own(path) || known.contains(&path) {
+                return Some(format!(
+                    "the mounted path {path:?}: it has to begin with a slash and a name, and no \
+                     other route may have it"
+                ));
+            }
+            if let Some(other) = known.iter().find(|other| has_clash(path, other)) {
+                return Some(format!(
+                    "the mounted path {path:?}: {other:?} has another parameter at the same place: \
+                     give both one name"
+                ));
+            }
+            known.push(path);
         }
         others.iter().find_map(|other| self.problem_with(&other.schemas))
     }
@@ -117,10 +138,32 @@ impl Mount {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeniedExtras(pub Vec<Operation>);
 
-/// The path without the names of its parameters: two paths of one shape are one route.
-fn shape(path: &str) -> String {
-    let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
-    parts.collect::<Vec<_>>().join("/")
+/// Whether a router takes this path.
+fn is_routable(path: &str) -> bool {
+    let mut parts = path.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let inner = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
+        let is_taken = match inner {
+            None => !part.starts_with([':', '*']) && !part.contains(['{', '}']),
+            Some(name) => {
+                let rest = name.strip_prefix('*');
+                let name = rest.unwrap_or(name);
+                let is_placed = rest.is_none() || parts.peek().is_none();
+                is_placed && !name.is_empty() && !name.contains(['{', '}', '*'])
+            }
+        };
+        if !is_taken {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether two paths differ first in a parameter that both have at one place.
+fn has_clash(path: &str, other: &str) -> bool {
+    let mut parts = path.split('/').zip(other.split('/'));
+    let differs = parts.find(|(part, other)| part != other);
+    differs.is_some_and(|(part, other)| part.starts_with('{') && other.starts_with('{'))
 }
 
 impl fmt::Debug for Mount {

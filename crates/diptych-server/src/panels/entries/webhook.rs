@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     door::{access::Caller, code::Code, notes::NoteBudget, problem::Problem, request::from_json},
-    panels::entries::command::{CommandAnswer, CommandOptions, notes::execute_noted},
+    panels::entries::command::{CommandAnswer, CommandOptions, WEBHOOK_KEY, notes::execute_noted},
 };
 
 /// Maximum number of bytes of the name of a source. It stands in keys and in actors.
@@ -118,21 +118,26 @@ impl WebhookRoute {
         Some(format!("the webhook {path:?}: {problem}"))
     }
 
-    /// The reaction to a webhook, if its sender signed it.
+    /// Checks that the sender signed the webhook.
+    pub(crate) fn verify(&self, headers: &WebhookHeaders, body: &Bytes) -> Result<(), Problem> {
+        self.verifier.verify(headers, body, (self.clock)()).map_err(Problem::from)
+    }
+
+    /// The reaction to a webhook whose signature is valid.
     pub(crate) fn reaction(
         &self,
         headers: WebhookHeaders,
         body: &Bytes,
     ) -> Result<WebhookReaction, Problem> {
-        self.verifier.verify(&headers, body, (self.clock)()).map_err(Problem::from)?;
         (self.translate)(headers, body)
     }
 
     /// The options of the command of a webhook with this id.
     pub(crate) fn options(&self, id: &str) -> CommandOptions {
-        let caller = Caller::named(format!("webhook:{}", self.name)).claim("webhook-id", id);
+        let source = format!("{WEBHOOK_KEY}{}", self.name);
         // A name has no colon, so no two sources share a key.
-        CommandOptions::under_key(format!("webhook:{}:{id}", self.name), caller)
+        let key = format!("{source}:{id}");
+        CommandOptions::under_key(key, Caller::named(source).claim("webhook-id", id))
     }
 }
 
@@ -248,20 +253,19 @@ fn outcome(
         Ok(_) => return Ok(WebhookOutcome::Done),
         Err(problem) => problem,
     };
-    let word = problem.word();
-    if word == Code::KeyReused.word() {
+    if problem.is(Code::KeyReused) {
         // Another release of the program made another command of the same webhook.
         tracing::warn!("a webhook came again, and its command is another than the first time");
         return Ok(WebhookOutcome::Done);
     }
-    if word == Code::Rejected.word() {
+    if problem.is(Code::Rejected) {
         let reason = problem.detail().to_owned();
         return match is_final(&problem) {
             true => Ok(WebhookOutcome::Rejected(reason)),
             false => Err(Problem::later(Code::Rejected, format!("not now: {reason}"))),
         };
     }
-    match word == Code::Conflict.word() {
+    match problem.is(Code::Conflict) {
         true => Err(Problem::later(Code::Conflict, problem.detail())),
         false => Err(problem),
     }

@@ -14,7 +14,6 @@ use crate::{
     door::{
         access::Operation,
         code::Code,
-        entrance::RequestPermit,
         problem::Problem,
         request::{Name, json_body, pairs},
         response::{SESSION, header_value, json_response, response_of},
@@ -63,12 +62,7 @@ async fn answer(
     let options = CommandOptions::read(&site.app, &parts.headers, caller).await?;
     refuse_lists("the command", &entry.body, &site.definitions, &body)?;
     let run = entry.run(site.app.clone(), &body, options, site.door.notes());
-    let running = (site.door.stop().command(), parts.extensions.get::<RequestPermit>().cloned());
-    let run = async move {
-        let answer = run.await;
-        drop(running);
-        answer
-    };
+    let run = site.door.hold(&parts).around(run);
     match completed(run, limits.answer_time).await {
         Ok(answer) => Ok(response(&answer)),
         Err(problem) if problem.has_events() && entry.is_explained() => {

@@ -25,6 +25,7 @@ use crate::{
         access::Operation,
         code::Code,
         entrance::{StreamPermit, peer_of},
+        limits::MOST_EVENTS,
         problem::Problem,
         request::{Name, header_text, pairs},
         response::{header_value, response_of},
@@ -42,8 +43,6 @@ const UPTO: HeaderName = HeaderName::from_static("diptych-upto");
 /// The end of the log.
 const HEAD: HeaderName = HeaderName::from_static("diptych-head");
 const LAST_EVENT_ID: &str = "last-event-id";
-/// Maximum number of events of one page.
-const MOST_EVENTS: usize = 10_000;
 /// The wait of a stream for its next event. After it the stop of the server is looked at again.
 const STREAM_WAIT: Duration = Duration::from_secs(20);
 /// Time before a stream reads again after an error of the log.

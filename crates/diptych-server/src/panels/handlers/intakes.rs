@@ -14,13 +14,12 @@ use diptych::{
         FeedHandle, IntakeAnswer, IntakeAnswerError, IntakeOperationError, IntakeOperations,
         IntakeStatus, KnownIntake, ParkedForeignEvent,
     },
-    store::{AppendError, ReadError},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::operators::{
-    MOST_ROWS, ROWS, admit, answered_at, counted, listed, of_read, read_answer, read_position,
+    MOST_ROWS, ROWS, admit, answered_at, counted, listed, read_answer, read_position,
 };
 use crate::{
     door::{
@@ -29,6 +28,7 @@ use crate::{
         problem::Problem,
         request::{Name, from_form},
         response::{json_response, response_of},
+        store_problems::{of_append, of_read},
     },
     json::merged,
     panels::site::Site,
@@ -211,17 +211,11 @@ fn of_answer(error: IntakeAnswerError) -> Problem {
             let problem = Problem::new(StatusCode::CONFLICT, Code::Answered, detail);
             problem.and("at", at.map(Position::get))
         }
-        IntakeAnswerError::Author | IntakeAnswerError::Malformed(_) => {
-            Problem::bad(Code::Malformed, detail)
-        }
-        IntakeAnswerError::Read(ReadError::Unavailable(_))
-        | IntakeAnswerError::Append(AppendError::Unavailable(_)) => {
-            Problem::later(Code::Unavailable, detail)
-        }
-        IntakeAnswerError::Append(AppendError::OutcomeUnknown(_)) => {
-            Problem::later(Code::OutcomeUnknown, detail)
-        }
-        IntakeAnswerError::Append(AppendError::Invalid(_)) => Problem::bad(Code::NotTaken, detail),
+        IntakeAnswerError::Author
+        | IntakeAnswerError::Unreadable { .. }
+        | IntakeAnswerError::Malformed(_) => Problem::bad(Code::Malformed, detail),
+        IntakeAnswerError::Read(error) => of_read(error),
+        IntakeAnswerError::Append(error) => of_append(error),
         error => Problem::mistake("an answer cannot be stored", &error),
     }
 }

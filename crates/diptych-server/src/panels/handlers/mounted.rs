@@ -6,15 +6,15 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Request, Response},
+    http::{Method, Request, Response, StatusCode, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::IntoResponse,
 };
 
 use crate::{
     door::{
-        access::Caller,
-        entrance::{CommandHold, RequestPermit},
+        access::{Caller, Operation},
+        code::Code,
         problem::Problem,
     },
     panels::{
@@ -41,7 +41,13 @@ async fn admit(
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     let mut caller = Caller::anonymous();
-    for operation in operations(&parts) {
+    let asked = named(&operations, &mut parts);
+    // Wrong methods do not come here, so a handler would run.
+    if asked.is_empty() && site.door.has_hook() {
+        let detail = "the program names no operation for this request, so it admits no caller";
+        return Problem::new(StatusCode::FORBIDDEN, Code::Denied, detail).into_response();
+    }
+    for operation in asked {
         match site.door.admit(operation, &parts).await {
             Ok(admitted) => caller = admitted,
             Err(problem) => return problem.into_response(),
@@ -52,15 +58,26 @@ async fn admit(
         return Problem::unknown(detail).into_response();
     }
     let mut denied = DeniedExtras::default();
-    for operation in extras(&parts) {
+    for operation in named(&extras, &mut parts) {
         if site.door.admit(operation.clone(), &parts).await.is_err() {
             denied.0.push(operation);
         }
     }
     parts.extensions.insert(denied);
-    let permit = parts.extensions.get::<RequestPermit>().cloned();
-    parts.extensions.insert(CommandHold::new(site.door.stop().command(), permit));
+    parts.extensions.insert(site.door.hold(&parts));
     parts.extensions.insert(caller);
     parts.extensions.insert(*site.door.limits());
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// The operations of a request. The handler of `GET` answers `HEAD` too, so one is asked about as
+/// the other.
+fn named(operations: &Operations, parts: &mut Parts) -> Vec<Operation> {
+    if parts.method != Method::HEAD {
+        return operations(parts);
+    }
+    parts.method = Method::GET;
+    let named = operations(parts);
+    parts.method = Method::HEAD;
+    named
 }

@@ -4,7 +4,7 @@ use axum::{
     body::Body,
     http::{Response, StatusCode, request::Parts},
 };
-use diptych::{Position, store::ReadError};
+use diptych::Position;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -89,11 +89,4 @@ pub(super) fn counted<T: Serialize>(name: &str, rows: &[T], count: usize) -> Res
 
 pub(super) fn answered_at(position: Position) -> Response<Body> {
     json_response(json!({ "answered_at": position.get() }).to_string().into())
-}
-
-pub(super) fn of_read(error: ReadError) -> Problem {
-    match &error {
-        ReadError::Unavailable(_) => Problem::later(Code::Unavailable, error.to_string()),
-        _ => Problem::mistake("the log cannot be read", &error),
-    }
 }

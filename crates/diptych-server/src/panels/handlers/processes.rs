@@ -14,13 +14,13 @@ use diptych::{
         OperationError, ProcessOperations, Reactions, TraceError, TraceOptions, TraceTarget,
         WaitingCall,
     },
-    store::{AppendError, RawEvent},
+    store::RawEvent,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::operators::{
-    MOST_ROWS, ROWS, admit, answered_at, counted, listed, of_read, read_answer, read_position,
+    MOST_ROWS, ROWS, admit, answered_at, counted, listed, read_answer, read_position,
 };
 use crate::{
     door::{
@@ -29,6 +29,7 @@ use crate::{
         problem::Problem,
         request::{Name, from_form},
         response::{json_response, response_of},
+        store_problems::{of_append, of_read},
     },
     panels::site::Site,
 };
@@ -378,13 +379,7 @@ fn of_answer(error: LetterError) -> Problem {
         }
         LetterError::Malformed(_) => Problem::bad(Code::Malformed, detail),
         LetterError::Read(error) => of_read(error),
-        LetterError::Append(AppendError::OutcomeUnknown(_)) => {
-            Problem::later(Code::OutcomeUnknown, detail)
-        }
-        LetterError::Append(AppendError::Unavailable(_)) => {
-            Problem::later(Code::Unavailable, detail)
-        }
-        LetterError::Append(AppendError::Invalid(_)) => Problem::bad(Code::NotTaken, detail),
+        LetterError::Append(error) => of_append(error),
         error => Problem::mistake("an answer cannot be stored", &error),
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     door::{
         code::Code,
-        entrance::{RequestPermit, peer_of},
+        entrance::peer_of,
         problem::Problem,
         request::json_body,
         response::{json_response, response_of},
@@ -45,20 +45,19 @@ async fn answer(site: &Arc<Site>, request: Request<Body>) -> Result<Response<Bod
     limits.body_bytes = route.limit(limits.body_bytes);
     let body = json_body(&parts.headers, body, &limits).await?;
     let id = headers.id().to_owned();
-    let reaction = route.reaction(headers, &body).map_err(refused)?;
+    let source = route.name();
+    route.verify(&headers, &body).map_err(refused)?;
+    let reaction = route.reaction(headers, &body).inspect_err(|problem| {
+        let reason = problem.detail();
+        tracing::warn!(source, id, "a webhook with a valid signature was not taken: {reason}");
+    })?;
     let run = reaction.run(site.app.clone(), route.options(&id), site.door.notes());
-    let running = (site.door.stop().command(), parts.extensions.get::<RequestPermit>().cloned());
-    let run = async move {
-        let outcome = run.await;
-        drop(running);
-        outcome
-    };
+    let run = site.door.hold(&parts).around(run);
     let outcome = completed(run, limits.answer_time).await?;
     let body = match outcome {
         WebhookOutcome::Done => json!({ "outcome": "done" }),
         WebhookOutcome::Ignored => json!({ "outcome": "ignored" }),
         WebhookOutcome::Rejected(reason) => {
-            let source = route.name();
             tracing::warn!(source, id, "the command of a webhook was rejected: {reason}");
             json!({ "outcome": "rejected", "detail": reason })
         }

@@ -5,7 +5,7 @@ use diptych::store::{
     AppendError, Corruption, InvalidRequest, ReadError, Refusal, SyncError, Unavailable,
 };
 
-use crate::door::{code::Code, problem::Problem};
+use super::{code::Code, problem::Problem};
 
 pub(crate) fn of_read(error: ReadError) -> Problem {
     match error {
