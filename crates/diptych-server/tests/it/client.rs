@@ -93,6 +93,10 @@ impl Request {
         Request::post(&format!("/commands/{name}"), body)
     }
 
+    pub(crate) fn is_post(&self) -> bool {
+        self.method == "POST"
+    }
+
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Request {
         self.body = Some(body.into());
         self

@@ -442,7 +442,8 @@ async fn an_answer_takes_in_all_events_before_the_one_that_the_store_cannot_hold
     until(&app, "labels", |status| status.waiting == 2).await;
     assert_eq!(labelled(&app).await, [(7, 9), (7, 1), (7, 2), (7, 3)]);
     let letter = only_letter(&intake).await;
-    assert_eq!((letter.event.data.get(), letter.waiting), (r#"{"order":7,"cents":0}"#, 1));
+    let event = letter.event.as_ref().unwrap();
+    assert_eq!((event.data.get(), letter.waiting), (r#"{"order":7,"cents":0}"#, 1));
     assert!(letter.reason.contains("tag_bytes"), "{}", letter.reason);
     intake.answer(&letter, IntakeAnswer::Skip, "ann", "it is free").await.unwrap();
     until(&app, "labels", |status| status.waiting == 0).await;
