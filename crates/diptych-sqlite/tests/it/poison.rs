@@ -520,9 +520,12 @@ async fn the_documented_statements_remove_all_that_is_stored_about_a_projection(
         }
     }
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'diptych%'";
-    let mut tables = database.prepare(sql).unwrap();
-    let tables = tables.query_map((), |row| row.get(0)).unwrap();
-    for table in tables.collect::<Result<Vec<String>, _>>().unwrap() {
+    let tables = {
+        let mut tables = database.prepare(sql).unwrap();
+        let tables = tables.query_map((), |row| row.get(0)).unwrap();
+        tables.collect::<Result<Vec<String>, _>>().unwrap()
+    };
+    for table in tables {
         let mut rows = database.prepare(&format!("SELECT * FROM {table}")).unwrap();
         let columns = rows.column_count();
         let mut rows = rows.query(()).unwrap();
