@@ -32,7 +32,7 @@ pub struct PlannedOrder {
     pub order: u64,
     /// The carrier and the flight.
     pub customer: String,
-    /// The thing that is ordered.
+    /// The name of the product.
     pub product: String,
     /// The number of pieces. A cancelled flight orders none.
     pub pieces: u64,
