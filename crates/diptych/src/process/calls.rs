@@ -4,11 +4,15 @@
 //! idempotent appends `diptych:process-call-started` under a key of the call. That is the claim
 //! between programs, and tells a later run that the call may have been made. The answer is
 //! committed under the key of the action, so there is one.
+//!
+//! Other programs wait for the answer of a claimed call for `unknown_after`. So a try that would
+//! end later than that needs a claim of its own, with the next number.
 
 use std::time::Duration;
 
 use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, ReadError, Refusal};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     Process,
@@ -39,9 +43,9 @@ pub(super) struct Calling<'a, P: Process> {
 /// How a call goes on.
 enum NextStep {
     Settle(ActionOutcome),
-    /// The call had no effect, and may be claimed and made anew.
+    /// The call had no effect, or has a later claim. It is made under the next claim.
     Anew,
-    /// The call was settled elsewhere.
+    /// The call was settled elsewhere, or listed for an operator.
     Settled,
     Unknown(String),
 }
@@ -54,6 +58,7 @@ impl<P: Process> Calling<'_, P> {
             return self.settle(ActionOutcome::Withheld).await;
         }
         let (mut claim, mut failures) = (self.work.first_claim, 0_u32);
+        let mut claimed_at = Instant::now();
         let options = &self.entry.options;
         let lane = self.entry.gateway.lane(self.body);
         let mut is_claimed = options.is_idempotent;
@@ -62,6 +67,12 @@ impl<P: Process> Calling<'_, P> {
         loop {
             // A claimed call leaves at once, so other programs know how long it may take.
             let place = self.entry.place(lane.as_deref()).await;
+            if is_claimed && self.is_late(claimed_at) {
+                (claim, is_claimed) = (claim + 1, false);
+            }
+            if !is_claimed {
+                claimed_at = Instant::now();
+            }
             let next = if is_claimed || self.claim(claim).await? {
                 is_claimed = true;
                 let sent = self.send().await;
@@ -92,7 +103,7 @@ impl<P: Process> Calling<'_, P> {
                 }
             } else {
                 drop(place);
-                self.of_other().await?
+                self.of_other(claim).await?
             };
             match next {
                 NextStep::Settle(outcome) => return self.settle(outcome).await,
@@ -101,6 +112,13 @@ impl<P: Process> Calling<'_, P> {
                 NextStep::Anew => (claim, is_claimed) = (claim + 1, false),
             }
         }
+    }
+
+    /// Whether other programs may ask about the call before a try that begins now has ended.
+    fn is_late(&self, claimed_at: Instant) -> bool {
+        let options = &self.entry.options;
+        let ends_by = claimed_at.elapsed().saturating_add(options.longest_call);
+        !options.is_idempotent && ends_by >= options.unknown_after
     }
 
     /// Sends the call. The caller holds a place.
@@ -163,32 +181,45 @@ impl<P: Process> Calling<'_, P> {
         }
     }
 
-    /// Waits for the answer of a call that another program, or an earlier run, has begun. Then asks
-    /// the system outside.
-    async fn of_other(&self) -> Result<NextStep, Interruption> {
+    /// Waits for the answer of a call that another program, or an earlier run, has begun under this
+    /// claim. Then asks the system outside.
+    async fn of_other(&self, claim: u64) -> Result<NextStep, Interruption> {
         let unknown_after = self.entry.options.unknown_after;
-        let until = tokio::time::Instant::now() + unknown_after;
-        if !self.is_settled().await? {
-            let why = format!(
-                "the call was begun before, and may get its answer there: it counts as unknown \
-                 after {unknown_after:?}"
-            );
-            self.shared.status.trouble(&self.work.id.instance, Some(why));
+        let until = Instant::now() + unknown_after;
+        if let Some(next) = self.left_by_other(claim).await? {
+            return Ok(next);
         }
+        let why = format!(
+            "the call was begun before, and may get its answer there: it counts as unknown after \
+             {unknown_after:?}"
+        );
+        self.shared.status.trouble(&self.work.id.instance, Some(why));
         {
             let _rest = self.places.rest();
             let mut waits = Waits::new(&self.shared.options);
-            while tokio::time::Instant::now() < until {
-                if self.is_settled().await? {
-                    return Ok(NextStep::Settled);
-                }
+            while Instant::now() < until {
                 waits.wait().await;
+                if let Some(next) = self.left_by_other(claim).await? {
+                    return Ok(next);
+                }
             }
         }
-        if self.is_settled().await? {
-            return Ok(NextStep::Settled);
-        }
         self.ask("the program ended, or lost its connection, during the call".to_owned()).await
+    }
+
+    /// What the program did that has this claim, if its call is not under way any more.
+    async fn left_by_other(&self, claim: u64) -> Result<Option<NextStep>, Interruption> {
+        if self.is_settled().await? {
+            return Ok(Some(NextStep::Settled));
+        }
+        let store = self.shared.reader.store();
+        if store.keyed(&self.key.unknown(claim)).await?.is_some() {
+            // An operator decides.
+            return Ok(Some(NextStep::Settled));
+        }
+        // It claimed the call again, for a later try.
+        let next = store.keyed(&self.key.claim(claim + 1)).await?;
+        Ok(next.map(|_| NextStep::Anew))
     }
 
     /// Asks the system outside about a call that may have been made.

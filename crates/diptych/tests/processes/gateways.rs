@@ -190,6 +190,53 @@ async fn a_call_without_an_answer_is_given_up_and_listed() {
     app.stop().await.unwrap();
 }
 
+/// Regression: the first program made its late try under the old claim, and the call had two
+/// effects.
+#[tokio::test]
+async fn a_late_try_has_a_claim_of_its_own() {
+    let (store, payments) = (Store::new(Memory::new()), payments().reconciling());
+    let retry_after = Some(Duration::from_millis(400));
+    payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
+    let mut patient = policy();
+    patient.unknown_after = Duration::from_millis(20);
+    patient.longest_call = Duration::from_millis(10);
+    let first = again(&store, &payments, patient.clone()).await;
+    first.execute(Place { order: 1 }).await.unwrap();
+    until("the first try has failed", || async { payments.calls() == 1 }).await;
+    let second = again(&store, &payments, patient).await;
+    until("the second program has made the call", || async { settled(&store).await == 1 }).await;
+    idle(&first).await;
+    idle(&second).await;
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(counts(&store, "order-paid").await["1"], 1);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_was_claimed_again_and_listed_stays_so_after_a_restart() {
+    let (store, payments) = (Store::new(Memory::new()), payments().reconciling());
+    let busy = || CallFailure::NotSent { reason: "busy".to_owned(), retry_after: None };
+    payments.fail_next((0..5).map(|_| busy()));
+    // Each try has a claim, because other programs wait for less than a call may take.
+    let app = again(&store, &payments, policy()).await;
+    app.execute(Place { order: 1 }).await.unwrap();
+    let control = app.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    app.stop().await.unwrap();
+    assert_eq!(events(&store, &["diptych:process-call-started"]).await.len(), 5);
+    let app = again(&store, &payments, policy()).await;
+    idle(&app).await;
+    assert_eq!((payments.calls(), payments.effects().len()), (5, 0), "an operator decides");
+    let control = app.process("checkout").unwrap();
+    let waiting = control.waiting_calls().await.unwrap();
+    control.answer_call(&waiting[0], CallAnswer::SendAgain, "ann", "it is up").await.unwrap();
+    until("it is settled", || async { settled(&store).await == 1 }).await;
+    idle(&app).await;
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    app.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_gateway_that_can_tell_is_asked() {
     for has_effect in [true, false] {
