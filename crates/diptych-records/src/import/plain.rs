@@ -121,7 +121,7 @@ impl PlainRecord {
         let all = self.read(table, &mut report)?;
         let columns = self.columns_of(table)?;
         let mut here = PlainRows::default();
-        here.follow(&self.shape, store).await?;
+        here.follow(&self.shape, store, |_, _| ()).await?;
         let (source, name) = (table.name().to_owned(), table.table().to_owned());
         let origin = |row: &TableRow| Origin {
             source: source.clone(),
@@ -158,7 +158,8 @@ impl PlainRecord {
         Ok(report)
     }
 
-    /// Compares a table with the rows here.
+    /// Compares a table with the rows here, and tells the number of events of the log that were
+    /// read, and of all events.
     ///
     /// # Errors
     /// [`ImportError`] if the table or the log cannot be read.
@@ -166,6 +167,7 @@ impl PlainRecord {
         &self,
         store: &Store,
         table: &mut dyn RowSource,
+        progress: impl FnMut(u64, u64),
     ) -> Result<Comparison, ImportError> {
         let mut report = ImportReport::default();
         let rows = self.read(table, &mut report)?;
@@ -179,7 +181,7 @@ impl PlainRecord {
             })
             .collect();
         let mut state = PlainRows::default();
-        state.follow(&self.shape, store).await?;
+        state.follow(&self.shape, store, progress).await?;
         let mut here = BTreeMap::new();
         for (key, row) in state.rows {
             if let Some(mut row) = row.row {
@@ -203,14 +205,19 @@ impl PlainRecord {
         Ok(comparison)
     }
 
-    /// All rows as a plain table, with the name of the record (`_` in place of `-`).
+    /// All rows as a plain table, with the name of the record (`_` in place of `-`). It tells the
+    /// number of events of the log that were read, and of all events.
     ///
     /// # Errors
     /// [`ImportError`] if the log cannot be read, or has events of the record with a meaning of
     /// their own.
-    pub async fn export(&self, store: &Store) -> Result<Export, ImportError> {
+    pub async fn export(
+        &self,
+        store: &Store,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Export, ImportError> {
         let mut state = PlainRows::default();
-        state.follow(&self.shape, store).await?;
+        state.follow(&self.shape, store, progress).await?;
         let rows = state.rows.into_values().filter_map(|row| row.row).collect();
         let table = self.shape.name.replace('-', "_");
         Ok(Export::with_columns(table, vec![self.shape.key.clone()], rows).key(&self.shape.key))
@@ -258,7 +265,8 @@ impl PlainRecord {
         report: &mut ImportReport,
     ) -> Result<Vec<(u64, TableRow)>, ImportError> {
         let fields = self.fields(table)?;
-        let mut kinds = vec![Kind::default(); fields.len()];
+        // The texts of a table with types are texts.
+        let mut kinds = vec![Kind { is_text: true, ..Kind::default() }; fields.len()];
         if !table.is_typed() {
             let columns = table.columns().to_vec();
             for (kind, column) in kinds.iter_mut().zip(&columns) {
@@ -397,7 +405,7 @@ impl PlainRecord {
             }
             Err(AppendError::Refused(_)) if tries < TRIES => {
                 *here = PlainRows::default();
-                here.follow(&self.shape, store).await?;
+                here.follow(&self.shape, store, |_, _| ()).await?;
                 Ok(false)
             }
             Err(error) => Err(error.into()),
