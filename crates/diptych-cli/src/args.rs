@@ -22,6 +22,7 @@ use crate::{
 mod intake;
 mod place;
 mod process;
+mod records;
 mod sharing;
 
 pub(crate) use intake::{IntakeArgs, IntakeCommand, ParkedArgs, PayloadArgs};
@@ -31,6 +32,7 @@ pub(crate) use process::{
     AnswerArgs, CallAnswerArgs, ItemsArgs, ListArgs, ProcessArgs, ProcessCommand, RefuseArgs,
     ReplaceArgs, RowsArgs, TraceArgs,
 };
+pub(crate) use records::{CompareTableArgs, ExportTableArgs, ImportTableArgs, RecordArgs};
 pub(crate) use sharing::{CopyArgs, LogFormat, LogLevel, SERVE_LISTEN, ServeArgs, ServeOptions};
 
 /// Load, read, follow and check a Diptych event log.
@@ -78,6 +80,12 @@ pub(crate) enum Command {
         after_help = EXIT_CODES
     )]
     Demo(DemoArgs),
+    #[command(about = "Import a table as rows of a record", after_help = EXIT_CODES)]
+    Import(ImportTableArgs),
+    #[command(about = "Compare a table with the rows of a record", after_help = EXIT_CODES)]
+    Compare(CompareTableArgs),
+    #[command(about = "Export the rows of a record as a plain table", after_help = EXIT_CODES)]
+    Export(ExportTableArgs),
     Process(ProcessArgs),
     Intake(IntakeArgs),
     #[command(after_help = EXIT_CODES)]

@@ -11,7 +11,7 @@ Exit codes:
   0  done; also when the reader of the output went away, as in `diptych read … | head`
   1  the command line or the input is wrong; the message says where
   2  damage was found, and where
-  3  refused because of what is in the log: a condition does not hold, a key was used otherwise
+  3  refused because of what is in the log (a condition, a key, or rows), or rows differ from it
   4  another process holds the folder or the address; the message names it
   5  the store or a file failed, or the outcome of a commit is unknown";
 
@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Input = 1,
     /// Damage was found.
     Damage = 2,
-    /// The store refused because of what is in the log.
+    /// The store refused because of what is in the log, or rows differ from it.
     Refused = 3,
     /// Another process holds the folder or the address.
     Held = 4,

@@ -22,6 +22,7 @@ mod ndjson;
 mod process;
 mod progress;
 mod read;
+mod records;
 #[cfg(test)]
 mod reference;
 mod remote;
@@ -91,6 +92,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Archive(args) => archive::run(&args),
         Command::Sample(args) => sample::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Import(args) => records::import(&args),
+        Command::Compare(args) => records::compare(&args),
+        Command::Export(args) => records::export(&args),
         Command::Process(args) => process::run(&args),
         Command::Intake(args) => intake::run(&args),
         Command::Trace(args) => trace::run(&args),

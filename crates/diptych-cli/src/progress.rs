@@ -52,6 +52,18 @@ impl Progress {
         Progress::shown(ProgressBar::new(total), template)
     }
 
+    /// For work on rows, whose number is not known at first.
+    pub(crate) fn of_rows() -> Progress {
+        let template = "{bar:30} {human_pos}/{human_len} rows {rate}, {eta} left";
+        Progress::shown(ProgressBar::new(0), template)
+    }
+
+    /// Shows the number of items that are done, and of all.
+    pub(crate) fn items(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
     /// For work on standard input, whose size is known if it is a file.
     pub(crate) fn of_input() -> Progress {
         Progress::new(input_bytes())

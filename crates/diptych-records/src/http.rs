@@ -23,7 +23,7 @@ use answers::{ShowRow, is_there, refused, revision_tag, with_own_status, written
 use parameters::{ListParameters, RevisionMatch, matches_none, only_if};
 
 use crate::{
-    beginning::{FirstEvent, imported_at},
+    beginning::{FirstEvent, FirstImport, first_import, imported_at},
     commands::{Create, Delete, Patch, Replace},
     journal::Changes,
     record::Record,
@@ -118,6 +118,13 @@ async fn list<R: Record + JsonSchema>(State(app): State<App>, request: Request<B
     let ListParameters { list, link } = parameters::list::<R>(&mut parts)?;
     let options = QueryParameters::from_request_parts(&mut parts, &app).await?;
     let list = list.checked().map_err(|invalid| unfit(invalid, StatusCode::BAD_REQUEST))?;
+    if options.is_about_past()
+        && let Some(first) = options.in_time(first_import::<R>(&app)).await?
+        && options.answer(app.query(FirstImport::<R>::default())).await?.is_none()
+    {
+        let imported_at = first.get();
+        return Err(refused(Refusal::ListUnknownBeforeImport { record: R::NAME, imported_at }));
+    }
     let answer = options.answer(app.query(list)).await?;
     let next = answer.next.as_deref().map(|next| link.to(next));
     let mut response = options.respond(&app, answer).await?.into_response();

@@ -49,6 +49,7 @@
 //! | feature | default | contents |
 //! |---|---|---|
 //! | `derive` | yes | `#[derive(Record)]` |
+//! | `command-line` | no | commands for the tables of your own records (`RecordCommand`) |
 //! | `http` | no | REST routes, with one line for each record (`ServeRecords`) |
 //! | `import` | no | tables of other systems: [import], comparison and export |
 //! | `sqlite` | no | the rows as a table in SQLite (`RecordTable`) |
@@ -57,6 +58,8 @@
 //! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/records.md
 
 mod beginning;
+#[cfg(feature = "command-line")]
+mod command_line;
 mod commands;
 mod fact;
 #[cfg(feature = "http")]
@@ -80,7 +83,12 @@ mod view;
 #[doc = include_str!("derive.md")]
 pub use diptych_macros::Record;
 
-pub use beginning::Knowledge;
+pub use beginning::{Knowledge, ListKnowledge};
+#[cfg(feature = "command-line")]
+pub use command_line::{
+    ColumnArgs, CompareArgs, ExportArgs, ImportArgs, RecordCommand, RecordOutcome, TableArgs,
+    TableFormat,
+};
 pub use commands::{Create, Delete, Patch, Replace};
 pub use fact::{Origin, RecordEvent};
 #[cfg(feature = "http")]

@@ -84,6 +84,17 @@ pub enum Refusal {
         /// The position of the import.
         imported_at: u64,
     },
+    /// No row was imported at that point, so the log does not know which were there.
+    #[error(
+        "rows of {record} were imported from position {imported_at} on, and the log does not know \
+         which were there before: ask about a later point"
+    )]
+    ListUnknownBeforeImport {
+        /// The name of the record.
+        record: &'static str,
+        /// The position of the first import.
+        imported_at: u64,
+    },
     /// The row that would result makes no sense.
     #[error("{field}: {problem}")]
     Unfit {

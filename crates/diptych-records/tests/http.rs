@@ -1,6 +1,9 @@
 //! The REST routes of a record.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "http/clients.rs"]
+mod clients;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -412,6 +415,14 @@ async fn before_its_import_a_row_is_unknown_and_not_missing() {
     assert_eq!(unknown.kind(), (404, "unknown-before-import"));
     assert_eq!(unknown.body["rejection"]["imported_at"], 2);
     assert_eq!(client.get("/customers/own?_as_of=0").await.kind(), (404, "missing"));
+    let list = client.get("/customers?_as_of=1").await;
+    assert_eq!(list.kind(), (404, "list-unknown-before-import"));
+    assert_eq!(list.body["rejection"]["imported_at"], 2);
+    let list = client.get("/customers?_as_of=2&city=Rome").await.body;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2), "{list}");
+    let before_both = client.get("/customers?_recorded_before=2001-01-01T00:00:00Z").await;
+    assert_eq!(before_both.kind(), (404, "list-unknown-before-import"));
+    assert_eq!(client.get("/customers").await.status, StatusCode::OK);
     let history = client.get("/customers/a/history").await.body;
     assert_eq!(history[0]["event"], "customer-imported");
     assert_eq!(

@@ -10,8 +10,8 @@ use std::{
 
 use diptych::{App, Memory, Point};
 use diptych_records::{
-    Cell, CsvFile, DifferenceKind, Export, ImportError, ImportReport, Knowledge, NdjsonFile,
-    PlainRecord, Record, Records, RowSource, SqliteTable, WithRecords,
+    Cell, CsvFile, DifferenceKind, Export, ImportError, ImportReport, Knowledge, List,
+    ListKnowledge, NdjsonFile, PlainRecord, Record, Records, RowSource, SqliteTable, WithRecords,
 };
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -381,6 +381,39 @@ async fn before_its_import_a_row_is_unknown_and_a_row_made_here_is_absent() {
 }
 
 #[tokio::test]
+async fn before_the_first_import_a_list_is_unknown_and_then_has_the_rows_that_the_log_knew() {
+    let (app, customers) = started().await;
+    customers.create(Customer { id: "own".into(), ..a_row() }).await.unwrap();
+    let before = app.head();
+    let listed = async |point: Point| {
+        let list = customers.list_as_of(List::new(), point).unwrap().await.unwrap();
+        match list {
+            ListKnowledge::Listed(page) => {
+                Ok(page.items.into_iter().map(|entry| entry.row.id).collect::<Vec<_>>())
+            }
+            ListKnowledge::Unknown { imported_at } => Err(imported_at),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(listed(before.into()).await, Ok(vec!["own".to_owned()]), "nothing was imported");
+    let shop = Shop::new();
+    shop.fill(0..2);
+    customers.import(shop.table()).run().await.unwrap();
+    let first = before.plus(1);
+    assert_eq!(listed(before.into()).await, Err(first.get()));
+    let recorded = Point::now().recorded_before(diptych::Timestamp::from_micros(1));
+    assert_eq!(listed(recorded).await, Err(first.get()));
+    assert_eq!(listed(first.into()).await.unwrap().len(), 2);
+    let then = app.head();
+    shop.fill(2..3);
+    customers.import(shop.table()).run().await.unwrap();
+    assert_eq!(listed(then.into()).await.unwrap().len(), 3, "as of the run before");
+    assert_eq!(listed(Point::now()).await.unwrap().len(), 4);
+    let wrong = customers.list_as_of(List::new().order_by("note"), before);
+    assert!(wrong.is_err_and(|invalid| invalid.field == "note"));
+}
+
+#[tokio::test]
 async fn a_comparison_lists_the_rows_of_differing_ranges_and_no_others() {
     let (_app, customers) = started().await;
     let shop = Shop::new();
@@ -580,7 +613,7 @@ async fn a_typed_record_reads_what_a_program_without_its_type_imported() {
     assert_eq!(counts(&report), (1, 0, 1, 0, 1, 0), "{report:?}");
     customers.patch("007".to_owned(), json!({ "note": "here" })).await.unwrap();
     let mut table = CsvFile::open(&path).unwrap();
-    let compared = plain.compare(app.store(), &mut table).await.unwrap();
+    let compared = plain.compare(app.store(), &mut table, |_, _| ()).await.unwrap();
     assert_eq!((compared.there, compared.here, compared.differing), (1, 1, 1));
     let fields = json!({ "note": { "there": null, "here": "here" } });
     assert_eq!(json!(compared.differences[0])["fields"], fields);
@@ -590,7 +623,7 @@ async fn a_typed_record_reads_what_a_program_without_its_type_imported() {
     let typed = customers.import(table).rename("number", "id").skip("fax").run().await.unwrap();
     assert_eq!(counts(&typed), (1, 0, 0, 1, 0, 0), "{typed:?}");
     let back = folder.path().join("back.db");
-    plain.export(app.store()).await.unwrap().to_sqlite(&back).unwrap();
+    plain.export(app.store(), |_, _| ()).await.unwrap().to_sqlite(&back).unwrap();
     let compared = customers.compare(SqliteTable::open(&back, "customer").unwrap());
     assert!(compared.run().await.unwrap().is_equal());
 }

@@ -168,7 +168,7 @@ async fn a_column_without_its_type_has_numbers_only_if_they_print_as_its_cells()
     let prices = PlainRecord::new("price", "id");
     let mut table = CsvFile::open(&path).unwrap();
     prices.import(old.app.store(), &mut table, |_, _| ()).await.unwrap();
-    let export = prices.export(old.app.store()).await.unwrap();
+    let export = prices.export(old.app.store(), |_, _| ()).await.unwrap();
     let back = old.folder.path().join("back.csv");
     export.to_csv(&back).unwrap();
     let text = fs::read_to_string(&back).unwrap();

@@ -1,5 +1,5 @@
-use diptych_records::Records;
-use serde_json::json;
+use diptych_records::{CsvFile, List, Record, Records, SqliteTable};
+use serde_json::Value;
 
 use super::*;
 
@@ -59,4 +59,43 @@ async fn the_second_view_follows_the_rows_of_all_stages() {
     let cities = app.query(intent::PerCity {}).strong().await.unwrap().value;
     assert_eq!(cities.into_iter().collect::<Vec<_>>(), [is("Oslo", 2)]);
     app.stop().await.unwrap();
+}
+
+/// All rows of a record, with each of their columns.
+async fn rows<R: Record>(app: &App) -> Vec<Value> {
+    let page = Records::<R>::of(app).list(List::new()).unwrap().strong().await.unwrap().value;
+    page.items.into_iter().map(|entry| serde_json::to_value(entry.row).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_rows_go_back_to_a_table_and_come_in_again_column_by_column() {
+    let (log, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    told(1, log.path(), "s1").await.unwrap();
+    settle(log.path()).await.unwrap();
+    let lines = way_back::run(log.path(), folder.path()).await.unwrap();
+    assert_eq!(lines[0], "customer.db has the same 3 customers");
+    assert_eq!(lines[1], "customer.csv has the same 3 customers");
+    let (app, _server) = intent::start(log.path()).await.unwrap();
+    let before = rows::<intent::Customer>(&app).await;
+    app.stop().await.unwrap();
+    assert_eq!(before[0]["city"], "Bern", "the move by the command is in the table");
+
+    for is_csv in [false, true] {
+        let again = tempfile::tempdir().unwrap();
+        let (app, _server) = plain::start(again.path()).await.unwrap();
+        let customers = Records::<plain::Customer>::of(&app);
+        let (csv, sqlite) = (folder.path().join("customer.csv"), folder.path().join("customer.db"));
+        let report = match is_csv {
+            true => customers.import(CsvFile::open(csv).unwrap()).run().await,
+            false => customers.import(SqliteTable::open(sqlite, "customer").unwrap()).run().await,
+        };
+        assert_eq!(report.unwrap().created, 3);
+        let after = rows::<plain::Customer>(&app).await;
+        for column in ["id", "email", "city", "name"] {
+            let values =
+                |rows: &[Value]| rows.iter().map(|row| row[column].clone()).collect::<Vec<_>>();
+            assert_eq!(values(&before), values(&after), "{column}");
+        }
+        app.stop().await.unwrap();
+    }
 }

@@ -16,7 +16,10 @@ fn help_shows_commands_and_exit_codes() {
 
 #[test]
 fn every_command_has_help_with_the_exit_codes() {
-    for command in ["append", "read", "tail", "stats", "serve", "copy", "verify", "sample"] {
+    for command in [
+        "append", "read", "tail", "stats", "serve", "copy", "verify", "sample", "import",
+        "compare", "export",
+    ] {
         let ran = run(&[command, "--help"]);
         ran.ended(0, "");
         assert!(ran.stdout.contains("outcome of a commit is unknown"), "{command}");

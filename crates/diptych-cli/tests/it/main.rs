@@ -16,6 +16,7 @@ mod kept;
 mod move_log;
 mod processes;
 mod program;
+mod records;
 mod reference;
 mod serve;
 mod serve_faults;

@@ -23,7 +23,15 @@ fn the_page_lists_the_members_of_each_json_output() {
     let folder = |name: &str| program.dir.path().join(name).to_str().unwrap().to_owned();
     let [data, backup, log, archive, demo] =
         ["data", "backup", "log", "archive", "demo"].map(folder);
+    let table = folder("ports.csv");
+    fs::write(&table, "faa,city\nOSL,Oslo\n").unwrap();
+    let record = ["--data", &data, "--record", "port", "--key", "faa"];
+    let of_record = |command, file| [&[command, file], &record[..]].concat();
+    let back = folder("back.db");
     for (output, args) in [
+        ("import --json", of_record("import", &table)),
+        ("compare --json", of_record("compare", &table)),
+        ("export --json", of_record("export", &back)),
         ("stats --json", vec!["stats", "--data", &data]),
         ("verify --json", vec!["verify", "--data", &data]),
         ("backup --json", vec!["backup", "--data", &data, "--to", &backup]),

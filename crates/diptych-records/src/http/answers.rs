@@ -84,7 +84,9 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
 /// The problem with the status that a client of REST expects.
 pub(super) fn with_own_status(problem: Problem) -> Problem {
     let status = match (problem.word(), kind(&problem)) {
-        (_, Some("missing" | "unknown-before-import")) => StatusCode::NOT_FOUND,
+        (_, Some("missing" | "unknown-before-import" | "list-unknown-before-import")) => {
+            StatusCode::NOT_FOUND
+        }
         (_, Some("exists" | "taken")) => StatusCode::CONFLICT,
         (_, Some("stale" | "other-epoch")) => StatusCode::PRECONDITION_FAILED,
         ("invalid", _) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -89,7 +89,11 @@ impl RecordDocument {
 
     fn list(&self, page: Value) -> Value {
         let what = "Rows, in order and by filters";
-        let mut operation = self.operation("list", what, json!({ "200": json_of(what, page) }));
+        let responses = json!({
+            "200": json_of(what, page),
+            "404": self.refused("Rows were imported after the point that the list is about."),
+        });
+        let mut operation = self.operation("list", what, responses);
         let listed = self.fields.iter().filter(|field| field.is_indexed || field.name == self.key);
         let of_field = |field: &Field| {
             let text = json!({ "type": "string" });

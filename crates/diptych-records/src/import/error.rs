@@ -18,6 +18,14 @@ pub enum ImportError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The file is none that the command takes.
+    #[error("cannot take {path}: {problem}")]
+    Format {
+        /// The path.
+        path: String,
+        /// The reason, with what to do.
+        problem: String,
+    },
     /// A row cannot be read, and so neither can those after it.
     #[error("cannot read row {row} of {table}: {problem}; mend the table, and run it again")]
     Row {
@@ -111,7 +119,7 @@ impl From<QueryError> for ImportError {
 }
 
 impl ImportError {
-    pub(super) fn file(path: &std::path::Path, source: std::io::Error) -> ImportError {
+    pub(crate) fn file(path: &std::path::Path, source: std::io::Error) -> ImportError {
         ImportError::File { path: path.display().to_string(), source }
     }
 }

@@ -106,6 +106,18 @@ impl Export {
         Export { table, key: None, columns, rows, nulls: String::new() }
     }
 
+    /// The name of the table, in place of the one that it has.
+    #[must_use]
+    pub fn named(mut self, table: impl Into<String>) -> Export {
+        self.table = table.into();
+        self
+    }
+
+    /// The name of the table.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
     /// The column with the primary key.
     #[must_use]
     pub fn key(mut self, column: impl Into<String>) -> Export {

@@ -122,7 +122,7 @@ impl PlainRecord {
         let all = self.read(table, &mut report)?;
         let columns = self.columns_of(table)?;
         let mut here = PlainRows::default();
-        here.follow(&self.shape, store).await?;
+        here.follow(&self.shape, store, |_, _| ()).await?;
         let (source, name) = (table.name().to_owned(), table.table().to_owned());
         let origin = |row: &TableRow| Origin {
             source: source.clone(),
@@ -159,7 +159,8 @@ impl PlainRecord {
         Ok(report)
     }
 
-    /// Compares a table with the rows here.
+    /// Compares a table with the rows here, and tells the number of events of the log that were
+    /// read, and of all events.
     ///
     /// # Errors
     /// [`ImportError`] if the table or the log cannot be read.
@@ -167,6 +168,7 @@ impl PlainRecord {
         &self,
         store: &Store,
         table: &mut dyn RowSource,
+        progress: impl FnMut(u64, u64),
     ) -> Result<Comparison, ImportError> {
         let mut report = ImportReport::default();
         let rows = self.read(table, &mut report)?;
@@ -180,7 +182,7 @@ impl PlainRecord {
             })
             .collect();
         let mut state = PlainRows::default();
-        state.follow(&self.shape, store).await?;
+        state.follow(&self.shape, store, progress).await?;
         let mut here = BTreeMap::new();
         for (key, row) in state.rows {
             if let Some(mut row) = row.row {
@@ -204,14 +206,19 @@ impl PlainRecord {
         Ok(comparison)
     }
 
-    /// All rows as a plain table, with the name of the record (`_` in place of `-`).
+    /// All rows as a plain table, with the name of the record (`_` in place of `-`). It tells the
+    /// number of events of the log that were read, and of all events.
     ///
     /// # Errors
     /// [`ImportError`] if the log cannot be read, or has events of the record with a meaning of
     /// their own.
-    pub async fn export(&self, store: &Store) -> Result<Export, ImportError> {
+    pub async fn export(
+        &self,
+        store: &Store,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Export, ImportError> {
         let mut state = PlainRows::default();
-        state.follow(&self.shape, store).await?;
+        state.follow(&self.shape, store, progress).await?;
         let rows = state.rows.into_values().filter_map(|row| row.row).collect();
         let table = self.shape.name.replace('-', "_");
         Ok(Export::with_columns(table, vec![self.shape.key.clone()], rows).key(&self.shape.key))
@@ -259,7 +266,8 @@ impl PlainRecord {
         report: &mut ImportReport,
     ) -> Result<Vec<(u64, TableRow)>, ImportError> {
         let fields = self.fields(table)?;
-        let mut kinds = vec![Kind::default(); fields.len()];
+        // The texts of a table with types are texts.
+        let mut kinds = vec![Kind { is_text: true, ..Kind::default() }; fields.len()];
         if !table.is_typed() {
             let columns = table.columns().to_vec();
             for (kind, column) in kinds.iter_mut().zip(&columns) {
@@ -398,7 +406,7 @@ impl PlainRecord {
             }
             Err(AppendError::Refused(_)) if tries < TRIES => {
                 *here = PlainRows::default();
-                here.follow(&self.shape, store).await?;
+                here.follow(&self.shape, store, |_, _| ()).await?;
                 Ok(false)
             }
             Err(error) => Err(error.into()),

@@ -87,7 +87,8 @@ struct Payload {
 }
 
 impl PlainRows {
-    /// Reads the events that came since the last call.
+    /// Reads the events that came since the last call, and tells the number of those that were
+    /// read, and of all.
     ///
     /// # Errors
     /// [`ImportError::Plain`] if an event has a meaning that only its program knows.
@@ -95,6 +96,7 @@ impl PlainRows {
         &mut self,
         record: &PlainShape,
         store: &Store,
+        mut progress: impl FnMut(u64, u64),
     ) -> Result<(), ImportError> {
         let head = store.fresh_head().await?;
         let everything = Filter::everything();
@@ -104,6 +106,7 @@ impl PlainRows {
                 self.apply(record, &event)?;
             }
             self.upto = batch.upto();
+            progress(self.upto.get(), head.get());
         }
         Ok(())
     }

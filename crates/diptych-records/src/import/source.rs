@@ -54,6 +54,31 @@ pub trait RowSource: Send + 'static {
     ) -> Result<(), ImportError>;
 }
 
+impl RowSource for Box<dyn RowSource> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn table(&self) -> &str {
+        (**self).table()
+    }
+
+    fn columns(&self) -> &[String] {
+        (**self).columns()
+    }
+
+    fn is_typed(&self) -> bool {
+        (**self).is_typed()
+    }
+
+    fn read(
+        &mut self,
+        row: &mut dyn FnMut(&[Cell]) -> Result<(), ImportError>,
+    ) -> Result<(), ImportError> {
+        (**self).read(row)
+    }
+}
+
 /// A way to write a cell in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {

@@ -25,7 +25,8 @@ const ROOMS: &str = "crates/diptych-tests/tidy-rooms.txt";
 const PROSE: &str = "crates/diptych-tests/tidy-prose.txt";
 const DOC_TESTS: &str = "crates/diptych-tests/src/lib.rs";
 /// The chapters of the tutorial in their order, each with the folder of its program.
-const CHAPTERS: [(&str, &str); 4] = [
+const CHAPTERS: [(&str, &str); 5] = [
+    ("docs/start/records.md", "examples/tutorial/rows/"),
     ("docs/start/first-service.md", "examples/tutorial/first/"),
     ("docs/start/growing-it.md", "examples/tutorial/grown/"),
     ("docs/start/processes.md", "examples/tutorial/reminded/"),
@@ -243,6 +244,27 @@ fn the_chapters_of_the_tutorial_show_its_files() {
         before = inside;
     }
     assert_none(problems);
+}
+
+/// A newcomer gets rows and a view over them from a few lines.
+#[test]
+fn the_tutorial_begins_with_rows_and_a_view_in_40_lines() {
+    let (page, folder) = CHAPTERS[0];
+    let program = read(&format!("{folder}main.rs"));
+    let lines = program.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(lines <= 40, "{lines} lines in the first chapter");
+    for part in
+        ["#[derive(Clone, PartialEq", ", Record)]", "RowChanges<", ".records::<", ".query::<"]
+    {
+        assert!(program.contains(part), "the first chapter has no {part}");
+    }
+    assert!(read(page).contains("(../guides/records.md)"), "the first chapter leads to the guide");
+    let index = read("docs/README.md");
+    let first = index.find("](start/").map(|at| &index[at..]);
+    assert!(
+        first.is_some_and(|first| first.starts_with("](start/records.md)")),
+        "the index begins"
+    );
 }
 
 #[test]

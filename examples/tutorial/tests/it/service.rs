@@ -41,13 +41,15 @@ impl Drop for Service {
 }
 
 /// Sends the request of a curl command to another address, and returns the body of the answer. It
-/// knows `-d`, `-H`, and an address in quotes or without.
+/// knows `-d`, `-H`, `-X`, and an address in quotes or without.
 pub(crate) fn request(address: &str, curl: &str) -> String {
-    let (mut body, mut head, mut path) = (None, String::new(), "/".to_owned());
+    let (mut method, mut body) = (None, None);
+    let (mut head, mut path) = (String::new(), "/".to_owned());
     let mut words = words(curl).into_iter().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "-d" => body = words.next(),
+            "-X" => method = words.next(),
             "-H" => head += &format!("{}\r\n", words.next().expect("a header")),
             _ => {
                 let place = word.strip_prefix("http://").unwrap_or(&word);
@@ -57,7 +59,8 @@ pub(crate) fn request(address: &str, curl: &str) -> String {
             }
         }
     }
-    let (method, body) = body.map_or(("GET", String::new()), |body| ("POST", body));
+    let usual = if body.is_some() { "POST" } else { "GET" };
+    let (method, body) = (method.as_deref().unwrap_or(usual), body.unwrap_or_default());
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\

@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "diptych",
             "diptych-store",
             "diptych-log",
+            "diptych-records",
             "diptych-remote",
             "diptych-server",
             "diptych-demo",
@@ -48,8 +49,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Customers grow from plain changes over HTTP to a command.
     ("example-records", &["diptych", "diptych-records", "diptych-server"]),
     ("example-report", &["diptych", "diptych-sqlite"]),
-    // The service of the tutorial has both panels over HTTP, a report, and the feed of another one.
-    ("example-tutorial", &["diptych", "diptych-gateways", "diptych-server", "diptych-sqlite"]),
+    // The tutorial begins with records. Its service has both panels over HTTP, a report, and the
+    // feed of another one.
+    (
+        "example-tutorial",
+        &["diptych", "diptych-gateways", "diptych-records", "diptych-server", "diptych-sqlite"],
+    ),
 ];
 const MAY_USE_ALL: &[&str] = &["diptych-fuzz", "diptych-schedules", "diptych-tests", "xtask"];
 
