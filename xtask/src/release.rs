@@ -4,12 +4,13 @@
 use std::{env, path::Path, process::Command};
 
 /// The crates that have to compile with the oldest Rust. They use all other published crates.
-const ADDED_BY_USERS: [&str; 7] = [
+const ADDED_BY_USERS: [&str; 8] = [
     "diptych",
     "diptych-server",
     "diptych-sqlite",
     "diptych-gateways",
     "diptych-nats",
+    "diptych-postgres",
     "diptych-records",
     "diptych-cli",
 ];

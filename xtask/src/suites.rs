@@ -12,7 +12,7 @@ use crate::{
     environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS},
     summary::{Outcome, Row, Tests, summary},
     target,
-    tools::{CHROMEDRIVER, CHROMIUM, GIT, Tool, install},
+    tools::{CHROMEDRIVER, CHROMIUM, GIT, POSTGRES, Tool, install},
 };
 
 /// How often a suite runs.
@@ -72,6 +72,8 @@ const SUITES: &[Suite] = &[
             "--skip",
             "nats::",
             "--skip",
+            "postgres::",
+            "--skip",
             "formats::",
             "--skip",
             "fuzz::",
@@ -91,6 +93,7 @@ const SUITES: &[Suite] = &[
         ..suite("generated clients", INTEGRATION, &["clients::"])
     },
     Suite { environment: Some(&NATS), ..suite("NATS", INTEGRATION, &["nats::"]) },
+    Suite { needs: &[POSTGRES], ..suite("PostgreSQL", INTEGRATION, &["postgres::"]) },
     Suite {
         environment: Some(&FORMATS),
         ..suite("formats of other systems", INTEGRATION, &["formats::"])
@@ -118,6 +121,14 @@ const SUITES: &[Suite] = &[
         &["processes::kills::", "processes::nodes::"],
         &[("DIPTYCH_PROCESS_SEEDS", "500")],
     ),
+    Suite {
+        needs: &[POSTGRES],
+        ..long(
+            "killed servers of PostgreSQL, longer",
+            &["postgres::loss::"],
+            &[("DIPTYCH_KILLS", "100")],
+        )
+    },
     long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed services, longer", &["killed_members"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),

@@ -22,6 +22,9 @@ pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium
 /// The program through which a test controls that browser.
 pub(crate) const CHROMEDRIVER: Tool = Tool { program: "chromedriver", package: "chromium-driver" };
 
+/// The server in which logs are tested.
+pub(crate) const POSTGRES: Tool = Tool { program: "postgres", package: "postgresql" };
+
 /// Python, with the module for virtual environments, which Debian and Ubuntu have in a package of
 /// its own.
 pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3-venv" };
@@ -58,11 +61,13 @@ impl Tool {
     }
 }
 
-/// Whether a program of this name is on the path.
+/// Whether a program of this name is on the path, or where Debian has the versions of PostgreSQL.
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let name = format!("{program}{}", env::consts::EXE_SUFFIX);
-    env::split_paths(&path).any(|dir| dir.join(&name).is_file())
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = versions.map(|version| version.path().join("bin"));
+    env::split_paths(&path).chain(versions).any(|dir| dir.join(&name).is_file())
 }
 
 fn apt_get(args: &[&str]) -> bool {

@@ -95,6 +95,10 @@ pub struct OutsideCallsGuide;
 pub struct NatsGuide;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/postgres.md")]
+pub struct PostgresGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/guides/webhooks.md")]
 pub struct WebhooksGuide;
 

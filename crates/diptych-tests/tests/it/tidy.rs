@@ -369,6 +369,7 @@ fn library_sources() -> Vec<(String, String)> {
         "diptych-sqlite",
         "diptych-gateways",
         "diptych-nats",
+        "diptych-postgres",
         "diptych-records",
     ];
     let folders = libraries.map(|library| format!("crates/{library}/src/"));

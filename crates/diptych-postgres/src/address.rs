@@ -1,0 +1,95 @@
+//! Addresses of logs in PostgreSQL.
+
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode, TargetSessionAttrs},
+};
+
+use crate::error::OpenError;
+
+/// The parameter of an address that names the log.
+const LOG: &str = "log=";
+
+/// An address such as `postgres://user@host/database?log=main`.
+#[derive(Clone, Debug)]
+pub(crate) struct DatabaseAddress {
+    pub(crate) config: Config,
+    pub(crate) log: Option<String>,
+}
+
+impl DatabaseAddress {
+    /// Takes the log out of the address; the rest is for the driver.
+    pub(crate) fn parse(address: &str) -> Result<DatabaseAddress, OpenError> {
+        let wrong = |problem: String| OpenError::Address { problem };
+        let is_url = address.starts_with("postgres://") || address.starts_with("postgresql://");
+        if !is_url {
+            let problem = "it has to begin with postgres://, as in postgres://ann@localhost/shop";
+            return Err(wrong(problem.to_owned()));
+        }
+        let (base, query) = address.split_once('?').unwrap_or((address, ""));
+        let (logs, others): (Vec<&str>, Vec<&str>) = query
+            .split('&')
+            .filter(|parameter| !parameter.is_empty())
+            .partition(|parameter| parameter.starts_with(LOG));
+        let log = match logs.as_slice() {
+            [] => None,
+            [one] => one.strip_prefix(LOG).map(str::to_owned),
+            _ => return Err(wrong("it names several logs".to_owned())),
+        };
+        let rest = match others.is_empty() {
+            true => base.to_owned(),
+            false => format!("{base}?{}", others.join("&")),
+        };
+        // The text of the error has no part of the address, which may contain a password.
+        let mut config: Config = rest.parse().map_err(|error| wrong(format!("{error}")))?;
+        if config.get_ssl_mode() == SslMode::Require {
+            let problem = "sslmode=require is not supported: connect through a socket or a tunnel";
+            return Err(wrong(problem.to_owned()));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("diptych");
+        }
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(DatabaseAddress { config, log })
+    }
+
+    /// The server and the database, without secrets, for messages.
+    pub(crate) fn place(&self) -> String {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let hosts: Vec<_> = hosts.collect();
+        format!("{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_server_database_and_log() {
+        let address = "postgresql://ann:secret@db:5433/shop?log=orders&connect_timeout=3";
+        let parsed = DatabaseAddress::parse(address).unwrap();
+        assert_eq!(parsed.log.as_deref(), Some("orders"));
+        assert_eq!(parsed.config.get_ports(), [5433]);
+        assert_eq!(parsed.place(), "db/shop");
+        let plain = DatabaseAddress::parse("postgres://ann@localhost/shop").unwrap();
+        assert_eq!(plain.log, None);
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused_without_its_password() {
+        for address in [
+            "mysql://ann:secret@db/shop",
+            "postgres://ann:secret@db/shop?unknown=1",
+            "postgres://ann:secret@db/shop?log=a&log=b",
+            "postgres://ann:secret@db/shop?sslmode=require",
+        ] {
+            let text = DatabaseAddress::parse(address).unwrap_err().to_string();
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+}

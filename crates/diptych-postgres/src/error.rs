@@ -1,0 +1,53 @@
+use std::io;
+
+use diptych_store::ReadError;
+
+/// A log in PostgreSQL that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The address is none of a log in PostgreSQL.
+    #[error("the address of the database cannot be used: {problem}")]
+    Address {
+        /// The mistake, and the right form.
+        problem: String,
+    },
+    /// The system gave no thread.
+    #[error("the thread of the connections cannot start: {0}")]
+    Thread(#[source] io::Error),
+    /// The server does not answer, or refuses.
+    #[error("the database {place} cannot be used: {cause}")]
+    Server {
+        /// The server and the database.
+        place: String,
+        /// The answer, or the reason why there is none.
+        #[source]
+        cause: ReadError,
+    },
+    /// The server lacks something that the store needs.
+    #[error("the database {place} cannot hold a log: {problem}")]
+    Unsuitable {
+        /// The server and the database.
+        place: String,
+        /// The setting or version, and what to do.
+        problem: String,
+    },
+    /// The schema of the database is missing, too old, or too new.
+    #[error("the schema of the database {place} does not fit: {problem}")]
+    Schema {
+        /// The server and the database.
+        place: String,
+        /// The version that was found, and what to do.
+        problem: String,
+    },
+    /// The database has no log of this name.
+    #[error(
+        "the database {place} has no log {log:?}: check the name, or open it with `create` set"
+    )]
+    NoLog {
+        /// The server and the database.
+        place: String,
+        /// The name of the log.
+        log: String,
+    },
+}

@@ -1,0 +1,288 @@
+//! The database as all connections of a store know it: where it is, which history of the log it
+//! has, and whether acknowledged commits are still there.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use diptych_store::{EventChecksum, HistoryChanged, LogIdentity, Position, ReadError, Unavailable};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+use tokio_postgres::Config;
+use uuid::Uuid;
+
+use crate::{
+    address::DatabaseAddress,
+    error::OpenError,
+    failure::{Fault, server},
+    history::History,
+    options::PostgresOptions,
+    reads,
+    schema::{self, LogRow, ServerFacts, ServerName, stored_position},
+    session::{Session, SessionTimes},
+};
+
+/// The database, shared by the handles and the tasks.
+#[derive(Debug)]
+pub(crate) struct Link {
+    config: Config,
+    /// Server and database, for messages.
+    place: String,
+    /// The name of the log.
+    log: String,
+    options: PostgresOptions,
+    /// The name of this handle for the server, by which it finds the last batch again.
+    pub(crate) writer: Uuid,
+    history: RwLock<History>,
+    /// Why no further calls are made.
+    closed: Mutex<Option<Unavailable>>,
+    is_closed: AtomicBool,
+}
+
+const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
+const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
+const FORGET_WRITERS: &str =
+    "delete from diptych.writer where log = $1 and used_at < now() - interval '30 days'";
+
+impl Link {
+    /// Connects, makes what is missing if the options say so, and finds the log.
+    pub(crate) async fn open(
+        address: DatabaseAddress,
+        options: PostgresOptions,
+    ) -> Result<(Arc<Link>, Session), OpenError> {
+        let place = address.place();
+        let failed = |fault: Fault| OpenError::Server {
+            place: place.clone(),
+            cause: fault.into_read_error(),
+        };
+        let writer = Uuid::new_v4();
+        let session = Session::open(&address.config, times(&options), writer, None).await;
+        let session = session.map_err(failed)?;
+        suitable(&session, &options, &place).await?;
+        let found = schema::version(&session).await.map_err(failed)?;
+        if found > schema::NEWEST {
+            let problem = format!(
+                "it has version {found}, and this program knows versions up to {}: use a newer \
+                 program",
+                schema::NEWEST
+            );
+            return Err(OpenError::Schema { place, problem });
+        }
+        if found < schema::NEWEST {
+            if !options.create {
+                let problem = format!(
+                    "it has version {found} (0 is none), and this program needs version {}: open \
+                     it with `create` set",
+                    schema::NEWEST
+                );
+                return Err(OpenError::Schema { place, problem });
+            }
+            schema::migrate(&session, options.partition_events).await.map_err(failed)?;
+        }
+        let log = address.log.clone().unwrap_or_else(|| options.log.clone());
+        let row = find_log(&session, &log, options.create).await.map_err(failed)?;
+        let Some(row) = row else { return Err(OpenError::NoLog { place, log }) };
+        session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;
+        let link = Link {
+            config: address.config,
+            place,
+            log,
+            options,
+            writer,
+            history: RwLock::new(History::of(&row)),
+            closed: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+        };
+        Ok((Arc::new(link), session))
+    }
+
+    /// A new connection to the same log. What this handle has seen of the log is compared with the
+    /// server first.
+    pub(crate) async fn connect(
+        &self,
+        hints: Option<mpsc::UnboundedSender<String>>,
+    ) -> Result<Session, Fault> {
+        let times = times(&self.options);
+        let session = Session::open(&self.config, times, self.writer, hints).await?;
+        match self.compare(&session).await {
+            // Another connection found the change at the same time.
+            Err(Fault::Answer(ReadError::Unavailable(Unavailable::HistoryChanged(_)))) => {
+                self.find(&session).await?;
+            }
+            compared => compared?,
+        }
+        Ok(session)
+    }
+
+    /// Takes the history that the server has now.
+    async fn find(&self, session: &Session) -> Result<(), Fault> {
+        if let Some(row) = LogRow::of(session, &self.log).await? {
+            self.found(&row);
+        }
+        Ok(())
+    }
+
+    /// Looks for the commits that this handle has seen. If some are gone, the log gets a new epoch.
+    async fn compare(&self, session: &Session) -> Result<(), Fault> {
+        // Before the questions, because the head moves on meanwhile.
+        let history = self.history();
+        let (highest, mark) = (history.head().position(), history.mark());
+        let Some(row) = LogRow::of(session, &self.log).await? else {
+            let what = format!("the database {} has no log {:?} any more", self.place, self.log);
+            return Err(server(what).into());
+        };
+        if row.identity != history.identity {
+            self.found(&row);
+            return Ok(());
+        }
+        let is_there = row.head >= highest && self.has_mark(session, &history, mark).await?;
+        if !is_there {
+            return self.lost(session, &history, &row, highest).await;
+        }
+        let is = ServerName::of(session).await?;
+        if is != row.server {
+            tracing::warn!(
+                log = self.log, was = ?row.server, is = ?is, head = row.head.get(),
+                "another server or timeline has the log; every commit that was seen is there"
+            );
+            session.query(SET_SERVER, &[&row.id, &is.system_id, &is.timeline]).await?;
+        }
+        Ok(())
+    }
+
+    async fn has_mark(
+        &self,
+        session: &Session,
+        history: &History,
+        (position, checksum): (Position, EventChecksum),
+    ) -> Result<bool, Fault> {
+        let found = reads::checksum(session, history, position).await?;
+        Ok(found == Some(checksum))
+    }
+
+    /// The log has an older state, or another one, than this handle has seen.
+    async fn lost(
+        &self,
+        session: &Session,
+        history: &History,
+        row: &LogRow,
+        highest: Position,
+    ) -> Result<(), Fault> {
+        let next = history.identity.epoch.next().to_u64().cast_signed();
+        session.query(NEW_EPOCH, &[&row.id, &history.epoch(), &next]).await?;
+        tracing::error!(
+            log = self.log,
+            seen = highest.get(),
+            head = row.head.get(),
+            "acknowledged commits are gone from the log: the database was restored to an earlier \
+             state, or a standby without them took over; the log has a new epoch"
+        );
+        // Another process may have set the epoch.
+        self.find(session).await
+    }
+
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.options
+    }
+
+    pub(crate) fn identity(&self) -> LogIdentity {
+        self.history.read().identity
+    }
+
+    /// The history that the log has now. A call keeps it until its answer.
+    pub(crate) fn history(&self) -> History {
+        self.history.read().clone()
+    }
+
+    /// Takes the history that the server has now. The head of the old one ends.
+    fn found(&self, row: &LogRow) {
+        let old = {
+            let mut history = self.history.write();
+            if history.identity == row.identity {
+                return;
+            }
+            std::mem::replace(&mut *history, History::of(row))
+        };
+        let changed = HistoryChanged { was: old.identity, is: row.identity };
+        old.end(Unavailable::HistoryChanged(changed));
+    }
+
+    /// A statement found another epoch, which another process has set.
+    pub(crate) async fn changed(&self, session: &Session, changed: HistoryChanged) -> Fault {
+        match self.find(session).await {
+            Ok(()) => Unavailable::HistoryChanged(changed).into(),
+            Err(fault) => fault,
+        }
+    }
+
+    /// Refuses further calls, and ends the head.
+    pub(crate) fn close(&self) {
+        self.closed.lock().get_or_insert(Unavailable::Closed);
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the head for all readers.
+    pub(crate) fn end(&self, why: Unavailable) {
+        self.history.read().end(why);
+    }
+
+    /// Why no further calls are made, or `None` if they are.
+    pub(crate) fn closed(&self) -> Option<Unavailable> {
+        match self.is_closed.load(Ordering::SeqCst) {
+            true => self.closed.lock().clone(),
+            false => None,
+        }
+    }
+}
+
+fn times(options: &PostgresOptions) -> SessionTimes {
+    SessionTimes { answer: options.answer_time, connect: options.connect_time }
+}
+
+/// Refuses a server that cannot hold a log.
+async fn suitable(
+    session: &Session,
+    options: &PostgresOptions,
+    place: &str,
+) -> Result<(), OpenError> {
+    let facts = ServerFacts::of(session).await.map_err(|fault| OpenError::Server {
+        place: place.to_owned(),
+        cause: fault.into_read_error(),
+    })?;
+    let problem = facts.and_then(|facts| facts.problem(options.allow_unsafe_settings));
+    match problem {
+        Some(problem) => Err(OpenError::Unsuitable { place: place.to_owned(), problem }),
+        None => Ok(()),
+    }
+}
+
+/// The log of this name. If the database came to another cluster, its history may go on in both, so
+/// it gets a new epoch here.
+async fn find_log(session: &Session, name: &str, create: bool) -> Result<Option<LogRow>, Fault> {
+    let is = ServerName::of(session).await?;
+    let mut row = LogRow::of(session, name).await?;
+    if row.is_none() && create {
+        LogRow::make(session, name, is).await?;
+        row = LogRow::of(session, name).await?;
+    }
+    let Some(found) = row else { return Ok(None) };
+    if found.server == is {
+        return Ok(row);
+    }
+    if let (Some(was), Some(now)) = (found.server.system_id, is.system_id)
+        && was != now
+    {
+        let LogIdentity { epoch, .. } = found.identity;
+        let next = epoch.next().to_u64().cast_signed();
+        let epoch = epoch.to_u64().cast_signed();
+        session.query(NEW_EPOCH, &[&found.id, &epoch, &next]).await?;
+        tracing::warn!(
+            log = name,
+            head = stored_position(found.head),
+            "the log came to another database cluster, where it has a new epoch"
+        );
+    }
+    session.query(SET_SERVER, &[&found.id, &is.system_id, &is.timeline]).await?;
+    LogRow::of(session, name).await
+}

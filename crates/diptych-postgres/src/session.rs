@@ -1,0 +1,149 @@
+//! One connection, with the settings that the statements rely on.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, NoTls, Row, Statement,
+    error::{DbError, SqlState},
+    types::ToSql,
+};
+use uuid::Uuid;
+
+use crate::failure::{Fault, no_answer};
+
+/// A parameter of a statement.
+pub(crate) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// The times of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionTimes {
+    pub(crate) answer: Duration,
+    pub(crate) connect: Duration,
+}
+
+/// A connection. It closes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+    is_unreplicated: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Connects. Payloads of notifications go to `hints`.
+    pub(crate) async fn open(
+        config: &Config,
+        times: SessionTimes,
+        writer: Uuid,
+        hints: Option<mpsc::UnboundedSender<String>>,
+    ) -> Result<Session, Fault> {
+        let connecting = async {
+            let (client, mut connection) = config.connect(NoTls).await?;
+            let is_unreplicated = Arc::new(AtomicBool::new(false));
+            let noticed = is_unreplicated.clone();
+            tokio::spawn(async move {
+                while let Some(Ok(message)) =
+                    poll_fn(|context| connection.poll_message(context)).await
+                {
+                    match message {
+                        AsyncMessage::Notice(notice) if is_of_standby(&notice) => {
+                            // It arrives before the answer to the commit, which wakes the writer.
+                            noticed.store(true, Ordering::SeqCst);
+                        }
+                        AsyncMessage::Notification(hint) => {
+                            if let Some(hints) = &hints {
+                                let _ = hints.send(hint.payload().to_owned());
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            });
+            client.batch_execute(&settings(times.answer, writer)).await?;
+            Ok(Session { client, statements: Mutex::default(), is_unreplicated })
+        };
+        match timeout(times.connect, connecting).await {
+            Ok(session) => session,
+            Err(_) => Err(Fault::Connection(no_answer(times.connect))),
+        }
+    }
+
+    /// Executes a statement, which stays prepared.
+    pub(crate) async fn query(
+        &self,
+        sql: &'static str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Fault> {
+        let known = self.statements.lock().get(sql).cloned();
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await?;
+                self.statements.lock().insert(sql, statement.clone());
+                statement
+            }
+        };
+        Ok(self.client.query(&statement, parameters).await?)
+    }
+
+    /// Executes a statement that returns one row.
+    pub(crate) async fn query_one(
+        &self,
+        sql: &'static str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Option<Row>, Fault> {
+        Ok(self.query(sql, parameters).await?.into_iter().next())
+    }
+
+    /// Executes statements without an answer.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<(), Fault> {
+        Ok(self.client.batch_execute(sql).await?)
+    }
+
+    /// Whether the server said since the last call that a commit may not be replicated.
+    pub(crate) fn take_unreplicated(&self) -> bool {
+        self.is_unreplicated.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+/// Whether the notice can say that a wait for a standby ended without it. The commit is there, and
+/// a standby that takes over may not have it. A commit gives no other warning.
+fn is_of_standby(notice: &DbError) -> bool {
+    [SqlState::WARNING, SqlState::ADMIN_SHUTDOWN].contains(notice.code())
+}
+
+/// Every statement looks few rows up by an index, whatever the statistics of a table say. So the
+/// plans that read whole tables are off.
+fn settings(answer: Duration, writer: Uuid) -> String {
+    let millis = answer.as_millis().max(1);
+    format!(
+        "set session characteristics as transaction isolation level read committed;
+        set client_min_messages = warning;
+        set search_path = pg_catalog;
+        set statement_timeout = {millis};
+        set lock_timeout = {millis};
+        set idle_in_transaction_session_timeout = {millis};
+        set plan_cache_mode = force_generic_plan;
+        set enable_seqscan = off;
+        set enable_bitmapscan = off;
+        set enable_hashjoin = off;
+        set enable_mergejoin = off;
+        set max_parallel_workers_per_gather = 0;
+        set jit = off;
+        set diptych.session = '{writer}';"
+    )
+}

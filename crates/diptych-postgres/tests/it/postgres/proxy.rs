@@ -1,0 +1,114 @@
+//! A proxy between a store and its server that cuts all connections at a chosen message.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+pub(super) struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Pieces from the server until all connections are cut. Below 0 none are.
+    left: AtomicI64,
+    cuts: AtomicU64,
+    open: Mutex<Vec<TcpStream>>,
+    is_closed: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Proxy {
+    /// Forwards to the server on this port.
+    pub(super) fn start(to: u16) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared { left: AtomicI64::new(-1), ..Shared::default() });
+        let own = shared.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                if own.is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                if own.is_closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to)))
+                else {
+                    continue;
+                };
+                let both = [&client, &server].map(|end| end.try_clone().unwrap());
+                own.open.lock().unwrap().extend(both);
+                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || forward(from, into, || true));
+                let counts = own.clone();
+                thread::spawn(move || forward(server, client, || counts.may_pass()));
+            }
+        });
+        Proxy { port, shared }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Cuts all connections after this many further pieces from the server.
+    pub(super) fn cut_after(&self, pieces: u64) {
+        self.shared.left.store(pieces.cast_signed(), Ordering::SeqCst);
+    }
+
+    /// Cuts all connections, and refuses new ones until it is called again.
+    pub(super) fn set_closed(&self, is_closed: bool) {
+        self.shared.is_closed.store(is_closed, Ordering::SeqCst);
+        self.shared.cut();
+    }
+
+    pub(super) fn cuts(&self) -> u64 {
+        self.shared.cuts.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        self.shared.cut();
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+impl Shared {
+    /// Whether a piece of the server arrives. The one that does not is the last of its connection.
+    fn may_pass(&self) -> bool {
+        if self.left.load(Ordering::SeqCst) < 0 || self.left.fetch_sub(1, Ordering::SeqCst) != 0 {
+            return true;
+        }
+        self.cut();
+        false
+    }
+
+    fn cut(&self) {
+        for end in self.open.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+            self.cuts.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn forward(mut from: TcpStream, mut into: TcpStream, may_pass: impl Fn() -> bool) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if !may_pass() || into.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    for end in [from, into] {
+        let _ = end.shutdown(Shutdown::Both);
+    }
+}

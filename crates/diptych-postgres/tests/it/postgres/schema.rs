@@ -1,0 +1,181 @@
+//! The schema, its partitions, and servers that do not fit.
+
+use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
+use diptych_store::{
+    Append, AppendError, Direction, EventStore, Filter, InvalidRequest, Read, Refusal, Store, Tag,
+};
+use pollster::block_on;
+use tokio_postgres::error::SqlState;
+
+use super::{
+    all, append, event, parallel, payloads,
+    server::{PostgresServer, new_name, runtime, shared},
+    unless_newer,
+};
+
+#[test]
+fn several_logs_share_a_database_and_nothing_else() {
+    let Some(server) = shared() else { return };
+    let names = [new_name(), new_name()];
+    let logs = names.clone().map(|name| Store::new(server.open(&name)));
+    for (number, store) in logs.iter().enumerate() {
+        for turn in 0..=number {
+            append(store, Append::event(event(turn, "k:1"))).unwrap();
+        }
+        let of_type = diptych_store::RawEvent::new(format!("only-{number}"), "");
+        append(store, Append::event(of_type)).unwrap();
+    }
+    assert_ne!(logs[0].identity().id, logs[1].identity().id);
+    for (number, store) in logs.iter().enumerate() {
+        let events = number as u64 + 2;
+        assert_eq!(store.head().position().get(), events);
+        assert_eq!(block_on(store.count(&Tag::new("k", 1), events.into())).unwrap(), events - 1);
+        let types = block_on(store.types()).unwrap();
+        assert_eq!(types, ["noted".to_owned(), format!("only-{number}")]);
+        // The condition sees the events of its log only.
+        let own = Append::event(event("more", "k:1"));
+        append(store, own.condition(unless_newer("k:1", events - 1))).unwrap();
+    }
+}
+
+#[test]
+fn a_log_goes_through_many_partitions() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mut options = PostgresOptions::default();
+    options.partition_events = 10;
+    let stores = [(); 2].map(|()| Store::new(server.open_with("main", options.clone())));
+    // Commits cross the bounds of partitions, and one spans several.
+    for number in 0..30 {
+        let events = (0..7).map(|turn| event(format!("{number}-{turn}"), "k:1"));
+        append(&stores[number % 2], Append::events(events)).unwrap();
+    }
+    append(&stores[0], Append::events((0..45).map(|turn| event(turn, "l:1")))).unwrap();
+    assert_eq!(payloads(&stores[1]).len(), 255);
+    for filter in ["*", "tag=k:1", "type=noted", "type=noted tag=k:1 or tag=l:1"] {
+        let filter: Filter = filter.parse().unwrap();
+        let forwards: Vec<_> = all(&stores[0], &filter).into_iter().map(|(at, _)| at).collect();
+        let read = Read { direction: Direction::Backwards, ..Read::all() };
+        let batch = block_on(stores[1].read(&filter, read)).unwrap();
+        let backwards: Vec<_> = batch.iter().map(|event| event.position().get()).collect();
+        assert_eq!(backwards.into_iter().rev().collect::<Vec<_>>(), forwards, "{filter}");
+    }
+    let stale = Append::event(event("stale", "k:1")).condition(unless_newer("k:1", 3));
+    let refused = append(&stores[1], stale).unwrap_err();
+    let expected = Refusal::Conflict { at: 210.into(), after: 3.into() };
+    assert!(matches!(refused, AppendError::Refused(refusal) if refusal == expected));
+}
+
+#[test]
+fn processes_that_open_a_new_database_at_once_make_one_log() {
+    let Some(server) = PostgresServer::start() else { return };
+    server.execute("postgres", "create database fresh");
+    let address = server.address("fresh", "main");
+    let stores = parallel(12, |_| {
+        block_on(PostgresStore::open(&address, PostgresOptions::default())).unwrap()
+    });
+    assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
+    let stores: Vec<_> = stores.into_iter().map(Store::new).collect();
+    parallel(12, |number| append(&stores[number], Append::event(event(number, "k:1"))).unwrap());
+    assert_eq!(payloads(&stores[0]).len(), 12);
+}
+
+#[test]
+fn nothing_is_made_unless_the_options_say_so() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mut options = PostgresOptions::default();
+    options.create = false;
+    let open = |options: &PostgresOptions| {
+        let address = server.address("postgres", "main");
+        block_on(PostgresStore::open(&address, options.clone())).map(drop)
+    };
+    let error = open(&options).unwrap_err();
+    assert!(matches!(error, OpenError::Schema { .. }), "{error}");
+    drop(server.open("other"));
+    let error = open(&options).unwrap_err();
+    assert!(matches!(error, OpenError::NoLog { .. }), "{error}");
+    server.execute("postgres", "insert into diptych.schema_version (version) values (1000)");
+    let error = open(&PostgresOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("1000"), "{error}");
+}
+
+#[test]
+fn a_server_that_can_lose_commits_is_refused_unless_the_options_allow_it() {
+    for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
+        let Some(server) = PostgresServer::with(&format!("{setting} = off\n")) else { return };
+        let address = server.address("postgres", "main");
+        let mut options = PostgresOptions::default();
+        let error = block_on(PostgresStore::open(&address, options.clone())).unwrap_err();
+        assert!(matches!(error, OpenError::Unsuitable { .. }), "{error}");
+        assert!(error.to_string().contains(setting), "{error}");
+        options.allow_unsafe_settings = true;
+        let store = Store::new(server.open_with("main", options));
+        append(&store, Append::event(event(0, "k:1"))).unwrap();
+    }
+}
+
+#[test]
+fn a_tag_with_the_hash_of_another_matches_only_itself() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::new(server.open("main"));
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    append(&store, Append::event(event(2, "k:2"))).unwrap();
+    append(&store, Append::event(event(3, "k:1"))).unwrap();
+    // Now both tags have one hash.
+    let collide = "update diptych.tag set h = (select h from diptych.tag where pos = 1) \
+                   where pos = 2";
+    server.execute("postgres", collide);
+    let positions = |filter: &str| {
+        let found = all(&store, &filter.parse().unwrap());
+        found.into_iter().map(|(position, _)| position).collect::<Vec<_>>()
+    };
+    assert_eq!(positions("tag=k:1"), [1, 3]);
+    assert_eq!(positions("type=noted tag=k:1"), [1, 3]);
+    assert_eq!(block_on(store.count(&Tag::new("k", 1), 3.into())).unwrap(), 2);
+    let last = block_on(store.last(&Filter::tag(Tag::new("k", 1)), 2.into())).unwrap();
+    assert_eq!(last.map(|at| at.get()), Some(1));
+    append(&store, Append::event(event(4, "l:1")).condition(unless_newer("k:1", 3))).unwrap();
+    let refused = append(&store, Append::event(event(5, "l:1")).condition(unless_newer("k:1", 2)));
+    assert!(matches!(
+        refused,
+        Err(AppendError::Refused(Refusal::Conflict { at, .. })) if at.get() == 3
+    ));
+}
+
+/// The arrays of a call without commits.
+const NO_COMMITS: &str = "'{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}',\
+    '{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}','{}'";
+
+#[test]
+fn the_function_refuses_a_session_on_which_its_checks_mean_nothing() {
+    let Some(server) = PostgresServer::start() else { return };
+    drop(server.open("main"));
+    let call = |writer: &str| {
+        format!("select diptych.append(1::smallint, 0, '{writer}', 1, 10, {NO_COMMITS})")
+    };
+    let own = "00000000-0000-0000-0000-000000000007";
+    runtime().block_on(async {
+        let client = server.client("postgres").await;
+        client.batch_execute(&format!("set diptych.session = '{own}'")).await.unwrap();
+        client.batch_execute(&call(own)).await.unwrap();
+        // A pooler gave the transaction to a connection with other settings.
+        let other = call("00000000-0000-0000-0000-000000000008");
+        let refused = client.batch_execute(&other).await.unwrap_err();
+        assert_eq!(refused.code(), Some(&SqlState::from_code("DP002")));
+        client.batch_execute("begin isolation level repeatable read").await.unwrap();
+        let refused = client.batch_execute(&call(own)).await.unwrap_err();
+        assert_eq!(refused.code(), Some(&SqlState::from_code("DP001")));
+    });
+}
+
+#[test]
+fn a_read_beyond_the_head_is_an_error_of_the_caller() {
+    let Some(server) = shared() else { return };
+    let store = Store::new(server.open(&new_name()));
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    let error = block_on(store.read(&Filter::everything(), Read::after(2.into()))).unwrap_err();
+    let expected = InvalidRequest::AboveHead { position: 2.into(), head: 1.into() };
+    assert!(matches!(
+        error,
+        diptych_store::ReadError::Invalid(invalid) if invalid == expected
+    ));
+}

@@ -1,0 +1,287 @@
+//! A server of PostgreSQL in a folder of its own, on a free port.
+
+use std::{
+    env, fs,
+    io::Write,
+    net::TcpListener,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diptych_postgres::{PostgresOptions, PostgresStore};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+/// A running server. It ends with this value, and also if the program of the tests is killed: a
+/// shell ends it when the pipe to the shell closes.
+pub(super) struct PostgresServer {
+    programs: PathBuf,
+    folder: TempDir,
+    port: u16,
+    /// The shell, and the pipe that keeps it waiting.
+    shell: Child,
+    pipe: Option<ChildStdin>,
+}
+
+/// Starts the server with the program `$0`, and ends it with the pipe. Without the word to keep the
+/// folder, the tests are gone, and the folder goes, too.
+const SHELL: &str = "\"$0\" -D \"$@\" & server=$!; word=$(cat); kill -QUIT $server 2>/dev/null; \
+    wait; [ \"$word\" = keep ] || rm -rf \"$PWD\"";
+
+/// Settings of every server. Commits are synced, so that a kill loses none.
+const SETTINGS: &str = "listen_addresses = '127.0.0.1'\n\
+    fsync = on\n\
+    max_connections = 400\n\
+    shared_buffers = 64MB\n\
+    log_min_messages = fatal\n";
+
+impl PostgresServer {
+    /// Returns `None`, with a word about it, if there are no programs of the server.
+    pub(super) fn start() -> Option<PostgresServer> {
+        PostgresServer::with("")
+    }
+
+    pub(super) fn with(more: &str) -> Option<PostgresServer> {
+        let programs = programs()?;
+        let folder = TempDir::new().unwrap();
+        if let Some((user, group)) = other_user() {
+            chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let data = folder.path().join("data");
+        let mut initdb = command(&programs.join("initdb"), folder.path());
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
+        let made =
+            initdb.args(["--no-sync", "--wal-segsize=1"]).arg("-D").arg(&data).output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let settings = data.join("postgresql.conf");
+        let sockets = format!("unix_socket_directories = '{}'\n", folder.path().display());
+        let text = fs::read_to_string(&settings).unwrap() + SETTINGS + &sockets + more;
+        fs::write(&settings, text).unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let (shell, pipe) = run(&programs, &folder, port);
+        let server = PostgresServer { programs, folder, port, shell, pipe: Some(pipe) };
+        server.wait();
+        Some(server)
+    }
+
+    /// Waits until the server answers.
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.answers() {
+            assert!(Instant::now() < deadline, "the server does not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let runtime = runtime();
+        runtime.block_on(async { self.try_client("postgres").await.is_ok() })
+    }
+
+    pub(super) fn address(&self, database: &str, log: &str) -> String {
+        self.address_at(self.port, database, log)
+    }
+
+    /// The address through a proxy on this port.
+    pub(super) fn address_at(&self, port: u16, database: &str, log: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{port}/{database}?log={log}")
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A connection beside the store, for what other programs do.
+    pub(super) async fn client(&self, database: &str) -> Client {
+        self.try_client(database).await.unwrap()
+    }
+
+    async fn try_client(&self, database: &str) -> Result<Client, tokio_postgres::Error> {
+        let address = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
+        let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Executes statements in this database.
+    pub(super) fn execute(&self, database: &str, sql: &str) {
+        runtime().block_on(async {
+            self.client(database).await.batch_execute(sql).await.unwrap();
+        });
+    }
+
+    pub(super) fn open(&self, log: &str) -> PostgresStore {
+        self.open_with(log, PostgresOptions::default())
+    }
+
+    pub(super) fn open_with(&self, log: &str, options: PostgresOptions) -> PostgresStore {
+        let address = self.address("postgres", log);
+        pollster::block_on(PostgresStore::open(&address, options)).unwrap()
+    }
+
+    /// Kills the server and all its processes, at once.
+    pub(super) fn kill(&mut self) {
+        let file = self.data().join("postmaster.pid");
+        let text = fs::read_to_string(file).unwrap();
+        let process = text.lines().next().unwrap().to_owned();
+        // Without its first process the others end by themselves, which takes a moment.
+        let children = format!("/proc/{process}/task/{process}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let mut all = vec![process];
+        all.extend(children.split_whitespace().map(str::to_owned));
+        Command::new("kill").arg("-9").args(&all).output().unwrap();
+        self.end();
+        // A process of the server that is left uses its shared memory.
+        while all.iter().any(|process| is_running(process)) {
+            thread::yield_now();
+        }
+    }
+
+    /// Stops the server, which writes everything before.
+    pub(super) fn stop(&mut self) {
+        let mut stop = command(&self.programs.join("pg_ctl"), self.folder.path());
+        let stopped = stop.args(["stop", "-m", "fast", "-D"]).arg(self.data()).output().unwrap();
+        assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+        self.end();
+    }
+
+    /// Starts the server again, on its port and with its data.
+    pub(super) fn restart(&mut self) {
+        self.end();
+        // The number in it may be that of another process by now.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+        let (shell, pipe) = run(&self.programs, &self.folder, self.port);
+        (self.shell, self.pipe) = (shell, Some(pipe));
+        self.wait();
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Copies the data of a stopped server from one place to another.
+    pub(super) fn copy(&self, from: &Path, to: &Path) {
+        let _ = fs::remove_dir_all(to);
+        let copied = Command::new("cp").arg("-a").args([from, to]).output().unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn end(&mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            pipe.write_all(b"keep").unwrap();
+        }
+        self.shell.wait().unwrap();
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// One server for tests that only need logs of their own. The shell ends it with the program.
+pub(super) fn shared() -> Option<&'static PostgresServer> {
+    static SERVER: OnceLock<Option<PostgresServer>> = OnceLock::new();
+    SERVER.get_or_init(PostgresServer::start).as_ref()
+}
+
+/// A name that no other log of the shared server has.
+pub(super) fn new_name() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(super) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// The folder with the programs of the server, or a word that it is not installed: the one that
+/// `DIPTYCH_POSTGRES` names, the newest of Debian, or one of the path.
+fn programs() -> Option<PathBuf> {
+    static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut known = FOUND.lock().unwrap();
+    if known.is_some() {
+        return known.clone();
+    }
+    let named = env::var_os("DIPTYCH_POSTGRES").map(PathBuf::from).into_iter();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
+    versions.sort_by_key(|folder| {
+        let version = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        std::cmp::Reverse(version.and_then(|version| version.parse::<u32>().ok()))
+    });
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = env::split_paths(&path).collect();
+    let has_all = |folder: &PathBuf| {
+        ["initdb", "postgres", "pg_ctl"].iter().all(|program| folder.join(program).exists())
+    };
+    *known = named.chain(versions).chain(on_path).find(has_all);
+    if known.is_none() {
+        let missing = "PostgreSQL is missing: install it (on Debian or Ubuntu the package \
+                       postgresql), or name the folder of its programs in DIPTYCH_POSTGRES";
+        assert!(env::var_os("CI").is_none(), "{missing}");
+        println!("DID NOT RUN: {missing}");
+    }
+    known.clone()
+}
+
+/// Whether the process runs. One that ended can wait for its parent.
+fn is_running(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| !state.trim_start().starts_with('Z'))
+}
+
+/// The user that the server runs as, if the tests run as root: PostgreSQL refuses that.
+fn other_user() -> Option<(u32, u32)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let own = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    if own.split_whitespace().nth(1) != Some("0") {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let named = |name: &str| {
+        let line = users.lines().find(|line| line.starts_with(&format!("{name}:")))?;
+        let mut fields = line.split(':').skip(2).map(|field| field.parse().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    Some(named("postgres").or_else(|| named("nobody")).expect("a user besides root"))
+}
+
+/// The program as a user that may run a server.
+fn command(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).stdin(Stdio::null());
+    if let Some((user, group)) = other_user() {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+fn run(programs: &Path, folder: &TempDir, port: u16) -> (Child, ChildStdin) {
+    let mut shell = command(Path::new("sh"), folder.path());
+    shell.args(["-c", SHELL]).arg(programs.join("postgres")).arg(folder.path().join("data"));
+    shell.args(["-p", &port.to_string()]);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut shell = shell.spawn().unwrap();
+    let pipe = shell.stdin.take().unwrap();
+    (shell, pipe)
+}
