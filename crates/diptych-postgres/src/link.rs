@@ -97,8 +97,8 @@ impl Link {
         Ok((Arc::new(link), session))
     }
 
-    /// A new connection to the same log. What this handle has seen of the log is compared with the
-    /// server first.
+    /// A new connection to the same log. First compares with the server the
+    /// events that this handle has seen.
     pub(crate) async fn connect(
         &self,
         hints: Option<mpsc::UnboundedSender<String>>,

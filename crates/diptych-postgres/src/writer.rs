@@ -272,7 +272,8 @@ impl Writer {
         }
     }
 
-    /// The refusal by the tracking that is stored. It only moves on, so it refuses the commit still.
+    /// The refusal by the tracking that is stored. It only moves on, so it refuses the commit
+    /// still.
     async fn tracking_refusal(&self, job: &CommitJob, history: &History) -> AppendError {
         let (Some(session), Some(tracking)) = (&self.session, job.tracking()) else {
             return Unavailable::Closed.into();

@@ -4,8 +4,9 @@
 //! table.
 //!
 //! `cargo run -p example-records` runs the client at each stage, and then goes back. With a stage
-//! and a folder it serves that stage on port 8080, until Ctrl-C: `cargo run -p example-records -- 2 shop`. With
-//! `back` and a folder it writes the table beside it: `cargo run -p example-records -- back shop`
+//! and a folder it serves that stage on port 8080, until Ctrl-C:
+//! `cargo run -p example-records -- 2 shop`. With `back` and a folder it writes the table beside
+//! it: `cargo run -p example-records -- back shop`
 #![allow(clippy::print_stdout)] // The example prints its results.
 
 mod client;

@@ -146,7 +146,8 @@ fn a_row_that_has_changed_appends_its_change_and_the_comparison_lists_it() {
     let old = Connection::open(&path).unwrap();
     old.execute_batch(
         "CREATE TABLE clients (number INTEGER PRIMARY KEY, city TEXT, note TEXT, fax TEXT);
-         INSERT INTO clients VALUES (1, 'Rome', NULL, ''), (2, 'Oslo', '', ''), (3, 'Bern', 'x', '');",
+         INSERT INTO clients VALUES (1, 'Rome', NULL, ''), (2, 'Oslo', '', ''), (3, 'Bern', 'x',
+         '');",
     )
     .unwrap();
     let options = ["--table", "clients", "--rename", "number=id", "--skip", "fax"];

@@ -188,7 +188,8 @@ pub struct ExportArgs {
     /// file may exist, without a table of this name.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// The form of the file: sqlite or csv. By default its name tells: .db, .sqlite, .sqlite3, .csv.
+    /// The form of the file: sqlite or csv. By default its name tells: .db, .sqlite,
+    /// .sqlite3, .csv.
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub format: Option<TableFormat>,
     /// The name of the table. By default it is that of the record, with _ in place of -.

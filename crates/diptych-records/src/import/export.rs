@@ -106,7 +106,7 @@ impl Export {
         Export { table, key: None, columns, rows, nulls: String::new() }
     }
 
-    /// The name of the table, in place of the one that it has.
+    /// The name of the table, in place of its own.
     #[must_use]
     pub fn named(mut self, table: impl Into<String>) -> Export {
         self.table = table.into();

@@ -2,7 +2,7 @@
 
 use crate::{fact::Origin, row_json::Fields};
 
-/// What happens to a row.
+/// The effect on a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Create,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quote::ToTokens;
-use syn::{Expr, Fields, Item, Visibility, visit::Visit};
+use syn::{Expr, ExprLit, Fields, Item, Lit, Visibility, visit::Visit};
 
 /// Differences between the public errors of these crates and the rows of a page. A row stands under
 /// the crate's name as a heading, and that of an enum also under the enum's name.
@@ -294,6 +294,12 @@ impl Options {
     fn value(&self, expr: &Expr) -> Value {
         if let Some(number) = number(expr) {
             return Value::Number(number);
+        }
+        if let Expr::MethodCall(text) = expr
+            && text.method == "to_owned"
+            && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &*text.receiver
+        {
+            return Value::Name(text.value());
         }
         let Expr::Call(call) = expr else { return Value::Name(last_name(expr)) };
         let function = last_name(&call.func);
