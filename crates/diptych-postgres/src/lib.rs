@@ -37,9 +37,9 @@
 //!
 //! # Another history
 //!
-//! On each new connection, the store looks for the last event that it has seen. If that is gone, the
-//! database was restored to an earlier state, or a standby without the event took over. The log then
-//! gets a new epoch, and pinned handles get
+//! On each new connection, the store looks for the last event that it has seen. If that is gone,
+//! the database was restored to an earlier state, or a standby without the event took over. The log
+//! then gets a new epoch, and pinned handles get
 //! [`HistoryChanged`](diptych_store::Unavailable::HistoryChanged).
 //!
 //! # Not there yet

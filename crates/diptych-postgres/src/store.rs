@@ -44,8 +44,8 @@ use crate::{
 ///
 /// - A read is asked again.
 /// - An append without an answer is sent again, and the server executes it once.
-/// - Before any call goes on, the events that this handle has seen are looked for. If they are gone,
-///   the log gets a new epoch, and every call fails with
+/// - Before any call goes on, the events that this handle has seen are looked for. If they are
+///   gone, the log gets a new epoch, and every call fails with
 ///   [`HistoryChanged`](Unavailable::HistoryChanged) for a pinned handle.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -68,8 +68,8 @@ impl Drop for StoreParts {
 }
 
 impl PostgresStore {
-    /// Opens the log at an address such as `postgres://ann@localhost/shop?log=orders`. What comes
-    /// before `log` is for the driver.
+    /// Opens the log at an address such as `postgres://ann@localhost/shop?log=orders`. The
+    /// driver takes all other parameters.
     ///
     /// # Errors
     /// [`OpenError`] if the address has another form, the server does not answer, or the database
