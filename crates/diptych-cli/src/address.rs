@@ -10,7 +10,7 @@ use diptych::remote::StoreAddress;
 pub(crate) enum LogAddress {
     /// A folder of this machine.
     Folder(PathBuf),
-    /// The log of a server.
+    /// The log of a server, or one in a database.
     Server(String),
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for LogAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LogAddress::Folder(folder) => write!(f, "{}", folder.display()),
-            LogAddress::Server(address) => f.write_str(address),
+            LogAddress::Server(address) => f.write_str(&without_user(address)),
         }
     }
 }
@@ -80,7 +80,9 @@ impl fmt::Display for LogAddress {
 fn parse(address: OsString) -> Result<LogAddress, String> {
     match StoreAddress::parse(address).map_err(|error| error.problem().to_owned())? {
         StoreAddress::Folder(folder) => Ok(LogAddress::Folder(folder)),
-        StoreAddress::Server(address) => Ok(LogAddress::Server(address)),
+        StoreAddress::Server(address) | StoreAddress::Database(address) => {
+            Ok(LogAddress::Server(address))
+        }
         _ => Err("a command works with no memory: store, which would end with the command; give \
                   a folder or the address of a server"
             .to_owned()),
@@ -107,6 +109,10 @@ mod tests {
         assert_eq!(parse("file:bank".into()), Ok(LogAddress::Folder("bank".into())));
         let server = "diptych://localhost/log";
         assert_eq!(parse(server.into()), Ok(LogAddress::Server(server.to_owned())));
+        let database = "postgres://ann:secret@db/shop?log=orders";
+        let parsed = parse(database.into()).unwrap();
+        assert_eq!(parsed, LogAddress::Server(database.to_owned()));
+        assert_eq!(parsed.to_string(), "postgres://db/shop?log=orders");
         assert!(parse("memory:".into()).unwrap_err().contains("no memory: store"));
         assert!(parse("nats://x".into()).unwrap_err().contains("no nats: store"));
     }

@@ -493,7 +493,8 @@ pub(crate) struct SampleArgs {
 )]
 pub(crate) struct DemoArgs {
     /// The folder of the log and of the report, created if missing, or the log of a server, as
-    /// diptych://HOST:PORT/log. On a server there is no report.
+    /// diptych://HOST:PORT/log, or in PostgreSQL, as postgres://USER@HOST/DATABASE?log=NAME. There
+    /// is a report only in a folder.
     #[arg(
         long = "data",
         value_name = "ADDRESS",

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let (report, to) = match &args.to {
         LogAddress::Folder(dir) => into_folder(args, &from, dir, show)?,
         LogAddress::Server(address) => {
-            let to = remote::connect(address, args.wait)?;
+            let to = remote::connect_to_copy(address, args.wait)?;
             check_logs(from.identity(), to.identity())?;
             (CopyPass::begin(&from, &to)?.run(show)?, to.identity())
         }

@@ -2,8 +2,10 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
+use diptych::remote::StoreAddress;
+use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
-use diptych_store::{ReadError, Store, Unavailable};
+use diptych_store::{ReadError, Store, TimeSource, Unavailable};
 
 use crate::{
     address::LogAddress,
@@ -27,13 +29,57 @@ pub(crate) fn open_to_read(place: &LogPlace) -> Result<Store, Failure> {
             let folder = Folder { dir: dir.clone(), wait: place.wait };
             Ok(Store::new(folder::open_to_read(&folder)?))
         }
-        LogAddress::Server(address) => connect(address, place.wait),
+        LogAddress::Server(address) => connect_to_read(address, place.wait),
     }
 }
 
-/// Connects to the log of a server. The handle ends with an error if the log has another history
-/// later, for example because a backup was restored.
+/// Connects to a log, which must exist.
+pub(crate) fn connect_to_read(address: &str, wait: Wait) -> Result<Store, Failure> {
+    match is_database(address) {
+        true => open_database(address, wait, |options| options.create = false),
+        false => connect(address, wait),
+    }
+}
+
+/// Connects to a log that takes the times of a copy.
+pub(crate) fn connect_to_copy(address: &str, wait: Wait) -> Result<Store, Failure> {
+    match is_database(address) {
+        true => open_database(address, wait, |options| options.time = TimeSource::Caller),
+        false => connect(address, wait),
+    }
+}
+
+/// Whether the log is in a database. A command makes a log there as it makes a folder.
+fn is_database(address: &str) -> bool {
+    matches!(StoreAddress::parse(address), Ok(StoreAddress::Database(_)))
+}
+
+fn open_database(
+    address: &str,
+    wait: Wait,
+    set: impl Fn(&mut PostgresOptions),
+) -> Result<Store, Failure> {
+    let mut options = PostgresOptions::default();
+    options.connect_time = wait.duration().max(SHORTEST_WAIT);
+    set(&mut options);
+    let store = pollster::block_on(PostgresStore::open(address, options));
+    let store = store.map_err(|error| match error {
+        OpenError::Address { .. } => Failure::input(error.to_string()),
+        OpenError::Schema { .. } | OpenError::NoLog { .. } => {
+            let advice = "a command that writes to the log makes it";
+            Failure::new(Exit::Failed, format!("{error}; {advice}"))
+        }
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    })?;
+    Ok(Store::new(store).pinned())
+}
+
+/// Connects to the log of a server, or in a database. The handle ends with an error if the log has
+/// another history later, for example because a backup was restored.
 pub(crate) fn connect(address: &str, wait: Wait) -> Result<Store, Failure> {
+    if is_database(address) {
+        return open_database(address, wait, |_| ());
+    }
     // A server that is away is reported after the time that the user gave. Later calls have the
     // time of a restart of the server.
     let options = options();

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
     let dir = match &args.place.address {
         LogAddress::Folder(dir) => dir,
         LogAddress::Server(address) => {
-            return of_server(&remote::connect(address, args.place.wait)?, args);
+            return of_server(&remote::connect_to_read(address, args.place.wait)?, args);
         }
     };
     let folder = Folder { dir: dir.clone(), wait: args.place.wait };

@@ -40,6 +40,9 @@ pub(crate) struct Link {
     is_closed: AtomicBool,
 }
 
+/// The name of a log that neither the address nor the options name.
+const DEFAULT_LOG: &str = "main";
+
 const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
 const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
 const FORGET_WRITERS: &str =
@@ -80,7 +83,8 @@ impl Link {
             }
             schema::migrate(&session, options.partition_events).await.map_err(failed)?;
         }
-        let log = address.log.clone().unwrap_or_else(|| options.log.clone());
+        let log = address.log.clone().or_else(|| options.log.clone());
+        let log = log.unwrap_or_else(|| DEFAULT_LOG.to_owned());
         let row = find_log(&session, &log, options.create).await.map_err(failed)?;
         let Some(row) = row else { return Err(OpenError::NoLog { place, log }) };
         session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;
@@ -97,8 +101,7 @@ impl Link {
         Ok((Arc::new(link), session))
     }
 
-    /// A new connection to the same log. First compares with the server the
-    /// events that this handle has seen.
+    /// A new connection to the log. The events that this handle has seen are looked for first.
     pub(crate) async fn connect(
         &self,
         hints: Option<mpsc::UnboundedSender<String>>,

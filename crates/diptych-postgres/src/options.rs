@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresOptions {
-    /// The name of the log in the database, if the address has none. `main` by default.
-    pub log: String,
+    /// The name of the log in the database, if the address has none. Without either it is `main`.
+    pub log: Option<String>,
     /// Whether to make what is missing: the schema, its newest version, and the log. `true` by
     /// default.
     pub create: bool,
@@ -37,7 +37,7 @@ pub struct PostgresOptions {
 impl Default for PostgresOptions {
     fn default() -> PostgresOptions {
         PostgresOptions {
-            log: "main".to_owned(),
+            log: None,
             create: true,
             limits: Limits::default(),
             time: TimeSource::default(),

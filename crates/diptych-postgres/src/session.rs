@@ -143,6 +143,7 @@ fn settings(answer: Duration, writer: Uuid) -> String {
         set enable_hashjoin = off;
         set enable_mergejoin = off;
         set max_parallel_workers_per_gather = 0;
+        set enable_memoize = off;
         set jit = off;
         set diptych.session = '{writer}';"
     )

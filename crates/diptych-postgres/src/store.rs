@@ -69,7 +69,7 @@ impl Drop for StoreParts {
 
 impl PostgresStore {
     /// Opens the log at an address such as `postgres://ann@localhost/shop?log=orders`. The
-    /// parts before `log` are for the driver.
+    /// driver takes all other parameters.
     ///
     /// # Errors
     /// [`OpenError`] if the address has another form, the server does not answer, or the database

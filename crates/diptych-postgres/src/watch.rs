@@ -20,8 +20,8 @@ use crate::{
 
 /// The shortest and the longest time between two questions without a hint.
 const POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
-/// The shortest time between two notifications. The database sends them one after another, so more
-/// of them would delay other commits.
+/// The shortest time between two notifications. The database sends them one after another, and more
+/// would delay other commits.
 const BETWEEN_HINTS: Duration = Duration::from_millis(10);
 
 const NOTIFY: &str = "select pg_notify($1, $2)";

@@ -272,8 +272,7 @@ impl Writer {
         }
     }
 
-    /// The refusal by the tracking that is stored. It only moves on, so it refuses the commit
-    /// still.
+    /// The refusal by the stored tracking. That only moves on, so it still refuses the commit.
     async fn tracking_refusal(&self, job: &CommitJob, history: &History) -> AppendError {
         let (Some(session), Some(tracking)) = (&self.session, job.tracking()) else {
             return Unavailable::Closed.into();

@@ -8,6 +8,8 @@ use std::{
 
 /// The schemes of addresses of servers.
 const SERVER_SCHEMES: [&str; 4] = ["diptych", "diptychs", "http", "https"];
+/// The schemes of addresses of databases.
+const DATABASE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 
 /// The address of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum StoreAddress {
     Memory,
     /// The log of a server: `diptych://host:port/log`. The client of the server parses the rest.
     Server(String),
+    /// A log in PostgreSQL: `postgres://user@host/database?log=NAME`. The store parses the rest.
+    Database(String),
 }
 
 /// A text that is no address of a store.
@@ -68,10 +72,17 @@ impl FromStr for StoreAddress {
                     false => Err(wrong(format!("write {scheme}://host:port/log"))),
                 }
             }
+            Some((scheme, rest)) if DATABASE_SCHEMES.contains(&scheme) => {
+                match rest.starts_with("//") {
+                    true => Ok(StoreAddress::Database(address.to_owned())),
+                    false => Err(wrong(format!("write {scheme}://user@host/database?log=NAME"))),
+                }
+            }
             Some((scheme, _)) => Err(wrong(format!(
                 "this version has no {scheme}: store; give a folder as PATH or file:PATH, \
-                 diptych://host:port/log for the log of a server, and ./{scheme}:… for a folder \
-                 of that name"
+                 diptych://host:port/log for the log of a server, \
+                 postgres://user@host/database?log=NAME for one in PostgreSQL, and ./{scheme}:… \
+                 for a folder of that name"
             ))),
         }
     }
@@ -88,6 +99,16 @@ fn folder(path: &str) -> Result<StoreAddress, String> {
     match path.is_empty() {
         true => Err("the address is empty: give the folder of a log".to_owned()),
         false => Ok(StoreAddress::Folder(PathBuf::from(path))),
+    }
+}
+
+/// An address without its user and password, for messages.
+pub(crate) fn without_user(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => address.to_owned(),
     }
 }
 
@@ -123,13 +144,16 @@ mod tests {
         for address in ["diptych://host:1/bank", "https://host", "diptychs://[::1]:7/log"] {
             assert_eq!(StoreAddress::parse(address), Ok(StoreAddress::Server(address.into())));
         }
+        let address = "postgres://ann@db/shop?log=orders";
+        assert_eq!(StoreAddress::parse(address), Ok(StoreAddress::Database(address.into())));
         assert_eq!(StoreAddress::parse("memory:"), Ok(StoreAddress::Memory));
     }
 
     #[test]
     fn an_unknown_scheme_or_a_missing_part_is_an_error_that_names_the_right_form() {
         for (address, said) in [
-            ("postgres://db/bank", "no postgres: store"),
+            ("mysql://db/bank", "no mysql: store"),
+            ("postgres:db", "write postgres://user@host/database"),
             ("memory:bank", "write memory:"),
             ("diptych:host", "write diptych://host:port/log"),
             ("file://host/bank", "names no host"),

@@ -161,6 +161,7 @@
 //! | `derive` | yes | `#[derive(Event)]` |
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
 //! | `schemas` | no | schemas of the entries of a [`catalogue`], made from the types by schemars |
+//! | `postgres` | no | `App::connect` to a log in PostgreSQL; the feature `remote` comes along |
 //! | `remote` | no | logs and feeds of servers, `App::connect`, `Poster::follow` by address |
 //! | `testing` | no | given-when-then tests, the schema lock, checks of determinism and digests |
 //!

@@ -24,8 +24,8 @@ pub(crate) struct Folder {
 
 #[derive(Debug, Args)]
 pub(crate) struct LogPlace {
-    /// The address of the log: a folder, as PATH or file:PATH, or the log of a server, as
-    /// diptych://HOST:PORT/log.
+    /// The address of the log: a folder, as PATH or file:PATH, the log of a server, as
+    /// diptych://HOST:PORT/log, or one in PostgreSQL, as postgres://USER@HOST/DATABASE?log=NAME.
     #[arg(
         long = "data",
         value_name = "ADDRESS",

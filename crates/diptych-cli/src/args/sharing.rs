@@ -132,7 +132,7 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
-/// Copy a log to another place: folder to folder, server to folder, folder to server.
+/// Copy a log to another place: between folders and databases, and from a server.
 ///
 /// The copy has the positions, times, ids, keys and tracking of its source, and an identity of its
 /// own. The target is empty, or the beginning of a copy of this source: then the command continues
@@ -144,7 +144,7 @@ pub(crate) enum LogLevel {
 /// everything that is in it. If they differ, the exit code is 2.
 ///
 /// A server takes the times of events from its clock, so it refuses a copy. Copy into a folder on
-/// its machine, then serve that folder.
+/// its machine, then serve that folder. A log in PostgreSQL takes a copy as a folder does.
 ///
 /// With --move the log itself moves from one folder to another, and keeps its identity: tokens,
 /// projections and tracking stay good. The command copies the log while its program goes on. Then
@@ -159,7 +159,8 @@ pub(crate) enum LogLevel {
 #[derive(Debug, Args)]
 #[command(about = "Copy a log to another place, and compare digests", verbatim_doc_comment)]
 pub(crate) struct CopyArgs {
-    /// The address of the log to copy: a folder, or diptych://HOST:PORT/log.
+    /// The address of the log to copy: a folder, diptych://HOST:PORT/log, or
+    /// postgres://USER@HOST/DATABASE?log=NAME.
     #[arg(value_name = "FROM", value_hint = ValueHint::DirPath, value_parser = address::log())]
     pub(crate) from: LogAddress,
     /// The address of the copy.

@@ -41,7 +41,7 @@ fn an_address_is_a_folder_and_another_scheme_is_an_error() {
     let program = Program::new();
     let address = format!("file:{}", program.data().display());
     run(&["read", "--data", &address]).ended(1, "it has no segments");
-    run(&["read", "--data", "postgres://db/bank"]).ended(1, "no postgres: store");
+    run(&["read", "--data", "mysql://db/bank"]).ended(1, "no mysql: store");
     run(&["append", "--data", "memory:"]).ended(1, "no memory: store");
 }
 

@@ -104,9 +104,9 @@ fn check_start(start: &Row, after: Position) -> Result<(), Fault> {
 /// Keys and tracking of some commits.
 struct Facts {
     keys: HashMap<Position, Key>,
-    /// Facts about the commits with events.
+    /// The tracking of commits with events.
     tracked: HashMap<Position, Tracking>,
-    /// Facts about the commits without events, in order.
+    /// The tracking of commits without events, in order.
     alone: HashMap<Position, Vec<(Timestamp, Tracking)>>,
 }
 

@@ -195,7 +195,7 @@ fn mark(history: &History, batch: &Batch, direction: Direction) {
     }
 }
 
-/// The bounds that the statement considered.
+/// The positions that the statement considered.
 struct PageBounds {
     low: Position,
     high: Position,

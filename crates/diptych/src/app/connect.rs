@@ -2,6 +2,8 @@
 
 #[cfg(feature = "log")]
 use diptych_log::OpenError;
+#[cfg(feature = "postgres")]
+use diptych_postgres::{PostgresOptions, PostgresStore};
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 use diptych_store::Memory;
 
@@ -31,6 +33,16 @@ pub enum AddressError {
     /// The log of the server cannot be used.
     #[error(transparent)]
     Server(#[from] ConnectError),
+    /// The log in the database cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Database(#[from] diptych_postgres::OpenError),
+    /// The program has no logs in databases.
+    #[error(
+        "the address is one of a database, and this program has no logs in databases: build it \
+         with the feature `postgres` of `diptych`"
+    )]
+    NoDatabases,
 }
 
 impl App {
@@ -41,6 +53,7 @@ impl App {
     /// |---|---|
     /// | `PATH`, `file:PATH` | the log in this folder, as [`open`](App::open) opens it |
     /// | `diptych://host:port/log` | the log of a server, such as `diptych serve` |
+    /// | `postgres://user@host/database?log=NAME` | a log in PostgreSQL (feature `postgres`) |
     /// | `memory:` | a new store in memory, for tests and trials |
     ///
     /// The builder is the one of [`open`](App::open). Over the log of a server, any number of apps
@@ -64,8 +77,8 @@ impl App {
         App::connect_with(address, RemoteOptions::default()).await
     }
 
-    /// Connects to the store at an address, with these options for the connection to a server. They
-    /// have no effect on a folder, and none in memory.
+    /// Connects to the store at an address, with these options for the connection to a server. For
+    /// a database only their times count. They have no effect on a folder, and none in memory.
     ///
     /// # Errors
     /// As [`connect`](App::connect).
@@ -85,6 +98,16 @@ impl App {
                 let store = RemoteStore::connect(&address, options).await?;
                 Ok(App::over(store).close_store())
             }
+            #[cfg(feature = "postgres")]
+            StoreAddress::Database(address) => {
+                let mut database = PostgresOptions::default();
+                database.answer_time = options.answer_time;
+                database.connect_time = options.connect_time;
+                let store = PostgresStore::open(&address, database).await?;
+                Ok(App::over(store).close_store())
+            }
+            #[cfg(not(feature = "postgres"))]
+            StoreAddress::Database(_) => Err(AddressError::NoDatabases),
         }
     }
 }

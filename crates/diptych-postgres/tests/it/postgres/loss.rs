@@ -177,3 +177,30 @@ fn a_database_that_was_restored_to_an_earlier_state_is_noticed() {
         assert!(!left.contains(&"lost".to_owned()) && left.contains(&"new".to_owned()));
     }
 }
+
+#[test]
+fn a_commit_whose_wait_for_a_standby_was_cancelled_has_an_unknown_outcome() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::new(server.open("main"));
+    append(&store, Append::event(event(0, "k:1"))).unwrap();
+    // No standby has this name.
+    server.execute("postgres", "alter system set synchronous_standby_names = 'missing'");
+    server.execute("postgres", "select pg_reload_conf()");
+    let cancel = "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'";
+    let answer = std::thread::scope(|scope| {
+        let appending = scope.spawn(|| append(&store, Append::event(event(1, "k:1"))));
+        while !appending.is_finished() {
+            server.execute("postgres", cancel);
+        }
+        appending.join().unwrap()
+    });
+    assert!(matches!(answer, Err(AppendError::OutcomeUnknown(_))), "{answer:?}");
+    assert_eq!(payloads(&store), ["0", "1"]);
+    server.execute("postgres", "alter system reset synchronous_standby_names");
+    server.execute("postgres", "select pg_reload_conf()");
+    // The server may read its settings a little later, so that the next wait is cancelled, too.
+    while append(&store, Append::event(event(2, "k:1"))).is_err() {
+        server.execute("postgres", cancel);
+    }
+    assert_eq!(payloads(&store).last().map(String::as_str), Some("2"));
+}

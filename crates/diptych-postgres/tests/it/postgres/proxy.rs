@@ -84,7 +84,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Whether a piece of the server arrives. The one that does not is the last of its connection.
+    /// Whether a piece of the server arrives. If it does not, its connection ends.
     fn may_pass(&self) -> bool {
         if self.left.load(Ordering::SeqCst) < 0 || self.left.fetch_sub(1, Ordering::SeqCst) != 0 {
             return true;

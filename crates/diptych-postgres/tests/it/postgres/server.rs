@@ -213,8 +213,8 @@ pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// The folder with the programs of the server, or a word that it is not installed: the one that
-/// `DIPTYCH_POSTGRES` names, the newest of Debian, or one of the path.
+/// The folder with the programs of the server, or a word that it is not installed: a folder
+/// that `DIPTYCH_POSTGRES` names, the newest of Debian, or one of the path.
 fn programs() -> Option<PathBuf> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut known = FOUND.lock().unwrap();

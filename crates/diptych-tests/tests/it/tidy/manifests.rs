@@ -13,7 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-remote", &["diptych-store"]),
     ("diptych-postgres", &["diptych-store"]),
     ("diptych-jetstream", &["diptych-store", "diptych-log"]),
-    ("diptych", &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote"]),
+    (
+        "diptych",
+        &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote", "diptych-postgres"],
+    ),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
     ("diptych-gateways", &["diptych"]),
     ("diptych-nats", &["diptych"]),
@@ -26,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "diptych",
             "diptych-store",
             "diptych-log",
+            "diptych-postgres",
             "diptych-records",
             "diptych-remote",
             "diptych-server",
@@ -76,7 +80,8 @@ const NETWORKED: &[&str] = &[
     "xtask",
 ];
 /// Features that bring the network into a crate which has none without them.
-const NETWORK_FEATURES: &[(&str, &str)] = &[("diptych", "remote"), ("diptych-records", "http")];
+const NETWORK_FEATURES: &[(&str, &str)] =
+    &[("diptych", "remote"), ("diptych", "postgres"), ("diptych-records", "http")];
 const NETWORK: &[&str] = &[
     "actix-web",
     "axum",

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 #[cfg(feature = "log")]
 use diptych_log::{LogOptions, ReadOnlyLog};
+#[cfg(feature = "postgres")]
+use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
 use diptych_remote::{ConnectError, RemoteStore};
 use diptych_store::{ReadError, Store, Unavailable};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    address::StoreAddress,
+    address::{StoreAddress, without_user},
     app::AddressError,
     poster::{PosterError, PosterOptions},
 };
@@ -33,8 +35,10 @@ pub(super) async fn connect(
         // Posters that lost one source do not come back at the same time.
         let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         if !may_pass(&cause) || Instant::now() + wait >= deadline {
+            let address = without_user(&address);
             return Err(PosterError::Source { address, cause });
         }
+        let address = without_user(&address);
         tracing::warn!(address, %cause, "the source of the poster is away, and is tried again");
         sleep(wait).await;
         pause = (pause * 2).min(PAUSES.1);
@@ -54,6 +58,17 @@ async fn once(address: &str, options: &PosterOptions) -> Result<Store, Failure> 
             let store = RemoteStore::connect(&address, options.remote.clone()).await;
             Ok(Store::new(store.map_err(|error| failed(error.into()))?))
         }
+        #[cfg(feature = "postgres")]
+        StoreAddress::Database(address) => {
+            let mut database = PostgresOptions::default();
+            database.create = false;
+            database.answer_time = options.remote.answer_time;
+            database.connect_time = options.remote.connect_time;
+            let store = PostgresStore::open(&address, database).await;
+            Ok(Store::new(store.map_err(|error| failed(error.into()))?))
+        }
+        #[cfg(not(feature = "postgres"))]
+        StoreAddress::Database(_) => Err(failed(AddressError::NoDatabases)),
         #[cfg(feature = "log")]
         StoreAddress::Folder(folder) => {
             let log = ReadOnlyLog::open(folder, LogOptions::default());
@@ -69,7 +84,12 @@ async fn once(address: &str, options: &PosterOptions) -> Result<Store, Failure> 
 /// Whether another try can help.
 fn may_pass(cause: &AddressError) -> bool {
     match cause {
-        AddressError::Invalid(_) => false,
+        AddressError::Invalid(_) | AddressError::NoDatabases => false,
+        // A server that starts, or a schema that its owner makes a little later.
+        #[cfg(feature = "postgres")]
+        AddressError::Database(cause) => {
+            !matches!(cause, OpenError::Address { .. } | OpenError::Unsuitable { .. })
+        }
         AddressError::Server(ConnectError::Server { cause, .. }) => {
             // The server itself refused, for example because it does not know the token.
             !matches!(cause, ReadError::Unavailable(Unavailable::Server { .. }))
