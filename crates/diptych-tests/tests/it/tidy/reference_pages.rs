@@ -22,7 +22,8 @@ pub(crate) fn without_command(page: &str) -> Vec<String> {
     for section in page.split("\n## ").skip(1) {
         let title = section.lines().next().unwrap_or("");
         let items: Vec<_> = section.split("\n- ").skip(1).collect();
-        let has_command = section.contains("\ncargo run ");
+        let has_command =
+            ["\ncargo run ", "cargo test --release "].iter().any(|of| section.contains(of));
         let has_links = !items.is_empty() && items.iter().all(|item| item.contains("](#"));
         if !has_command && !has_links {
             problems.push(format!("{title}: name the command that measures this"));
