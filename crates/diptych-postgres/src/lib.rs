@@ -72,9 +72,11 @@ mod schema;
 mod session;
 mod store;
 mod text;
+mod upkeep;
 mod watch;
 mod writer;
 
 pub use error::OpenError;
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
+pub use upkeep::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};

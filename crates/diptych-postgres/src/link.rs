@@ -41,7 +41,7 @@ pub(crate) struct Link {
 }
 
 /// The name of a log that neither the address nor the options name.
-const DEFAULT_LOG: &str = "main";
+pub(crate) const DEFAULT_LOG: &str = "main";
 
 const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
 const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
@@ -239,7 +239,7 @@ impl Link {
     }
 }
 
-fn times(options: &PostgresOptions) -> SessionTimes {
+pub(crate) fn times(options: &PostgresOptions) -> SessionTimes {
     SessionTimes { answer: options.answer_time, connect: options.connect_time }
 }
 

@@ -5,11 +5,11 @@ mod contention;
 mod loss;
 mod proxy;
 mod schema;
-mod server;
 
 use std::thread;
 
 use diptych_postgres::PostgresStore;
+use diptych_postgres_testing as server;
 use diptych_store::{
     Append, AppendCondition, AppendError, Filter, RawEvent, Read, Store, SyncedCommit, Tag,
 };
