@@ -2,6 +2,7 @@
 
 mod conformance;
 mod contention;
+mod histories;
 mod loss;
 mod proxy;
 mod schema;
