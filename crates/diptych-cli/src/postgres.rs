@@ -2,9 +2,7 @@
 
 use std::io::{self, Write};
 
-use diptych_postgres::{
-    DatabaseReport, LogReport, PostgresDatabase, PostgresOptions, SchemaMigration,
-};
+use diptych_postgres::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};
 use pollster::block_on;
 
 use crate::{
@@ -78,7 +76,6 @@ fn report(args: &DatabaseArgs) -> Result<DatabaseReport, Failure> {
 }
 
 fn database(args: &DatabaseArgs) -> Result<PostgresDatabase, Failure> {
-    let mut options = PostgresOptions::default();
-    options.connect_time = remote::connect_time(args.wait);
+    let options = remote::database_options(args.wait);
     PostgresDatabase::at(&args.address, options).map_err(remote::database_failure)
 }

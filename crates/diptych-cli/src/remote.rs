@@ -68,8 +68,7 @@ fn open_database(
     wait: Wait,
     set: impl Fn(&mut PostgresOptions),
 ) -> Result<Store, Failure> {
-    let mut options = PostgresOptions::default();
-    options.connect_time = connect_time(wait);
+    let mut options = database_options(wait);
     set(&mut options);
     let store = pollster::block_on(PostgresStore::open(address, options));
     let store = store.map_err(|error| match error {
@@ -82,9 +81,12 @@ fn open_database(
     Ok(Store::new(store).pinned())
 }
 
-/// The longest time to connect to a database.
-pub(crate) fn connect_time(wait: Wait) -> Duration {
-    wait.duration().max(SHORTEST_WAIT)
+/// The options of a connection to a database, from the arguments and the environment.
+pub(crate) fn database_options(wait: Wait) -> PostgresOptions {
+    let mut options = PostgresOptions::default();
+    options.connect_time = wait.duration().max(SHORTEST_WAIT);
+    options.authorities = env::var_os(AUTHORITIES).map(PathBuf::from);
+    options
 }
 
 pub(crate) fn database_failure(error: OpenError) -> Failure {

@@ -131,8 +131,10 @@ impl PostgresDatabase {
         let database = self.clone();
         let done = thread.run(async move {
             let times = link::times(&database.options);
-            let session =
-                Session::open(&database.address.config, times, Uuid::new_v4(), None).await;
+            let authorities = database.options.authorities.as_deref();
+            let encryption = database.address.encryption(authorities)?;
+            let opened = (&database.address.config, encryption.as_ref());
+            let session = Session::open(opened, times, Uuid::new_v4(), None).await;
             let session = session.map_err(|fault| database.failed(fault))?;
             work(database, session).await
         });

@@ -6,6 +6,7 @@ mod histories;
 mod loss;
 mod proxy;
 mod schema;
+mod tls;
 
 use std::thread;
 
