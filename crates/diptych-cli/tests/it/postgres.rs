@@ -1,6 +1,7 @@
 //! The commands on a log in PostgreSQL, with a real server.
 
-use diptych_postgres_testing::{PostgresServer, new_name, shared};
+use diptych::App;
+use diptych_postgres_testing::{PostgresServer, new_name, runtime, shared};
 use serde_json::{Value, json};
 
 use crate::program::{Program, Ran, events, finish, run, spawn};
@@ -122,4 +123,19 @@ fn a_server_that_is_away_and_a_wrong_address_are_named() {
     away.ended(5, "127.0.0.1/shop");
     assert!(!away.stderr.contains("secret"), "{}", away.stderr);
     run(&["postgres", "check", "bank"]).ended(1, "a log in PostgreSQL");
+}
+
+#[test]
+fn an_app_connects_to_the_log_of_an_address() {
+    let Some(server) = shared() else { return };
+    let address = server.address("postgres", &new_name());
+    runtime().block_on(async {
+        let app = App::connect(&address).await.unwrap().start().await.unwrap();
+        app.stop().await.unwrap();
+        let nowhere = "postgres://ann:secret@127.0.0.1:1/shop?log=orders";
+        let error = App::connect(nowhere).await.err().unwrap().to_string();
+        assert!(error.contains("127.0.0.1/shop") && !error.contains("secret"), "{error}");
+    });
+    on(&address, &["append"], &events("a", 2)).ended(0, "");
+    on(&address, &["stats"], "").ended(0, "");
 }
