@@ -125,8 +125,12 @@ const SUITES: &[Suite] = &[
         needs: &[POSTGRES],
         ..long(
             "killed servers of PostgreSQL, longer",
-            &["postgres::loss::"],
-            &[("DIPTYCH_KILLS", "100")],
+            &["postgres::loss::", "postgres::histories::"],
+            &[
+                ("DIPTYCH_KILLS", "100"),
+                ("DIPTYCH_HISTORIES", "20"),
+                ("DIPTYCH_HISTORY_CALLS", "400"),
+            ],
         )
     },
     long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),
@@ -134,7 +138,7 @@ const SUITES: &[Suite] = &[
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),
     long(
         "histories of concurrent clients, longer",
-        &["histories::"],
+        &["histories::", "--skip", "postgres::"],
         &[("DIPTYCH_HISTORIES", "20"), ("DIPTYCH_HISTORY_CALLS", "400")],
     ),
     long("model of a store, longer", &["model"], &[("DIPTYCH_MODEL_RUNS", "480")]),

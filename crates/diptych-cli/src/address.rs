@@ -24,6 +24,20 @@ pub(crate) fn folder() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(parse_folder)
 }
 
+/// Parses the address of a log in PostgreSQL.
+pub(crate) fn database() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(parse_database)
+}
+
+fn parse_database(address: OsString) -> Result<String, String> {
+    match StoreAddress::parse(address).map_err(|error| error.problem().to_owned())? {
+        StoreAddress::Database(address) => Ok(address),
+        _ => Err("this command works on a log in PostgreSQL: give an address such as \
+                  postgres://ann@localhost/shop?log=orders"
+            .to_owned()),
+    }
+}
+
 /// A service that is asked for its part of a flow, with the name that the tree shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceAddress {
@@ -134,6 +148,16 @@ mod tests {
         let folder = ServicePlace::Log(LogAddress::Folder("bank".into()));
         assert_eq!(of("bank"), Ok(("bank".to_owned(), folder)));
         assert!(of("x=memory:").unwrap_err().contains("no memory: store"));
+    }
+
+    #[test]
+    fn a_command_on_a_database_refuses_every_other_address() {
+        let address = "postgres://ann@db/shop?log=orders";
+        assert_eq!(parse_database(address.into()), Ok(address.to_owned()));
+        for address in ["bank", "diptych://localhost/log", "memory:"] {
+            let error = parse_database(address.into()).unwrap_err();
+            assert!(error.contains("a log in PostgreSQL"), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
 
 mod intake;
 mod place;
+mod postgres;
 mod process;
 mod records;
 mod sharing;
@@ -28,6 +29,7 @@ mod sharing;
 pub(crate) use intake::{IntakeArgs, IntakeCommand, ParkedArgs, PayloadArgs};
 use place::position;
 pub(crate) use place::{Folder, LogPlace, Wait};
+pub(crate) use postgres::{DatabaseArgs, InitArgs, PostgresArgs, PostgresCommand};
 pub(crate) use process::{
     AnswerArgs, CallAnswerArgs, ItemsArgs, ListArgs, ProcessArgs, ProcessCommand, RefuseArgs,
     ReplaceArgs, RowsArgs, TraceArgs,
@@ -88,6 +90,7 @@ pub(crate) enum Command {
     Export(ExportTableArgs),
     Process(ProcessArgs),
     Intake(IntakeArgs),
+    Postgres(PostgresArgs),
     #[command(after_help = EXIT_CODES)]
     Trace(TraceArgs),
     #[command(after_help = EXIT_CODES)]

@@ -19,6 +19,7 @@ mod input;
 mod intake;
 mod lines;
 mod ndjson;
+mod postgres;
 mod process;
 mod progress;
 mod read;
@@ -97,6 +98,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Export(args) => records::export(&args),
         Command::Process(args) => process::run(&args),
         Command::Intake(args) => intake::run(&args),
+        Command::Postgres(args) => postgres::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {

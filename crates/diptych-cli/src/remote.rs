@@ -54,24 +54,46 @@ fn is_database(address: &str) -> bool {
     matches!(StoreAddress::parse(address), Ok(StoreAddress::Database(_)))
 }
 
+/// Makes a log in a database, as far as it is missing.
+pub(crate) fn make_database(
+    address: &str,
+    wait: Wait,
+    partition_events: u64,
+) -> Result<Store, Failure> {
+    open_database(address, wait, |options| options.partition_events = partition_events)
+}
+
 fn open_database(
     address: &str,
     wait: Wait,
     set: impl Fn(&mut PostgresOptions),
 ) -> Result<Store, Failure> {
-    let mut options = PostgresOptions::default();
-    options.connect_time = wait.duration().max(SHORTEST_WAIT);
+    let mut options = database_options(wait);
     set(&mut options);
     let store = pollster::block_on(PostgresStore::open(address, options));
     let store = store.map_err(|error| match error {
-        OpenError::Address { .. } => Failure::input(error.to_string()),
         OpenError::Schema { .. } | OpenError::NoLog { .. } => {
             let advice = "a command that writes to the log makes it";
             Failure::new(Exit::Failed, format!("{error}; {advice}"))
         }
-        _ => Failure::new(Exit::Failed, error.to_string()),
+        _ => database_failure(error),
     })?;
     Ok(Store::new(store).pinned())
+}
+
+/// The options of a connection to a database, from the arguments and the environment.
+pub(crate) fn database_options(wait: Wait) -> PostgresOptions {
+    let mut options = PostgresOptions::default();
+    options.connect_time = wait.duration().max(SHORTEST_WAIT);
+    options.authorities = env::var_os(AUTHORITIES).map(PathBuf::from);
+    options
+}
+
+pub(crate) fn database_failure(error: OpenError) -> Failure {
+    match error {
+        OpenError::Address { .. } => Failure::input(error.to_string()),
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    }
 }
 
 /// Connects to the log of a server, or in a database. The handle ends with an error if the log has

@@ -1,20 +1,25 @@
 //! Addresses of logs in PostgreSQL.
 
+use std::path::{Path, PathBuf};
+
 use tokio_postgres::{
     Config,
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use crate::error::OpenError;
+use crate::{error::OpenError, tls::Encryption};
 
 /// The parameter of an address that names the log.
 const LOG: &str = "log=";
+/// The parameter that names the file with the certificates of authorities.
+const AUTHORITIES: &str = "sslrootcert=";
 
 /// An address such as `postgres://user@host/database?log=main`.
 #[derive(Clone, Debug)]
 pub(crate) struct DatabaseAddress {
     pub(crate) config: Config,
     pub(crate) log: Option<String>,
+    authorities: Option<PathBuf>,
 }
 
 impl DatabaseAddress {
@@ -36,21 +41,35 @@ impl DatabaseAddress {
             [one] => one.strip_prefix(LOG).map(str::to_owned),
             _ => return Err(wrong("it names several logs".to_owned())),
         };
+        let (authorities, others): (Vec<&str>, Vec<&str>) =
+            others.into_iter().partition(|parameter| parameter.starts_with(AUTHORITIES));
+        let authorities = authorities.last().and_then(|named| named.strip_prefix(AUTHORITIES));
         let rest = match others.is_empty() {
             true => base.to_owned(),
             false => format!("{base}?{}", others.join("&")),
         };
         // The text of the error has no part of the address, which may contain a password.
         let mut config: Config = rest.parse().map_err(|error| wrong(format!("{error}")))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            let problem = "sslmode=require is not supported: connect through a socket or a tunnel";
-            return Err(wrong(problem.to_owned()));
+        if authorities.is_some() {
+            config.ssl_mode(SslMode::Require);
         }
         if config.get_application_name().is_none() {
             config.application_name("diptych");
         }
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(DatabaseAddress { config, log })
+        Ok(DatabaseAddress { config, log, authorities: authorities.map(PathBuf::from) })
+    }
+
+    /// The encryption that the address asks for. These authorities count if it names none.
+    pub(crate) fn encryption(
+        &self,
+        authorities: Option<&Path>,
+    ) -> Result<Option<Encryption>, OpenError> {
+        if self.config.get_ssl_mode() != SslMode::Require {
+            return Ok(None);
+        }
+        let encryption = Encryption::new(self.authorities.as_deref().or(authorities));
+        encryption.map(Some).map_err(|problem| OpenError::Address { problem })
     }
 
     /// The server and the database, without secrets, for messages.
@@ -86,7 +105,7 @@ mod tests {
             "mysql://ann:secret@db/shop",
             "postgres://ann:secret@db/shop?unknown=1",
             "postgres://ann:secret@db/shop?log=a&log=b",
-            "postgres://ann:secret@db/shop?sslmode=require",
+            "postgres://ann:secret@db/shop?sslmode=sometimes",
         ] {
             let text = DatabaseAddress::parse(address).unwrap_err().to_string();
             assert!(!text.contains("secret"), "{text}");

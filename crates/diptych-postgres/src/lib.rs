@@ -44,7 +44,6 @@
 //!
 //! # Not there yet
 //!
-//! - TLS: connect through a socket, a private network or a tunnel.
 //! - Reads from replicas. A store connects to the server that takes writes.
 //! - Poolers in transaction mode. An append through one is refused, and nothing is written.
 //! - Projections into PostgreSQL, and projections in the transaction of an append.
@@ -72,9 +71,12 @@ mod schema;
 mod session;
 mod store;
 mod text;
+mod tls;
+mod upkeep;
 mod watch;
 mod writer;
 
 pub use error::OpenError;
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
+pub use upkeep::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};

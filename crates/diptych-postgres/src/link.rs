@@ -21,12 +21,14 @@ use crate::{
     reads,
     schema::{self, LogRow, ServerFacts, ServerName, stored_position},
     session::{Session, SessionTimes},
+    tls::Encryption,
 };
 
 /// The database, shared by the handles and the tasks.
 #[derive(Debug)]
 pub(crate) struct Link {
     config: Config,
+    encryption: Option<Encryption>,
     /// Server and database, for messages.
     place: String,
     /// The name of the log.
@@ -41,7 +43,7 @@ pub(crate) struct Link {
 }
 
 /// The name of a log that neither the address nor the options name.
-const DEFAULT_LOG: &str = "main";
+pub(crate) const DEFAULT_LOG: &str = "main";
 
 const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
 const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
@@ -60,7 +62,9 @@ impl Link {
             cause: fault.into_read_error(),
         };
         let writer = Uuid::new_v4();
-        let session = Session::open(&address.config, times(&options), writer, None).await;
+        let encryption = address.encryption(options.authorities.as_deref())?;
+        let opened = (&address.config, encryption.as_ref());
+        let session = Session::open(opened, times(&options), writer, None).await;
         let session = session.map_err(failed)?;
         suitable(&session, &options, &place).await?;
         let found = schema::version(&session).await.map_err(failed)?;
@@ -90,6 +94,7 @@ impl Link {
         session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;
         let link = Link {
             config: address.config,
+            encryption,
             place,
             log,
             options,
@@ -107,7 +112,9 @@ impl Link {
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
         let times = times(&self.options);
-        let session = Session::open(&self.config, times, self.writer, hints).await?;
+        let session =
+            Session::open((&self.config, self.encryption.as_ref()), times, self.writer, hints)
+                .await?;
         match self.compare(&session).await {
             // Another connection found the change at the same time.
             Err(Fault::Answer(ReadError::Unavailable(Unavailable::HistoryChanged(_)))) => {
@@ -239,7 +246,7 @@ impl Link {
     }
 }
 
-fn times(options: &PostgresOptions) -> SessionTimes {
+pub(crate) fn times(options: &PostgresOptions) -> SessionTimes {
     SessionTimes { answer: options.answer_time, connect: options.connect_time }
 }
 

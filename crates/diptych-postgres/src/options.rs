@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use diptych_store::{Limits, TimeSource};
 use tokio::sync::Semaphore;
@@ -12,6 +12,9 @@ pub struct PostgresOptions {
     /// Whether to make what is missing: the schema, its newest version, and the log. `true` by
     /// default.
     pub create: bool,
+    /// The file with the certificates of authorities that may vouch for an encrypted server, in PEM
+    /// form. `sslrootcert` in the address takes precedence. Without either, the system decides.
+    pub authorities: Option<PathBuf>,
     /// The limits of the store. Names that the database indexes are at most 2,000 bytes long.
     pub limits: Limits,
     /// The source of the time of each commit. The clock is that of the database server.
@@ -39,6 +42,7 @@ impl Default for PostgresOptions {
         PostgresOptions {
             log: None,
             create: true,
+            authorities: None,
             limits: Limits::default(),
             time: TimeSource::default(),
             answer_time: Duration::from_secs(15),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     future::poll_fn,
     sync::{
         Arc,
@@ -10,16 +11,21 @@ use std::{
     time::Duration,
 };
 
+use diptych_store::Unavailable;
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, NoTls, Row, Statement,
+    AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement,
     error::{DbError, SqlState},
+    tls::TlsStream,
     types::ToSql,
 };
 use uuid::Uuid;
 
-use crate::failure::{Fault, no_answer};
+use crate::{
+    failure::{Fault, no_answer},
+    tls::Encryption,
+};
 
 /// A parameter of a statement.
 pub(crate) type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -40,35 +46,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects. Payloads of notifications go to `hints`.
+    /// Connects, encrypted where that is asked for. Payloads of notifications go to `hints`.
     pub(crate) async fn open(
-        config: &Config,
+        (config, encryption): (&Config, Option<&Encryption>),
         times: SessionTimes,
         writer: Uuid,
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
         let connecting = async {
-            let (client, mut connection) = config.connect(NoTls).await?;
-            let is_unreplicated = Arc::new(AtomicBool::new(false));
-            let noticed = is_unreplicated.clone();
-            tokio::spawn(async move {
-                while let Some(Ok(message)) =
-                    poll_fn(|context| connection.poll_message(context)).await
-                {
-                    match message {
-                        AsyncMessage::Notice(notice) if is_of_standby(&notice) => {
-                            // It arrives before the answer to the commit, which wakes the writer.
-                            noticed.store(true, Ordering::SeqCst);
-                        }
-                        AsyncMessage::Notification(hint) => {
-                            if let Some(hints) = &hints {
-                                let _ = hints.send(hint.payload().to_owned());
-                            }
-                        }
-                        _ => {}
-                    }
+            let (client, is_unreplicated) = match encryption {
+                Some(encryption) => {
+                    let connected = config.connect(encryption.clone()).await;
+                    serve(connected.map_err(with_cause)?, hints)
                 }
-            });
+                None => serve(config.connect(NoTls).await?, hints),
+            };
             client.batch_execute(&settings(times.answer, writer)).await?;
             Ok(Session { client, statements: Mutex::default(), is_unreplicated })
         };
@@ -118,6 +110,47 @@ impl Session {
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
+}
+
+/// The error with its cause, which says why a certificate is not trusted. Another try may help: the
+/// certificate of a server can be renewed.
+fn with_cause(error: tokio_postgres::Error) -> Fault {
+    match (error.as_db_error(), error.source()) {
+        (None, Some(cause)) => {
+            let text = format!("{error}: {cause}");
+            Fault::Connection(Unavailable::Backend(Arc::from(
+                Box::<dyn Error + Send + Sync>::from(text),
+            )))
+        }
+        _ => error.into(),
+    }
+}
+
+/// Runs a connection on a task of its own. Returns the client, and whether the server said that a
+/// commit may not be replicated.
+fn serve<T: TlsStream + Send + Unpin + 'static>(
+    (client, mut connection): (Client, Connection<Socket, T>),
+    hints: Option<mpsc::UnboundedSender<String>>,
+) -> (Client, Arc<AtomicBool>) {
+    let is_unreplicated = Arc::new(AtomicBool::new(false));
+    let noticed = is_unreplicated.clone();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            match message {
+                AsyncMessage::Notice(notice) if is_of_standby(&notice) => {
+                    // It arrives before the answer to the commit, which wakes the writer.
+                    noticed.store(true, Ordering::SeqCst);
+                }
+                AsyncMessage::Notification(hint) => {
+                    if let Some(hints) = &hints {
+                        let _ = hints.send(hint.payload().to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    (client, is_unreplicated)
 }
 
 /// Whether the notice can say that a wait for a standby ended without it. The commit is there, and

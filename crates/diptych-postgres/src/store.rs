@@ -170,23 +170,24 @@ impl<T> Drop for AskTask<T> {
 }
 
 /// The thread of a store, with its runtime. So its futures can be polled anywhere.
-struct StoreThread {
+pub(crate) struct StoreThread {
     /// Taken when this value is dropped.
     runtime: Option<Runtime>,
 }
 
 /// The thread of the store has ended.
-struct ThreadEnd;
+#[derive(Debug)]
+pub(crate) struct ThreadEnd;
 
 impl StoreThread {
-    fn start() -> io::Result<StoreThread> {
+    pub(crate) fn start() -> io::Result<StoreThread> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("diptych-postgres").enable_all();
         Ok(StoreThread { runtime: Some(builder.build()?) })
     }
 
     /// Runs the task on the thread and waits for its answer.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, ThreadEnd> {

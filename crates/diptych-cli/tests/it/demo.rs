@@ -2,6 +2,7 @@
 
 mod clients;
 mod elsewhere;
+mod postgres;
 
 use std::{
     fs,

@@ -14,6 +14,7 @@ mod input;
 mod intakes;
 mod kept;
 mod move_log;
+mod postgres;
 mod processes;
 mod program;
 mod records;

@@ -2,14 +2,16 @@
 
 mod conformance;
 mod contention;
+mod histories;
 mod loss;
 mod proxy;
 mod schema;
-mod server;
+mod tls;
 
 use std::thread;
 
 use diptych_postgres::PostgresStore;
+use diptych_postgres_testing as server;
 use diptych_store::{
     Append, AppendCondition, AppendError, Filter, RawEvent, Read, Store, SyncedCommit, Tag,
 };

@@ -78,7 +78,8 @@ impl App {
     }
 
     /// Connects to the store at an address, with these options for the connection to a server. For
-    /// a database only their times count. They have no effect on a folder, and none in memory.
+    /// a database only times and authorities count. They have no effect on a folder, and none in
+    /// memory.
     ///
     /// # Errors
     /// As [`connect`](App::connect).
@@ -103,6 +104,7 @@ impl App {
                 let mut database = PostgresOptions::default();
                 database.answer_time = options.answer_time;
                 database.connect_time = options.connect_time;
+                database.authorities = options.authorities;
                 let store = PostgresStore::open(&address, database).await?;
                 Ok(App::over(store).close_store())
             }

@@ -8,7 +8,7 @@ use super::{Demo, Served, UNTIL, lasting};
 use crate::{program::Program, served::ServeProcess};
 
 /// A demo that serves its page, on this log.
-fn served_on(log: &str, args: &[&str]) -> Served {
+pub(super) fn served_on(log: &str, args: &[&str]) -> Served {
     let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
     command.args(["demo", "--wait-seconds", "60", "--data", log, "--listen", "127.0.0.1:0"]);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

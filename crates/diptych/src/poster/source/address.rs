@@ -64,6 +64,7 @@ async fn once(address: &str, options: &PosterOptions) -> Result<Store, Failure> 
             database.create = false;
             database.answer_time = options.remote.answer_time;
             database.connect_time = options.remote.connect_time;
+            database.authorities = options.remote.authorities.clone();
             let store = PostgresStore::open(&address, database).await;
             Ok(Store::new(store.map_err(|error| failed(error.into()))?))
         }

@@ -1,4 +1,13 @@
-//! A server of PostgreSQL in a folder of its own, on a free port.
+//! A server of PostgreSQL in a folder of its own, on a free port, for the tests of several crates.
+
+// A test fails by panicking, and so may what it calls.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 use std::{
     env, fs,
@@ -24,7 +33,7 @@ use tokio_postgres::{Client, NoTls};
 
 /// A running server. It ends with this value, and also if the program of the tests is killed: a
 /// shell ends it when the pipe to the shell closes.
-pub(super) struct PostgresServer {
+pub struct PostgresServer {
     programs: PathBuf,
     folder: TempDir,
     port: u16,
@@ -47,11 +56,12 @@ const SETTINGS: &str = "listen_addresses = '127.0.0.1'\n\
 
 impl PostgresServer {
     /// Returns `None`, with a word about it, if there are no programs of the server.
-    pub(super) fn start() -> Option<PostgresServer> {
+    pub fn start() -> Option<PostgresServer> {
         PostgresServer::with("")
     }
 
-    pub(super) fn with(more: &str) -> Option<PostgresServer> {
+    /// As [`start`](PostgresServer::start), with more lines of settings.
+    pub fn with(more: &str) -> Option<PostgresServer> {
         let programs = programs()?;
         let folder = TempDir::new().unwrap();
         if let Some((user, group)) = other_user() {
@@ -91,21 +101,23 @@ impl PostgresServer {
         runtime.block_on(async { self.try_client("postgres").await.is_ok() })
     }
 
-    pub(super) fn address(&self, database: &str, log: &str) -> String {
+    /// The address of a log in a database.
+    pub fn address(&self, database: &str, log: &str) -> String {
         self.address_at(self.port, database, log)
     }
 
     /// The address through a proxy on this port.
-    pub(super) fn address_at(&self, port: u16, database: &str, log: &str) -> String {
+    pub fn address_at(&self, port: u16, database: &str, log: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{port}/{database}?log={log}")
     }
 
-    pub(super) fn port(&self) -> u16 {
+    /// The port of the server on this machine.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// A connection beside the store, for what other programs do.
-    pub(super) async fn client(&self, database: &str) -> Client {
+    pub async fn client(&self, database: &str) -> Client {
         self.try_client(database).await.unwrap()
     }
 
@@ -117,27 +129,34 @@ impl PostgresServer {
     }
 
     /// Executes statements in this database.
-    pub(super) fn execute(&self, database: &str, sql: &str) {
+    pub fn execute(&self, database: &str, sql: &str) {
         runtime().block_on(async {
             self.client(database).await.batch_execute(sql).await.unwrap();
         });
     }
 
-    pub(super) fn open(&self, log: &str) -> PostgresStore {
+    /// Opens a log in the first database.
+    pub fn open(&self, log: &str) -> PostgresStore {
         self.open_with(log, PostgresOptions::default())
     }
 
-    pub(super) fn open_with(&self, log: &str, options: PostgresOptions) -> PostgresStore {
+    /// Opens a log in the first database with these options.
+    pub fn open_with(&self, log: &str, options: PostgresOptions) -> PostgresStore {
         let address = self.address("postgres", log);
         pollster::block_on(PostgresStore::open(&address, options)).unwrap()
     }
 
     /// Kills the server and all its processes, at once.
-    pub(super) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let file = self.data().join("postmaster.pid");
         let text = fs::read_to_string(file).unwrap();
         let process = text.lines().next().unwrap().to_owned();
-        // Without its first process the others end by themselves, which takes a moment.
+        // While it stands still it starts no process that would outlive it.
+        Command::new("kill").args(["-STOP", &process]).output().unwrap();
+        let state = format!("/proc/{process}/status");
+        while !fs::read_to_string(&state).unwrap().contains("T (stopped)") {
+            thread::yield_now();
+        }
         let children = format!("/proc/{process}/task/{process}/children");
         let children = fs::read_to_string(children).unwrap_or_default();
         let mut all = vec![process];
@@ -151,7 +170,7 @@ impl PostgresServer {
     }
 
     /// Stops the server, which writes everything before.
-    pub(super) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         let mut stop = command(&self.programs.join("pg_ctl"), self.folder.path());
         let stopped = stop.args(["stop", "-m", "fast", "-D"]).arg(self.data()).output().unwrap();
         assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
@@ -159,7 +178,7 @@ impl PostgresServer {
     }
 
     /// Starts the server again, on its port and with its data.
-    pub(super) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.end();
         // The number in it may be that of another process by now.
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
@@ -168,18 +187,20 @@ impl PostgresServer {
         self.wait();
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    /// The folder of the data of the server.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     /// Copies the data of a stopped server from one place to another.
-    pub(super) fn copy(&self, from: &Path, to: &Path) {
+    pub fn copy(&self, from: &Path, to: &Path) {
         let _ = fs::remove_dir_all(to);
         let copied = Command::new("cp").arg("-a").args([from, to]).output().unwrap();
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    /// The folder of the server, which belongs to its user.
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -198,18 +219,19 @@ impl Drop for PostgresServer {
 }
 
 /// One server for tests that only need logs of their own. The shell ends it with the program.
-pub(super) fn shared() -> Option<&'static PostgresServer> {
+pub fn shared() -> Option<&'static PostgresServer> {
     static SERVER: OnceLock<Option<PostgresServer>> = OnceLock::new();
     SERVER.get_or_init(PostgresServer::start).as_ref()
 }
 
 /// A name that no other log of the shared server has.
-pub(super) fn new_name() -> String {
+pub fn new_name() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-pub(super) fn runtime() -> tokio::runtime::Runtime {
+/// A runtime for connections beside a store.
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 

@@ -1,0 +1,261 @@
+//! The work of an operator on a database: to check it, and to bring its schema up to date.
+
+use diptych_store::{LogIdentity, Position, Unavailable};
+use uuid::Uuid;
+
+use crate::{
+    address::DatabaseAddress,
+    error::OpenError,
+    failure::Fault,
+    link::{self, DEFAULT_LOG},
+    options::PostgresOptions,
+    schema::{self, LogRow, ServerFacts, ServerName},
+    session::Session,
+    store::StoreThread,
+};
+
+/// A database with a log, as its operator sees it.
+#[derive(Clone, Debug)]
+pub struct PostgresDatabase {
+    address: DatabaseAddress,
+    options: PostgresOptions,
+}
+
+/// The state of a database and of one log in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DatabaseReport {
+    /// The version of the server, as it writes it, such as `15.4`.
+    pub server: String,
+    /// The version of the schema, or 0 if there is none.
+    pub schema: i32,
+    /// The version that this program works with.
+    pub newest_schema: i32,
+    /// The name of the log that the address or the options name.
+    pub log_name: String,
+    /// The log, if the database has it.
+    pub log: Option<LogReport>,
+    /// The number of partitions of the events, which all logs of the database share.
+    pub partitions: u64,
+    /// The last position for which there is a partition. `None` if there is no partition.
+    pub partitions_upto: Option<Position>,
+    /// Why no store can work on the log. Empty if one can.
+    pub problems: Vec<String>,
+    /// Settings that weaken the promise, and other facts that an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// The state of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogReport {
+    /// The identity of the log.
+    pub identity: LogIdentity,
+    /// Its last position.
+    pub head: Position,
+}
+
+/// The versions of a schema before and after [`PostgresDatabase::migrate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchemaMigration {
+    /// The version that was found.
+    pub was: i32,
+    /// The version that the schema has now.
+    pub is: i32,
+}
+
+impl PostgresDatabase {
+    /// The database at an address such as `postgres://ann@localhost/shop?log=orders`.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`] if the address has another form.
+    pub fn at(address: &str, options: PostgresOptions) -> Result<PostgresDatabase, OpenError> {
+        let address = DatabaseAddress::parse(address)?;
+        Ok(PostgresDatabase { address, options: options.within_bounds() })
+    }
+
+    /// Looks at the server, the schema and the log, and changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the server does not answer.
+    pub async fn check(&self) -> Result<DatabaseReport, OpenError> {
+        self.on_thread(|database, session| async move {
+            database.report(&session).await.map_err(|fault| database.failed(fault))
+        })
+        .await
+    }
+
+    /// Brings a schema that is there to the newest version, all or nothing. Stores go on meanwhile.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the server does not answer, or if the schema is missing or too new.
+    pub async fn migrate(&self) -> Result<SchemaMigration, OpenError> {
+        self.on_thread(|database, session| async move {
+            let failed = |fault| database.failed(fault);
+            let was = schema::version(&session).await.map_err(failed)?;
+            if let Some(problem) = database.schema_problem(was) {
+                let place = database.address.place();
+                return Err(OpenError::Schema { place, problem });
+            }
+            if was < schema::NEWEST {
+                let partition_events = database.options.partition_events;
+                schema::migrate(&session, partition_events).await.map_err(failed)?;
+            }
+            let is = schema::version(&session).await.map_err(failed)?;
+            Ok(SchemaMigration { was, is })
+        })
+        .await
+    }
+
+    /// Why the schema cannot be brought to the newest version.
+    fn schema_problem(&self, found: i32) -> Option<String> {
+        match found {
+            0 => Some("there is none: make it with `diptych postgres init`".to_owned()),
+            found if found > schema::NEWEST => Some(format!(
+                "it has version {found}, and this program knows versions up to {}: use a newer \
+                 program",
+                schema::NEWEST
+            )),
+            _ => None,
+        }
+    }
+
+    async fn on_thread<T, F, W>(&self, work: F) -> Result<T, OpenError>
+    where
+        T: Send + 'static,
+        F: FnOnce(PostgresDatabase, Session) -> W + Send + 'static,
+        W: Future<Output = Result<T, OpenError>> + Send + 'static,
+    {
+        let thread = StoreThread::start().map_err(OpenError::Thread)?;
+        let database = self.clone();
+        let done = thread.run(async move {
+            let times = link::times(&database.options);
+            let authorities = database.options.authorities.as_deref();
+            let encryption = database.address.encryption(authorities)?;
+            let opened = (&database.address.config, encryption.as_ref());
+            let session = Session::open(opened, times, Uuid::new_v4(), None).await;
+            let session = session.map_err(|fault| database.failed(fault))?;
+            work(database, session).await
+        });
+        done.await.unwrap_or_else(|_| Err(self.failed(Unavailable::Closed.into())))
+    }
+
+    fn failed(&self, fault: Fault) -> OpenError {
+        OpenError::Server { place: self.address.place(), cause: fault.into_read_error() }
+    }
+
+    async fn report(&self, session: &Session) -> Result<DatabaseReport, Fault> {
+        let log_name = self.address.log.clone().or_else(|| self.options.log.clone());
+        let log_name = log_name.unwrap_or_else(|| DEFAULT_LOG.to_owned());
+        let schema = schema::version(session).await?;
+        let row = match schema {
+            0 => None,
+            _ => LogRow::of(session, &log_name).await?,
+        };
+        let mut problems: Vec<String> = Vec::new();
+        if let Some(facts) = ServerFacts::of(session).await? {
+            problems.extend(facts.problem(self.options.allow_unsafe_settings));
+        }
+        problems.extend(self.schema_problem(schema).map(|problem| format!("schema: {problem}")));
+        if schema > 0 && schema < schema::NEWEST {
+            let newest = schema::NEWEST;
+            problems.push(format!(
+                "schema: it has version {schema}, and this program needs version {newest}: run \
+                 `diptych postgres migrate`"
+            ));
+        }
+        if schema > 0 && row.is_none() {
+            problems.push(format!(
+                "the database has no log {log_name:?}: check the name, or make it with `diptych \
+                 postgres init`"
+            ));
+        }
+        let settings = Settings::of(session).await?;
+        let mut warnings = settings.warnings();
+        if let Some(row) = row
+            && row.server != ServerName::of(session).await?
+        {
+            warnings.push(
+                "another server or timeline wrote to the log last: look for acknowledged commits \
+                 that are missing, before programs write to it"
+                    .to_owned(),
+            );
+        }
+        let (partitions, upto) = partitions(session, schema).await?;
+        Ok(DatabaseReport {
+            server: settings.server,
+            schema,
+            newest_schema: schema::NEWEST,
+            log_name,
+            log: row.map(|row| LogReport { identity: row.identity, head: row.head }),
+            partitions,
+            partitions_upto: upto,
+            problems,
+            warnings,
+        })
+    }
+}
+
+/// Settings of the server under which a log works, and that its operator should know.
+struct Settings {
+    server: String,
+    standbys: String,
+    synchronous_commit: String,
+    autovacuum: String,
+}
+
+const SETTINGS: &str = "select current_setting('server_version') as server,
+  current_setting('synchronous_standby_names') as standbys,
+  current_setting('synchronous_commit') as synchronous_commit,
+  current_setting('autovacuum') as autovacuum";
+
+impl Settings {
+    async fn of(session: &Session) -> Result<Settings, Fault> {
+        let row = session.query_one(SETTINGS, &[]).await?;
+        let text = |name: &str| row.as_ref().map_or_else(String::new, |row| row.get(name));
+        Ok(Settings {
+            server: text("server"),
+            standbys: text("standbys"),
+            synchronous_commit: text("synchronous_commit"),
+            autovacuum: text("autovacuum"),
+        })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.standbys.is_empty() {
+            warnings.push(
+                "synchronous_standby_names is empty: the loss of the server can lose acknowledged \
+                 commits"
+                    .to_owned(),
+            );
+        } else if self.synchronous_commit == "local" {
+            warnings.push(
+                "synchronous_commit is local: a commit does not wait for a standby, so the loss of \
+                 the server can lose it"
+                    .to_owned(),
+            );
+        }
+        if self.autovacuum == "off" {
+            warnings.push("autovacuum is off: turn it on, because it freezes old rows".to_owned());
+        }
+        warnings
+    }
+}
+
+const PARTITIONS: &str = "select count(*) as partitions,
+    (max(substr(c.relname::text, 8)::bigint) + 1)
+      * (select partition_events from diptych.setting) - 1 as upto
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent = to_regclass('diptych.event')";
+
+/// The number of partitions, and the last position that has one.
+async fn partitions(session: &Session, schema: i32) -> Result<(u64, Option<Position>), Fault> {
+    if schema == 0 {
+        return Ok((0, None));
+    }
+    let Some(row) = session.query_one(PARTITIONS, &[]).await? else { return Ok((0, None)) };
+    let (count, upto): (i64, Option<i64>) = (row.get("partitions"), row.get("upto"));
+    Ok((count.max(0).cast_unsigned(), upto.map(schema::position_of)))
+}
