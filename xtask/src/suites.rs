@@ -10,7 +10,7 @@ use std::{
 use crate::{
     Lints,
     environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS},
-    summary::{Outcome, Row, Tests, summary},
+    summary::{Failures, Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, POSTGRES, Tool, install},
 };
@@ -199,7 +199,11 @@ fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
         Ok(()) => run_tests(suite, lints),
         Err(missing) => {
             eprintln!("\n!! the suite {:?} DID NOT RUN: {missing}\n", suite.name);
-            if strict { Outcome::Failed(Tests::default()) } else { Outcome::DidNotRun(missing) }
+            if strict {
+                Outcome::Failed(Tests::default(), Failures::default())
+            } else {
+                Outcome::DidNotRun(missing)
+            }
         }
     };
     Row { suite: suite.name, outcome, seconds: start.elapsed().as_secs_f64() }
@@ -221,24 +225,25 @@ fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
         Ok(child) => child,
         Err(error) => {
             eprintln!("xtask: cannot start cargo: {error}");
-            return Outcome::Failed(Tests::default());
+            return Outcome::Failed(Tests::default(), Failures::default());
         }
     };
-    let mut tests = Tests::default();
+    let (mut tests, mut failures) = (Tests::default(), Failures::default());
     if let Some(output) = child.stdout.take() {
         // A line that is not UTF-8 is a test's own output and contains no counts.
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
             tests.add(&line);
+            failures.add(&line);
         }
     }
     match child.wait() {
         Ok(status) if status.success() && tests.is_empty() => {
             eprintln!("xtask: no test of the suite {:?} was found", suite.name);
-            Outcome::Failed(tests)
+            Outcome::Failed(tests, failures)
         }
         Ok(status) if status.success() => Outcome::Passed(tests),
-        _ => Outcome::Failed(tests),
+        _ => Outcome::Failed(tests, failures),
     }
 }

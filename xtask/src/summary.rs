@@ -37,11 +37,51 @@ impl Tests {
     }
 }
 
+/// The failed tests of a suite, and the words of each, read from the output of the test programs.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    names: Vec<String>,
+    /// The output of the tests, as their programs repeat it after the last test.
+    words: String,
+    is_in_words: bool,
+}
+
+impl Failures {
+    /// How much of the words of one suite the summary repeats, in bytes.
+    const WORDS: usize = 12_000;
+
+    /// Adds a line of a test program.
+    pub(crate) fn add(&mut self, line: &str) {
+        let name = line.strip_prefix("test ").and_then(|test| test.strip_suffix(" ... FAILED"));
+        self.names.extend(name.map(str::to_owned));
+        // A program prints `failures:` twice: before the output of the tests, and before their
+        // names.
+        if line == "failures:" {
+            self.is_in_words = !self.is_in_words;
+        } else if line.starts_with("test result: ") {
+            self.is_in_words = false;
+        } else if self.is_in_words
+            && !is_of_backtrace(line)
+            && self.words.len() + line.len() < Failures::WORDS
+        {
+            self.words.push_str(line);
+            self.words.push('\n');
+        }
+    }
+}
+
+/// Whether a line is a frame of a backtrace. Frames would leave no room for the messages.
+fn is_of_backtrace(line: &str) -> bool {
+    let frame = line.trim_start();
+    let number = frame.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    line.starts_with(' ') && (number || frame.starts_with("at "))
+}
+
 /// The result of a suite.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed(Tests),
-    Failed(Tests),
+    Failed(Tests, Failures),
     /// A program that the suite needs is missing. The text names it and says how to get it.
     DidNotRun(String),
 }
@@ -53,20 +93,34 @@ pub(crate) struct Row {
     pub(crate) seconds: f64,
 }
 
-/// Returns the table, with the totals as its last line, and whether no suite failed.
+/// Returns the words of the failed tests, the table and the names of the failed tests, with the
+/// totals as the last line, and whether no suite failed.
 ///
 /// A suite that failed without a failed test (it does not compile) counts as one failed test. A
 /// suite that did not run counts as one skipped test. So the last line always shows both.
 pub(crate) fn summary(rows: &[Row]) -> (String, bool) {
     let width = rows.iter().map(|row| row.suite.len()).max().unwrap_or(0);
-    let mut text = format!("{:width$}  result       passed  failed  skipped  seconds\n", "suite");
-    let (mut total, mut missing) = (Tests::default(), String::new());
+    let words = rows.iter().filter_map(|row| match &row.outcome {
+        Outcome::Failed(_, failures) if !failures.words.is_empty() => {
+            Some(format!("== failures of {}\n{}\n", row.suite, failures.words))
+        }
+        _ => None,
+    });
+    let mut text: String = words.collect();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{:width$}  result       passed  failed  skipped  seconds", "suite");
+    let (mut total, mut notes) = (Tests::default(), String::new());
     for Row { suite, outcome, seconds } in rows {
         let (result, tests) = match outcome {
             Outcome::Passed(tests) => ("passed", *tests),
-            Outcome::Failed(tests) => ("FAILED", Tests { failed: tests.failed.max(1), ..*tests }),
+            Outcome::Failed(tests, failures) => {
+                for name in &failures.names {
+                    let _ = writeln!(notes, "{suite} failed: {name}");
+                }
+                ("FAILED", Tests { failed: tests.failed.max(1), ..*tests })
+            }
             Outcome::DidNotRun(why) => {
-                missing.push_str(&format!("{suite} did not run: {why}\n"));
+                let _ = writeln!(notes, "{suite} did not run: {why}");
                 ("DID NOT RUN", Tests { skipped: 1, ..Tests::default() })
             }
         };
@@ -74,14 +128,13 @@ pub(crate) fn summary(rows: &[Row]) -> (String, bool) {
         let line = format!(
             "{suite:width$}  {result:11}  {passed:6}  {failed:6}  {skipped:7}  {seconds:7.1}"
         );
-        // Writing to a string does not fail.
         let _ = writeln!(text, "{line}");
         total.passed += passed;
         total.failed += failed;
         total.skipped += skipped;
     }
     let Tests { passed, failed, skipped } = total;
-    let _ = write!(text, "{missing}\n{passed} passed, {failed} failed, {skipped} skipped");
+    let _ = write!(text, "{notes}\n{passed} passed, {failed} failed, {skipped} skipped");
     (text, failed == 0)
 }
 
@@ -94,6 +147,15 @@ mod tests {
 
     fn row(suite: &'static str, outcome: Outcome) -> Row {
         Row { suite, outcome, seconds: 1.25 }
+    }
+
+    fn failed(lines: &[&str]) -> Outcome {
+        let (mut tests, mut failures) = (Tests::default(), Failures::default());
+        for line in lines {
+            tests.add(line);
+            failures.add(line);
+        }
+        Outcome::Failed(tests, failures)
     }
 
     #[test]
@@ -116,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_suite_that_does_not_compile_counts_as_failed() {
-        let (text, passed) = summary(&[row("unit", Outcome::Failed(Tests::default()))]);
+        let (text, passed) = summary(&[row("unit", failed(&[]))]);
         assert_eq!(text.lines().last(), Some("0 passed, 1 failed, 0 skipped"));
         assert!(!passed);
     }
@@ -128,5 +190,43 @@ mod tests {
         assert!(text.contains("tidy did not run: git is missing"), "{text}");
         assert_eq!(text.lines().last(), Some("0 passed, 0 failed, 1 skipped"));
         assert!(passed);
+    }
+    #[test]
+    fn a_failed_test_is_named_after_the_table_and_its_words_are_before_it() {
+        let output = [
+            "test reads::a_read_ends ... ok",
+            "test reads::a_read_begins ... FAILED",
+            "",
+            "failures:",
+            "",
+            "---- reads::a_read_begins stdout ----",
+            "thread 'reads::a_read_begins' (7) panicked at tests/it/reads.rs:7:5:",
+            "three is not four",
+            "   0: __rustc::rust_begin_unwind",
+            "             at /rustc/library/std/src/panicking.rs:689:5",
+            "",
+            "failures:",
+            "    reads::a_read_begins",
+            "",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            "Doc-tests diptych",
+        ];
+        let (text, passed) = summary(&[row("integration", failed(&output))]);
+        let (before, after) = text.split_once("suite ").expect("there is a table");
+        assert!(before.contains("== failures of integration"), "{text}");
+        assert!(before.contains("three is not four"), "{text}");
+        assert!(!before.contains("panicking.rs") && !before.contains("Doc-tests"), "{text}");
+        assert!(after.contains("\nintegration failed: reads::a_read_begins\n"), "{text}");
+        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 0 skipped"));
+        assert!(!passed);
+    }
+
+    #[test]
+    fn the_words_of_many_failed_tests_end() {
+        let line = "three is not four, and seven is not eight";
+        let mut lines = vec!["failures:"];
+        lines.extend(std::iter::repeat_n(line, 1_000));
+        let (text, _) = summary(&[row("integration", failed(&lines))]);
+        assert!(text.len() < Failures::WORDS + 1_000, "{}", text.len());
     }
 }
