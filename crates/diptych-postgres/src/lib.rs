@@ -58,6 +58,7 @@
 
 mod address;
 mod batch;
+mod connection;
 mod error;
 mod failure;
 mod history;
@@ -76,6 +77,7 @@ mod upkeep;
 mod watch;
 mod writer;
 
+pub use connection::{DatabaseConnection, connect};
 pub use error::OpenError;
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
