@@ -60,6 +60,12 @@
 //!   is rolled back, which shows a change of the tables without a new version.
 //! - A new major version of the server may describe tables in other words. The projection then
 //!   stops with a word about the change, and is rebuilt.
+//!
+//! # Where to go next
+//!
+//! The [guide] has the rules, and the differences from SQLite. The crate has no features.
+//!
+//! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/postgres.md
 
 mod link;
 mod rows;

@@ -167,6 +167,17 @@ impl Link {
         self.batch("begin isolation level read committed read write")
     }
 
+    /// Begins a transaction for which programs that write the same projection wait for each other.
+    pub(crate) fn begin_alone(&mut self, projection: &str) -> Result<(), StatementError> {
+        self.has_failed = false;
+        let name = literal(projection);
+        self.batch(&format!(
+            "begin isolation level read committed read write;
+            select pg_advisory_xact_lock(hashtextextended(
+                'diptych projection ' || current_setting('search_path') || ' ' || {name}, 0))"
+        ))
+    }
+
     /// Rolls back. Plans that were made in the transaction may be those of tables that are gone.
     pub(crate) fn roll_back(&mut self) -> Result<(), StatementError> {
         self.statements.clear();
@@ -184,4 +195,20 @@ impl Link {
 /// A name as SQL has it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL has it.
+pub(crate) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_texts_cannot_end_early() {
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("a'b\\'c"), "E'a''b\\\\''c'");
+    }
 }

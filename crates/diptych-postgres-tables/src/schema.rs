@@ -3,7 +3,7 @@
 use diptych::projection::{ReaderName, SchemaObject};
 
 use crate::{
-    link::{Link, quoted},
+    link::{Link, literal, quoted},
     trouble::StatementError,
 };
 
@@ -147,12 +147,8 @@ pub(crate) fn show(link: &mut Link, reader: &ReaderName) -> Result<()> {
         where c.relname = $1::text and n.nspname = current_schema()";
     let row = link.first(digest, &[&reader.name])?;
     let digest: String = row.map_or(Ok(String::new()), |row| row.try_get(0))?;
-    let told = format!("diptych {digest} shows {}", reader.object).replace('\'', "''");
-    link.execute_once(&format!(
-        "comment on view {} is E'{}'",
-        quoted(&reader.name),
-        told.replace('\\', "\\\\")
-    ))?;
+    let told = literal(&format!("diptych {digest} shows {}", reader.object));
+    link.execute_once(&format!("comment on view {} is {told}", quoted(&reader.name)))?;
     link.forget_plans();
     Ok(())
 }

@@ -17,10 +17,6 @@ use crate::{
     trouble::{StatementError, of_commit, of_place},
 };
 
-/// Programs that write the same projection wait for each other.
-const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended(
-    'diptych projection ' || current_schema() || ' ' || $1::text, 0))";
-
 /// A [`Projection`] in a [`Postgres`] database, to be run.
 pub struct PostgresProjection<P> {
     projection: P,
@@ -156,8 +152,7 @@ impl<P: Projection> PostgresProjection<P> {
         work: DatabaseWork<'_, P::Event>,
     ) -> Result<(), TargetError> {
         let beginning = |error| of_place(place, "beginning to write", error);
-        link.begin().map_err(beginning)?;
-        link.query(LOCK, &[&self.projection.name()]).map_err(beginning)?;
+        link.begin_alone(self.projection.name()).map_err(beginning)?;
         let mut session = PostgresTransaction {
             projection: &self.projection,
             schema: &self.place.schema,

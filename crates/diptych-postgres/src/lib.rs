@@ -46,7 +46,8 @@
 //!
 //! - Reads from replicas. A store connects to the server that takes writes.
 //! - Poolers in transaction mode. An append through one is refused, and nothing is written.
-//! - Projections into PostgreSQL, and projections in the transaction of an append.
+//! - Projections in the transaction of an append. `diptych-postgres-tables` has projections that
+//!   follow the log.
 //! - Old partitions cannot be detached and read from an archive.
 //! - Commits are sent as arrays. `COPY` would be faster for commits of many thousand events.
 //!
