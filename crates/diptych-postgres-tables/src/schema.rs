@@ -4,10 +4,8 @@ use diptych::projection::{ReaderName, SchemaObject};
 
 use crate::{
     link::{Link, literal, quoted},
-    trouble::StatementError,
+    trouble::Answer,
 };
-
-type Result<T> = std::result::Result<T, StatementError>;
 
 /// All tables, views, indexes and sequences of the schema, in order of creation. Constraints belong
 /// to the text of their table. A view for readers has a comment with the digest of its text, so
@@ -118,7 +116,7 @@ select exists (select 1 from pg_constraint k join pg_class c on c.oid = k.conrel
     where k.condeferrable and c.relname::text = any($1)
         and c.relnamespace = (select oid from pg_namespace where nspname = current_schema()))";
 
-pub(crate) fn present(link: &mut Link) -> Result<Vec<SchemaObject>> {
+pub(crate) fn present(link: &mut Link) -> Answer<Vec<SchemaObject>> {
     let rows = link.query(PRESENT, &[])?;
     let objects = rows.iter().map(|row| {
         Ok(SchemaObject { kind: row.try_get(0)?, name: row.try_get(1)?, sql: row.try_get(2)? })
@@ -126,7 +124,7 @@ pub(crate) fn present(link: &mut Link) -> Result<Vec<SchemaObject>> {
     objects.collect()
 }
 
-pub(crate) fn schema_count(link: &mut Link) -> Result<i64> {
+pub(crate) fn schema_count(link: &mut Link) -> Answer<i64> {
     let row = link.first(COUNT, &[])?;
     Ok(row.map_or(Ok(0), |row| row.try_get(0))?)
 }
@@ -139,7 +137,7 @@ pub(crate) fn reader_view(reader: &ReaderName) -> SchemaObject {
     SchemaObject { kind: "view".to_owned(), name: reader.name.clone(), sql }
 }
 
-pub(crate) fn show(link: &mut Link, reader: &ReaderName) -> Result<()> {
+pub(crate) fn show(link: &mut Link, reader: &ReaderName) -> Answer<()> {
     let view = reader_view(reader);
     link.execute_once(&view.sql)?;
     let digest = "select encode(sha256(convert_to(pg_get_viewdef(c.oid, true), 'UTF8')), 'hex')
@@ -154,7 +152,7 @@ pub(crate) fn show(link: &mut Link, reader: &ReaderName) -> Result<()> {
 }
 
 /// Removes these objects, last made first. Skips objects that are already gone.
-pub(crate) fn remove(link: &mut Link, objects: &[SchemaObject]) -> Result<()> {
+pub(crate) fn remove(link: &mut Link, objects: &[SchemaObject]) -> Answer<()> {
     for SchemaObject { kind, name, .. } in objects.iter().rev() {
         link.execute_once(&format!("drop {kind} if exists {}", quoted(name)))?;
     }
@@ -166,7 +164,7 @@ pub(crate) fn remove(link: &mut Link, objects: &[SchemaObject]) -> Result<()> {
 pub(crate) fn foreign_rule(
     link: &mut Link,
     names: &[String],
-) -> Result<Option<(String, String, String)>> {
+) -> Answer<Option<(String, String, String)>> {
     let Some(row) = link.first(FOREIGN_RULES, &[&names])? else { return Ok(None) };
     Ok(Some((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
 }
@@ -175,7 +173,7 @@ pub(crate) fn foreign_rule(
 pub(crate) fn foreign_reference(
     link: &mut Link,
     names: &[String],
-) -> Result<Option<(String, String)>> {
+) -> Answer<Option<(String, String)>> {
     for row in link.query(FOREIGN_KEYS, &[&names])? {
         let refers_to_own: bool = row.try_get(4)?;
         let is_own: bool = row.try_get(3)?;
@@ -189,7 +187,7 @@ pub(crate) fn foreign_reference(
 }
 
 /// Whether a rule of the tables, or of others about them, is checked only at the commit.
-pub(crate) fn has_deferred_rules(link: &mut Link, names: &[String]) -> Result<bool> {
+pub(crate) fn has_deferred_rules(link: &mut Link, names: &[String]) -> Answer<bool> {
     let own = link.first(IS_DEFERRED, &[&names])?;
     if own.map_or(Ok(false), |row| row.try_get(0))? {
         return Ok(true);

@@ -18,8 +18,8 @@ use crate::{
     trouble::{StatementError, Trouble, of_event, of_place, trouble},
 };
 
-const IGNORED: &str = "a statement failed, and `apply` did not return its error: return it, because \
-    nothing of the transaction can be committed after it";
+const IGNORED: &str = "a statement failed, and `apply` did not return its error: return it, \
+    because nothing of the transaction can be committed after it";
 
 /// The schema in which `create` is tried. It is never committed.
 const TRIAL: &str = "diptych_trial";

@@ -11,9 +11,7 @@ use diptych::{
 };
 use tokio_postgres::Row;
 
-use crate::{link::Link, trouble::StatementError};
-
-type Result<T> = std::result::Result<T, StatementError>;
+use crate::{link::Link, trouble::Answer};
 
 const TABLES: &str = "
     create table if not exists diptych_checkpoint (
@@ -64,7 +62,7 @@ const TABLES: &str = "
     );";
 
 /// Makes the schema and the tables that are missing.
-pub(crate) fn create_tables(link: &mut Link, schema: &str) -> Result<()> {
+pub(crate) fn create_tables(link: &mut Link, schema: &str) -> Answer<()> {
     // Two programs that begin at once would both make them.
     link.query("select pg_advisory_xact_lock(hashtextextended('diptych tables', 0))", &[])?;
     let known = "select exists (select 1 from pg_namespace where nspname = $1::text),
@@ -94,21 +92,21 @@ fn number(value: u64) -> i64 {
     value.cast_signed()
 }
 
-fn position(row: &Row, at: usize) -> Result<Position> {
+fn position(row: &Row, at: usize) -> Answer<Position> {
     Ok(Position::new(row.try_get::<_, i64>(at)?.cast_unsigned()))
 }
 
-fn version(row: &Row, at: usize) -> Result<u32> {
+fn version(row: &Row, at: usize) -> Answer<u32> {
     Ok(u32::try_from(row.try_get::<_, i64>(at)?).unwrap_or(u32::MAX))
 }
 
-pub(crate) fn checkpoint(link: &mut Link, name: &str) -> Result<Option<StoredCheckpoint>> {
+pub(crate) fn checkpoint(link: &mut Link, name: &str) -> Answer<Option<StoredCheckpoint>> {
     let sql = "select version, log, epoch, position, event from diptych_checkpoint
         where name = $1";
     link.first(sql, &[&name])?.map(|row| stored(&row)).transpose()
 }
 
-fn stored(row: &Row) -> Result<StoredCheckpoint> {
+fn stored(row: &Row) -> Answer<StoredCheckpoint> {
     let version = version(row, 0)?;
     let Some(log) = row.try_get::<_, Option<Uuid>>(1)? else {
         return Ok(StoredCheckpoint { version, checkpoint: None });
@@ -140,7 +138,7 @@ pub(crate) fn move_checkpoint(
     from: Option<Checkpoint>,
     to: Checkpoint,
     recorded_at: Option<Timestamp>,
-) -> Result<bool> {
+) -> Answer<bool> {
     let log = |it: Checkpoint| Uuid::from_bytes(it.log.id.to_bytes());
     let epoch = |it: Checkpoint| number(it.log.epoch.to_u64());
     let changed = link.execute(
@@ -168,7 +166,7 @@ pub(crate) fn begin(
     name: &str,
     version: u32,
     made: &[SchemaObject],
-) -> Result<()> {
+) -> Answer<()> {
     link.execute("delete from diptych_schema where projection = $1", &[&name])?;
     link.execute("delete from diptych_poisoned where projection = $1", &[&name])?;
     for SchemaObject { kind, name: object, sql } in made {
@@ -185,7 +183,7 @@ pub(crate) fn begin(
 }
 
 /// The objects that this projection made when it began, in order of creation.
-pub(crate) fn made_by(link: &mut Link, name: &str) -> Result<Vec<SchemaObject>> {
+pub(crate) fn made_by(link: &mut Link, name: &str) -> Answer<Vec<SchemaObject>> {
     let sql = "select type, name, sql from diptych_schema where projection = $1 order by made";
     let objects = link.query(sql, &[&name])?.into_iter().map(|row| {
         Ok(SchemaObject { kind: row.try_get(0)?, name: row.try_get(1)?, sql: row.try_get(2)? })
@@ -202,7 +200,7 @@ pub(crate) fn row_name(projection: &str, slot: VersionSlot) -> String {
 }
 
 /// The rows of all versions, the served one first.
-pub(crate) fn versions(link: &mut Link, projection: &str) -> Result<Vec<StoredVersion>> {
+pub(crate) fn versions(link: &mut Link, projection: &str) -> Answer<Vec<StoredVersion>> {
     let sql = "select c.version, c.log, c.epoch, c.position, c.event, c.name, v.state, v.position,
             v.difference
         from diptych_checkpoint c
@@ -221,7 +219,7 @@ pub(crate) fn versions(link: &mut Link, projection: &str) -> Result<Vec<StoredVe
     rows.collect()
 }
 
-fn state(row: &Row) -> Result<VersionState> {
+fn state(row: &Row) -> Answer<VersionState> {
     let Some(word) = row.try_get::<_, Option<String>>(6)? else {
         return Ok(VersionState::Building);
     };
@@ -239,7 +237,7 @@ pub(crate) fn set_state(
     projection: &str,
     version: u32,
     state: &VersionState,
-) -> Result<()> {
+) -> Answer<()> {
     let (word, at, difference) = match state {
         VersionState::Equal { at } => ("equal", *at, ""),
         VersionState::Different { at, difference } => ("different", *at, difference.as_str()),
@@ -256,7 +254,7 @@ pub(crate) fn set_state(
 }
 
 /// Moves the row, the list of objects and the poisoned keys to another name.
-pub(crate) fn rename(link: &mut Link, from: &str, to: &str) -> Result<()> {
+pub(crate) fn rename(link: &mut Link, from: &str, to: &str) -> Answer<()> {
     for sql in [
         "update diptych_checkpoint set name = $2 where name = $1",
         "update diptych_schema set projection = $2 where projection = $1",
@@ -269,7 +267,7 @@ pub(crate) fn rename(link: &mut Link, from: &str, to: &str) -> Result<()> {
 }
 
 /// Removes all that is stored about a version beside the served one.
-pub(crate) fn forget(link: &mut Link, projection: &str, version: u32) -> Result<()> {
+pub(crate) fn forget(link: &mut Link, projection: &str, version: u32) -> Answer<()> {
     let row = row_name(projection, VersionSlot::Beside(version));
     for sql in [
         "delete from diptych_checkpoint where name = $1",
@@ -289,7 +287,7 @@ pub(crate) fn forget(link: &mut Link, projection: &str, version: u32) -> Result<
 }
 
 /// The names for readers of this version.
-pub(crate) fn readers(link: &mut Link, projection: &str, version: u32) -> Result<Vec<ReaderName>> {
+pub(crate) fn readers(link: &mut Link, projection: &str, version: u32) -> Answer<Vec<ReaderName>> {
     let sql = "select name, object from diptych_reader
         where projection = $1 and version = $2 order by name collate \"C\"";
     let rows = link.query(sql, &[&projection, &i64::from(version)])?;
@@ -303,7 +301,7 @@ pub(crate) fn set_readers(
     projection: &str,
     version: u32,
     readers: &[ReaderName],
-) -> Result<()> {
+) -> Answer<()> {
     let version = i64::from(version);
     let old = "delete from diptych_reader where projection = $1 and version = $2";
     link.execute(old, &[&projection, &version])?;
@@ -315,7 +313,7 @@ pub(crate) fn set_readers(
 }
 
 /// The poisoned keys of the version with this row, and its skipped events.
-pub(crate) fn poison(link: &mut Link, row: &str) -> Result<PoisonRecord> {
+pub(crate) fn poison(link: &mut Link, row: &str) -> Answer<PoisonRecord> {
     let sql = "select key, position, failed, reason, held from diptych_poisoned
         where projection = $1 order by key collate \"C\"";
     let keys = link.query(sql, &[&row])?.into_iter().map(|row| {
@@ -327,14 +325,14 @@ pub(crate) fn poison(link: &mut Link, row: &str) -> Result<PoisonRecord> {
             held: row.try_get::<_, i64>(4)?.cast_unsigned(),
         })
     });
-    let keys = keys.collect::<Result<_>>()?;
+    let keys = keys.collect::<Answer<_>>()?;
     let skipped =
         link.first("select events from diptych_skipped where projection = $1", &[&row])?;
     let skipped: String = skipped.map_or(Ok(String::new()), |row| row.try_get(0))?;
     Ok(PoisonRecord { keys, skipped: skipped.into_bytes() })
 }
 
-pub(crate) fn set_poison(link: &mut Link, row: &str, record: &PoisonRecord) -> Result<()> {
+pub(crate) fn set_poison(link: &mut Link, row: &str, record: &PoisonRecord) -> Answer<()> {
     link.execute("delete from diptych_poisoned where projection = $1", &[&row])?;
     for PoisonRow { key, at, failed, reason, held } in &record.keys {
         let sql = "insert into diptych_poisoned values ($1, $2, $3, $4, $5, $6)";

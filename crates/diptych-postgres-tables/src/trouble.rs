@@ -39,6 +39,9 @@ pub enum StatementError {
     Late(Duration),
 }
 
+/// The answer of the server to statements of this crate.
+pub(crate) type Answer<T> = Result<T, StatementError>;
+
 pub(crate) enum Trouble {
     /// A retry may succeed.
     Passing,

@@ -1,6 +1,14 @@
-//! The time of a catch-up beside a hand-written `COPY` of the same rows.
+//! The rows and the time of a catch-up beside a hand-written `COPY` of the same rows. To measure:
+//!
+//! ```sh
+//! DIPTYCH_CATCH_UP=200000 cargo test --release -p diptych-postgres-tables --test it speed -- \
+//!     --nocapture
+//! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 use diptych::{App, Recorded, projection::Target};
 use diptych_postgres_tables::{Projection, Transaction};
@@ -42,7 +50,8 @@ impl Projection for Lines {
     }
 }
 
-const EVENTS: usize = 200_000;
+/// Too few to measure anything.
+const EVENTS: usize = 4_000;
 const BATCH: usize = 1_000;
 const ROUNDS: usize = 5;
 
@@ -87,14 +96,14 @@ fn copy_by_hand(app: &App, place: &Place) -> Duration {
     })
 }
 
-/// `--ignored --nocapture` prints the times.
 #[test]
-#[ignore = "it measures"]
-fn a_catch_up_beside_a_copy_by_hand() {
+fn a_catch_up_gives_the_rows_of_a_copy_by_hand() {
     let Some(server) = shared() else { return };
+    let named = env::var("DIPTYCH_CATCH_UP");
+    let events = named.map_or(EVENTS, |text| text.parse().unwrap());
     let app = app();
     for part in 0..20 {
-        happen(&app, &mut fastrand::Rng::with_seed(part), EVENTS / 20);
+        happen(&app, &mut fastrand::Rng::with_seed(part), events / 20);
     }
     let mut ratios = Vec::new();
     for round in 0..ROUNDS {
