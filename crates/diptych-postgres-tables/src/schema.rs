@@ -69,22 +69,24 @@ order by c.oid"#;
 
 /// A digest of the versions of all rows that describe the schema.
 const COUNT: &str = "
-with space as (select oid from pg_namespace where nspname = current_schema()),
+with own as materialized (select oid, xmin from pg_class where relnamespace =
+    (select oid from pg_namespace where nspname = current_schema())),
 parts as (
-    select oid::text || ':' || xmin::text as part from pg_class
-        where relnamespace = (select oid from space)
+    select hashint8extended((oid::bigint << 32) | xmin::text::bigint, 0) as part from own
     union all
-    select a.attrelid::text || '.' || a.attnum || ':' || a.xmin::text from pg_attribute a
-        join pg_class c on c.oid = a.attrelid and c.relnamespace = (select oid from space)
-        where a.attnum > 0
+    select hashint8extended((a.attrelid::bigint << 32) | a.xmin::text::bigint, a.attnum)
+        from own join pg_attribute a on a.attrelid = own.oid where a.attnum > 0
     union all
-    select t.oid::text || ':' || t.xmin::text from pg_trigger t
-        join pg_class c on c.oid = t.tgrelid and c.relnamespace = (select oid from space)
+    select hashint8extended((t.oid::bigint << 32) | t.xmin::text::bigint, -1)
+        from own join pg_trigger t on t.tgrelid = own.oid
     union all
-    select oid::text || ':' || xmin::text from pg_constraint
-        where connamespace = (select oid from space)
+    select hashint8extended((k.oid::bigint << 32) | k.xmin::text::bigint, -2)
+        from own join pg_constraint k on k.conrelid = own.oid
+    union all
+    select hashint8extended((r.oid::bigint << 32) | r.xmin::text::bigint, -3)
+        from own join pg_rewrite r on r.ev_class = own.oid
 )
-select coalesce(sum(hashtextextended(part, 0)) % 4611686018427387904, 0)::bigint from parts";
+select coalesce(sum(part) % 4611686018427387904, 0)::bigint from parts";
 
 /// Triggers and unique indexes on these tables that are not among these objects.
 const FOREIGN_RULES: &str = "
