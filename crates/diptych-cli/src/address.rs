@@ -3,15 +3,39 @@
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use diptych::remote::StoreAddress;
+use diptych::remote::{StoreAddress, without_secrets};
 
 /// The address of a log that outlives the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LogAddress {
     /// A folder of this machine.
     Folder(PathBuf),
-    /// The log of a server, or one in a database.
+    /// A log that is no folder.
+    Remote(RemoteLog),
+}
+
+/// The address of a log that is no folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteLog {
+    /// The log of a server.
     Server(String),
+    /// A log in a database.
+    Database(String),
+}
+
+impl RemoteLog {
+    /// The whole address, with its secrets.
+    pub(crate) fn address(&self) -> &str {
+        match self {
+            RemoteLog::Server(address) | RemoteLog::Database(address) => address,
+        }
+    }
+}
+
+impl fmt::Display for RemoteLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_secrets(self.address()))
+    }
 }
 
 /// Parses the address of a log.
@@ -62,7 +86,7 @@ impl FromStr for ServiceAddress {
         let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);
         let named = text.split_once('=').filter(|(name, _)| is_name(name));
         let address = named.map_or(text, |(_, address)| address);
-        let name = named.map_or_else(|| without_user(text), |(name, _)| name.to_owned());
+        let name = named.map_or_else(|| without_secrets(text), |(name, _)| name.to_owned());
         let is_http = ["http://", "https://"].iter().any(|scheme| address.starts_with(scheme));
         let at = match is_http {
             true => ServicePlace::Http(address.to_owned()),
@@ -72,21 +96,11 @@ impl FromStr for ServiceAddress {
     }
 }
 
-/// An address without its user and password, for output.
-fn without_user(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => address.to_owned(),
-    }
-}
-
 impl fmt::Display for LogAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LogAddress::Folder(folder) => write!(f, "{}", folder.display()),
-            LogAddress::Server(address) => f.write_str(&without_user(address)),
+            LogAddress::Remote(log) => write!(f, "{log}"),
         }
     }
 }
@@ -94,9 +108,8 @@ impl fmt::Display for LogAddress {
 fn parse(address: OsString) -> Result<LogAddress, String> {
     match StoreAddress::parse(address).map_err(|error| error.problem().to_owned())? {
         StoreAddress::Folder(folder) => Ok(LogAddress::Folder(folder)),
-        StoreAddress::Server(address) | StoreAddress::Database(address) => {
-            Ok(LogAddress::Server(address))
-        }
+        StoreAddress::Server(address) => Ok(LogAddress::Remote(RemoteLog::Server(address))),
+        StoreAddress::Database(address) => Ok(LogAddress::Remote(RemoteLog::Database(address))),
         _ => Err("a command works with no memory: store, which would end with the command; give \
                   a folder or the address of a server"
             .to_owned()),
@@ -107,10 +120,15 @@ fn parse(address: OsString) -> Result<LogAddress, String> {
 pub(crate) fn parse_folder(address: OsString) -> Result<PathBuf, String> {
     match parse(address)? {
         LogAddress::Folder(folder) => Ok(folder),
-        LogAddress::Server(_) => Err("this command works on the files of a log: run it on the \
-                                      machine of the server, with the folder that the server \
-                                      serves"
-            .to_owned()),
+        LogAddress::Remote(RemoteLog::Server(_)) => {
+            Err("this command works on the files of a log: run it on the machine of the server, \
+                 with the folder that the server serves"
+                .to_owned())
+        }
+        LogAddress::Remote(RemoteLog::Database(_)) => {
+            Err("this command works on the files of a log, and a database has none: give a folder"
+                .to_owned())
+        }
     }
 }
 
@@ -122,10 +140,13 @@ mod tests {
     fn a_log_is_a_folder_or_on_a_server() {
         assert_eq!(parse("file:bank".into()), Ok(LogAddress::Folder("bank".into())));
         let server = "diptych://localhost/log";
-        assert_eq!(parse(server.into()), Ok(LogAddress::Server(server.to_owned())));
+        assert_eq!(
+            parse(server.into()),
+            Ok(LogAddress::Remote(RemoteLog::Server(server.to_owned())))
+        );
         let database = "postgres://ann:secret@db/shop?log=orders";
         let parsed = parse(database.into()).unwrap();
-        assert_eq!(parsed, LogAddress::Server(database.to_owned()));
+        assert_eq!(parsed, LogAddress::Remote(RemoteLog::Database(database.to_owned())));
         assert_eq!(parsed.to_string(), "postgres://db/shop?log=orders");
         assert!(parse("memory:".into()).unwrap_err().contains("no memory: store"));
         assert!(parse("nats://x".into()).unwrap_err().contains("no nats: store"));
@@ -143,7 +164,8 @@ mod tests {
         assert_eq!(of(secret), Ok((shown.to_owned(), http(secret))));
         let secret = "https://ada:p@ss@shipping.example";
         assert_eq!(of(secret), Ok(("https://shipping.example".to_owned(), http(secret))));
-        let log = ServicePlace::Log(LogAddress::Server("diptych://localhost/log".to_owned()));
+        let log = RemoteLog::Server("diptych://localhost/log".to_owned());
+        let log = ServicePlace::Log(LogAddress::Remote(log));
         assert_eq!(of("bills=diptych://localhost/log"), Ok(("bills".to_owned(), log)));
         let folder = ServicePlace::Log(LogAddress::Folder("bank".into()));
         assert_eq!(of("bank"), Ok(("bank".to_owned(), folder)));
@@ -165,5 +187,7 @@ mod tests {
         assert_eq!(parse_folder("bank".into()), Ok("bank".into()));
         let error = parse_folder("diptych://localhost/log".into()).unwrap_err();
         assert!(error.contains("on the machine of the server"), "{error}");
+        let error = parse_folder("postgres://localhost/shop".into()).unwrap_err();
+        assert!(error.contains("a database has none"), "{error}");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn store(
                 _ => failure,
             })?
         }
-        LogAddress::Server(address) => answer(remote::connect_to_read(address, place.wait)?)?,
+        LogAddress::Remote(address) => answer(remote::connect_to_read(address, place.wait)?)?,
     };
     let mut out = io::stdout().lock();
     if args.list.json {

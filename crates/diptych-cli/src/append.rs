@@ -45,10 +45,10 @@ pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
             let folder = Folder { dir: dir.clone(), wait: args.place.wait };
             folder::with_log(&folder, &options, |log| load(args, &Store::new(log.clone())))
         }
-        LogAddress::Server(_) if args.accept_future_time => Err(Failure::input(
-            "--accept-future-time is for a folder: give it to the `diptych serve` of this log",
+        LogAddress::Remote(_) if args.accept_future_time => Err(Failure::input(
+            "--accept-future-time is for a folder: the server of a log has a setting of its own",
         )),
-        LogAddress::Server(address) => load(args, &remote::connect(address, args.place.wait)?),
+        LogAddress::Remote(address) => load(args, &remote::connect(address, args.place.wait)?),
     }
 }
 

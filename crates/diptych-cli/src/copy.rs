@@ -33,7 +33,7 @@ pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
     let show = |work, done, total| progress.events_of(work, done, total);
     let (report, to) = match &args.to {
         LogAddress::Folder(dir) => into_folder(args, &from, dir, show)?,
-        LogAddress::Server(address) => {
+        LogAddress::Remote(address) => {
             let to = remote::connect_to_copy(address, args.wait)?;
             check_logs(from.identity(), to.identity())?;
             (CopyPass::begin(&from, &to)?.run(show)?, to.identity())

@@ -93,7 +93,7 @@ fn build(args: &DemoArgs) -> Result<AppBuilder, Failure> {
             let open = || diptych_demo::app(dir, AppOptions::default());
             Ok(folder::when_free(wait, open)?)
         }
-        LogAddress::Server(address) => {
+        LogAddress::Remote(address) => {
             let store = remote::connect(address, args.wait)?;
             Ok(diptych_demo::views(App::over_store(store).close_store()))
         }

@@ -37,7 +37,7 @@ pub(crate) fn import(args: &ImportTableArgs) -> Result<(), Failure> {
             let folder = Folder { dir: dir.clone(), wait: args.place.wait };
             folder::with_log(&folder, &LogOptions::default(), |log| run(&Store::new(log.clone())))?
         }
-        LogAddress::Server(address) => run(&remote::connect(address, args.place.wait)?)?,
+        LogAddress::Remote(address) => run(&remote::connect(address, args.place.wait)?)?,
     };
     tell(
         &RecordOutcome::Imported(report),

@@ -2,13 +2,12 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
-use diptych::remote::StoreAddress;
 use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 use diptych_store::{ReadError, Store, TimeSource, Unavailable};
 
 use crate::{
-    address::LogAddress,
+    address::{LogAddress, RemoteLog},
     args::{Folder, LogPlace, Wait},
     exit::{Exit, Failure},
     folder,
@@ -29,29 +28,36 @@ pub(crate) fn open_to_read(place: &LogPlace) -> Result<Store, Failure> {
             let folder = Folder { dir: dir.clone(), wait: place.wait };
             Ok(Store::new(folder::open_to_read(&folder)?))
         }
-        LogAddress::Server(address) => connect_to_read(address, place.wait),
+        LogAddress::Remote(log) => connect_to_read(log, place.wait),
     }
 }
 
 /// Connects to a log, which must exist.
-pub(crate) fn connect_to_read(address: &str, wait: Wait) -> Result<Store, Failure> {
-    match is_database(address) {
-        true => open_database(address, wait, |options| options.create = false),
-        false => connect(address, wait),
+pub(crate) fn connect_to_read(log: &RemoteLog, wait: Wait) -> Result<Store, Failure> {
+    match log {
+        RemoteLog::Server(address) => connect_to_server(address, wait),
+        RemoteLog::Database(address) => {
+            open_database(address, wait, |options| options.create = false)
+        }
     }
 }
 
 /// Connects to a log that takes the times of a copy.
-pub(crate) fn connect_to_copy(address: &str, wait: Wait) -> Result<Store, Failure> {
-    match is_database(address) {
-        true => open_database(address, wait, |options| options.time = TimeSource::Caller),
-        false => connect(address, wait),
+pub(crate) fn connect_to_copy(log: &RemoteLog, wait: Wait) -> Result<Store, Failure> {
+    match log {
+        RemoteLog::Server(address) => connect_to_server(address, wait),
+        RemoteLog::Database(address) => {
+            open_database(address, wait, |options| options.time = TimeSource::Caller)
+        }
     }
 }
 
-/// Whether the log is in a database. A command makes a log there as it makes a folder.
-fn is_database(address: &str) -> bool {
-    matches!(StoreAddress::parse(address), Ok(StoreAddress::Database(_)))
+/// Connects to a log. A log in a database is made if it is missing, as a folder is.
+pub(crate) fn connect(log: &RemoteLog, wait: Wait) -> Result<Store, Failure> {
+    match log {
+        RemoteLog::Server(address) => connect_to_server(address, wait),
+        RemoteLog::Database(address) => open_database(address, wait, |_| ()),
+    }
 }
 
 /// Makes a log in a database, as far as it is missing.
@@ -96,12 +102,9 @@ pub(crate) fn database_failure(error: OpenError) -> Failure {
     }
 }
 
-/// Connects to the log of a server, or in a database. The handle ends with an error if the log has
-/// another history later, for example because a backup was restored.
-pub(crate) fn connect(address: &str, wait: Wait) -> Result<Store, Failure> {
-    if is_database(address) {
-        return open_database(address, wait, |_| ());
-    }
+/// Connects to the log of a server. The handle ends with an error if the log has another history
+/// later, for example because a backup was restored.
+fn connect_to_server(address: &str, wait: Wait) -> Result<Store, Failure> {
     // A server that is away is reported after the time that the user gave. Later calls have the
     // time of a restart of the server.
     let options = options();

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
     let dir = match &args.place.address {
         LogAddress::Folder(dir) => dir,
-        LogAddress::Server(address) => {
+        LogAddress::Remote(address) => {
             return of_server(&remote::connect_to_read(address, args.place.wait)?, args);
         }
     };

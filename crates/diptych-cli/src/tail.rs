@@ -68,7 +68,7 @@ impl Tail<'_> {
                     }
                 }
             }
-            LogAddress::Server(_) => {
+            LogAddress::Remote(_) => {
                 let (log, after) = self.begin_on_server()?;
                 read::print(&log, &self.filter, Read::after(after))
             }
@@ -79,7 +79,7 @@ impl Tail<'_> {
     pub(crate) fn follow(&self) -> Result<(), Failure> {
         match &self.place.address {
             LogAddress::Folder(dir) => self.follow_folder(dir),
-            LogAddress::Server(address) => {
+            LogAddress::Remote(address) => {
                 let (log, upto) = self.begin_on_server()?;
                 ServerTail { log, address, filter: &self.filter, upto }.follow()
             }

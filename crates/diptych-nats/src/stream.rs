@@ -84,6 +84,10 @@ impl FeedStream {
                         CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::Response => {
                             self.unreachable(error)
                         }
+                        // For example, files of a stream of this name are still being removed.
+                        CreateStreamErrorKind::JetStream(cause) if cause.code() >= 500 => {
+                            self.unreachable(error)
+                        }
                         _ => self.unusable(format!("it cannot be created: {error}")),
                     })?
                 }

@@ -7,7 +7,7 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use crate::{error::OpenError, tls::Encryption};
+use crate::{error::OpenError, options::PostgresOptions, tls::Encryption};
 
 /// The parameter of an address that names the log.
 const LOG: &str = "log=";
@@ -18,7 +18,7 @@ const AUTHORITIES: &str = "sslrootcert=";
 #[derive(Clone, Debug)]
 pub(crate) struct DatabaseAddress {
     pub(crate) config: Config,
-    pub(crate) log: Option<String>,
+    log: Option<String>,
     authorities: Option<PathBuf>,
 }
 
@@ -58,6 +58,12 @@ impl DatabaseAddress {
         }
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Ok(DatabaseAddress { config, log, authorities: authorities.map(PathBuf::from) })
+    }
+
+    /// The log that the address or the options name. Without both it is `main`.
+    pub(crate) fn log_name(&self, options: &PostgresOptions) -> String {
+        let named = self.log.as_ref().or(options.log.as_ref());
+        named.map_or("main", String::as_str).to_owned()
     }
 
     /// The encryption that the address asks for. These authorities count if it names none.

@@ -42,9 +42,6 @@ pub(crate) struct Link {
     is_closed: AtomicBool,
 }
 
-/// The name of a log that neither the address nor the options name.
-pub(crate) const DEFAULT_LOG: &str = "main";
-
 const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
 const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
 const FORGET_WRITERS: &str =
@@ -69,12 +66,7 @@ impl Link {
         suitable(&session, &options, &place).await?;
         let found = schema::version(&session).await.map_err(failed)?;
         if found > schema::NEWEST {
-            let problem = format!(
-                "it has version {found}, and this program knows versions up to {}: use a newer \
-                 program",
-                schema::NEWEST
-            );
-            return Err(OpenError::Schema { place, problem });
+            return Err(OpenError::Schema { place, problem: schema::too_new(found) });
         }
         if found < schema::NEWEST {
             if !options.create {
@@ -87,8 +79,7 @@ impl Link {
             }
             schema::migrate(&session, options.partition_events).await.map_err(failed)?;
         }
-        let log = address.log.clone().or_else(|| options.log.clone());
-        let log = log.unwrap_or_else(|| DEFAULT_LOG.to_owned());
+        let log = address.log_name(&options);
         let row = find_log(&session, &log, options.create).await.map_err(failed)?;
         let Some(row) = row else { return Err(OpenError::NoLog { place, log }) };
         session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;

@@ -11,6 +11,14 @@ const VERSIONS: [&str; 1] = [include_str!("sql/0001.sql")];
 /// The version that this program works with.
 pub(crate) const NEWEST: i32 = VERSIONS.len() as i32;
 
+/// The problem with a schema of this version, which is above the newest that is known.
+pub(crate) fn too_new(found: i32) -> String {
+    format!(
+        "it has version {found}, and this program knows versions up to {NEWEST}: use a newer \
+         program"
+    )
+}
+
 /// The lock that one process holds while it changes the schema.
 const LOCK: &str = "select pg_advisory_xact_lock(7239842318440297028)";
 

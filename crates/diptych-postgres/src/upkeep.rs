@@ -7,7 +7,7 @@ use crate::{
     address::DatabaseAddress,
     error::OpenError,
     failure::Fault,
-    link::{self, DEFAULT_LOG},
+    link,
     options::PostgresOptions,
     schema::{self, LogRow, ServerFacts, ServerName},
     session::Session,
@@ -112,11 +112,7 @@ impl PostgresDatabase {
     fn schema_problem(&self, found: i32) -> Option<String> {
         match found {
             0 => Some("there is none: make it with `diptych postgres init`".to_owned()),
-            found if found > schema::NEWEST => Some(format!(
-                "it has version {found}, and this program knows versions up to {}: use a newer \
-                 program",
-                schema::NEWEST
-            )),
+            found if found > schema::NEWEST => Some(schema::too_new(found)),
             _ => None,
         }
     }
@@ -146,8 +142,7 @@ impl PostgresDatabase {
     }
 
     async fn report(&self, session: &Session) -> Result<DatabaseReport, Fault> {
-        let log_name = self.address.log.clone().or_else(|| self.options.log.clone());
-        let log_name = log_name.unwrap_or_else(|| DEFAULT_LOG.to_owned());
+        let log_name = self.address.log_name(&self.options);
         let schema = schema::version(session).await?;
         let row = match schema {
             0 => None,

@@ -52,8 +52,8 @@ pub enum Refusal {
     /// The revision that the caller expected is one of another epoch: the log was restored, or is
     /// another one.
     #[error(
-        "the expected revision of {record} {key} is from another history of the log: read it \
-         again, and repeat the change"
+        "the expected revision of {record} {key} is none of this history of the log: read the row \
+         again, and send the ETag of the answer as it is"
     )]
     OtherEpoch {
         /// The name of the record.

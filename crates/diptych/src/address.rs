@@ -27,7 +27,7 @@ pub enum StoreAddress {
 
 /// A text that is no address of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address:?} is no address of a log: {problem}")]
+#[error("{:?} is no address of a log: {problem}", without_secrets(address))]
 pub struct InvalidAddress {
     address: String,
     problem: String,
@@ -102,13 +102,17 @@ fn folder(path: &str) -> Result<StoreAddress, String> {
     }
 }
 
-/// An address without its user and password, for messages.
-pub(crate) fn without_user(address: &str) -> String {
+/// An address without its user, its password, and a parameter `password`, for messages.
+pub fn without_secrets(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => address.to_owned(),
+    let place = rest[..end].rfind('@').map_or(rest, |at| &rest[at + 1..]);
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    let is_shown = |parameter: &&str| !parameter.is_empty() && !parameter.starts_with("password=");
+    let shown: Vec<_> = query.split('&').filter(is_shown).collect();
+    match shown.is_empty() {
+        true => format!("{scheme}://{place}"),
+        false => format!("{scheme}://{place}?{}", shown.join("&")),
     }
 }
 
@@ -147,6 +151,21 @@ mod tests {
         let address = "postgres://ann@db/shop?log=orders";
         assert_eq!(StoreAddress::parse(address), Ok(StoreAddress::Database(address.into())));
         assert_eq!(StoreAddress::parse("memory:"), Ok(StoreAddress::Memory));
+    }
+
+    #[test]
+    fn a_message_has_no_secret_of_an_address() {
+        for (address, shown) in [
+            ("postgres://ann:pass@db/shop?log=a&password=pass", "postgres://db/shop?log=a"),
+            ("postgres:///shop?password=pass", "postgres:///shop"),
+            ("https://ada:p@ss@shop.example/?a=b@c", "https://shop.example/?a=b@c"),
+            ("diptych://localhost/log", "diptych://localhost/log"),
+            ("bank@home", "bank@home"),
+        ] {
+            assert_eq!(without_secrets(address), shown);
+        }
+        let error = StoreAddress::parse("mysql://ann:pass@db").unwrap_err().to_string();
+        assert!(!error.contains("pass"), "{error}");
     }
 
     #[test]

@@ -38,6 +38,8 @@ use crate::{
 };
 #[cfg(feature = "remote")]
 pub use connect::AddressError;
+#[cfg(feature = "postgres")]
+pub(crate) use connect::database_options;
 pub use error::{StartError, StopError};
 pub use retag::{RetagError, RetagReport, RetaggedKey};
 use settings::Settings;

@@ -260,7 +260,7 @@ pub mod remote {
     pub use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 
     pub use crate::{
-        address::{InvalidAddress, StoreAddress},
+        address::{InvalidAddress, StoreAddress, without_secrets},
         app::AddressError,
         collaboration::RemoteFeed,
     };

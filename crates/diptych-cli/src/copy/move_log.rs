@@ -23,7 +23,7 @@ use pollster::block_on;
 use serde::Serialize;
 
 use crate::{
-    address::LogAddress,
+    address::{LogAddress, RemoteLog},
     args::{CopyArgs, Folder},
     copy::{
         commits::{CopyPass, CopyReport},
@@ -158,7 +158,11 @@ struct MovedBeforeOutput {
 fn folder_of<'a>(address: &'a LogAddress, name: &str) -> Result<&'a Path, Failure> {
     match address {
         LogAddress::Folder(dir) => Ok(dir),
-        LogAddress::Server(address) => Err(Failure::input(format!(
+        LogAddress::Remote(RemoteLog::Database(_)) => Err(Failure::input(format!(
+            "{name} is the database {address}, and --move works on folders: copy the log, and keep \
+             programs from writing to the old one"
+        ))),
+        LogAddress::Remote(RemoteLog::Server(_)) => Err(Failure::input(format!(
             "{name} is the server {address}, and --move works on folders, because a server keeps \
              the log that it has: end the server, run the command on its machine with its folder, \
              then serve the new folder"

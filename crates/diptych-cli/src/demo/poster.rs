@@ -25,7 +25,7 @@ pub(super) async fn show(args: &DemoArgs, owner: &str) -> Result<(), Failure> {
     let metrics = Metrics::install()?;
     let address = match &args.address {
         LogAddress::Folder(dir) => format!("file:{}", dir.display()),
-        LogAddress::Server(address) => address.clone(),
+        LogAddress::Remote(log) => log.address().to_owned(),
     };
     let mut options = PosterOptions::default();
     options.source_time = args.wait.duration();

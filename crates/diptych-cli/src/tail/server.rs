@@ -9,6 +9,7 @@ use diptych_store::{Filter, Position, Read, ReadError, Store, Unavailable};
 use tokio::{runtime::Builder, sync::watch::Receiver, time::timeout};
 
 use crate::{
+    address::RemoteLog,
     exit::{Exit, Failure},
     read,
     signal::{on_signal, stopped},
@@ -25,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// The log of a server, and the position up to which it was printed.
 pub(crate) struct ServerTail<'a> {
     pub(crate) log: Store,
-    pub(crate) address: &'a str,
+    pub(crate) address: &'a RemoteLog,
     pub(crate) filter: &'a Filter,
     pub(crate) upto: Position,
 }

@@ -500,6 +500,9 @@ struct Kind {
 impl Kind {
     fn see(&mut self, cell: &Cell) {
         let Cell::Text(text) = cell else { return };
+        if self.is_text || self.has_other {
+            return;
+        }
         // JavaScript and other readers of JSON have no larger whole numbers.
         let is_exact = |whole: i64| whole.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS;
         let whole = text.parse::<i64>().ok().filter(|whole| is_exact(*whole));

@@ -101,15 +101,21 @@ impl App {
             }
             #[cfg(feature = "postgres")]
             StoreAddress::Database(address) => {
-                let mut database = PostgresOptions::default();
-                database.answer_time = options.answer_time;
-                database.connect_time = options.connect_time;
-                database.authorities = options.authorities;
-                let store = PostgresStore::open(&address, database).await?;
+                let store = PostgresStore::open(&address, database_options(options)).await?;
                 Ok(App::over(store).close_store())
             }
             #[cfg(not(feature = "postgres"))]
             StoreAddress::Database(_) => Err(AddressError::NoDatabases),
         }
     }
+}
+
+/// The options of a database that those of a server have, too.
+#[cfg(feature = "postgres")]
+pub(crate) fn database_options(options: RemoteOptions) -> PostgresOptions {
+    let mut database = PostgresOptions::default();
+    database.answer_time = options.answer_time;
+    database.connect_time = options.connect_time;
+    database.authorities = options.authorities;
+    database
 }

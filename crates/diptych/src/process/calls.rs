@@ -207,7 +207,7 @@ impl<P: Process> Calling<'_, P> {
         self.ask("the program ended, or lost its connection, during the call".to_owned()).await
     }
 
-    /// What the program did that has this claim, if its call is not under way any more.
+    /// The next step, if the program that has this claim is not making the call any more.
     async fn left_by_other(&self, claim: u64) -> Result<Option<NextStep>, Interruption> {
         if self.is_settled().await? {
             return Ok(Some(NextStep::Settled));

@@ -20,7 +20,7 @@ use diptych_nats::{
 
 use super::{
     numbers,
-    server::NatsServer,
+    server::{NatsServer, create_again},
     services::{Ordering, Shipping},
 };
 
@@ -99,7 +99,7 @@ async fn the_events_of_a_position_are_taken_in_together_after_a_bridge_ended_bet
     }
     let settings = stream.cached_info().config.clone();
     context.delete_stream("orders").await.unwrap();
-    context.create_stream(settings).await.unwrap();
+    create_again(&context, settings).await;
     for message in messages {
         let same = PublishMessage::build().payload(message.payload).headers(message.headers);
         let sent = context.send_publish(message.subject, same).await.unwrap();

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     numbers,
-    server::NatsServer,
+    server::{NatsServer, create_again},
     services::{Ordering, Shipping},
 };
 
@@ -199,7 +199,7 @@ async fn a_bridge_at_rest_fills_a_stream_that_was_made_anew() {
     let stream = context.get_stream("orders").await.unwrap();
     let settings = stream.cached_info().config.clone();
     context.delete_stream("orders").await.unwrap();
-    context.create_stream(settings).await.unwrap();
+    create_again(&context, settings).await;
     bridge.until(|report| report.stored == 18).await.unwrap();
     let shipping = Shipping::start(server.client().await, &Store::new(Memory::new())).await;
     shipping.until(|status| status.position == ordering.head()).await;
@@ -324,7 +324,7 @@ async fn a_stream_with_other_settings_is_refused_with_what_to_change() {
         max_messages_per_subject: 1,
         ..Config::default()
     };
-    context.create_stream(settings).await.unwrap();
+    create_again(&context, settings).await;
     let refused = open().await.unwrap_err().to_string();
     assert!(refused.contains("removes messages from its middle"), "{refused}");
     let options = BridgeOptions::default();

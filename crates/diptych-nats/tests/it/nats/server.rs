@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diptych_nats::async_nats::{Client, ConnectOptions};
+use diptych_nats::async_nats::{
+    Client, ConnectOptions,
+    jetstream::{self, stream},
+};
 use tempfile::TempDir;
 
 /// A running server, which is killed at the end. It syncs each message, so that a kill loses none
@@ -106,4 +109,15 @@ fn port(child: &Child, folder: &Path) -> u16 {
         thread::sleep(Duration::from_millis(5));
     }
     panic!("the server of NATS does not start");
+}
+
+/// Creates a stream whose name was deleted just before. The server may still remove its files.
+pub(super) async fn create_again(context: &jetstream::Context, settings: stream::Config) {
+    for _ in 0..100 {
+        if context.create_stream(settings.clone()).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the stream {} cannot be created again", settings.name);
 }

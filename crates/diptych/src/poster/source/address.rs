@@ -5,13 +5,15 @@ use std::time::Duration;
 #[cfg(feature = "log")]
 use diptych_log::{LogOptions, ReadOnlyLog};
 #[cfg(feature = "postgres")]
-use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
+use diptych_postgres::{OpenError, PostgresStore};
 use diptych_remote::{ConnectError, RemoteStore};
 use diptych_store::{ReadError, Store, Unavailable};
 use tokio::time::{Instant, sleep};
 
+#[cfg(feature = "postgres")]
+use crate::app::database_options;
 use crate::{
-    address::{StoreAddress, without_user},
+    address::{StoreAddress, without_secrets},
     app::AddressError,
     poster::{PosterError, PosterOptions},
 };
@@ -35,10 +37,10 @@ pub(super) async fn connect(
         // Posters that lost one source do not come back at the same time.
         let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         if !may_pass(&cause) || Instant::now() + wait >= deadline {
-            let address = without_user(&address);
+            let address = without_secrets(&address);
             return Err(PosterError::Source { address, cause });
         }
-        let address = without_user(&address);
+        let address = without_secrets(&address);
         tracing::warn!(address, %cause, "the source of the poster is away, and is tried again");
         sleep(wait).await;
         pause = (pause * 2).min(PAUSES.1);
@@ -60,11 +62,8 @@ async fn once(address: &str, options: &PosterOptions) -> Result<Store, Failure> 
         }
         #[cfg(feature = "postgres")]
         StoreAddress::Database(address) => {
-            let mut database = PostgresOptions::default();
+            let mut database = database_options(options.remote.clone());
             database.create = false;
-            database.answer_time = options.remote.answer_time;
-            database.connect_time = options.remote.connect_time;
-            database.authorities = options.remote.authorities.clone();
             let store = PostgresStore::open(&address, database).await;
             Ok(Store::new(store.map_err(|error| failed(error.into()))?))
         }
