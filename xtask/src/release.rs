@@ -4,13 +4,14 @@
 use std::{env, path::Path, process::Command};
 
 /// The crates that have to compile with the oldest Rust. They use all other published crates.
-const ADDED_BY_USERS: [&str; 8] = [
+const ADDED_BY_USERS: [&str; 9] = [
     "diptych",
     "diptych-server",
     "diptych-sqlite",
     "diptych-gateways",
     "diptych-nats",
     "diptych-postgres",
+    "diptych-postgres-tables",
     "diptych-records",
     "diptych-cli",
 ];

@@ -46,7 +46,8 @@
 //!
 //! - Reads from replicas. A store connects to the server that takes writes.
 //! - Poolers in transaction mode. An append through one is refused, and nothing is written.
-//! - Projections into PostgreSQL, and projections in the transaction of an append.
+//! - Projections in the transaction of an append. `diptych-postgres-tables` has projections that
+//!   follow the log.
 //! - Old partitions cannot be detached and read from an archive.
 //! - Commits are sent as arrays. `COPY` would be faster for commits of many thousand events.
 //!
@@ -58,6 +59,7 @@
 
 mod address;
 mod batch;
+mod connection;
 mod error;
 mod failure;
 mod history;
@@ -76,6 +78,7 @@ mod upkeep;
 mod watch;
 mod writer;
 
+pub use connection::{DatabaseConnection, connect};
 pub use error::OpenError;
 pub use options::PostgresOptions;
 pub use store::PostgresStore;

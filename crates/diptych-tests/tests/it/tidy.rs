@@ -370,6 +370,7 @@ fn library_sources() -> Vec<(String, String)> {
         "diptych-gateways",
         "diptych-nats",
         "diptych-postgres",
+        "diptych-postgres-tables",
         "diptych-records",
     ];
     let folders = libraries.map(|library| format!("crates/{library}/src/"));

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote", "diptych-postgres"],
     ),
     ("diptych-sqlite", &["diptych", "diptych-store"]),
+    ("diptych-postgres-tables", &["diptych", "diptych-postgres"]),
     ("diptych-gateways", &["diptych"]),
     ("diptych-nats", &["diptych"]),
     ("diptych-records", &["diptych", "diptych-macros", "diptych-server", "diptych-sqlite"]),

@@ -1,0 +1,9 @@
+//! Rows and checkpoints on a server that the tests start by themselves.
+
+mod follow;
+mod kill;
+mod poison;
+mod rows;
+mod shop;
+mod speed;
+mod versions;
