@@ -14,7 +14,7 @@ use diptych_store::{
 use serde::Serialize;
 
 use crate::{
-    address::LogAddress,
+    address::{LogAddress, RemoteLog},
     args::{AppendArgs, Folder},
     batches::{Batches, digest, nothing_from},
     exit::{Exit, Failure},
@@ -45,9 +45,13 @@ pub(crate) fn run(args: &AppendArgs) -> Result<(), Failure> {
             let folder = Folder { dir: dir.clone(), wait: args.place.wait };
             folder::with_log(&folder, &options, |log| load(args, &Store::new(log.clone())))
         }
-        LogAddress::Remote(_) if args.accept_future_time => Err(Failure::input(
-            "--accept-future-time is for a folder: the server of a log has a setting of its own",
-        )),
+        LogAddress::Remote(log) if args.accept_future_time => {
+            let instead = match log {
+                RemoteLog::Server(_) => "give it to the `diptych serve` of this log",
+                RemoteLog::Database(_) => "leave it out, because a database has no such bound",
+            };
+            Err(Failure::input(format!("--accept-future-time is for a folder: {instead}")))
+        }
         LogAddress::Remote(address) => load(args, &remote::connect(address, args.place.wait)?),
     }
 }
