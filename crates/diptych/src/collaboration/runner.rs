@@ -127,9 +127,10 @@ impl<I: Intake, S: FeedSource> IntakeTask<I, S> {
         store.fresh_head().await?;
         let tracked = store.tracked(&self.place_source).await?;
         self.place = tracked.and_then(|tracked| Some((tracked.position, tracked.origin?)));
-        self.shared.status.begins_at(self.place.map_or(Position::START, |(position, _)| position));
         self.waiting = WaitingSubjects::default();
+        // Before the position: a status with the place never lacks the events that wait there.
         self.look_at_waiting().await?;
+        self.shared.status.begins_at(self.place.map_or(Position::START, |(position, _)| position));
         // Until a commit, the place up to which the source was considered is only known here.
         let mut considered = self.place.map(|(position, _)| position);
         loop {

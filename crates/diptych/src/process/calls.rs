@@ -6,11 +6,16 @@
 //! committed under the key of the action, so there is one.
 //!
 //! Other programs wait for the answer of a claimed call for `unknown_after`. So a try that would
-//! end later than that needs a claim of its own, with the next number.
+//! end later than that needs a claim of its own, with the next number. A call is listed for an
+//! operator under the number of its newest claim. Either it is listed under a number, or claimed
+//! under the next one, and never both: the condition of each append forbids the other.
 
 use std::time::Duration;
 
-use diptych_store::{Append, AppendError, Digest, Filter, Key, Metadata, ReadError, Refusal};
+use diptych_store::{
+    Append, AppendCondition, AppendError, Digest, Filter, FilterItem, Key, Metadata, Position,
+    ReadError, Refusal,
+};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -21,7 +26,7 @@ use super::{
     gateway::{CallFailure, CallsFrom, Reconciliation},
     places::Places,
     shared::{Interruption, ProcessShared, Waits},
-    stored::{CALL_STARTED, CALL_UNKNOWN, StartedCall, UnknownCall, about},
+    stored::{CALL_STARTED, CALL_UNKNOWN, StartedCall, UnknownCall, about, process_tag},
     trigger::ActionOutcome,
     work::{Work, most_outcome, settle},
     worklist::only,
@@ -50,6 +55,15 @@ enum NextStep {
     Unknown(String),
 }
 
+/// The result of a claim.
+enum ClaimResult {
+    Own,
+    /// The call was claimed under this number before.
+    OfOther,
+    /// The call was settled, or listed for an operator, so nothing may claim it.
+    Gone,
+}
+
 impl<P: Process> Calling<'_, P> {
     /// Makes the call, until it has an outcome or is listed as unknown.
     pub(super) async fn run(&self) -> Result<(), Interruption> {
@@ -73,43 +87,45 @@ impl<P: Process> Calling<'_, P> {
             if !is_claimed {
                 claimed_at = Instant::now();
             }
-            let next = if is_claimed || self.claim(claim).await? {
-                is_claimed = true;
-                let sent = self.send().await;
-                drop(place);
-                match sent {
-                    Ok(outcome) => NextStep::Settle(outcome),
-                    Err(CallFailure::Unknown { reason }) if !options.is_idempotent => {
-                        self.ask(reason).await?
-                    }
-                    Err(failure) => {
-                        failures += 1;
-                        let (reason, asked) = match failure {
-                            CallFailure::NotSent { reason, retry_after } => (reason, retry_after),
-                            CallFailure::Unknown { reason } => (reason, None),
-                            // Not reached: a refusal is an outcome.
-                            CallFailure::Refused(refused) => (refused.text, None),
-                        };
-                        if failures >= options.attempts.max(1) {
-                            let tries = format!("{failures} tries failed, lately: {reason}");
-                            return self.list(claim, tries).await;
+            let claimed = match is_claimed {
+                true => ClaimResult::Own,
+                false => self.claim(claim).await?,
+            };
+            let next = match claimed {
+                ClaimResult::Own => {
+                    is_claimed = true;
+                    let sent = self.send(claimed_at).await;
+                    drop(place);
+                    match sent {
+                        Ok(outcome) => NextStep::Settle(outcome),
+                        Err(CallFailure::Unknown { reason }) if !options.is_idempotent => {
+                            self.ask(reason).await?
                         }
-                        let wait = self.entry.wait(failures, asked);
-                        let next_at = self.shared.clock.now().saturating_add(wait);
-                        notes.note(CallTries { failures, reason: reason.clone(), next_at });
-                        self.rest(wait, reason).await;
-                        continue;
+                        Err(failure) => {
+                            failures += 1;
+                            let (reason, asked) = reason_of(failure);
+                            if failures < options.attempts {
+                                let wait = self.entry.wait(failures, asked);
+                                let next_at = self.shared.clock.now().saturating_add(wait);
+                                notes.note(CallTries { failures, reason: reason.clone(), next_at });
+                                self.rest(wait, reason).await;
+                                continue;
+                            }
+                            NextStep::Unknown(format!("{failures} tries failed, lately: {reason}"))
+                        }
                     }
                 }
-            } else {
-                drop(place);
-                self.of_other(claim).await?
+                ClaimResult::OfOther => {
+                    drop(place);
+                    self.of_other(claim).await?
+                }
+                ClaimResult::Gone => NextStep::Settled,
             };
             match next {
                 NextStep::Settle(outcome) => return self.settle(outcome).await,
                 NextStep::Settled => return Ok(()),
-                NextStep::Unknown(reason) => return self.list(claim, reason).await,
-                NextStep::Anew => (claim, is_claimed) = (claim + 1, false),
+                NextStep::Unknown(reason) if self.list(claim, &reason).await? => return Ok(()),
+                NextStep::Unknown(_) | NextStep::Anew => (claim, is_claimed) = (claim + 1, false),
             }
         }
     }
@@ -121,8 +137,22 @@ impl<P: Process> Calling<'_, P> {
         !options.is_idempotent && ends_by >= options.unknown_after
     }
 
-    /// Sends the call. The caller holds a place.
-    async fn send(&self) -> Result<ActionOutcome, CallFailure> {
+    /// Whether a claim of this time protects a call no longer that begins now, because its event
+    /// took so long to be stored, or this program stood still.
+    fn is_spent(&self, claimed_at: Instant) -> bool {
+        let options = &self.entry.options;
+        let left = options.unknown_after.saturating_sub(options.longest_call);
+        // With such options no claim lasts for a whole call.
+        let left = if left.is_zero() { options.unknown_after } else { left };
+        !options.is_idempotent && claimed_at.elapsed() >= left
+    }
+
+    /// Sends the call under the claim of this time. The caller holds a place.
+    async fn send(&self, claimed_at: Instant) -> Result<ActionOutcome, CallFailure> {
+        if self.is_spent(claimed_at) {
+            let reason = "its claim took so long that other programs may ask about it".to_owned();
+            return Err(CallFailure::NotSent { reason, retry_after: None });
+        }
         match self.entry.send(self.body, &self.outside_key()).await {
             Ok(answer) => self.fitting(answer).map_err(|reason| CallFailure::Unknown { reason }),
             Err(CallFailure::Refused(rejection)) => Ok(ActionOutcome::Rejected(rejection)),
@@ -154,11 +184,10 @@ impl<P: Process> Calling<'_, P> {
         }
     }
 
-    /// Claims the call for this program. False if it was claimed before.
-    async fn claim(&self, claim: u64) -> Result<bool, Interruption> {
+    /// Claims the call for this program.
+    async fn claim(&self, claim: u64) -> Result<ClaimResult, Interruption> {
         let store = self.shared.reader.store();
-        let name = self.key.claim(claim);
-        let key = Key::new(&name, Digest::of(b"started"));
+        let key = Key::new(self.key.claim(claim), Digest::of(b"started"));
         let record = StartedCall {
             process: self.work.id.process.clone(),
             instance: self.work.id.instance.clone(),
@@ -168,17 +197,38 @@ impl<P: Process> Calling<'_, P> {
             claim,
         };
         let event = about(CALL_STARTED, &self.work.id, &record, self.metadata())?;
-        match store.append(Append::event(event).key(key)).await {
-            Ok(accepted) => {
-                // Before the call leaves, a later run has to know that it may have left.
-                accepted.synced().await.map_err(|error| Interruption::from(error.cause))?;
-                Ok(true)
+        loop {
+            let mut append = Append::event(event.clone()).key(key.clone());
+            // Nothing lists the call before its first claim.
+            if claim > self.work.first_claim {
+                let after = store.fresh_head().await?;
+                let unknown = self.key.unknown(claim - 1);
+                if self.is_settled().await? || store.keyed(&unknown).await?.is_some() {
+                    return Ok(ClaimResult::Gone);
+                }
+                append = append.condition(self.unless(CALL_UNKNOWN, after));
             }
-            Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => {
-                Ok(false)
+            match store.append(append).await {
+                Ok(accepted) => {
+                    // Before the call leaves, a later run has to know that it may have left.
+                    accepted.synced().await.map_err(|error| Interruption::from(error.cause))?;
+                    return Ok(ClaimResult::Own);
+                }
+                Err(AppendError::Refused(Refusal::KeyTaken { .. } | Refusal::KeyReused { .. })) => {
+                    return Ok(ClaimResult::OfOther);
+                }
+                Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+    }
+
+    /// No event of this type about the instance came after this position.
+    fn unless(&self, event_type: &'static str, after: Position) -> AppendCondition {
+        let id = &self.work.id;
+        let of_type = FilterItem::everything().or_type(event_type);
+        let fail_if = Filter::from(of_type.and_tag(process_tag(&id.process)).and_tag(id.tag()));
+        AppendCondition { fail_if, after }
     }
 
     /// Waits for the answer of a call that another program, or an earlier run, has begun under this
@@ -266,13 +316,11 @@ impl<P: Process> Calling<'_, P> {
         (failures >= self.entry.options.attempts.max(1)).then(|| NextStep::Unknown(text()))
     }
 
-    /// Lists the call for an operator. It is carried out as far as this program can.
-    async fn list(&self, claim: u64, reason: String) -> Result<(), Interruption> {
-        if self.is_settled().await? {
-            return Ok(());
-        }
-        tracing::warn!(process = P::NAME, gateway = self.entry.name, reason, "a call is unknown");
-        let reason = shortened(reason);
+    /// Lists the call for an operator. It is carried out as far as this program can. False if it
+    /// was claimed again instead.
+    async fn list(&self, claim: u64, reason: &str) -> Result<bool, Interruption> {
+        let store = self.shared.reader.store();
+        let reason = shortened(reason.to_owned());
         let record = UnknownCall {
             process: self.work.id.process.clone(),
             instance: self.work.id.instance.clone(),
@@ -284,13 +332,26 @@ impl<P: Process> Calling<'_, P> {
         };
         let event = about(CALL_UNKNOWN, &self.work.id, &record, self.metadata())?;
         let key = Key::new(self.key.unknown(claim), Digest::of(b"unknown"));
-        match self.shared.reader.store().append(Append::event(event).key(key)).await {
-            Ok(accepted) => {
-                let synced = accepted.synced().await;
-                synced.map(drop).map_err(|error| error.cause.into())
+        loop {
+            let after = store.fresh_head().await?;
+            if self.is_settled().await? {
+                return Ok(true);
             }
-            Err(AppendError::Refused(Refusal::KeyTaken { .. })) => Ok(()),
-            Err(error) => Err(error.into()),
+            if store.keyed(&self.key.claim(claim + 1)).await?.is_some() {
+                return Ok(false);
+            }
+            let append = Append::event(event.clone()).key(key.clone());
+            match store.append(append.condition(self.unless(CALL_STARTED, after))).await {
+                Ok(accepted) => {
+                    accepted.synced().await.map_err(|error| Interruption::from(error.cause))?;
+                    let (process, gateway) = (P::NAME, &self.entry.name);
+                    tracing::warn!(process, gateway, reason = record.reason, "a call is unknown");
+                    return Ok(true);
+                }
+                Err(AppendError::Refused(Refusal::KeyTaken { .. })) => return Ok(true),
+                Err(AppendError::Refused(Refusal::Conflict { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
@@ -320,5 +381,15 @@ impl<P: Process> Calling<'_, P> {
 
     fn metadata(&self) -> Metadata {
         self.work.metadata.clone()
+    }
+}
+
+/// The reason of a failure, and how long the system outside asked to wait.
+fn reason_of(failure: CallFailure) -> (String, Option<Duration>) {
+    match failure {
+        CallFailure::NotSent { reason, retry_after } => (reason, retry_after),
+        CallFailure::Unknown { reason } => (reason, None),
+        // Not reached: a refusal is an outcome.
+        CallFailure::Refused(refused) => (refused.text, None),
     }
 }

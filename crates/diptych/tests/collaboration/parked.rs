@@ -17,7 +17,9 @@ use diptych::{
     },
     store::Read,
 };
+use diptych_store::testing::{Call, WrappedStore};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::services::{Accepted, Due, Shipments, orders, place, quick, shipments, stopped, until};
 
@@ -419,6 +421,45 @@ async fn later_events_of_a_page_wait_behind_one_that_the_store_cannot_hold() {
     intake.answer(&letter, IntakeAnswer::Skip, "ann", "it is free").await.unwrap();
     until(&app, "labels", |status| status.waiting == 0).await;
     assert_eq!(labelled(&app).await, [(8, 1), (8, 3), (7, 2), (7, 4)]);
+    app.stop().await.unwrap();
+}
+
+/// Regression: for a moment after a start, the status had the place and no waiting event.
+#[tokio::test]
+async fn a_status_with_the_place_never_lacks_the_events_that_wait_there() {
+    let (ordering, feed) = orders(0).await;
+    for cents in [0, 1] {
+        super::services::write(&ordering, super::services::Ordering::Placed { order: 7, cents })
+            .await;
+    }
+    let store = Store::new(Memory::new());
+    let labels = |store: &Store| {
+        let app = App::over_store(store.clone());
+        app.intake_with::<Labels>(feed.clone(), IntakeStart::Beginning, quick())
+    };
+    let app = labels(&store).start().await.unwrap();
+    until(&app, "labels", |status| status.waiting == 2).await;
+    app.stop().await.unwrap();
+    let (looks, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (looking, gate) = (looks.clone(), goes_on.clone());
+    let slow = WrappedStore::over(store).before(move |call| {
+        let is_look = matches!(&call, Call::Read(filter, _)
+            if filter.to_string().contains("diptych:intake-parked"));
+        let (looking, gate) = (looking.clone(), gate.clone());
+        async move {
+            if is_look {
+                looking.notify_one();
+                gate.notified().await;
+            }
+            Ok(())
+        }
+    });
+    let app = labels(&Store::new(slow)).start().await.unwrap();
+    looks.notified().await;
+    let status = app.intake("labels").unwrap().status();
+    assert_eq!((status.position.get(), status.waiting), (0, 0), "nothing is known yet");
+    goes_on.notify_one();
+    until(&app, "labels", |status| (status.position.get(), status.waiting) == (2, 2)).await;
     app.stop().await.unwrap();
 }
 

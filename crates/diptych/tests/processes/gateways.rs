@@ -1,4 +1,10 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use diptych::{
     App, AppBuilder, Memory, Store,
@@ -9,8 +15,9 @@ use diptych::{
     },
     testing::{Clock, StubGateway, given_process},
 };
-use diptych_store::testing::{Call, WrappedStore};
+use diptych_store::testing::{Call, Reply, WrappedStore};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::orders::{Cancel, Order, Pay, Place, counts, events, idle, quick, shop, until};
 
@@ -213,6 +220,121 @@ async fn a_late_try_has_a_claim_of_its_own() {
     second.stop().await.unwrap();
 }
 
+/// The store, which holds the answer to the first append of an event of this type, or a later
+/// append of one, until it is let go.
+fn held(store: &Store, event_type: &'static str, held: u32, gate: &Arc<Notify>) -> Store {
+    let (seen, is_held) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (before, after, holds) = (gate.clone(), gate.clone(), is_held.clone());
+    let store = WrappedStore::over(store.clone()).before(move |call| {
+        let is_one = matches!(&call, Call::Append(append)
+            if append.events.first().is_some_and(|event| event.event_type == event_type));
+        let number = if is_one { seen.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+        let gate = before.clone();
+        is_held.fetch_or(number == held && held == 1, Ordering::SeqCst);
+        async move {
+            if number == held && held > 1 {
+                gate.notified().await;
+            }
+            Ok(())
+        }
+    });
+    Store::new(store.after(move |reply| {
+        let waits = matches!(reply, Reply::Append(_)) && holds.swap(false, Ordering::SeqCst);
+        let gate = after.clone();
+        async move {
+            if waits {
+                gate.notified().await;
+            }
+        }
+    }))
+}
+
+/// Regression: the answer to the claim of the first program came after the call had been listed and
+/// sent again, and the first program sent it, too.
+#[tokio::test]
+async fn a_claim_that_is_answered_late_lets_no_call_leave() {
+    let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
+    let slow = held(&store, "diptych:process-call-started", 1, &gate);
+    let first = again(&slow, &payments, policy()).await;
+    first.execute(Place { order: 1 }).await.unwrap();
+    let claims = || async { events(&store, &["diptych:process-call-started"]).await.len() };
+    until("the first program has claimed the call", || async { claims().await == 1 }).await;
+    let second = again(&store, &payments, policy()).await;
+    let control = second.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    assert_eq!(payments.calls(), 0);
+    let waiting = control.waiting_calls().await.unwrap();
+    let answer = CallAnswer::SendAgain;
+    control.answer_call(&waiting[0], answer, "ann", "the provider has none").await.unwrap();
+    until("it is settled", || async { settled(&store).await == 1 }).await;
+    gate.notify_one();
+    idle(&first).await;
+    idle(&second).await;
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_listed_is_not_claimed_again() {
+    let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
+    // Its first try fails, and its second claim is on its way while the other program lists the
+    // call.
+    let retry_after = Some(Duration::from_millis(40));
+    payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
+    let slow = held(&store, "diptych:process-call-started", 2, &gate);
+    let first = again(&slow, &payments, policy()).await;
+    first.execute(Place { order: 1 }).await.unwrap();
+    until("the first try has failed", || async { payments.calls() == 1 }).await;
+    let second = again(&store, &payments, policy()).await;
+    let control = second.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    // The claim may still be to come.
+    gate.notify_one();
+    idle(&first).await;
+    assert_eq!(payments.calls(), 1, "an operator decides");
+    assert_eq!(events(&store, &["diptych:process-call-started"]).await.len(), 1);
+    let waiting = control.waiting_calls().await.unwrap();
+    control.answer_call(&waiting[0], CallAnswer::SendAgain, "ann", "it is up").await.unwrap();
+    until("it is settled", || async { settled(&store).await == 1 }).await;
+    idle(&first).await;
+    idle(&second).await;
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_claimed_again_is_not_listed() {
+    let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::new(Notify::new()));
+    let retry_after = Some(Duration::from_millis(40));
+    payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
+    let first = again(&store, &payments, policy()).await;
+    first.execute(Place { order: 1 }).await.unwrap();
+    until("the first try has failed", || async { payments.calls() == 1 }).await;
+    let waits = gate.clone();
+    let slow = WrappedStore::over(store.clone()).before(move |call| {
+        let lists = matches!(&call, Call::Append(append)
+            if append.events.first().is_some_and(|it| it.event_type == "diptych:process-call-unknown"));
+        let waits = waits.clone();
+        async move {
+            if lists {
+                waits.notified().await;
+            }
+            Ok(())
+        }
+    });
+    let second = again(&Store::new(slow), &payments, policy()).await;
+    until("it is settled", || async { settled(&store).await == 1 }).await;
+    gate.notify_one();
+    idle(&first).await;
+    idle(&second).await;
+    assert_eq!(events(&store, &["diptych:process-call-unknown"]).await.len(), 0);
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_call_that_was_claimed_again_and_listed_stays_so_after_a_restart() {
     let (store, payments) = (Store::new(Memory::new()), payments().reconciling());
@@ -322,12 +444,11 @@ async fn a_program_that_is_killed_around_its_calls_charges_once_or_lists_the_cal
             if random.bool() {
                 payments.die_after_effect();
             }
-            let (dead, end) = (std::sync::Arc::new(tokio::sync::Notify::new()), random.u32(1..14));
-            let (killed, appends) = (dead.clone(), std::sync::atomic::AtomicU32::new(0));
+            let (dead, end) = (Arc::new(Notify::new()), random.u32(1..14));
+            let (killed, appends) = (dead.clone(), AtomicU32::new(0));
             let mortal = WrappedStore::over(store.clone()).before(move |call| {
                 let is_append = matches!(call, Call::Append(_));
-                let count =
-                    appends.fetch_add(is_append.into(), std::sync::atomic::Ordering::SeqCst);
+                let count = appends.fetch_add(is_append.into(), Ordering::SeqCst);
                 let is_dead = count + u32::from(is_append) >= end;
                 if is_dead {
                     killed.notify_one();
