@@ -138,13 +138,12 @@ impl<P: Process> Calling<'_, P> {
     }
 
     /// Whether a claim of this time protects a call no longer that begins now, because its event
-    /// took so long to be stored, or this program stood still.
+    /// took so long to be stored, or this program stood still. With a `longest_call` above
+    /// `unknown_after` no claim ever does.
     fn is_spent(&self, claimed_at: Instant) -> bool {
         let options = &self.entry.options;
         let left = options.unknown_after.saturating_sub(options.longest_call);
-        // With such options no claim lasts for a whole call.
-        let left = if left.is_zero() { options.unknown_after } else { left };
-        !options.is_idempotent && claimed_at.elapsed() >= left
+        !options.is_idempotent && !left.is_zero() && claimed_at.elapsed() >= left
     }
 
     /// Sends the call under the claim of this time. The caller holds a place.

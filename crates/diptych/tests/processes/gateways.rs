@@ -220,6 +220,14 @@ async fn a_late_try_has_a_claim_of_its_own() {
     second.stop().await.unwrap();
 }
 
+/// A policy whose claims protect a call for some time.
+fn protected() -> GatewayOptions {
+    let mut options = policy();
+    options.unknown_after = Duration::from_millis(200);
+    options.longest_call = Duration::from_millis(50);
+    options
+}
+
 /// The store, which holds the answer to the first append of an event of this type, or a later
 /// append of one, until it is let go.
 fn held(store: &Store, event_type: &'static str, held: u32, gate: &Arc<Notify>) -> Store {
@@ -255,11 +263,11 @@ fn held(store: &Store, event_type: &'static str, held: u32, gate: &Arc<Notify>) 
 async fn a_claim_that_is_answered_late_lets_no_call_leave() {
     let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
     let slow = held(&store, "diptych:process-call-started", 1, &gate);
-    let first = again(&slow, &payments, policy()).await;
+    let first = again(&slow, &payments, protected()).await;
     first.execute(Place { order: 1 }).await.unwrap();
     let claims = || async { events(&store, &["diptych:process-call-started"]).await.len() };
     until("the first program has claimed the call", || async { claims().await == 1 }).await;
-    let second = again(&store, &payments, policy()).await;
+    let second = again(&store, &payments, protected()).await;
     let control = second.process("checkout").unwrap();
     until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
     assert_eq!(payments.calls(), 0);
@@ -280,13 +288,13 @@ async fn a_call_that_is_listed_is_not_claimed_again() {
     let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
     // Its first try fails, and its second claim is on its way while the other program lists the
     // call.
-    let retry_after = Some(Duration::from_millis(40));
+    let retry_after = Some(Duration::from_millis(400));
     payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
     let slow = held(&store, "diptych:process-call-started", 2, &gate);
-    let first = again(&slow, &payments, policy()).await;
+    let first = again(&slow, &payments, protected()).await;
     first.execute(Place { order: 1 }).await.unwrap();
     until("the first try has failed", || async { payments.calls() == 1 }).await;
-    let second = again(&store, &payments, policy()).await;
+    let second = again(&store, &payments, protected()).await;
     let control = second.process("checkout").unwrap();
     until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
     // The claim may still be to come.
@@ -307,9 +315,9 @@ async fn a_call_that_is_listed_is_not_claimed_again() {
 #[tokio::test]
 async fn a_call_that_is_claimed_again_is_not_listed() {
     let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::new(Notify::new()));
-    let retry_after = Some(Duration::from_millis(40));
+    let retry_after = Some(Duration::from_millis(400));
     payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
-    let first = again(&store, &payments, policy()).await;
+    let first = again(&store, &payments, protected()).await;
     first.execute(Place { order: 1 }).await.unwrap();
     until("the first try has failed", || async { payments.calls() == 1 }).await;
     let waits = gate.clone();
@@ -324,7 +332,7 @@ async fn a_call_that_is_claimed_again_is_not_listed() {
             Ok(())
         }
     });
-    let second = again(&Store::new(slow), &payments, policy()).await;
+    let second = again(&Store::new(slow), &payments, protected()).await;
     until("it is settled", || async { settled(&store).await == 1 }).await;
     gate.notify_one();
     idle(&first).await;
