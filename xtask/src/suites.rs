@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS},
+    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS, PGBOUNCER, POSTGRES_18},
     summary::{Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, POSTGRES, Tool, install},
@@ -45,6 +45,11 @@ struct Suite {
     /// atomics and threads. It is in a folder of its own, so that the other build stays.
     explores: bool,
 }
+
+/// What the versions of PostgreSQL could answer in other ways: the promises of a store, the words
+/// of its errors, and rows of projections.
+const VERSION: [&str; 4] =
+    ["postgres::conformance::", "postgres::loss::", "postgres::schema::", "postgres::rows::"];
 
 const UNIT: &[&str] = &["--lib", "--bins"];
 const INTEGRATION: &[&str] = &["--test", "*"];
@@ -93,7 +98,16 @@ const SUITES: &[Suite] = &[
         ..suite("generated clients", INTEGRATION, &["clients::"])
     },
     Suite { environment: Some(&NATS), ..suite("NATS", INTEGRATION, &["nats::"]) },
-    Suite { needs: &[POSTGRES], ..suite("PostgreSQL", INTEGRATION, &["postgres::"]) },
+    Suite {
+        needs: &[POSTGRES],
+        ..suite("PostgreSQL", INTEGRATION, &["postgres::", "--skip", "pgbouncer::"])
+    },
+    Suite {
+        needs: &[POSTGRES],
+        environment: Some(&PGBOUNCER),
+        ..suite("PostgreSQL behind pgbouncer", INTEGRATION, &["pgbouncer::"])
+    },
+    Suite { environment: Some(&POSTGRES_18), ..suite("PostgreSQL 18", INTEGRATION, &VERSION) },
     Suite {
         environment: Some(&FORMATS),
         ..suite("formats of other systems", INTEGRATION, &["formats::"])

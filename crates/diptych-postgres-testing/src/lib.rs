@@ -9,6 +9,8 @@
     clippy::unwrap_used
 )]
 
+mod pooler;
+
 use std::{
     env, fs,
     io::Write,
@@ -28,6 +30,7 @@ use std::{
 };
 
 use diptych_postgres::{PostgresOptions, PostgresStore};
+pub use pooler::Pooler;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -64,10 +67,7 @@ impl PostgresServer {
     pub fn with(more: &str) -> Option<PostgresServer> {
         let programs = programs()?;
         let folder = TempDir::new().unwrap();
-        if let Some((user, group)) = other_user() {
-            chown(folder.path(), Some(user), Some(group)).unwrap();
-        }
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        for_server_user(folder.path());
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"), folder.path());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
@@ -121,8 +121,21 @@ impl PostgresServer {
         self.try_client(database).await.unwrap()
     }
 
+    /// A connection through a proxy or a pooler on this port.
+    pub async fn client_at(&self, port: u16, database: &str) -> Client {
+        self.try_client_at(port, database).await.unwrap()
+    }
+
     async fn try_client(&self, database: &str) -> Result<Client, tokio_postgres::Error> {
-        let address = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
+        self.try_client_at(self.port, database).await
+    }
+
+    async fn try_client_at(
+        &self,
+        port: u16,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let address = format!("postgres://postgres@127.0.0.1:{port}/{database}");
         let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
@@ -286,6 +299,14 @@ fn other_user() -> Option<(u32, u32)> {
         Some((fields.next()??, fields.next()??))
     };
     Some(named("postgres").or_else(|| named("nobody")).expect("a user besides root"))
+}
+
+/// Gives the folder to the user that the server runs as, and to no other.
+fn for_server_user(folder: &Path) {
+    if let Some((user, group)) = other_user() {
+        chown(folder, Some(user), Some(group)).unwrap();
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// The program as a user that may run a server.

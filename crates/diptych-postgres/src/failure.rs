@@ -6,6 +6,8 @@ use diptych_store::{Corruption, InvalidRequest, ReadError, Unavailable};
 use tokio::time::sleep;
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::pooler::pooled;
+
 /// Why a call of the database has no answer that can be used.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -13,6 +15,8 @@ pub(crate) enum Fault {
     Connection(Unavailable),
     /// The server refused the statement. Nothing of it was done.
     Statement(Box<DbError>),
+    /// A pooler keeps no session, so statements may be executed on any connection.
+    Pooler,
     /// The answer.
     Answer(ReadError),
 }
@@ -51,6 +55,7 @@ impl Fault {
         match self {
             Fault::Connection(why) => why.into(),
             Fault::Statement(refused) => described(&refused).into(),
+            Fault::Pooler => pooled().into(),
             Fault::Answer(error) => error,
         }
     }
@@ -60,6 +65,7 @@ impl Fault {
         match self {
             Fault::Connection(why) | Fault::Answer(ReadError::Unavailable(why)) => why,
             Fault::Statement(refused) => described(&refused),
+            Fault::Pooler => pooled(),
             Fault::Answer(error) => server(error.to_string()),
         }
     }
@@ -75,6 +81,10 @@ fn is_passing(code: &SqlState) -> bool {
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
+        // A pooler gave the transaction to a connection of others. A new one is looked at again.
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+        SqlState::from_code("DP002"),
         // The server ends a session that waits for a lock too long; a batch is repeated then.
         SqlState::LOCK_NOT_AVAILABLE,
     ];

@@ -68,6 +68,7 @@ mod options;
 mod overlap;
 mod parts;
 mod pool;
+mod pooler;
 mod reads;
 mod schema;
 mod session;

@@ -2,6 +2,7 @@
 
 mod follow;
 mod kill;
+mod pgbouncer;
 mod poison;
 mod rows;
 mod shop;

@@ -4,6 +4,7 @@ mod conformance;
 mod contention;
 mod histories;
 mod loss;
+mod pgbouncer;
 mod proxy;
 mod schema;
 mod tls;
