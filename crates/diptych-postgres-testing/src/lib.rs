@@ -9,6 +9,7 @@
     clippy::unwrap_used
 )]
 
+mod disk;
 mod pooler;
 
 use std::{
@@ -30,6 +31,7 @@ use std::{
 };
 
 use diptych_postgres::{PostgresOptions, PostgresStore};
+pub use disk::SmallDisk;
 pub use pooler::Pooler;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -65,12 +67,18 @@ impl PostgresServer {
 
     /// As [`start`](PostgresServer::start), with more lines of settings.
     pub fn with(more: &str) -> Option<PostgresServer> {
+        PostgresServer::with_wal_in(more, None)
+    }
+
+    /// As [`with`](PostgresServer::with), with the write-ahead log in this folder.
+    pub fn with_wal_in(more: &str, wal: Option<&Path>) -> Option<PostgresServer> {
         let programs = programs()?;
         let folder = TempDir::new().unwrap();
         for_server_user(folder.path());
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"), folder.path());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
+        initdb.args(wal.map(|wal| format!("--waldir={}", wal.display())));
         let made =
             initdb.args(["--no-sync", "--wal-segsize=1"]).arg("-D").arg(&data).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
@@ -157,6 +165,38 @@ impl PostgresServer {
     pub fn open_with(&self, log: &str, options: PostgresOptions) -> PostgresStore {
         let address = self.address("postgres", log);
         pollster::block_on(PostgresStore::open(&address, options)).unwrap()
+    }
+
+    /// A program of the installation of the server, such as `pg_dump`, that connects to it. Returns
+    /// `None`, with a word about it, if it is not installed.
+    pub fn program(&self, name: &str) -> Option<Command> {
+        let program = self.programs.join(name);
+        if !program.exists() {
+            let missing = format!("{} is missing: install it", program.display());
+            assert!(env::var_os("CI").is_none(), "{missing}");
+            println!("DID NOT RUN: {missing}");
+            return None;
+        }
+        let mut command = command(&program, self.folder.path());
+        let port = self.port.to_string();
+        command.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "postgres")]);
+        Some(command)
+    }
+
+    /// Writes a dump of a database into this file of the folder of the server. Returns `None` if
+    /// the program is not installed.
+    pub fn dump(&self, database: &str, file: &str) -> Option<()> {
+        let mut dump = self.program("pg_dump")?;
+        finish(dump.args(["--format=custom", "--file", file, database]));
+        Some(())
+    }
+
+    /// Makes the database anew from a dump, and ends the connections to the old one.
+    pub fn restore(&self, database: &str, file: &str) {
+        self.execute("template1", &format!("drop database \"{database}\" with (force)"));
+        self.execute("template1", &format!("create database \"{database}\""));
+        let mut restore = self.program("pg_restore").expect("pg_restore beside pg_dump");
+        finish(restore.args(["--exit-on-error", "--dbname", database, file]));
     }
 
     /// Kills the server and all its processes, at once.
@@ -256,7 +296,7 @@ fn programs() -> Option<PathBuf> {
     if known.is_some() {
         return known.clone();
     }
-    let named = env::var_os("DIPTYCH_POSTGRES").map(PathBuf::from).into_iter();
+    let named = env::var_os("DIPTYCH_POSTGRES").map(PathBuf::from);
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
     versions.sort_by_key(|folder| {
@@ -268,7 +308,14 @@ fn programs() -> Option<PathBuf> {
     let has_all = |folder: &PathBuf| {
         ["initdb", "postgres", "pg_ctl"].iter().all(|program| folder.join(program).exists())
     };
-    *known = named.chain(versions).chain(on_path).find(has_all);
+    *known = match named {
+        // The tests are meant for this one.
+        Some(named) => {
+            assert!(has_all(&named), "DIPTYCH_POSTGRES names {named:?}, which lacks a program");
+            Some(named)
+        }
+        None => versions.into_iter().chain(on_path).find(has_all),
+    };
     if known.is_none() {
         let missing = "PostgreSQL is missing: install it (on Debian or Ubuntu the package \
                        postgresql), or name the folder of its programs in DIPTYCH_POSTGRES";
@@ -276,6 +323,12 @@ fn programs() -> Option<PathBuf> {
         println!("DID NOT RUN: {missing}");
     }
     known.clone()
+}
+
+fn finish(command: &mut Command) {
+    let done = command.output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {told}", command.get_program().display());
 }
 
 /// Whether the process runs. One that ended can wait for its parent.

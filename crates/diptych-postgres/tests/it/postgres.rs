@@ -2,6 +2,7 @@
 
 mod conformance;
 mod contention;
+mod disk;
 mod histories;
 mod loss;
 mod pgbouncer;

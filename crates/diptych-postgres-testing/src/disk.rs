@@ -1,0 +1,75 @@
+//! A small disk for parts of a server.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{command, for_server_user};
+
+/// A file system in memory of a few megabytes, for one test. It needs no rights: a shell has it in
+/// a namespace of its own, and others come to it through the folder of that process. It is gone
+/// with this value.
+pub struct SmallDisk {
+    folder: TempDir,
+    shell: Child,
+    pipe: Option<ChildStdin>,
+    told: BufReader<ChildStdout>,
+}
+
+/// Mounts the file system at `$1`, and gives it the sizes of its input.
+const SHELL: &str = "mount -t tmpfs -o mode=0700,size=\"$2\" tmpfs \"$1\" && echo ready && \
+    while read size; do mount -t tmpfs -o remount,size=\"$size\" tmpfs \"$1\"; echo $?; done";
+
+impl SmallDisk {
+    /// A disk of this many megabytes, or `None`, with a word about it, where the system permits no
+    /// mounts.
+    pub fn new(megabytes: u32) -> Option<SmallDisk> {
+        let folder = TempDir::new().unwrap();
+        for_server_user(folder.path());
+        let mut shell = command("unshare".as_ref(), folder.path());
+        shell.args(["--user", "--map-root-user", "--mount", "sh", "-c", SHELL, "sh"]);
+        shell.arg(folder.path()).arg(format!("{megabytes}m"));
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut told = String::new();
+        if let Ok(mut shell) = shell.spawn() {
+            let pipe = shell.stdin.take();
+            let mut out = BufReader::new(shell.stdout.take().unwrap());
+            out.read_line(&mut told).unwrap();
+            let disk = SmallDisk { folder, shell, pipe, told: out };
+            if told == "ready\n" && fs::read_dir(disk.path()).is_ok() {
+                return Some(disk);
+            }
+        }
+        let missing = "a small disk is missing: the program unshare of util-linux has to be there, \
+                       and the system has to permit namespaces of users and mounts";
+        assert!(env::var_os("CI").is_none(), "{missing}");
+        println!("DID NOT RUN: {missing}");
+        None
+    }
+
+    /// Where programs outside of the namespace find it.
+    pub fn path(&self) -> PathBuf {
+        let inside = self.folder.path().strip_prefix("/").unwrap();
+        PathBuf::from(format!("/proc/{}/root", self.shell.id())).join(inside)
+    }
+
+    /// Changes its size.
+    pub fn resize(&mut self, megabytes: u32) {
+        writeln!(self.pipe.as_mut().unwrap(), "{megabytes}m").unwrap();
+        let mut told = String::new();
+        self.told.read_line(&mut told).unwrap();
+        assert_eq!(told, "0\n", "the disk has no new size");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        self.shell.wait().unwrap();
+    }
+}
