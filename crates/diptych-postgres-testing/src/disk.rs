@@ -21,9 +21,14 @@ pub struct SmallDisk {
     told: BufReader<ChildStdout>,
 }
 
-/// Mounts the file system at `$1`, and gives it the sizes of its input.
+/// Mounts the file system at `$1`, and does what its input says: fills it, frees it, or gives it
+/// another size.
 const SHELL: &str = "mount -t tmpfs -o mode=0700,size=\"$2\" tmpfs \"$1\" && echo ready && \
-    while read size; do mount -t tmpfs -o remount,size=\"$size\" tmpfs \"$1\"; echo $?; done";
+    while read word; do case $word in \
+    fill) cat /dev/zero 2>/dev/null > \"$1/other\"; true;; \
+    free) rm \"$1/other\";; \
+    *) mount -t tmpfs -o remount,size=\"$word\" tmpfs \"$1\";; \
+    esac; echo $?; done";
 
 impl SmallDisk {
     /// A disk of this many megabytes, or `None`, with a word about it, where the system permits no
@@ -58,12 +63,26 @@ impl SmallDisk {
         PathBuf::from(format!("/proc/{}/root", self.shell.id())).join(inside)
     }
 
+    /// Takes all the space that is left, by a file of another program.
+    pub fn fill(&mut self) {
+        self.tell("fill");
+    }
+
+    /// Removes that file.
+    pub fn free(&mut self) {
+        self.tell("free");
+    }
+
     /// Changes its size.
     pub fn resize(&mut self, megabytes: u32) {
-        writeln!(self.pipe.as_mut().unwrap(), "{megabytes}m").unwrap();
+        self.tell(&format!("{megabytes}m"));
+    }
+
+    fn tell(&mut self, word: &str) {
+        writeln!(self.pipe.as_mut().unwrap(), "{word}").unwrap();
         let mut told = String::new();
         self.told.read_line(&mut told).unwrap();
-        assert_eq!(told, "0\n", "the disk has no new size");
+        assert_eq!(told, "0\n", "{word} failed");
     }
 }
 

@@ -274,7 +274,9 @@ impl Drop for PostgresServer {
 /// One server for tests that only need logs of their own. The shell ends it with the program.
 pub fn shared() -> Option<&'static PostgresServer> {
     static SERVER: OnceLock<Option<PostgresServer>> = OnceLock::new();
-    SERVER.get_or_init(PostgresServer::start).as_ref()
+    // The caller may be within a runtime, where it cannot wait for another one.
+    let start = || thread::spawn(PostgresServer::start).join().unwrap();
+    SERVER.get_or_init(start).as_ref()
 }
 
 /// A name that no other log of the shared server has.

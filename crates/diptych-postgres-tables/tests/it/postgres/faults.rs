@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn a_connection_that_is_lost_in_a_commit_loses_and_doubles_no_row() {
     let Some(server) = shared() else { return };
     let place = Place::new(server);
-    let log = busy_app(31, 120);
+    let log = busy_app(31, 60);
     let proxy = CommitProxy::start(server.port());
     let address = server.address_at(proxy.port(), "postgres", "main");
     let mut sales = Postgres::at(&address).schema(&place.schema).projection(Sales);
@@ -47,13 +47,13 @@ fn a_connection_that_is_lost_in_a_commit_loses_and_doubles_no_row() {
                 lost += 1;
             }
         }
-        if proxy.commits() > 3 {
+        if round % 8 == 7 {
             place.assert_in_step(server, log.store());
         }
     }
     assert_eq!(place.assert_in_step(server, log.store()), log.store().head().position());
     println!("{lost} of {} commits were cut", proxy.commits());
-    assert!(lost > 20, "{lost} of {} commits were cut", proxy.commits());
+    assert!(lost > 10, "{lost} of {} commits were cut", proxy.commits());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +144,7 @@ fn reports_of_a_log_that_was_restored_from_an_older_dump_are_told_and_rebuilt_by
 
 #[test]
 fn a_full_disk_of_the_reports_is_told_and_the_rows_go_on_once_it_has_space() {
-    let Some(mut disk) = SmallDisk::new(9) else { return };
+    let Some(mut disk) = SmallDisk::new(20) else { return };
     let Some(server) = PostgresServer::start() else { return };
     let place = disk.path();
     let tablespace = format!("create tablespace small location '{}'", place.display());
@@ -154,11 +154,12 @@ fn a_full_disk_of_the_reports_is_told_and_the_rows_go_on_once_it_has_space() {
     let log = busy_app(38, 100);
     let mut sales = place.sales();
     follow(log.store(), &mut sales, 30).unwrap();
+    disk.fill();
     let mut random = fastrand::Rng::with_seed(39);
     let error = loop {
-        happen(&log, &mut random, 2_000);
-        match follow(log.store(), &mut sales, 1_000) {
-            Ok(_) => assert!(log.store().head().position().get() < 200_000, "it is never full"),
+        happen(&log, &mut random, 200);
+        match follow(log.store(), &mut sales, 100) {
+            Ok(_) => assert!(log.store().head().position().get() < 20_000, "it is never full"),
             Err(end) => break trouble(Err(end)),
         }
     };
@@ -166,7 +167,7 @@ fn a_full_disk_of_the_reports_is_told_and_the_rows_go_on_once_it_has_space() {
     let text = error.to_string();
     assert!(text.contains("No space left on device"), "{text}");
     assert!(place.assert_in_step(&server, log.store()) < log.store().head().position());
-    disk.resize(40);
-    follow(log.store(), &mut sales, 1_000).unwrap();
+    disk.free();
+    follow(log.store(), &mut sales, 100).unwrap();
     assert_eq!(place.assert_in_step(&server, log.store()), log.store().head().position());
 }
