@@ -9,6 +9,7 @@ mod pgbouncer;
 mod proxy;
 mod schema;
 mod tls;
+mod wrong;
 
 use std::thread;
 
