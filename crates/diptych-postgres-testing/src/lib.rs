@@ -199,11 +199,29 @@ impl PostgresServer {
         finish(restore.args(["--exit-on-error", "--dbname", database, file]));
     }
 
+    /// Lets no file of the server grow beyond this many bytes, or any file without a number. The
+    /// system answers as if such a file did not fit its disk.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let own = self.process();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+        for process in children.split_whitespace().chain([own.as_str()]) {
+            let mut set = command("prlimit".as_ref(), self.folder.path());
+            let set = set.args(["--pid", process, &format!("--fsize={limit}:")]).output().unwrap();
+            // A child may have ended.
+            assert!(set.status.success() || process != own, "{set:?}");
+        }
+    }
+
+    /// The number of the first process of the server.
+    fn process(&self) -> String {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        text.lines().next().unwrap().to_owned()
+    }
+
     /// Kills the server and all its processes, at once.
     pub fn kill(&mut self) {
-        let file = self.data().join("postmaster.pid");
-        let text = fs::read_to_string(file).unwrap();
-        let process = text.lines().next().unwrap().to_owned();
+        let process = self.process();
         // While it stands still it starts no process that would outlive it.
         Command::new("kill").args(["-STOP", &process]).output().unwrap();
         let state = format!("/proc/{process}/status");

@@ -83,8 +83,8 @@ fn text((server, port): (u16, u16), mode: &str, more: &str) -> String {
     )
 }
 
-/// The program and the variables that it needs: that of the path, or the one that
-/// `cargo xtask check` unpacked in the folder that `DIPTYCH_PGBOUNCER` names.
+/// The program and the variables that it needs. If the path has none, it is in the folder that
+/// `DIPTYCH_PGBOUNCER` names, where `cargo xtask check` unpacked it.
 fn program() -> Option<(PathBuf, Vec<(&'static str, PathBuf)>)> {
     let path = env::var_os("PATH").unwrap_or_default();
     let known = env::split_paths(&path).chain(["/usr/sbin".into()]);

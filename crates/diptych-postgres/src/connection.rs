@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use crate::{address::DatabaseAddress, error::OpenError, pooler, session};
+use crate::{address::DatabaseAddress, error::OpenError, session};
 
 /// A connection to a database, for tables beside those of logs. It has the settings of the server,
 /// and ends when the client is dropped.
@@ -28,7 +28,7 @@ pub async fn connect(address: &str, within: Duration) -> Result<DatabaseConnecti
     let address = (&parsed.config, encryption.as_ref());
     let connecting = session::within(within, async {
         let (client, _) = session::client(address, None).await?;
-        pooler::refuse_pooler(&client, address, within / 2).await?;
+        session::refuse_pooler(&client, address, within).await?;
         Ok(client)
     });
     match connecting.await {

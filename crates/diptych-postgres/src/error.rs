@@ -2,7 +2,7 @@ use std::io;
 
 use diptych_store::ReadError;
 
-use crate::{failure::Fault, pooler::POOLED};
+use crate::failure::{Fault, POOLED};
 
 /// A log in PostgreSQL that cannot be used.
 #[derive(Debug, thiserror::Error)]

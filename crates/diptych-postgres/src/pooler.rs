@@ -1,34 +1,15 @@
 //! Poolers. A session has settings, prepared statements and notifications, so it needs a connection
 //! of the server for itself. A pooler in transaction mode gives each transaction another one.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
-use diptych_store::Unavailable;
 use parking_lot::Mutex;
-use tokio::time::timeout;
-use tokio_postgres::{Client, Config, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::{
-    failure::{Fault, server},
-    session,
-    tls::Encryption,
-};
+use crate::failure::{Fault, server};
 
 /// The question for the process of the server that works for a connection.
 pub(crate) const BACKEND: &str = "select pg_catalog.pg_backend_pid()";
-
-/// The error for a pooler in transaction mode.
-pub(crate) const POOLED: &str = "a pooler gives each transaction another connection of the server \
-    (pgbouncer: pool_mode = transaction or statement), and a session needs one for itself: connect \
-    to the server itself, or to a pool with pool_mode = session";
-
-/// The error of a store that found such a pooler after it was opened.
-pub(crate) fn pooled() -> Unavailable {
-    server(POOLED)
-}
 
 /// Processes of the server that work for the connections of a store.
 #[derive(Debug, Default)]
@@ -49,18 +30,10 @@ impl Backends {
 
 /// Refuses a pooler that gives two connections one process, or one connection several. It changes
 /// nothing on the server, so a connection of a pool that is refused is as before for others.
-pub(crate) async fn refuse_pooler(
-    first: &Client,
-    address: (&Config, Option<&Encryption>),
-    within: Duration,
-) -> Result<(), Fault> {
-    // Without a second connection there is no proof.
-    let Ok(Ok((second, _))) = timeout(within, session::client(address, None)).await else {
-        return Ok(());
-    };
+pub(crate) async fn refuse_pooler(first: &Client, second: &Client) -> Result<(), Fault> {
     // A pool that takes its connections in turns gives a client another one in a row.
     let (one, one_again) = (backend(first).await?, backend(first).await?);
-    let (other, other_again) = (backend(&second).await?, backend(&second).await?);
+    let (other, other_again) = (backend(second).await?, backend(second).await?);
     let is_kept = one == one_again && other == other_again && one != other;
     match is_kept && backend(first).await? == one {
         true => Ok(()),

@@ -57,7 +57,7 @@ impl Session {
     ) -> Result<Session, Fault> {
         within(times.connect, async {
             let (client, is_unreplicated) = client(address, None).await?;
-            pooler::refuse_pooler(&client, address, times.connect / 2).await?;
+            refuse_pooler(&client, address, times.connect).await?;
             Session::of(client, is_unreplicated, times, writer).await
         })
         .await
@@ -94,7 +94,7 @@ impl Session {
         address: (&Config, Option<&Encryption>),
         times: SessionTimes,
     ) -> Result<(), Fault> {
-        pooler::refuse_pooler(&self.client, address, times.connect / 2).await
+        refuse_pooler(&self.client, address, times.connect).await
     }
 
     /// Executes a statement, which stays prepared.
@@ -152,6 +152,19 @@ pub(crate) async fn client(
         }
         None => serve(config.connect(NoTls).await?, hints),
     })
+}
+
+/// Refuses a pooler that keeps no session. A second connection proves it; where there can be none,
+/// there is no proof.
+pub(crate) async fn refuse_pooler(
+    first: &Client,
+    address: (&Config, Option<&Encryption>),
+    connect_time: Duration,
+) -> Result<(), Fault> {
+    match timeout(connect_time / 2, client(address, None)).await {
+        Ok(Ok((second, _))) => pooler::refuse_pooler(first, &second).await,
+        _ => Ok(()),
+    }
 }
 
 /// Connects in this time.

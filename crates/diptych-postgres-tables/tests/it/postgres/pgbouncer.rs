@@ -29,7 +29,8 @@ fn rows_go_through_a_pool_with_sessions_and_one_without_them_is_refused() {
         for word in ["127.0.0.1/postgres", "pool_mode = transaction", "connect to the server"] {
             assert!(text.contains(word), "{text}");
         }
-        let [schemas] = place.ask(&server, ["select 1 from pg_namespace where nspname = 'reports'"]);
+        let [schemas] =
+            place.ask(&server, ["select 1 from pg_namespace where nspname = 'reports'"]);
         assert!(schemas.is_empty(), "the pool changed something");
     }
 }

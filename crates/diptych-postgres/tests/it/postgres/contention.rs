@@ -9,8 +9,8 @@ use std::{
 
 use diptych_postgres::{PostgresOptions, PostgresStore};
 use diptych_store::{
-    Append, AppendError, Delivery, Digest, Filter, Key, Position, Refusal, Store,
-    SubscribeError, SubscribeOptions, Tag, Tracking,
+    Append, AppendError, Delivery, Digest, Filter, Key, Position, Refusal, Store, SubscribeError,
+    SubscribeOptions, Tag, Tracking,
 };
 use pollster::block_on;
 
@@ -97,7 +97,9 @@ const SLOW: &str = "create or replace function public.slow() returns trigger lan
 
 /// What a subscriber sees while 200 slow appenders on 20 handles write 3 events each, up to the
 /// last position.
-pub(super) fn seen_among_slow_appenders(server: &PostgresServer) -> Result<Vec<u64>, SubscribeError> {
+pub(super) fn seen_among_slow_appenders(
+    server: &PostgresServer,
+) -> Result<Vec<u64>, SubscribeError> {
     let reader = Store::new(server.open("main"));
     server.execute("postgres", SLOW);
     let stores = handles(|| server.open("main"), 20);

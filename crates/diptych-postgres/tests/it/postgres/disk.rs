@@ -30,10 +30,7 @@ fn a_full_disk_of_the_tables_refuses_appends_until_it_has_space_and_reads_go_on(
     let Some(mut disk) = SmallDisk::new(14) else { return };
     let Some(server) = PostgresServer::start() else { return };
     let place = disk.path();
-    server.execute(
-        "postgres",
-        &format!("create tablespace small location '{}'", place.display()),
-    );
+    server.execute("postgres", &format!("create tablespace small location '{}'", place.display()));
     server.execute("postgres", "create database bank tablespace small");
     let address = server.address("bank", "main");
     let open = || block_on(PostgresStore::open(&address, PostgresOptions::default())).unwrap();
@@ -67,6 +64,31 @@ fn a_full_disk_of_the_tables_refuses_appends_until_it_has_space_and_reads_go_on(
     let number = next.next().unwrap();
     append(&store, large(number)).unwrap();
     known.push(number);
+    assert_eq!(numbers(&store), known);
+}
+
+#[test]
+fn a_file_of_the_tables_that_may_not_grow_refuses_appends_until_it_may() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::new(server.open("main"));
+    append(&store, large(0)).unwrap();
+    // Other files of the server are smaller.
+    server.limit_files(Some(2 << 20));
+    let mut known = vec![0];
+    let error = loop {
+        let number = known.len();
+        match append(&store, large(number)) {
+            Ok(_) => known.push(number),
+            Err(error) => break error,
+        }
+    };
+    println!("refused after {} commits: {error}", known.len());
+    assert!(matches!(error, AppendError::Unavailable(_)), "nothing was done: {error}");
+    assert!(error.to_string().contains("could not extend file"), "{error}");
+    assert_eq!(numbers(&store), known, "reads go on");
+    server.limit_files(None);
+    append(&store, large(1_000)).unwrap();
+    known.push(1_000);
     assert_eq!(numbers(&store), known);
 }
 

@@ -15,8 +15,7 @@ use super::{
     server::{PostgresServer, runtime},
 };
 
-const LOCK: &str =
-    "select * into v_log from diptych.log l where l.id = p_log for no key update;";
+const LOCK: &str = "select * into v_log from diptych.log l where l.id = p_log for no key update;";
 const WITHOUT_LOCK: &str = "select * into v_log from diptych.log l where l.id = p_log;";
 
 /// Replaces texts in the function that decides appends.
@@ -56,7 +55,8 @@ fn a_store_whose_order_is_that_of_a_sequence_lets_a_subscriber_skip_events() {
     let Some(server) = PostgresServer::start() else { return };
     drop(server.open("main"));
     server.execute("postgres", "create sequence public.pos");
-    let position = "v_a := v_head + 1;\n      v_head := v_head + c_events[i];\n      v_b := v_head;";
+    let position =
+        "v_a := v_head + 1;\n      v_head := v_head + c_events[i];\n      v_b := v_head;";
     let of_sequence = "v_a := nextval('public.pos');\n      v_b := v_a;\n      \
                        v_head := greatest(v_head, v_b);";
     let changes = [
@@ -83,8 +83,7 @@ fn by_notifications(address: &str, proxy: &Proxy) -> Store {
     thread::spawn(move || {
         runtime().block_on(async {
             loop {
-                let Ok((client, mut connection)) =
-                    tokio_postgres::connect(&listened, NoTls).await
+                let Ok((client, mut connection)) = tokio_postgres::connect(&listened, NoTls).await
                 else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
