@@ -48,8 +48,18 @@ struct Suite {
 
 /// The tests that another version of PostgreSQL could fail: the promises of a store, the words of
 /// its errors, and rows of projections. They wait for the disk, so more of them run at once.
-const VERSION: &[&str] =
-    &["postgres::conformance::", "postgres::schema::", "postgres::rows::", "--test-threads", "6"];
+const VERSION: &[&str] = &[
+    "postgres::conformance::",
+    "postgres::schema::",
+    "postgres::rows::",
+    // These take long.
+    "--skip",
+    "of_several_programs",
+    "--skip",
+    "a_server_that_was_killed",
+    "--test-threads",
+    "6",
+];
 
 const UNIT: &[&str] = &["--lib", "--bins"];
 const INTEGRATION: &[&str] = &["--test", "*"];

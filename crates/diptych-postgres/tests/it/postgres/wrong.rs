@@ -111,6 +111,6 @@ fn a_store_that_trusts_notifications_leaves_a_subscriber_behind() {
     let proxy = Proxy::start(server.port());
     let address = server.address_at(proxy.port(), "postgres", "main");
     let wrong = by_notifications(&address, &proxy);
-    let within = Duration::from_secs(3);
+    let within = Duration::from_secs(1);
     assert!(!sees_commits_without_hints(&server, &proxy, &wrong, within), "it was not noticed");
 }
