@@ -332,6 +332,13 @@ fn programs() -> Option<PathBuf> {
         // The tests are meant for this one.
         Some(named) => {
             assert!(has_all(&named), "DIPTYCH_POSTGRES names {named:?}, which lacks a program");
+            let mut version = command(&named.join("postgres"), Path::new("/"));
+            let told = version.arg("--version").output();
+            assert!(
+                told.is_ok_and(|told| told.status.success()),
+                "the user of the server cannot run the programs in {named:?}: put the target \
+                 folder where that user may read"
+            );
             Some(named)
         }
         None => versions.into_iter().chain(on_path).find(has_all),

@@ -1,5 +1,6 @@
 //! A store on a server that the tests start by themselves.
 
+mod alternating;
 mod conformance;
 mod contention;
 mod disk;

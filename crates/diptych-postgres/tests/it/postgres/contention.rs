@@ -196,14 +196,17 @@ fn a_foreign_transaction_that_stays_open_delays_no_reader() {
     let Some(server) = PostgresServer::start() else { return };
     let [writer, reader] = [server.open("main"), server.open("main")].map(Store::new);
     append(&writer, Append::event(event(0, "k:1"))).unwrap();
+    server.execute("postgres", "create database other");
     let runtime = runtime();
     let open = runtime.block_on(async {
-        let foreign = server.client("postgres").await;
-        foreign.batch_execute("create table public.other (id bigint)").await.unwrap();
-        // It writes before the commits that follow, and never ends.
-        let write = "begin; insert into public.other values (1); \
-                     select count(*) from diptych.event;";
-        foreign.batch_execute(write).await.unwrap();
+        let foreign = [server.client("postgres").await, server.client("other").await];
+        for client in &foreign {
+            client.batch_execute("create table public.other (id bigint)").await.unwrap();
+            // It writes before the commits that follow, and never ends.
+            let write = "begin; insert into public.other values (1)";
+            client.batch_execute(write).await.unwrap();
+        }
+        foreign[0].batch_execute("select count(*) from diptych.event").await.unwrap();
         foreign
     });
     for number in 1..=50 {

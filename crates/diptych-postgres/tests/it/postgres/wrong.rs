@@ -4,15 +4,19 @@
 use std::{future::poll_fn, thread, time::Duration};
 
 use diptych_postgres::{PostgresOptions, PostgresStore};
-use diptych_store::{Store, testing::WrappedStore};
+use diptych_store::{
+    Store,
+    testing::{Outcome, Setup, Suite, TestStore, WrappedStore, cases},
+};
 use pollster::block_on;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::{
+    alternating::Alternating,
     contention::{race, seen_among_slow_appenders, sees_commits_without_hints},
     handles,
     proxy::Proxy,
-    server::{PostgresServer, runtime},
+    server::{PostgresServer, new_name, runtime},
 };
 
 const LOCK: &str = "select * into v_log from diptych.log l where l.id = p_log for no key update;";
@@ -47,6 +51,29 @@ fn a_store_that_checks_before_it_locks_lets_several_racers_win() {
     let caught = (0..200).find(|round| race(&stores, &format!("seat:{round}")) > 1);
     println!("caught in round {caught:?}");
     assert!(caught.is_some(), "the racers did not notice it");
+}
+
+#[test]
+fn the_conformance_suite_fails_a_store_that_checks_before_it_locks() {
+    let Some(server) = PostgresServer::start() else { return };
+    drop(server.open("main"));
+    let fresh = |_: &Setup| {
+        let name = new_name();
+        let handles = (0..8).map(|_| server.open(&name)).collect();
+        Some(TestStore::new(Alternating::new(handles)))
+    };
+    let suite = Suite::new(&fresh);
+    let named = |name: &str| cases().iter().find(|case| case.name == name).unwrap();
+    let outcomes = || {
+        let contended = ["one_of_64_contenders_wins", "retries_lose_no_update"];
+        contended.map(|name| named(name).run(&suite))
+    };
+    assert_eq!(outcomes(), [Outcome::Passed, Outcome::Passed]);
+    check_before_the_lock(&server);
+    let failed = (0..20)
+        .find_map(|_| outcomes().into_iter().find(|outcome| matches!(outcome, Outcome::Failed(_))));
+    println!("{failed:?}");
+    assert!(failed.is_some(), "the suite did not notice it");
 }
 
 /// Positions are numbers of a sequence, and no lock keeps commits in their order.
