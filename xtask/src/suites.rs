@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS},
+    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS, PGBOUNCER, POSTGRES_18},
     summary::{Failures, Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, POSTGRES, Tool, install},
@@ -45,6 +45,21 @@ struct Suite {
     /// atomics and threads. It is in a folder of its own, so that the other build stays.
     explores: bool,
 }
+
+/// The tests that another version of PostgreSQL could fail: the promises of a store, the words of
+/// its errors, and rows of projections. They wait for the disk, so more of them run at once.
+const VERSION: &[&str] = &[
+    "postgres::conformance::",
+    "postgres::schema::",
+    "postgres::rows::",
+    // These take long.
+    "--skip",
+    "of_several_programs",
+    "--skip",
+    "a_server_that_was_killed",
+    "--test-threads",
+    "6",
+];
 
 const UNIT: &[&str] = &["--lib", "--bins"];
 const INTEGRATION: &[&str] = &["--test", "*"];
@@ -93,7 +108,16 @@ const SUITES: &[Suite] = &[
         ..suite("generated clients", INTEGRATION, &["clients::"])
     },
     Suite { environment: Some(&NATS), ..suite("NATS", INTEGRATION, &["nats::"]) },
-    Suite { needs: &[POSTGRES], ..suite("PostgreSQL", INTEGRATION, &["postgres::"]) },
+    Suite {
+        needs: &[POSTGRES],
+        ..suite("PostgreSQL", INTEGRATION, &["postgres::", "--skip", "pgbouncer::"])
+    },
+    Suite {
+        needs: &[POSTGRES],
+        environment: Some(&PGBOUNCER),
+        ..suite("PostgreSQL behind pgbouncer", INTEGRATION, &["pgbouncer::"])
+    },
+    Suite { environment: Some(&POSTGRES_18), ..suite("PostgreSQL 18", INTEGRATION, VERSION) },
     Suite {
         environment: Some(&FORMATS),
         ..suite("formats of other systems", INTEGRATION, &["formats::"])
@@ -131,6 +155,15 @@ const SUITES: &[Suite] = &[
                 ("DIPTYCH_HISTORIES", "20"),
                 ("DIPTYCH_HISTORY_CALLS", "400"),
             ],
+        )
+    },
+    Suite {
+        environment: Some(&POSTGRES_18),
+        ..long(
+            "PostgreSQL 18, longer",
+            // Its package has no program for dumps.
+            &["postgres::", "--skip", "pgbouncer::", "--skip", "a_dump", "--skip", "older_dump"],
+            &[],
         )
     },
     long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),

@@ -46,12 +46,18 @@ pub(crate) fn install(tool: &Tool) -> Result<(), String> {
 
 /// Installs a package of Debian or Ubuntu, if this process may do so.
 pub(crate) fn install_package(package: &str) -> bool {
-    if !is_root() || !Path::new("/etc/debian_version").exists() {
-        return false;
-    }
     println!("installing {package}");
-    let _ = apt_get(&["update"]);
-    apt_get(&["install", "--yes", "--no-install-recommends", package])
+    update_packages() && apt_get(&["install", "--yes", "--no-install-recommends", package])
+}
+
+/// Brings the lists of packages up to date, if this process may do so. Returns whether it may.
+pub(crate) fn update_packages() -> bool {
+    let may = is_root() && Path::new("/etc/debian_version").exists();
+    if may {
+        // Without the network, packages may be there already.
+        let _ = apt_get(&["update"]);
+    }
+    may
 }
 
 impl Tool {

@@ -9,8 +9,12 @@
     clippy::unwrap_used
 )]
 
+mod disk;
+mod pooler;
+
 use std::{
     env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     net::TcpListener,
     os::unix::{
@@ -28,6 +32,8 @@ use std::{
 };
 
 use diptych_postgres::{PostgresOptions, PostgresStore};
+pub use disk::SmallDisk;
+pub use pooler::Pooler;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -62,15 +68,18 @@ impl PostgresServer {
 
     /// As [`start`](PostgresServer::start), with more lines of settings.
     pub fn with(more: &str) -> Option<PostgresServer> {
+        PostgresServer::with_wal_in(more, None)
+    }
+
+    /// As [`with`](PostgresServer::with), with the write-ahead log in this folder.
+    pub fn with_wal_in(more: &str, wal: Option<&Path>) -> Option<PostgresServer> {
         let programs = programs()?;
         let folder = TempDir::new().unwrap();
-        if let Some((user, group)) = other_user() {
-            chown(folder.path(), Some(user), Some(group)).unwrap();
-        }
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        for_server_user(folder.path());
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"), folder.path());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
+        initdb.args(wal.map(|wal| format!("--waldir={}", wal.display())));
         let made =
             initdb.args(["--no-sync", "--wal-segsize=1"]).arg("-D").arg(&data).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
@@ -121,8 +130,21 @@ impl PostgresServer {
         self.try_client(database).await.unwrap()
     }
 
+    /// A connection through a proxy or a pooler on this port.
+    pub async fn client_at(&self, port: u16, database: &str) -> Client {
+        self.try_client_at(port, database).await.unwrap()
+    }
+
     async fn try_client(&self, database: &str) -> Result<Client, tokio_postgres::Error> {
-        let address = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
+        self.try_client_at(self.port, database).await
+    }
+
+    async fn try_client_at(
+        &self,
+        port: u16,
+        database: &str,
+    ) -> Result<Client, tokio_postgres::Error> {
+        let address = format!("postgres://postgres@127.0.0.1:{port}/{database}");
         let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
@@ -146,11 +168,61 @@ impl PostgresServer {
         pollster::block_on(PostgresStore::open(&address, options)).unwrap()
     }
 
+    /// A program of the installation of the server, such as `pg_dump`, that connects to it. Returns
+    /// `None`, with a word about it, if it is not installed.
+    pub fn program(&self, name: &str) -> Option<Command> {
+        let program = self.programs.join(name);
+        if !program.exists() {
+            let missing = format!("{} is missing: install it", program.display());
+            assert!(env::var_os("CI").is_none(), "{missing}");
+            println!("DID NOT RUN: {missing}");
+            return None;
+        }
+        let mut command = command(&program, self.folder.path());
+        let port = self.port.to_string();
+        command.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "postgres")]);
+        Some(command)
+    }
+
+    /// Writes a dump of a database into this file of the folder of the server. Returns `None` if
+    /// the program is not installed.
+    pub fn dump(&self, database: &str, file: &str) -> Option<()> {
+        let mut dump = self.program("pg_dump")?;
+        finish(dump.args(["--format=custom", "--file", file, database]));
+        Some(())
+    }
+
+    /// Makes the database anew from a dump, and ends the connections to the old one.
+    pub fn restore(&self, database: &str, file: &str) {
+        self.execute("template1", &format!("drop database \"{database}\" with (force)"));
+        self.execute("template1", &format!("create database \"{database}\""));
+        let mut restore = self.program("pg_restore").expect("pg_restore beside pg_dump");
+        finish(restore.args(["--exit-on-error", "--dbname", database, file]));
+    }
+
+    /// Lets no file of the server grow beyond this many bytes, or any file without a number. The
+    /// system answers as if such a file did not fit its disk.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let own = self.process();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+        for process in children.split_whitespace().chain([own.as_str()]) {
+            let mut set = command("prlimit".as_ref(), self.folder.path());
+            let set = set.args(["--pid", process, &format!("--fsize={limit}:")]).output().unwrap();
+            // A child may have ended.
+            assert!(set.status.success() || process != own, "{set:?}");
+        }
+    }
+
+    /// The number of the first process of the server.
+    fn process(&self) -> String {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        text.lines().next().unwrap().to_owned()
+    }
+
     /// Kills the server and all its processes, at once.
     pub fn kill(&mut self) {
-        let file = self.data().join("postmaster.pid");
-        let text = fs::read_to_string(file).unwrap();
-        let process = text.lines().next().unwrap().to_owned();
+        let process = self.process();
         // While it stands still it starts no process that would outlive it.
         Command::new("kill").args(["-STOP", &process]).output().unwrap();
         let state = format!("/proc/{process}/status");
@@ -221,7 +293,9 @@ impl Drop for PostgresServer {
 /// One server for tests that only need logs of their own. The shell ends it with the program.
 pub fn shared() -> Option<&'static PostgresServer> {
     static SERVER: OnceLock<Option<PostgresServer>> = OnceLock::new();
-    SERVER.get_or_init(PostgresServer::start).as_ref()
+    // The caller may be within a runtime, where it cannot wait for another one.
+    let start = || thread::spawn(PostgresServer::start).join().unwrap();
+    SERVER.get_or_init(start).as_ref()
 }
 
 /// A name that no other log of the shared server has.
@@ -243,7 +317,7 @@ fn programs() -> Option<PathBuf> {
     if known.is_some() {
         return known.clone();
     }
-    let named = env::var_os("DIPTYCH_POSTGRES").map(PathBuf::from).into_iter();
+    let named = env::var_os("DIPTYCH_POSTGRES").map(PathBuf::from);
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
     versions.sort_by_key(|folder| {
@@ -255,7 +329,16 @@ fn programs() -> Option<PathBuf> {
     let has_all = |folder: &PathBuf| {
         ["initdb", "postgres", "pg_ctl"].iter().all(|program| folder.join(program).exists())
     };
-    *known = named.chain(versions).chain(on_path).find(has_all);
+    *known = match named {
+        // The tests are meant for this one.
+        Some(named) => {
+            assert!(has_all(&named), "DIPTYCH_POSTGRES names {named:?}, which lacks a program");
+            let whole = named.parent().expect("a folder of programs has libraries beside it");
+            let readable = readable(whole, "bin/postgres", None);
+            Some(readable.join("bin"))
+        }
+        None => versions.into_iter().chain(on_path).find(has_all),
+    };
     if known.is_none() {
         let missing = "PostgreSQL is missing: install it (on Debian or Ubuntu the package \
                        postgresql), or name the folder of its programs in DIPTYCH_POSTGRES";
@@ -263,6 +346,12 @@ fn programs() -> Option<PathBuf> {
         println!("DID NOT RUN: {missing}");
     }
     known.clone()
+}
+
+fn finish(command: &mut Command) {
+    let done = command.output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {told}", command.get_program().display());
 }
 
 /// Whether the process runs. One that ended can wait for its parent.
@@ -286,6 +375,41 @@ fn other_user() -> Option<(u32, u32)> {
         Some((fields.next()??, fields.next()??))
     };
     Some(named("postgres").or_else(|| named("nobody")).expect("a user besides root"))
+}
+
+/// The folder, or a copy of it if the user that the server runs as cannot come to it: a target
+/// folder may lie in the home of root. `program` is a path in it, and runs with these libraries.
+fn readable(folder: &Path, program: &str, libraries: Option<&str>) -> PathBuf {
+    let runs = |folder: &Path| {
+        let mut version = command(&folder.join(program), Path::new("/"));
+        let libraries = libraries.map(|libraries| folder.join(libraries));
+        version.envs(libraries.map(|libraries| ("LD_LIBRARY_PATH", libraries)));
+        version.arg("--version").output().is_ok_and(|told| told.status.success())
+    };
+    if runs(folder) {
+        return folder.to_owned();
+    }
+    let mut hasher = DefaultHasher::new();
+    (folder, fs::metadata(folder).and_then(|found| found.modified()).ok()).hash(&mut hasher);
+    let copy = env::temp_dir().join(format!("diptych-programs-{:016x}", hasher.finish()));
+    if !copy.exists() {
+        let made = TempDir::new_in(env::temp_dir()).unwrap();
+        let to = made.path().join("copy");
+        finish(Command::new("cp").arg("-a").arg(folder).arg(&to));
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+        // Another program may have been faster.
+        let _ = fs::rename(&to, &copy);
+    }
+    assert!(runs(&copy), "the user of the server cannot run {program} in {}", folder.display());
+    copy
+}
+
+/// Gives the folder to the user that the server runs as, and to no other.
+fn for_server_user(folder: &Path) {
+    if let Some((user, group)) = other_user() {
+        chown(folder, Some(user), Some(group)).unwrap();
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// The program as a user that may run a server.

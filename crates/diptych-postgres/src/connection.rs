@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
-use crate::{
-    address::DatabaseAddress,
-    error::OpenError,
-    failure::{Fault, no_answer},
-};
+use crate::{address::DatabaseAddress, error::OpenError, session};
 
 /// A connection to a database, for tables beside those of logs. It has the settings of the server,
 /// and ends when the client is dropped.
@@ -25,29 +20,19 @@ pub struct DatabaseConnection {
 /// runtime of tokio. The name of a log in the address has no effect.
 ///
 /// # Errors
-/// [`OpenError::Address`] or [`OpenError::Server`].
+/// [`OpenError::Address`], [`OpenError::Pooler`] or [`OpenError::Server`].
 pub async fn connect(address: &str, within: Duration) -> Result<DatabaseConnection, OpenError> {
     let parsed = DatabaseAddress::parse(address)?;
     let place = parsed.place();
     let encryption = parsed.encryption(None)?;
-    let connecting = async {
-        Ok::<_, tokio_postgres::Error>(match encryption {
-            Some(encryption) => {
-                let (client, connection) = parsed.config.connect(encryption).await?;
-                tokio::spawn(connection);
-                client
-            }
-            None => {
-                let (client, connection) = parsed.config.connect(NoTls).await?;
-                tokio::spawn(connection);
-                client
-            }
-        })
-    };
-    let fault = match timeout(within, connecting).await {
-        Ok(Ok(client)) => return Ok(DatabaseConnection { client, place }),
-        Ok(Err(error)) => Fault::from(error),
-        Err(_) => Fault::Connection(no_answer(within)),
-    };
-    Err(OpenError::Server { place, cause: fault.into_read_error() })
+    let address = (&parsed.config, encryption.as_ref());
+    let connecting = session::within(within, async {
+        let (client, _) = session::client(address, None).await?;
+        session::refuse_pooler(&client, address, within).await?;
+        Ok(client)
+    });
+    match connecting.await {
+        Ok(client) => Ok(DatabaseConnection { client, place }),
+        Err(fault) => Err(OpenError::of(place, fault)),
+    }
 }

@@ -2,6 +2,8 @@ use std::io;
 
 use diptych_store::ReadError;
 
+use crate::failure::{Fault, POOLED};
+
 /// A log in PostgreSQL that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,6 +25,12 @@ pub enum OpenError {
         /// The answer, or the reason why there is none.
         #[source]
         cause: ReadError,
+    },
+    /// A pooler in transaction mode is between the program and the server.
+    #[error("the database {place} cannot be used: {}", POOLED)]
+    Pooler {
+        /// The pooler and the database.
+        place: String,
     },
     /// The server lacks something that the store needs.
     #[error("the database {place} cannot hold a log: {problem}")]
@@ -50,4 +58,14 @@ pub enum OpenError {
         /// The name of the log.
         log: String,
     },
+}
+
+impl OpenError {
+    /// The error for the answer of this server.
+    pub(crate) fn of(place: String, fault: Fault) -> OpenError {
+        match fault {
+            Fault::Pooler => OpenError::Pooler { place },
+            fault => OpenError::Server { place, cause: fault.into_read_error() },
+        }
+    }
 }

@@ -6,6 +6,11 @@ use diptych_store::{Corruption, InvalidRequest, ReadError, Unavailable};
 use tokio::time::sleep;
 use tokio_postgres::error::{DbError, SqlState};
 
+/// The error for a pooler in transaction mode.
+pub(crate) const POOLED: &str = "a pooler gives each transaction another connection of the server \
+    (pgbouncer: pool_mode = transaction or statement), and a session needs one for itself: connect \
+    to the server itself, or to a pool with pool_mode = session";
+
 /// Why a call of the database has no answer that can be used.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -13,6 +18,8 @@ pub(crate) enum Fault {
     Connection(Unavailable),
     /// The server refused the statement. Nothing of it was done.
     Statement(Box<DbError>),
+    /// A pooler keeps no session, so statements may be executed on any connection.
+    Pooler,
     /// The answer.
     Answer(ReadError),
 }
@@ -51,6 +58,7 @@ impl Fault {
         match self {
             Fault::Connection(why) => why.into(),
             Fault::Statement(refused) => described(&refused).into(),
+            Fault::Pooler => server(POOLED).into(),
             Fault::Answer(error) => error,
         }
     }
@@ -60,6 +68,7 @@ impl Fault {
         match self {
             Fault::Connection(why) | Fault::Answer(ReadError::Unavailable(why)) => why,
             Fault::Statement(refused) => described(&refused),
+            Fault::Pooler => server(POOLED),
             Fault::Answer(error) => server(error.to_string()),
         }
     }
@@ -75,6 +84,10 @@ fn is_passing(code: &SqlState) -> bool {
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
+        // A pooler gave the transaction to a connection of others. A new one is looked at again.
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+        SqlState::from_code("DP002"),
         // The server ends a session that waits for a lock too long; a batch is repeated then.
         SqlState::LOCK_NOT_AVAILABLE,
     ];
@@ -84,14 +97,18 @@ fn is_passing(code: &SqlState) -> bool {
 /// The error of a server in its own words, with the next step.
 pub(crate) fn described(refused: &DbError) -> Unavailable {
     let advice = match refused.code() {
-        code if *code == SqlState::DISK_FULL => "; free space on the disk of the server",
+        code if *code == SqlState::DISK_FULL => Some("free space on the disk of the server"),
         code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
-            "; give the role the rights on the schema diptych"
+            Some("give the role the rights on the schema diptych")
         }
-        code if *code == SqlState::QUERY_CANCELED => "; look for locks and load on the server",
-        _ => "",
+        code if *code == SqlState::QUERY_CANCELED => Some("look for locks and load on the server"),
+        _ => refused.hint(),
     };
-    server(format!("{} ({}){advice}", refused.message(), refused.code().code()))
+    let (message, code) = (refused.message(), refused.code().code());
+    server(match advice {
+        Some(advice) => format!("{message} ({code}); {advice}"),
+        None => format!("{message} ({code})"),
+    })
 }
 
 pub(crate) fn server(what: impl Into<Arc<str>>) -> Unavailable {

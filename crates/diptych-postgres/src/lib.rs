@@ -45,7 +45,8 @@
 //! # Not there yet
 //!
 //! - Reads from replicas. A store connects to the server that takes writes.
-//! - Poolers in transaction mode. An append through one is refused, and nothing is written.
+//! - Poolers in transaction mode. They are refused when a store is opened. A pool in session mode
+//!   works.
 //! - Projections in the transaction of an append. `diptych-postgres-tables` has projections that
 //!   follow the log.
 //! - Old partitions cannot be detached and read from an archive.
@@ -68,6 +69,7 @@ mod options;
 mod overlap;
 mod parts;
 mod pool;
+mod pooler;
 mod reads;
 mod schema;
 mod session;

@@ -18,6 +18,7 @@ use crate::{
     failure::{Fault, server},
     history::History,
     options::PostgresOptions,
+    pooler::Backends,
     reads,
     schema::{self, LogRow, ServerFacts, ServerName, stored_position},
     session::{Session, SessionTimes},
@@ -36,6 +37,7 @@ pub(crate) struct Link {
     options: PostgresOptions,
     /// The name of this handle for the server, by which it finds the last batch again.
     pub(crate) writer: Uuid,
+    backends: Backends,
     history: RwLock<History>,
     /// Why no further calls are made.
     closed: Mutex<Option<Unavailable>>,
@@ -54,14 +56,11 @@ impl Link {
         options: PostgresOptions,
     ) -> Result<(Arc<Link>, Session), OpenError> {
         let place = address.place();
-        let failed = |fault: Fault| OpenError::Server {
-            place: place.clone(),
-            cause: fault.into_read_error(),
-        };
+        let failed = |fault: Fault| OpenError::of(place.clone(), fault);
         let writer = Uuid::new_v4();
         let encryption = address.encryption(options.authorities.as_deref())?;
         let opened = (&address.config, encryption.as_ref());
-        let session = Session::open(opened, times(&options), writer, None).await;
+        let session = Session::open_first(opened, times(&options), writer).await;
         let session = session.map_err(failed)?;
         suitable(&session, &options, &place).await?;
         let found = schema::version(&session).await.map_err(failed)?;
@@ -83,6 +82,8 @@ impl Link {
         let row = find_log(&session, &log, options.create).await.map_err(failed)?;
         let Some(row) = row else { return Err(OpenError::NoLog { place, log }) };
         session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;
+        let backends = Backends::default();
+        backends.add(&session.backend);
         let link = Link {
             config: address.config,
             encryption,
@@ -90,6 +91,7 @@ impl Link {
             log,
             options,
             writer,
+            backends,
             history: RwLock::new(History::of(&row)),
             closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),
@@ -103,9 +105,11 @@ impl Link {
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
         let times = times(&self.options);
-        let session =
-            Session::open((&self.config, self.encryption.as_ref()), times, self.writer, hints)
-                .await?;
+        let address = (&self.config, self.encryption.as_ref());
+        let session = Session::open(address, times, self.writer, hints).await?;
+        if self.backends.add(&session.backend) {
+            session.refuse_pooler(address, times).await?;
+        }
         match self.compare(&session).await {
             // Another connection found the change at the same time.
             Err(Fault::Answer(ReadError::Unavailable(Unavailable::HistoryChanged(_)))) => {
@@ -247,10 +251,8 @@ async fn suitable(
     options: &PostgresOptions,
     place: &str,
 ) -> Result<(), OpenError> {
-    let facts = ServerFacts::of(session).await.map_err(|fault| OpenError::Server {
-        place: place.to_owned(),
-        cause: fault.into_read_error(),
-    })?;
+    let facts = ServerFacts::of(session).await;
+    let facts = facts.map_err(|fault| OpenError::of(place.to_owned(), fault))?;
     let problem = facts.and_then(|facts| facts.problem(options.allow_unsafe_settings));
     match problem {
         Some(problem) => Err(OpenError::Unsuitable { place: place.to_owned(), problem }),

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     failure::{Fault, no_answer},
+    pooler::{self, BACKEND},
     tls::Encryption,
 };
 
@@ -43,31 +44,57 @@ pub(crate) struct Session {
     client: Client,
     statements: Mutex<HashMap<&'static str, Statement>>,
     is_unreplicated: Arc<AtomicBool>,
+    /// The process of the server that works for this connection.
+    pub(crate) backend: Arc<i32>,
 }
 
 impl Session {
+    /// Connects for the first time, and refuses a pooler that keeps no session.
+    pub(crate) async fn open_first(
+        address: (&Config, Option<&Encryption>),
+        times: SessionTimes,
+        writer: Uuid,
+    ) -> Result<Session, Fault> {
+        within(times.connect, async {
+            let (client, is_unreplicated) = client(address, None).await?;
+            refuse_pooler(&client, address, times.connect).await?;
+            Session::of(client, is_unreplicated, times, writer).await
+        })
+        .await
+    }
+
     /// Connects, encrypted where that is asked for. Payloads of notifications go to `hints`.
     pub(crate) async fn open(
-        (config, encryption): (&Config, Option<&Encryption>),
+        address: (&Config, Option<&Encryption>),
         times: SessionTimes,
         writer: Uuid,
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
-        let connecting = async {
-            let (client, is_unreplicated) = match encryption {
-                Some(encryption) => {
-                    let connected = config.connect(encryption.clone()).await;
-                    serve(connected.map_err(with_cause)?, hints)
-                }
-                None => serve(config.connect(NoTls).await?, hints),
-            };
-            client.batch_execute(&settings(times.answer, writer)).await?;
-            Ok(Session { client, statements: Mutex::default(), is_unreplicated })
-        };
-        match timeout(times.connect, connecting).await {
-            Ok(session) => session,
-            Err(_) => Err(Fault::Connection(no_answer(times.connect))),
-        }
+        within(times.connect, async {
+            let (client, is_unreplicated) = client(address, hints).await?;
+            Session::of(client, is_unreplicated, times, writer).await
+        })
+        .await
+    }
+
+    async fn of(
+        client: Client,
+        is_unreplicated: Arc<AtomicBool>,
+        times: SessionTimes,
+        writer: Uuid,
+    ) -> Result<Session, Fault> {
+        let told = client.simple_query(&settings(times.answer, writer)).await?;
+        let backend = Arc::new(pooler::process_of(&told).unwrap_or_default());
+        Ok(Session { client, statements: Mutex::default(), is_unreplicated, backend })
+    }
+
+    /// Refuses a pooler that came between this connection and the server.
+    pub(crate) async fn refuse_pooler(
+        &self,
+        address: (&Config, Option<&Encryption>),
+        times: SessionTimes,
+    ) -> Result<(), Fault> {
+        refuse_pooler(&self.client, address, times.connect).await
     }
 
     /// Executes a statement, which stays prepared.
@@ -110,6 +137,42 @@ impl Session {
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
+}
+
+/// A connection without settings, encrypted where that is asked for, and whether the server said
+/// that a commit may not be replicated.
+pub(crate) async fn client(
+    (config, encryption): (&Config, Option<&Encryption>),
+    hints: Option<mpsc::UnboundedSender<String>>,
+) -> Result<(Client, Arc<AtomicBool>), Fault> {
+    Ok(match encryption {
+        Some(encryption) => {
+            let connected = config.connect(encryption.clone()).await;
+            serve(connected.map_err(with_cause)?, hints)
+        }
+        None => serve(config.connect(NoTls).await?, hints),
+    })
+}
+
+/// Refuses a pooler that keeps no session. A second connection proves it; where there can be none,
+/// there is no proof.
+pub(crate) async fn refuse_pooler(
+    first: &Client,
+    address: (&Config, Option<&Encryption>),
+    connect_time: Duration,
+) -> Result<(), Fault> {
+    match timeout(connect_time / 2, client(address, None)).await {
+        Ok(Ok((second, _))) => pooler::refuse_pooler(first, &second).await,
+        _ => Ok(()),
+    }
+}
+
+/// Connects in this time.
+pub(crate) async fn within<T>(
+    time: Duration,
+    connecting: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    timeout(time, connecting).await.unwrap_or_else(|_| Err(Fault::Connection(no_answer(time))))
 }
 
 /// The error with its cause, which says why a certificate is not trusted. Another try may help: the
@@ -178,6 +241,7 @@ fn settings(answer: Duration, writer: Uuid) -> String {
         set max_parallel_workers_per_gather = 0;
         set enable_memoize = off;
         set jit = off;
-        set diptych.session = '{writer}';"
+        set diptych.session = '{writer}';
+        {BACKEND};"
     )
 }

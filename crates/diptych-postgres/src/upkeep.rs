@@ -130,7 +130,7 @@ impl PostgresDatabase {
             let authorities = database.options.authorities.as_deref();
             let encryption = database.address.encryption(authorities)?;
             let opened = (&database.address.config, encryption.as_ref());
-            let session = Session::open(opened, times, Uuid::new_v4(), None).await;
+            let session = Session::open_first(opened, times, Uuid::new_v4()).await;
             let session = session.map_err(|fault| database.failed(fault))?;
             work(database, session).await
         });
@@ -138,7 +138,7 @@ impl PostgresDatabase {
     }
 
     fn failed(&self, fault: Fault) -> OpenError {
-        OpenError::Server { place: self.address.place(), cause: fault.into_read_error() }
+        OpenError::of(self.address.place(), fault)
     }
 
     async fn report(&self, session: &Session) -> Result<DatabaseReport, Fault> {

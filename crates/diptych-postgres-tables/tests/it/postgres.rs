@@ -1,7 +1,10 @@
 //! Rows and checkpoints on a server that the tests start by themselves.
 
+mod commit_proxy;
+mod faults;
 mod follow;
 mod kill;
+mod pgbouncer;
 mod poison;
 mod rows;
 mod shop;

@@ -1,12 +1,16 @@
 //! A store on a server that the tests start by themselves.
 
+mod alternating;
 mod conformance;
 mod contention;
+mod disk;
 mod histories;
 mod loss;
+mod pgbouncer;
 mod proxy;
 mod schema;
 mod tls;
+mod wrong;
 
 use std::thread;
 

@@ -1,52 +1,63 @@
 //! Many writers on one log, in one process and in several.
 
-use std::sync::{
-    Barrier,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use diptych_postgres::{PostgresOptions, PostgresStore};
 use diptych_store::{
-    Append, AppendError, Delivery, Digest, Filter, Key, Position, Refusal, Store, SubscribeOptions,
-    Tag, Tracking,
+    Append, AppendError, Delivery, Digest, Filter, Key, Position, Refusal, Store, SubscribeError,
+    SubscribeOptions, Tag, Tracking,
 };
 use pollster::block_on;
 
 use super::{
     all, append, event, handles, parallel, payloads,
+    proxy::Proxy,
     server::{PostgresServer, new_name, runtime, shared},
     unless_newer,
 };
+
+/// 16 racers on the boundary of this tag, on these handles. First each fetches, some a little later
+/// than others, then it appends if it found nothing. Returns how many won.
+pub(super) fn race(stores: &[Store], tag: &str) -> usize {
+    let (start, racers_of_a_handle) = (Barrier::new(16), 16 / stores.len());
+    let won = parallel(16, |racer| {
+        let store = &stores[racer / racers_of_a_handle];
+        start.wait();
+        let seat = Filter::tag(Tag::parse(tag).unwrap());
+        for _ in 0..racer % 4 {
+            block_on(store.fresh_head()).unwrap();
+        }
+        let head = block_on(store.fresh_head()).unwrap();
+        if block_on(store.last(&seat, head)).unwrap().is_some() {
+            return false;
+        }
+        let own = Append::event(event(racer, tag));
+        match append(store, own.condition(unless_newer(tag, head.get()))) {
+            Ok(_) => true,
+            Err(AppendError::Refused(Refusal::Conflict { .. })) => false,
+            Err(other) => panic!("{other}"),
+        }
+    });
+    won.into_iter().filter(|won| *won).count()
+}
 
 #[test]
 fn one_of_16_racers_on_a_boundary_wins() {
     let Some(server) = shared() else { return };
     let name = new_name();
-    for racers_of_a_handle in [1, 4, 16] {
-        let stores = handles(|| server.open(&name), 16 / racers_of_a_handle);
+    for handles_of_all in [1, 4, 16] {
+        let stores = handles(|| server.open(&name), handles_of_all);
         for round in 0..10 {
-            let start = Barrier::new(16);
-            let won = parallel(16, |racer| {
-                let store = &stores[racer / racers_of_a_handle];
-                let tag = format!("seat:{racers_of_a_handle}-{round}");
-                start.wait();
-                // First fetch, each a little later than the one before, then append.
-                let seat = Filter::tag(Tag::parse(&tag).unwrap());
-                for _ in 0..racer % 4 {
-                    block_on(store.fresh_head()).unwrap();
-                }
-                let head = block_on(store.fresh_head()).unwrap();
-                if block_on(store.last(&seat, head)).unwrap().is_some() {
-                    return false;
-                }
-                let own = Append::event(event(racer, &tag));
-                match append(store, own.condition(unless_newer(&tag, head.get()))) {
-                    Ok(_) => true,
-                    Err(AppendError::Refused(Refusal::Conflict { .. })) => false,
-                    Err(other) => panic!("{other}"),
-                }
-            });
-            let winners = won.iter().filter(|won| **won).count();
-            assert_eq!(winners, 1, "round {round}, {racers_of_a_handle} racers of one handle");
+            let winners = race(&stores, &format!("seat:{handles_of_all}-{round}"));
+            assert_eq!(winners, 1, "round {round}, {handles_of_all} handles");
         }
     }
     assert_eq!(payloads(&Store::new(server.open(&name))).len(), 30);
@@ -87,35 +98,50 @@ const SLOW: &str = "create or replace function public.slow() returns trigger lan
     create or replace trigger slow after insert on diptych.event for each statement
     execute function public.slow();";
 
-#[test]
-fn a_subscriber_skips_no_event_of_200_slow_appenders() {
-    let Some(server) = PostgresServer::start() else { return };
+/// What a subscriber sees while 200 slow appenders on 20 handles write 3 events each, up to the
+/// last position.
+pub(super) fn seen_among_slow_appenders(
+    server: &PostgresServer,
+) -> Result<Vec<u64>, SubscribeError> {
     let reader = Store::new(server.open("main"));
     server.execute("postgres", SLOW);
-    let stores = handles(|| server.open("main"), 20);
-    let left = AtomicUsize::new(200);
-    let everything = || Filter::everything();
+    let (stores, is_over) = (handles(|| server.open("main"), 20), AtomicBool::new(false));
     let seen = parallel(201, |number| {
         if number < 200 {
             let tag = format!("writer:{number}");
-            for turn in 0..3 {
+            // A subscriber that failed needs no more events.
+            for turn in (0..3).take_while(|_| !is_over.load(Ordering::SeqCst)) {
                 append(&stores[number % 20], Append::event(event(turn, &tag))).unwrap();
             }
-            left.fetch_sub(1, Ordering::SeqCst);
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let options = SubscribeOptions::default();
-        let mut subscription = reader.subscribe(everything(), Position::START, options);
-        let mut seen = Vec::new();
-        while seen.len() < 600 {
-            if let Delivery::Batch(batch) = block_on(subscription.next()).unwrap() {
-                seen.extend(batch.iter().map(|event| event.position().get()));
-            }
-        }
+        let seen = followed(&reader, 600);
+        is_over.store(true, Ordering::SeqCst);
         seen
     });
-    assert_eq!(seen[200], (1..=600).collect::<Vec<_>>(), "in order, and none left out");
-    assert_eq!(left.into_inner(), 0);
+    seen.into_iter().next_back().unwrap()
+}
+
+/// The positions that a subscriber sees up to this one.
+fn followed(reader: &Store, last: u64) -> Result<Vec<u64>, SubscribeError> {
+    let everything = Filter::everything();
+    let mut subscription =
+        reader.subscribe(everything, Position::START, SubscribeOptions::default());
+    let mut seen = Vec::new();
+    while seen.last() < Some(&last) {
+        if let Delivery::Batch(batch) = block_on(subscription.next())? {
+            seen.extend(batch.iter().map(|event| event.position().get()));
+        }
+    }
+    Ok(seen)
+}
+
+#[test]
+fn a_subscriber_skips_no_event_of_200_slow_appenders() {
+    let Some(server) = PostgresServer::start() else { return };
+    let seen = seen_among_slow_appenders(&server).unwrap();
+    assert_eq!(seen, (1..=600).collect::<Vec<_>>(), "in order, and none left out");
+    let reader = Store::new(server.open("main"));
     for number in 0..200 {
         let own = all(&reader, &Filter::tag(Tag::new("writer", number)));
         let payloads: Vec<_> = own.iter().map(|(_, payload)| payload.as_str()).collect();
@@ -123,19 +149,64 @@ fn a_subscriber_skips_no_event_of_200_slow_appenders() {
     }
 }
 
+/// Whether a subscriber sees commits whose notifications nobody took: the connections of the reader
+/// were cut meanwhile. The bound is for one that waits for ever.
+pub(super) fn sees_commits_without_hints(
+    server: &PostgresServer,
+    proxy: &Proxy,
+    reader: &Store,
+    within: Duration,
+) -> bool {
+    let head = reader.head().position();
+    let mut subscription =
+        reader.subscribe(Filter::everything(), head, SubscribeOptions::default());
+    (0..3).all(|number| {
+        proxy.set_closed(true);
+        let writer = Store::new(server.open("main"));
+        let committed = append(&writer, Append::event(event(number, "k:1"))).unwrap();
+        // It sends no notification any more.
+        block_on(writer.close()).unwrap();
+        proxy.set_closed(false);
+        let delivered = async {
+            loop {
+                if let Delivery::Batch(batch) = subscription.next().await.unwrap()
+                    && batch.upto() >= committed.last
+                {
+                    return;
+                }
+            }
+        };
+        runtime().block_on(async { tokio::time::timeout(within, delivered).await.is_ok() })
+    })
+}
+
+#[test]
+fn a_subscriber_sees_commits_whose_notifications_were_lost() {
+    let Some(server) = PostgresServer::start() else { return };
+    drop(server.open("main"));
+    let proxy = Proxy::start(server.port());
+    let address = server.address_at(proxy.port(), "postgres", "main");
+    let reader = block_on(PostgresStore::open(&address, PostgresOptions::default())).unwrap();
+    let within = Duration::from_secs(60);
+    assert!(sees_commits_without_hints(&server, &proxy, &Store::new(reader), within));
+}
+
 #[test]
 fn a_foreign_transaction_that_stays_open_delays_no_reader() {
     let Some(server) = PostgresServer::start() else { return };
     let [writer, reader] = [server.open("main"), server.open("main")].map(Store::new);
     append(&writer, Append::event(event(0, "k:1"))).unwrap();
+    server.execute("postgres", "create database other");
     let runtime = runtime();
     let open = runtime.block_on(async {
-        let foreign = server.client("postgres").await;
-        foreign.batch_execute("create table public.other (id bigint)").await.unwrap();
-        // It writes before the commits that follow, and never ends.
-        let write = "begin; insert into public.other values (1); \
-                     select count(*) from diptych.event;";
-        foreign.batch_execute(write).await.unwrap();
+        let foreign = [server.client("postgres").await, server.client("other").await];
+        for client in &foreign {
+            client.batch_execute("create table public.other (id bigint)").await.unwrap();
+            // It writes before the commits that follow, and never ends.
+            let write = "begin; insert into public.other values (1)";
+            client.batch_execute(write).await.unwrap();
+        }
+        foreign[0].batch_execute("select count(*) from diptych.event").await.unwrap();
         foreign
     });
     for number in 1..=50 {
@@ -149,23 +220,55 @@ fn a_foreign_transaction_that_stays_open_delays_no_reader() {
 }
 
 #[test]
-fn a_dump_that_runs_delays_neither_writer_nor_reader() {
+fn a_dump_that_runs_delays_neither_writer_nor_reader_and_has_one_moment_of_the_log() {
     let Some(server) = PostgresServer::start() else { return };
-    let store = Store::new(server.open("main"));
-    append(&store, Append::event(event(0, "k:1"))).unwrap();
-    let runtime = runtime();
-    let dump = runtime.block_on(async {
-        let dump = server.client("postgres").await;
-        // The locks and the snapshot of a dump.
-        let locks = "begin isolation level repeatable read read only; \
-                     lock table diptych.event, diptych.tag, diptych.log, diptych.key, \
-                     diptych.type_name, diptych.writer in access share mode";
-        dump.batch_execute(locks).await.unwrap();
-        dump
-    });
-    for number in 1..=50 {
-        append(&store, Append::event(event(number, "k:1"))).unwrap();
-        assert_eq!(payloads(&store).len(), number + 1);
+    server.execute("postgres", "create database bank");
+    let mut options = PostgresOptions::default();
+    options.partition_events = 400;
+    let open = || {
+        let address = server.address("bank", "main");
+        Store::new(block_on(PostgresStore::open(&address, options.clone())).unwrap())
+    };
+    let [writer, reader] = [open(), open()];
+    // More than the buffers between the server and the reader of the dump hold.
+    let large = "x".repeat(100_000);
+    for number in 0..100 {
+        append(&writer, Append::event(event(format!("{number} {large}"), "k:1"))).unwrap();
     }
-    drop(dump);
+    let Some(mut dump) = server.program("pg_dump") else { return };
+    let dump = dump.args(["--format=plain", "bank"]).stdout(Stdio::piped());
+    let mut dump = dump.spawn().unwrap();
+    let mut out = dump.stdout.take().unwrap();
+    let mut dumped = vec![0; 100_000];
+    // It has its snapshot and its locks now, and waits until more of it is read.
+    out.read_exact(&mut dumped).unwrap();
+    let running = "select count(*) from pg_stat_activity where application_name = 'pg_dump'";
+    let is_running = || {
+        let counted = async { server.client("bank").await.query_one(running, &[]).await };
+        runtime().block_on(counted).unwrap().get::<_, i64>(0) > 0
+    };
+    for number in 100..400 {
+        // A new partition is needed on the way.
+        let committed = append(&writer, Append::event(event(number, "l:1"))).unwrap();
+        if number % 50 == 0 {
+            assert_eq!(block_on(reader.fresh_head()).unwrap(), committed.last);
+            let own = all(&reader, &Filter::tag(Tag::new("l", 1)));
+            assert_eq!(own.len(), number - 99);
+        }
+    }
+    assert!(is_running(), "the dump has ended before");
+    out.read_to_end(&mut dumped).unwrap();
+    assert!(dump.wait().unwrap().success());
+    // The restored log has one moment of it, and goes on.
+    server.execute("bank", "create database copy");
+    let mut restore = server.program("psql").unwrap();
+    restore.args(["--quiet", "--set", "ON_ERROR_STOP=1", "copy"]).stdin(Stdio::piped());
+    let mut restore = restore.stdout(Stdio::null()).spawn().unwrap();
+    restore.stdin.take().unwrap().write_all(&dumped).unwrap();
+    assert!(restore.wait().unwrap().success());
+    let address = server.address("copy", "main");
+    let copy = block_on(PostgresStore::open(&address, PostgresOptions::default())).unwrap();
+    let copy = Store::new(copy);
+    assert_eq!(payloads(&copy), payloads(&reader)[..100]);
+    append(&copy, Append::event(event("new", "k:1"))).unwrap();
 }

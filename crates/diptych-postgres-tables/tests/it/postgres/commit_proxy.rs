@@ -1,0 +1,95 @@
+//! A proxy between a projection and its server that cuts the connection at a commit.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+/// The message of a commit.
+const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
+
+/// Of three commits one passes, one never arrives at the server, and of one the answer is lost.
+pub(super) struct CommitProxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    commits: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl CommitProxy {
+    /// Forwards to the server on this port.
+    pub(super) fn start(to: u16) -> CommitProxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                if own.is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to)))
+                else {
+                    continue;
+                };
+                let is_lost = Arc::new(AtomicBool::new(false));
+                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (counts, loses) = (own.clone(), is_lost.clone());
+                thread::spawn(move || forward(from, into, |bytes| counts.passes(bytes, &loses)));
+                let answers = move |_: &[u8]| !is_lost.load(Ordering::SeqCst);
+                thread::spawn(move || forward(server, client, answers));
+            }
+        });
+        CommitProxy { port, shared }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The number of commits so far.
+    pub(super) fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    /// Whether this piece arrives at the server. If the answer is lost, the next piece of the
+    /// server ends the connection.
+    fn passes(&self, bytes: &[u8], is_lost: &AtomicBool) -> bool {
+        if !bytes.windows(COMMIT.len()).any(|part| part == COMMIT) {
+            return true;
+        }
+        let number = self.commits.fetch_add(1, Ordering::SeqCst);
+        is_lost.store(number % 3 == 2, Ordering::SeqCst);
+        number % 3 != 1
+    }
+}
+
+impl Drop for CommitProxy {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn forward(mut from: TcpStream, mut into: TcpStream, passes: impl Fn(&[u8]) -> bool) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if !passes(&bytes[..count]) || into.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    for end in [from, into] {
+        let _ = end.shutdown(Shutdown::Both);
+    }
+}
