@@ -9,6 +9,8 @@
     clippy::unwrap_used
 )]
 
+mod standby;
+
 use std::{
     env, fs,
     io::Write,
@@ -63,11 +65,7 @@ impl PostgresServer {
     /// As [`start`](PostgresServer::start), with more lines of settings.
     pub fn with(more: &str) -> Option<PostgresServer> {
         let programs = programs()?;
-        let folder = TempDir::new().unwrap();
-        if let Some((user, group)) = other_user() {
-            chown(folder.path(), Some(user), Some(group)).unwrap();
-        }
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let folder = data_folder();
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"), folder.path());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
@@ -78,9 +76,7 @@ impl PostgresServer {
         let sockets = format!("unix_socket_directories = '{}'\n", folder.path().display());
         let text = fs::read_to_string(&settings).unwrap() + SETTINGS + &sockets + more;
         fs::write(&settings, text).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let (shell, pipe) = run(&programs, &folder, port);
         let server = PostgresServer { programs, folder, port, shell, pipe: Some(pipe) };
         server.wait();
@@ -286,6 +282,21 @@ fn other_user() -> Option<(u32, u32)> {
         Some((fields.next()??, fields.next()??))
     };
     Some(named("postgres").or_else(|| named("nobody")).expect("a user besides root"))
+}
+
+/// A new folder that belongs to the user of the server.
+fn data_folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    if let Some((user, group)) = other_user() {
+        chown(folder.path(), Some(user), Some(group)).unwrap();
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 /// The program as a user that may run a server.

@@ -69,6 +69,7 @@ mod overlap;
 mod parts;
 mod pool;
 mod reads;
+mod replicas;
 mod schema;
 mod session;
 mod store;

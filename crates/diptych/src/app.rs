@@ -33,7 +33,7 @@ use crate::{
     query::{Ask, Query, QueryError, RightPanel, Watch},
     snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots},
     subscribe::Subscribe,
-    token::{Claims, Receipt, Session, SessionToken},
+    token::{Claims, Receipt, Session, SessionToken, resumed},
     view::{NoSuchView, View},
 };
 #[cfg(feature = "remote")]
@@ -163,14 +163,15 @@ impl App {
     ///
     /// # Errors
     /// [`QueryError::Token`] if the token belongs to another log or another history, or names an
-    /// event that the log no longer has; other errors if the log cannot be read.
+    /// event that the log no longer has; [`QueryError::NotYet`] if the app reads from a replica,
+    /// which did not reach the event within 5 seconds; other errors if the log cannot be read.
     pub async fn resume_session(&self, token: &SessionToken) -> Result<Session, QueryError> {
         let (session, mut claims) = (self.session(), Claims::default());
         for (point, known) in token.logs() {
             claims.point(&self.left.lineage, point);
             session.join(known);
         }
-        claims.settle(&self.left.lineage).await?;
+        resumed(claims, &self.left.lineage).await?;
         Ok(session)
     }
 

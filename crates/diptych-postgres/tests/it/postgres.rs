@@ -2,9 +2,12 @@
 
 mod conformance;
 mod contention;
+mod failover;
 mod histories;
+mod logged;
 mod loss;
 mod proxy;
+mod replicas;
 mod schema;
 mod tls;
 
