@@ -34,6 +34,15 @@ impl PostgresServer {
         assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
     }
 
+    /// Stops a standby from receiving more.
+    pub fn cut(&self) {
+        self.execute("postgres", "alter system set primary_conninfo = ''");
+        self.execute("postgres", "select pg_reload_conf()");
+        while self.number("select count(*) from pg_stat_wal_receiver") > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// A number that a statement returns.
     pub fn number(&self, sql: &str) -> i64 {
         crate::runtime().block_on(async {
@@ -41,9 +50,9 @@ impl PostgresServer {
         })
     }
 
-    /// Waits until the standby shows all that its primary has written so far.
+    /// Waits until the standby shows all that is durable on its primary.
     pub fn caught_up(&self, primary: &PostgresServer) {
-        let since = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint";
+        let since = "select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint";
         let written = primary.number(since);
         let replayed = "select (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint";
         while self.number(replayed) < written {

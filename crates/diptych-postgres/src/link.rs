@@ -374,6 +374,12 @@ async fn find_log(session: &Session, name: &str, create: bool) -> Result<Option<
             head = stored_position(found.head),
             "the log came to another database cluster, where it has a new epoch"
         );
+    } else if found.server.timeline.zip(is.timeline).is_some_and(|(was, is)| was != is) {
+        tracing::warn!(
+            log = name, was = ?found.server, is = ?is, head = stored_position(found.head),
+            "a standby took over: commits that it did not receive are gone, and programs that saw \
+             them find that out"
+        );
     }
     session.query(SET_SERVER, &[&found.id, &is.system_id, &is.timeline]).await?;
     LogRow::of(session, name).await

@@ -241,10 +241,12 @@ impl Replica {
                     lent.upto = position;
                     return Ok(());
                 }
-                Some(_) => return Err(Absence::Failed(format!(
-                    "it has another event at position {position} than the primary, so it follows \
+                Some(_) => {
+                    return Err(Absence::Failed(format!(
+                        "it has another event at position {position} than the primary, so it follows \
                      a former primary or an old timeline: make it again from the primary"
-                ))),
+                    )));
+                }
                 None if !is_waited_for || Instant::now() + pause > deadline => {
                     return Err(Absence::Behind);
                 }
@@ -271,7 +273,10 @@ async fn check(session: &Session, link: &Link, history: &History) -> Result<(), 
     };
     let (is, own) = (row.identity, history.identity);
     if is.id != own.id {
-        return refused(format!("its log {log:?} is {}, and that of the primary {}", is.id, own.id));
+        return refused(format!(
+            "its log {log:?} is {}, and that of the primary {}",
+            is.id, own.id
+        ));
     }
     if is.epoch != own.epoch {
         return refused(format!(

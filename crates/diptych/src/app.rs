@@ -497,7 +497,7 @@ impl AppBuilder {
         let snapshots = snapshots.filter(|_| !policies.is_empty());
         let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
         // From here on the head has everything that was committed before the start.
-        let head = store.fresh_head().await.map_err(StartError::Unreadable)?;
+        let head = store.known_head().await.map_err(StartError::Unreadable)?;
         schema.retags().refresh(&store, head).await?;
         settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));

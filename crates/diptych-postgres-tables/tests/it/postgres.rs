@@ -3,6 +3,7 @@
 mod follow;
 mod kill;
 mod poison;
+mod replicas;
 mod rows;
 mod shop;
 mod speed;

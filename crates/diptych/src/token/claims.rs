@@ -107,11 +107,7 @@ impl Claims {
 
     /// Compares the open claims with the log. `awaited` is the position that a replica of the log
     /// has to reach first.
-    async fn settle_noting(
-        self,
-        lineage: &Lineage,
-        awaited: &AtomicU64,
-    ) -> Result<(), ClaimError> {
+    async fn settle_noting(self, lineage: &Lineage, awaited: &AtomicU64) -> Result<(), ClaimError> {
         if let Some(error) = self.failed {
             return Err(ClaimError::Token(error));
         }

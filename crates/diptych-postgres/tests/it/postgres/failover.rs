@@ -16,13 +16,6 @@ fn either([one, two]: [u16; 2]) -> String {
     format!("postgres://postgres@127.0.0.1:{one},127.0.0.1:{two}/postgres?log=main")
 }
 
-/// Stops a standby from receiving more.
-fn cut(standby: &PostgresServer) {
-    standby.execute("postgres", "alter system set primary_conninfo = ''");
-    standby.execute("postgres", "select pg_reload_conf()");
-    while standby.number("select count(*) from pg_stat_wal_receiver") > 0 {}
-}
-
 /// Reads until the handle notices that it goes on no more.
 fn noticed(store: &Store) -> Unavailable {
     loop {
@@ -71,7 +64,7 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
         append(&store, Append::event(event(format!("kept {number}"), "k:1"))).unwrap();
     }
     standby.caught_up(&primary);
-    cut(&standby);
+    standby.cut();
     for number in 4..=5 {
         append(&store, Append::event(event(format!("lost {number}"), "k:1"))).unwrap();
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use diptych_postgres::{OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
 use diptych_store::{
-    Append, AppendError, Delivery, Filter, Position, Read, ReadError, Store,
-    SubscribeOptions, Unavailable,
+    Append, AppendError, Delivery, Filter, Position, Read, ReadError, Store, SubscribeOptions,
+    Unavailable,
 };
 use pollster::block_on;
 
