@@ -155,17 +155,14 @@ impl Replica {
         let mut state = self.state.lock();
         match answer {
             Ok(batch) => {
-                let (name, was_told) = (&self.address.name, state.is_told);
-                *state = ReplicaState::default();
-                if was_told {
+                state.left_until = None;
+                if std::mem::take(&mut state.is_told) {
+                    let name = &self.address.name;
                     tracing::info!(replica = name, "a replica answers reads again");
                 }
                 Some(batch)
             }
-            Err(Absence::Behind) => {
-                state.behind_until.get_or_insert(Instant::now() + BEHIND);
-                None
-            }
+            Err(Absence::Behind) => None,
             Err(Absence::Failed(reason)) => {
                 state.left_until = Some(Instant::now() + LEFT_ALONE);
                 if !std::mem::replace(&mut state.is_told, true) {
@@ -247,7 +244,9 @@ impl Replica {
                      a former primary or an old timeline: make it again from the primary"
                     )));
                 }
-                None if !is_waited_for || Instant::now() + pause > deadline => {
+                None if !is_waited_for => return Err(Absence::Behind),
+                None if Instant::now() + pause > deadline => {
+                    self.state.lock().behind_until = Some(Instant::now() + BEHIND);
                     return Err(Absence::Behind);
                 }
                 None => sleep(pause).await,

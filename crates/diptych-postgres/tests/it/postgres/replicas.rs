@@ -71,6 +71,19 @@ fn a_store_at_a_replica_reads_what_the_replica_has_and_takes_no_appends() {
     assert_eq!(batch.get(0).unwrap().payload(), b"4");
     assert_eq!(block_on(replica.known_head()).unwrap().get(), 4);
 
+    // A reader that is ahead of the replica waits for it.
+    pause(&standby);
+    append(&writer, Append::event(event(5, "k:1"))).unwrap();
+    let mut ahead =
+        replica.subscribe(Filter::everything(), Position::new(5), SubscribeOptions::default());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| block_on(ahead.next()).unwrap());
+        assert_eq!(block_on(replica.known_head()).unwrap().get(), 4);
+        resume(&standby);
+        let delivered = waiting.join().unwrap();
+        assert!(matches!(delivered, Delivery::CaughtUp { upto } if upto.get() == 5));
+    });
+
     let refused = append(&replica, Append::event(event(5, "k:1"))).unwrap_err();
     let AppendError::Unavailable(Unavailable::Failed { reason }) = &refused else {
         panic!("{refused:?}")
@@ -94,7 +107,7 @@ fn a_store_at_a_replica_reads_what_the_replica_has_and_takes_no_appends() {
     // Without a replica, `prefer-standby` reads from the primary, and appends nowhere.
     let preferring = primary.address("postgres", "main") + "&target_session_attrs=prefer-standby";
     let preferring = open(&preferring, PostgresOptions::default());
-    assert_eq!(read_all(&preferring).unwrap(), ["1", "2", "3", "4"]);
+    assert_eq!(read_all(&preferring).unwrap(), ["1", "2", "3", "4", "5"]);
     assert!(append(&preferring, Append::event(event(5, "k:1"))).is_err());
     block_on(replica.close()).unwrap();
     assert!(matches!(replica.head().ended(), Some(Unavailable::Closed)));
