@@ -42,7 +42,7 @@ pub(crate) fn each_batch(
     mut take: impl FnMut(&Batch) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     // Events that another process appends meanwhile are not printed.
-    read.upto = read.upto.min(pollster::block_on(log.fresh_head())?);
+    read.upto = read.upto.min(pollster::block_on(log.known_head())?);
     loop {
         let batch = pollster::block_on(log.read(filter, read.clone()))?;
         take(&batch)?;

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
 
 /// Prints what a server tells about its log.
 fn of_server(log: &Store, args: &StatsArgs) -> Result<(), Failure> {
-    let head = pollster::block_on(log.fresh_head())?;
+    let head = pollster::block_on(log.known_head())?;
     let last = pollster::block_on(log.read(&Filter::everything(), Read::backwards().limit(1)))?;
     let last_recorded_at = last.get(0).map(|event| event.recorded_at());
     let types = pollster::block_on(log.types())?;

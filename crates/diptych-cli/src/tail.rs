@@ -131,7 +131,7 @@ impl Tail<'_> {
         let log = remote::open_to_read(self.place)?;
         let after = match self.begin {
             Begin::After(position) => {
-                let head = pollster::block_on(log.fresh_head())?;
+                let head = pollster::block_on(log.known_head())?;
                 if position > head {
                     return Err(InvalidRequest::AboveHead { position, head }.into());
                 }
@@ -158,7 +158,7 @@ fn say(text: &str) {
 
 /// The position before the last `events` matching events.
 fn start_in(log: &Store, filter: &Filter, events: usize) -> Result<Position, Failure> {
-    let mut first = pollster::block_on(log.fresh_head())?.plus(1);
+    let mut first = pollster::block_on(log.known_head())?.plus(1);
     if events > 0 {
         read::each_batch(log, filter, Read::backwards().limit(events), |batch| {
             first = batch.iter().last().map_or(first, |event| event.position());

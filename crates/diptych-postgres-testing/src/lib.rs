@@ -11,6 +11,7 @@
 
 mod disk;
 mod pooler;
+mod standby;
 
 use std::{
     env, fs,
@@ -74,8 +75,7 @@ impl PostgresServer {
     /// As [`with`](PostgresServer::with), with the write-ahead log in this folder.
     pub fn with_wal_in(more: &str, wal: Option<&Path>) -> Option<PostgresServer> {
         let programs = programs()?;
-        let folder = TempDir::new().unwrap();
-        for_server_user(folder.path());
+        let folder = data_folder();
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"), folder.path());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
@@ -87,9 +87,7 @@ impl PostgresServer {
         let sockets = format!("unix_socket_directories = '{}'\n", folder.path().display());
         let text = fs::read_to_string(&settings).unwrap() + SETTINGS + &sockets + more;
         fs::write(&settings, text).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let (shell, pipe) = run(&programs, &folder, port);
         let server = PostgresServer { programs, folder, port, shell, pipe: Some(pipe) };
         server.wait();
@@ -410,6 +408,18 @@ fn for_server_user(folder: &Path) {
         chown(folder, Some(user), Some(group)).unwrap();
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A new folder that belongs to the user of the server.
+fn data_folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for_server_user(folder.path());
+    folder
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 /// The program as a user that may run a server.

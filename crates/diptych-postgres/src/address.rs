@@ -13,11 +13,36 @@ use crate::{error::OpenError, options::PostgresOptions, tls::Encryption};
 const LOG: &str = "log=";
 /// The parameter that names the file with the certificates of authorities.
 const AUTHORITIES: &str = "sslrootcert=";
+/// The parameter that names replicas beside the primary.
+const REPLICAS: &str = "replicas=";
+/// The parameter that says which kind of server is meant.
+const SERVER: &str = "target_session_attrs=";
+/// Parameters of hosts, which are those of the primary.
+const HOSTS: [&str; 3] = ["host=", "hostaddr=", "port="];
+
+/// The kind of server that a store works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServerRole {
+    /// The server that takes writes.
+    Primary,
+    /// A replica, only to read. If none answers, the primary is read.
+    Replica { or_primary: bool },
+}
+
+/// A replica that an address names beside its primary.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaAddress {
+    /// Host and port as the address has them.
+    pub(crate) name: String,
+    pub(crate) config: Config,
+}
 
 /// An address such as `postgres://user@host/database?log=main`.
 #[derive(Clone, Debug)]
 pub(crate) struct DatabaseAddress {
     pub(crate) config: Config,
+    pub(crate) role: ServerRole,
+    pub(crate) replicas: Vec<ReplicaAddress>,
     log: Option<String>,
     authorities: Option<PathBuf>,
 }
@@ -44,20 +69,34 @@ impl DatabaseAddress {
         let (authorities, others): (Vec<&str>, Vec<&str>) =
             others.into_iter().partition(|parameter| parameter.starts_with(AUTHORITIES));
         let authorities = authorities.last().and_then(|named| named.strip_prefix(AUTHORITIES));
-        let rest = match others.is_empty() {
-            true => base.to_owned(),
-            false => format!("{base}?{}", others.join("&")),
+        let (named, others) = take(others, REPLICAS);
+        let (servers, others) = take(others, SERVER);
+        let role = servers.last().map_or(Ok(ServerRole::Primary), |word| role_of(word));
+        let role = role.map_err(wrong)?;
+        let config = config_of(base, &others, authorities.is_some()).map_err(wrong)?;
+        let mut address = DatabaseAddress {
+            config,
+            role,
+            replicas: Vec::new(),
+            log,
+            authorities: authorities.map(PathBuf::from),
         };
-        // The text of the error has no part of the address, which may contain a password.
-        let mut config: Config = rest.parse().map_err(|error| wrong(format!("{error}")))?;
-        if authorities.is_some() {
-            config.ssl_mode(SslMode::Require);
+        address.config.target_session_attrs(match role {
+            ServerRole::Primary => TargetSessionAttrs::ReadWrite,
+            ServerRole::Replica { .. } => TargetSessionAttrs::ReadOnly,
+        });
+        let is_host = |parameter: &&str| HOSTS.iter().any(|host| parameter.starts_with(host));
+        let own: Vec<&str> = others.into_iter().filter(|other| !is_host(other)).collect();
+        for name in named.iter().flat_map(|names| names.split(',')) {
+            let base = at_host(base, name).map_err(wrong)?;
+            let config = config_of(&base, &own, address.authorities.is_some()).map_err(wrong)?;
+            address.replicas.push(ReplicaAddress { name: name.to_owned(), config });
         }
-        if config.get_application_name().is_none() {
-            config.application_name("diptych");
+        if role != ServerRole::Primary && !address.replicas.is_empty() {
+            let problem = "it names replicas beside a replica: list all replicas as its hosts";
+            return Err(wrong(problem.to_owned()));
         }
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(DatabaseAddress { config, log, authorities: authorities.map(PathBuf::from) })
+        Ok(address)
     }
 
     /// The log that the address or the options name. Without both it is `main`.
@@ -90,9 +129,90 @@ impl DatabaseAddress {
     }
 }
 
+/// Takes the values of one parameter out of the others.
+fn take<'a>(all: Vec<&'a str>, name: &str) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (named, others): (Vec<&str>, Vec<&str>) =
+        all.into_iter().partition(|parameter| parameter.starts_with(name));
+    (named.into_iter().filter_map(|named| named.strip_prefix(name)).collect(), others)
+}
+
+fn role_of(word: &str) -> Result<ServerRole, String> {
+    match word {
+        "read-write" | "primary" => Ok(ServerRole::Primary),
+        "read-only" | "standby" => Ok(ServerRole::Replica { or_primary: false }),
+        "prefer-standby" => Ok(ServerRole::Replica { or_primary: true }),
+        _ => Err("target_session_attrs has to be read-write for the primary, read-only for a \
+                  replica, or prefer-standby for a replica or else the primary"
+            .to_owned()),
+    }
+}
+
+/// The connection to a server. The text of the error has no part of the address, which may contain
+/// a password.
+fn config_of(base: &str, parameters: &[&str], is_encrypted: bool) -> Result<Config, String> {
+    let text = match parameters.is_empty() {
+        true => base.to_owned(),
+        false => format!("{base}?{}", parameters.join("&")),
+    };
+    let mut config: Config = text.parse().map_err(|error| format!("{error}"))?;
+    if is_encrypted {
+        config.ssl_mode(SslMode::Require);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("diptych");
+    }
+    Ok(config)
+}
+
+/// The address with this host and port in the place of its own.
+fn at_host(base: &str, host: &str) -> Result<String, String> {
+    if host.is_empty() || host.contains(['/', '@', ' ']) {
+        return Err("replicas has to be hosts with their ports, as in \
+                    replicas=two.example:5432,three.example:5432"
+            .to_owned());
+    }
+    let (scheme, rest) = base.split_once("://").unwrap_or(("postgres", base));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let user = authority.rsplit_once('@').map_or(String::new(), |(user, _)| format!("{user}@"));
+    Ok(format!("{scheme}://{user}{host}/{database}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replicas_have_the_user_and_the_database_of_their_primary() {
+        let address = "postgres://ann:secret@db:5433/shop?log=orders&replicas=two:5434,three&\
+                       connect_timeout=3";
+        let parsed = DatabaseAddress::parse(address).unwrap();
+        let ports = parsed.replicas.iter().map(|replica| {
+            assert_eq!(replica.config.get_user(), Some("ann"));
+            assert_eq!(replica.config.get_dbname(), Some("shop"));
+            (replica.name.clone(), replica.config.get_ports().to_vec())
+        });
+        let expected = vec![("two:5434".to_owned(), vec![5434]), ("three".to_owned(), vec![5432])];
+        assert_eq!(ports.collect::<Vec<_>>(), expected);
+        let socket = "postgres:///shop?host=/var/run/postgresql&replicas=two:5434";
+        let parsed = DatabaseAddress::parse(socket).unwrap();
+        assert_eq!(parsed.replicas[0].config.get_hosts(), [Host::Tcp("two".to_owned())]);
+        for wrong in ["replicas=", "replicas=a,,b", "target_session_attrs=read-only&replicas=a"] {
+            let error = DatabaseAddress::parse(&format!("postgres://db/shop?{wrong}")).unwrap_err();
+            assert!(error.to_string().contains("replica"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_address_says_which_kind_of_server_is_meant() {
+        let role = |word: &str| {
+            let address = format!("postgres://db/shop?target_session_attrs={word}");
+            DatabaseAddress::parse(&address).map(|parsed| parsed.role).map_err(|e| e.to_string())
+        };
+        assert_eq!(role("read-write"), Ok(ServerRole::Primary));
+        assert_eq!(role("read-only"), Ok(ServerRole::Replica { or_primary: false }));
+        assert_eq!(role("prefer-standby"), Ok(ServerRole::Replica { or_primary: true }));
+        assert!(role("any").unwrap_err().contains("prefer-standby"));
+    }
 
     #[test]
     fn an_address_names_server_database_and_log() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, config::TargetSessionAttrs};
 
 use crate::{address::DatabaseAddress, error::OpenError, session};
 
@@ -17,12 +17,13 @@ pub struct DatabaseConnection {
 }
 
 /// Connects to the database of this address, encrypted if the address asks for that. Call it on a
-/// runtime of tokio. The name of a log in the address has no effect.
+/// runtime of tokio. The name of a log and replicas in the address have no effect.
 ///
 /// # Errors
 /// [`OpenError::Address`], [`OpenError::Pooler`] or [`OpenError::Server`].
 pub async fn connect(address: &str, within: Duration) -> Result<DatabaseConnection, OpenError> {
-    let parsed = DatabaseAddress::parse(address)?;
+    let mut parsed = DatabaseAddress::parse(address)?;
+    parsed.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     let place = parsed.place();
     let encryption = parsed.encryption(None)?;
     let address = (&parsed.config, encryption.as_ref());

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use diptych_store::{Corruption, InvalidRequest, ReadError, Unavailable};
+use diptych_store::{Corruption, InvalidRequest, Position, ReadError, Unavailable};
 use tokio::time::sleep;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -118,6 +118,15 @@ pub(crate) fn server(what: impl Into<Arc<str>>) -> Unavailable {
 /// The error for a server that gave no answer in this time.
 pub(crate) fn no_answer(after: Duration) -> Unavailable {
     let what = format!("no answer within {} ms", after.as_millis());
+    Unavailable::Backend(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(what)))
+}
+
+/// The error of a replica that lacks positions that were seen before.
+pub(crate) fn behind(place: &str, head: Position, seen: Position) -> Unavailable {
+    let what = format!(
+        "the replica {place} is at position {head}, and {seen} was seen: it is behind, or a standby \
+         without acknowledged commits took over"
+    );
     Unavailable::Backend(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(what)))
 }
 

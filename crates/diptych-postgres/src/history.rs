@@ -21,6 +21,8 @@ pub(crate) struct History {
     pub(crate) identity: LogIdentity,
     /// The number of the log in its database.
     pub(crate) log: i16,
+    /// Whether answers come from a replica beside the primary. They do not move the head.
+    is_copy: bool,
     shared: Arc<HistoryParts>,
 }
 
@@ -51,7 +53,13 @@ impl History {
             mark: Mutex::new((Position::START, EventChecksum::START)),
             types: RwLock::default(),
         };
-        History { identity: row.identity, log: row.id, shared: Arc::new(parts) }
+        History { identity: row.identity, log: row.id, is_copy: false, shared: Arc::new(parts) }
+    }
+
+    /// The same history for answers of a replica beside the primary. Its end is not the end of the
+    /// log, and may be of another history.
+    pub(crate) fn of_copy(&self) -> History {
+        History { is_copy: true, ..self.clone() }
     }
 
     pub(crate) fn head(&self) -> Head {
@@ -71,7 +79,9 @@ impl History {
             return Err(HistoryChanged { was: self.identity, is });
         }
         let head = position_of(head);
-        self.publish(head);
+        if !self.is_copy {
+            self.publish(head);
+        }
         Ok(head)
     }
 
@@ -92,7 +102,7 @@ impl History {
 
     pub(crate) fn set_mark(&self, position: Position, checksum: EventChecksum) {
         let mut mark = self.shared.mark.lock();
-        if position > mark.0 {
+        if position > mark.0 && !self.is_copy {
             *mark = (position, checksum);
         }
     }

@@ -42,9 +42,15 @@
 //! then gets a new epoch, and pinned handles get
 //! [`HistoryChanged`](diptych_store::Unavailable::HistoryChanged).
 //!
+//! # Replicas
+//!
+//! With `target_session_attrs=read-only` in its address, a store reads from a standby, and takes no
+//! appends. Its head is that of the standby. With `replicas=HOST:PORT,…` beside a primary, reads
+//! with [`takes_replica`](diptych_store::Read::takes_replica) go to the standbys, up to the last
+//! event that was seen on the primary, and only if the standby has the same event there.
+//!
 //! # Not there yet
 //!
-//! - Reads from replicas. A store connects to the server that takes writes.
 //! - Poolers in transaction mode. They are refused when a store is opened. A pool in session mode
 //!   works.
 //! - Projections in the transaction of an append. `diptych-postgres-tables` has projections that
@@ -71,6 +77,7 @@ mod parts;
 mod pool;
 mod pooler;
 mod reads;
+mod replicas;
 mod schema;
 mod session;
 mod store;

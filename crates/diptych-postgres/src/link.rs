@@ -9,13 +9,13 @@ use std::sync::{
 use diptych_store::{EventChecksum, HistoryChanged, LogIdentity, Position, ReadError, Unavailable};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
-use tokio_postgres::Config;
+use tokio_postgres::{Config, config::TargetSessionAttrs};
 use uuid::Uuid;
 
 use crate::{
-    address::DatabaseAddress,
+    address::{DatabaseAddress, ServerRole},
     error::OpenError,
-    failure::{Fault, server},
+    failure::{Fault, behind, server},
     history::History,
     options::PostgresOptions,
     pooler::Backends,
@@ -29,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Link {
     config: Config,
+    role: ServerRole,
     encryption: Option<Encryption>,
     /// Server and database, for messages.
     place: String,
@@ -59,19 +60,23 @@ impl Link {
         let failed = |fault: Fault| OpenError::of(place.clone(), fault);
         let writer = Uuid::new_v4();
         let encryption = address.encryption(options.authorities.as_deref())?;
+        let role = address.role;
         let opened = (&address.config, encryption.as_ref());
-        let session = Session::open_first(opened, times(&options), writer).await;
+        let opening = Opening { writer, hints: None, is_first: true };
+        let session = open_session(opened, role, &options, opening).await;
         let session = session.map_err(failed)?;
-        suitable(&session, &options, &place).await?;
+        // A replica loses no commit by its settings.
+        let is_safe = options.allow_unsafe_settings || role != ServerRole::Primary;
+        suitable(&session, is_safe, &place).await?;
         let found = schema::version(&session).await.map_err(failed)?;
         if found > schema::NEWEST {
             return Err(OpenError::Schema { place, problem: schema::too_new(found) });
         }
         if found < schema::NEWEST {
-            if !options.create {
+            if !options.create || role != ServerRole::Primary {
                 let problem = format!(
                     "it has version {found} (0 is none), and this program needs version {}: open \
-                     it with `create` set",
+                     the primary with `create` set",
                     schema::NEWEST
                 );
                 return Err(OpenError::Schema { place, problem });
@@ -79,13 +84,19 @@ impl Link {
             schema::migrate(&session, options.partition_events).await.map_err(failed)?;
         }
         let log = address.log_name(&options);
-        let row = find_log(&session, &log, options.create).await.map_err(failed)?;
-        let Some(row) = row else { return Err(OpenError::NoLog { place, log }) };
-        session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;
+        let row = match role {
+            ServerRole::Primary => find_log(&session, &log, options.create).await,
+            ServerRole::Replica { .. } => LogRow::of(&session, &log).await,
+        };
+        let Some(row) = row.map_err(failed)? else { return Err(OpenError::NoLog { place, log }) };
+        if role == ServerRole::Primary {
+            session.query(FORGET_WRITERS, &[&row.id]).await.map_err(failed)?;
+        }
         let backends = Backends::default();
         backends.add(&session.backend);
         let link = Link {
             config: address.config,
+            role,
             encryption,
             place,
             log,
@@ -104,11 +115,11 @@ impl Link {
         &self,
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
-        let times = times(&self.options);
-        let address = (&self.config, self.encryption.as_ref());
-        let session = Session::open(address, times, self.writer, hints).await?;
+        let opened = (&self.config, self.encryption.as_ref());
+        let opening = Opening { writer: self.writer, hints, is_first: false };
+        let session = open_session(opened, self.role, &self.options, opening).await?;
         if self.backends.add(&session.backend) {
-            session.refuse_pooler(address, times).await?;
+            session.refuse_pooler(opened, times(&self.options)).await?;
         }
         match self.compare(&session).await {
             // Another connection found the change at the same time.
@@ -118,6 +129,12 @@ impl Link {
             compared => compared?,
         }
         Ok(session)
+    }
+
+    /// A new connection to a replica beside the primary. Nothing is compared.
+    pub(crate) async fn connect_to(&self, config: &Config) -> Result<Session, Fault> {
+        let (times, encryption) = (times(&self.options), self.encryption.as_ref());
+        Session::open((config, encryption), times, self.writer, None).await
     }
 
     /// Takes the history that the server has now.
@@ -137,6 +154,9 @@ impl Link {
             let what = format!("the database {} has no log {:?} any more", self.place, self.log);
             return Err(server(what).into());
         };
+        if self.is_replica() {
+            return self.compare_copy(session, &history, &row, (highest, mark)).await;
+        }
         if row.identity != history.identity {
             self.found(&row);
             return Ok(());
@@ -187,6 +207,53 @@ impl Link {
         self.find(session).await
     }
 
+    /// Looks for the events that this handle has seen on another replica, or on the same one after
+    /// a while. It may be behind, and goes on later. If it has other events, the store ends, because
+    /// only the primary can give the log a new epoch.
+    async fn compare_copy(
+        &self,
+        session: &Session,
+        history: &History,
+        row: &LogRow,
+        (highest, mark): (Position, (Position, EventChecksum)),
+    ) -> Result<(), Fault> {
+        let (is, was) = (row.identity, history.identity);
+        if is.id != was.id || is.epoch.number() > was.epoch.number() {
+            self.found(row);
+            return Ok(());
+        }
+        if is != was || row.head < highest {
+            return Err(Fault::Connection(behind(&self.place, row.head, highest)));
+        }
+        if self.has_mark(session, history, mark).await? {
+            return Ok(());
+        }
+        let what = format!(
+            "the replica {} has another event at position {} than before: a standby without \
+             acknowledged commits took over, or the replica follows another primary; compare what \
+             was read above the last common event, then start the program again",
+            self.place, mark.0
+        );
+        tracing::error!(log = self.log, seen = highest.get(), head = row.head.get(), what);
+        self.fail(server(what.clone()));
+        Err(server(what).into())
+    }
+
+    /// Whether the store only reads from a replica.
+    pub(crate) fn is_replica(&self) -> bool {
+        self.role != ServerRole::Primary
+    }
+
+    /// Server and database, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The name of the log.
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
     pub(crate) fn options(&self) -> &PostgresOptions {
         &self.options
     }
@@ -227,6 +294,13 @@ impl Link {
         self.is_closed.store(true, Ordering::SeqCst);
     }
 
+    /// Refuses further calls, and ends the head, with this reason.
+    fn fail(&self, why: Unavailable) {
+        self.closed.lock().get_or_insert(why.clone());
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.end(why);
+    }
+
     /// Ends the head for all readers.
     pub(crate) fn end(&self, why: Unavailable) {
         self.history.read().end(why);
@@ -245,15 +319,49 @@ pub(crate) fn times(options: &PostgresOptions) -> SessionTimes {
     SessionTimes { answer: options.answer_time, connect: options.connect_time }
 }
 
+/// What a connection is for.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) writer: Uuid,
+    pub(crate) hints: Option<mpsc::UnboundedSender<String>>,
+    /// Whether it is the first one, which looks for a pooler.
+    pub(crate) is_first: bool,
+}
+
+/// Connects to a server of this role.
+pub(crate) async fn open_session(
+    (config, encryption): (&Config, Option<&Encryption>),
+    role: ServerRole,
+    options: &PostgresOptions,
+    Opening { writer, hints, is_first }: Opening,
+) -> Result<Session, Fault> {
+    let times = times(options);
+    let opened = match is_first {
+        true => Session::open_first((config, encryption), times, writer).await,
+        false => Session::open((config, encryption), times, writer, hints).await,
+    };
+    match (opened, role) {
+        (Err(Fault::Connection(_)), ServerRole::Replica { or_primary: true }) => {
+            let mut config = config.clone();
+            config.target_session_attrs(TargetSessionAttrs::Any);
+            match is_first {
+                true => Session::open_first((&config, encryption), times, writer).await,
+                false => Session::open((&config, encryption), times, writer, None).await,
+            }
+        }
+        (opened, _) => opened,
+    }
+}
+
 /// Refuses a server that cannot hold a log.
 async fn suitable(
     session: &Session,
-    options: &PostgresOptions,
+    allow_unsafe_settings: bool,
     place: &str,
 ) -> Result<(), OpenError> {
     let facts = ServerFacts::of(session).await;
     let facts = facts.map_err(|fault| OpenError::of(place.to_owned(), fault))?;
-    let problem = facts.and_then(|facts| facts.problem(options.allow_unsafe_settings));
+    let problem = facts.and_then(|facts| facts.problem(allow_unsafe_settings));
     match problem {
         Some(problem) => Err(OpenError::Unsuitable { place: place.to_owned(), problem }),
         None => Ok(()),
@@ -284,6 +392,12 @@ async fn find_log(session: &Session, name: &str, create: bool) -> Result<Option<
             log = name,
             head = stored_position(found.head),
             "the log came to another database cluster, where it has a new epoch"
+        );
+    } else if found.server.timeline.zip(is.timeline).is_some_and(|(was, is)| was != is) {
+        tracing::warn!(
+            log = name, was = ?found.server, is = ?is, head = stored_position(found.head),
+            "a standby took over: commits that it did not receive are gone, and programs that saw \
+             them find that out"
         );
     }
     session.query(SET_SERVER, &[&found.id, &is.system_id, &is.timeline]).await?;

@@ -24,7 +24,10 @@ pub struct PostgresOptions {
     pub answer_time: Duration,
     /// The longest time to establish one connection. 5 seconds by default.
     pub connect_time: Duration,
-    /// The greatest number of connections for reads. Two more serve the appends and the watch of
+    /// The longest wait for a replica that has not reached the positions of a read. After that the
+    /// primary answers. 100 milliseconds by default.
+    pub replica_wait: Duration,
+    /// The greatest number of connections for reads, of each server. Two more serve the appends and the watch of
     /// the head. 4 by default.
     pub readers: usize,
     /// The greatest number of commits that wait for an answer. Further appends wait. 4,096 by
@@ -47,6 +50,7 @@ impl Default for PostgresOptions {
             time: TimeSource::default(),
             answer_time: Duration::from_secs(15),
             connect_time: Duration::from_secs(5),
+            replica_wait: Duration::from_millis(100),
             readers: 4,
             commits_in_flight: 4_096,
             allow_unsafe_settings: false,
@@ -69,6 +73,7 @@ impl PostgresOptions {
         for time in [&mut self.answer_time, &mut self.connect_time] {
             *time = (*time).clamp(SHORTEST_TIME, LONGEST_TIME);
         }
+        self.replica_wait = self.replica_wait.min(LONGEST_TIME);
         self.readers = self.readers.clamp(1, 1_000);
         self.commits_in_flight = self.commits_in_flight.clamp(1, Semaphore::MAX_PERMITS);
         self.partition_events = self.partition_events.clamp(1, 1 << 40);

@@ -125,6 +125,14 @@ pub(crate) struct ServerName {
     pub(crate) timeline: Option<i64>,
 }
 
+const IN_RECOVERY: &str = "select pg_is_in_recovery() as is_replica";
+
+/// Whether the server is a replica.
+pub(crate) async fn is_replica(session: &Session) -> Result<bool, Fault> {
+    let row = session.query_one(IN_RECOVERY, &[]).await?;
+    Ok(row.is_some_and(|row| row.get("is_replica")))
+}
+
 const SYSTEM: &str = "select system_identifier from pg_control_system()";
 const TIMELINE: &str =
     "select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as timeline";

@@ -29,6 +29,7 @@ use crate::{
     options::PostgresOptions,
     pool::Pool,
     reads::{self, PageLimits},
+    replicas::Replicas,
     session::Session,
     watch as watching,
     writer::{self, WriterOrder},
@@ -55,6 +56,7 @@ pub struct PostgresStore {
 struct StoreParts {
     link: Arc<Link>,
     pool: Arc<Pool>,
+    replicas: Arc<Replicas>,
     orders: mpsc::UnboundedSender<WriterOrder>,
     in_flight: Arc<Semaphore>,
     thread: StoreThread,
@@ -80,17 +82,52 @@ impl PostgresStore {
         let thread = StoreThread::start().map_err(OpenError::Thread)?;
         let (pool, places) = (Pool::new(options.readers), options.commits_in_flight);
         let place = address.place();
+        let replicas = Replicas::new(address.replicas.clone(), options.readers);
         let (link, session) =
             thread.run(Link::open(address, options)).await.unwrap_or_else(|_| {
                 Err(OpenError::Server { place, cause: Unavailable::Closed.into() })
             })?;
         let (orders, received) = mpsc::unbounded_channel();
         let (heads, own_heads) = watch::channel(link.history().head().position());
-        thread.spawn(writer::run(link.clone(), session, received, heads));
-        thread.spawn(watching::follow(link.clone(), own_heads));
+        if link.is_replica() {
+            pool.add(session);
+            thread.spawn(watching::follow_replica(link.clone()));
+        } else {
+            thread.spawn(writer::run(link.clone(), session, received, heads));
+            thread.spawn(watching::follow(link.clone(), own_heads));
+        }
         let in_flight = Arc::new(Semaphore::new(places));
-        let shared = StoreParts { link, pool: Arc::new(pool), orders, in_flight, thread };
+        let (pool, replicas) = (Arc::new(pool), Arc::new(replicas));
+        let shared = StoreParts { link, pool, replicas, orders, in_flight, thread };
         Ok(PostgresStore { shared: Arc::new(shared) })
+    }
+
+    /// The answer of a store at a replica to an append.
+    fn refusal(&self) -> Unavailable {
+        let link = &self.shared.link;
+        if let Some(closed) = link.closed() {
+            return closed;
+        }
+        let reason = format!(
+            "it reads the log from a replica at {}; appends need the address of the primary, \
+             without `target_session_attrs=read-only` or `prefer-standby`",
+            link.place()
+        );
+        Unavailable::Failed { reason: reason.into() }
+    }
+
+    /// The answer of a replica beside the primary, if one can answer.
+    async fn of_replica(&self, filter: &Filter, read: &Read, limits: PageLimits) -> Option<Batch> {
+        if self.shared.replicas.is_empty() {
+            return None;
+        }
+        let (link, replicas) = (self.shared.link.clone(), self.shared.replicas.clone());
+        let (filter, read) = (filter.clone(), read.clone());
+        let asked = self
+            .shared
+            .thread
+            .run(async move { replicas.page(&link, &filter, &read, limits).await });
+        asked.await.ok().flatten()
     }
 
     /// Asks on the thread of the store, and again after a lost connection.
@@ -229,12 +266,19 @@ impl EventStore for PostgresStore {
         true
     }
 
+    fn is_replica(&self) -> bool {
+        self.shared.link.is_replica()
+    }
+
     async fn fresh_head(&self) -> Result<Position, ReadError> {
         self.ask(|Question { session, history }| Box::pin(reads::head(session, history))).await
     }
 
     async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
         let link = &self.shared.link;
+        if link.is_replica() {
+            return Err(self.refusal().into());
+        }
         batch::check(&append, &link.options().limits, link.options().time)?;
         let place = self.shared.in_flight.clone().acquire_owned().await;
         let place = place.map_err(|_| Unavailable::Closed)?;
@@ -256,6 +300,11 @@ impl EventStore for PostgresStore {
         let limits = &self.shared.link.options().limits;
         filter.check(limits)?;
         let (filter, limits) = (filter.clone(), PageLimits::of(limits));
+        if read.takes_replica
+            && let Some(batch) = self.of_replica(&filter, &read, limits).await
+        {
+            return Ok(batch);
+        }
         self.ask(move |Question { session, history }| {
             let (filter, read) = (filter.clone(), read.clone());
             Box::pin(async move { reads::page(session, history, &filter, &read, limits).await })

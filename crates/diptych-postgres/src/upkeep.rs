@@ -7,7 +7,7 @@ use crate::{
     address::DatabaseAddress,
     error::OpenError,
     failure::Fault,
-    link,
+    link::{self, Opening},
     options::PostgresOptions,
     schema::{self, LogRow, ServerFacts, ServerName},
     session::Session,
@@ -93,6 +93,11 @@ impl PostgresDatabase {
     pub async fn migrate(&self) -> Result<SchemaMigration, OpenError> {
         self.on_thread(|database, session| async move {
             let failed = |fault| database.failed(fault);
+            if schema::is_replica(&session).await.map_err(failed)? {
+                let place = database.address.place();
+                let problem = "its server is a replica: give the address of the primary".to_owned();
+                return Err(OpenError::Unsuitable { place, problem });
+            }
             let was = schema::version(&session).await.map_err(failed)?;
             if let Some(problem) = database.schema_problem(was) {
                 let place = database.address.place();
@@ -126,11 +131,12 @@ impl PostgresDatabase {
         let thread = StoreThread::start().map_err(OpenError::Thread)?;
         let database = self.clone();
         let done = thread.run(async move {
-            let times = link::times(&database.options);
             let authorities = database.options.authorities.as_deref();
             let encryption = database.address.encryption(authorities)?;
+            let (role, options) = (database.address.role, &database.options);
             let opened = (&database.address.config, encryption.as_ref());
-            let session = Session::open_first(opened, times, Uuid::new_v4()).await;
+            let opening = Opening { writer: Uuid::new_v4(), hints: None, is_first: true };
+            let session = link::open_session(opened, role, options, opening).await;
             let session = session.map_err(|fault| database.failed(fault))?;
             work(database, session).await
         });
@@ -168,7 +174,17 @@ impl PostgresDatabase {
         }
         let settings = Settings::of(session).await?;
         let mut warnings = settings.warnings();
+        let is_replica = schema::is_replica(session).await?;
+        if is_replica {
+            warnings.push(
+                "the server is a replica: stores at this address only read, with \
+                 `target_session_attrs=read-only`"
+                    .to_owned(),
+            );
+        }
+        // A replica does not tell its timeline.
         if let Some(row) = row
+            && !is_replica
             && row.server != ServerName::of(session).await?
         {
             warnings.push(

@@ -44,6 +44,44 @@ pub(crate) async fn follow(link: Arc<Link>, mut own: watch::Receiver<Position>) 
     }
 }
 
+/// The shortest and the longest time between two questions to a replica, which sends no
+/// notifications.
+const REPLICA_POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// Follows the head of a replica until the store is closed or dropped.
+pub(crate) async fn follow_replica(link: Arc<Link>) {
+    let mut pauses = Pauses::new();
+    while link.closed().is_none() {
+        let fault = match link.connect(None).await {
+            Ok(session) => {
+                pauses = Pauses::new();
+                poll_replica(&link, &session).await
+            }
+            Err(fault) => fault,
+        };
+        tracing::debug!(error = %fault.into_read_error(), "the watch connects again");
+        pauses.wait().await;
+    }
+}
+
+/// Asks over one connection until it fails.
+async fn poll_replica(link: &Link, session: &Session) -> Fault {
+    let mut poll = REPLICA_POLL.0;
+    loop {
+        let history = link.history();
+        let before = history.head().position();
+        match ask(link, session, &history).await {
+            Ok(head) if head > before => poll = REPLICA_POLL.0,
+            Ok(_) => poll = (poll * 3 / 2).min(REPLICA_POLL.1),
+            Err(fault) => return fault,
+        }
+        if link.closed().is_some() {
+            return Unavailable::Closed.into();
+        }
+        tokio::time::sleep(poll).await;
+    }
+}
+
 /// Follows the head over one connection. It ends without an error when the store is gone.
 async fn follow_once(link: &Link, own: &mut watch::Receiver<Position>) -> Result<(), Fault> {
     let (hints, mut hinted) = mpsc::unbounded_channel();

@@ -36,6 +36,9 @@ pub struct Read {
     /// smaller; [`Batch::upto`] then tells how far the read came. A read with limit 0 considers
     /// nothing.
     pub limit: usize,
+    /// Whether a replica of the log may answer. Such a read is of the history of the log, as every
+    /// read, and may wait for the replica. `false` by default.
+    pub takes_replica: bool,
 }
 
 impl Read {
@@ -51,6 +54,7 @@ impl Read {
             upto: Position::MAX,
             direction: Direction::Forwards,
             limit: usize::MAX,
+            takes_replica: false,
         }
     }
 
@@ -70,6 +74,14 @@ impl Read {
     #[must_use]
     pub fn upto(mut self, position: Position) -> Read {
         self.upto = position;
+        self
+    }
+
+    /// Lets a replica of the log answer, if the store has one. For long reads on which no decision
+    /// waits, such as those of views.
+    #[must_use]
+    pub fn takes_replica(mut self) -> Read {
+        self.takes_replica = true;
         self
     }
 }

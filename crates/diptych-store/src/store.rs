@@ -66,9 +66,15 @@ pub trait EventStore: Send + Sync + 'static {
         false
     }
 
+    /// Whether the handle reads from a copy that follows the log, and can be behind it. The end of
+    /// the copy is its [fresh head](EventStore::fresh_head). A replica takes no appends.
+    fn is_replica(&self) -> bool {
+        false
+    }
+
     /// The end of the log: at least each position whose commit was synced anywhere before the call.
     /// The head of this handle has reached it when the call returns, so reads and look-ups show the
-    /// events up to there.
+    /// events up to there. Of a [replica](EventStore::is_replica) it is the end of the copy.
     ///
     /// The default is the head, for stores without other writers.
     fn fresh_head(&self) -> impl Future<Output = Result<Position, ReadError>> + Send {
@@ -207,6 +213,10 @@ async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, Re
     Ok(types.into_iter().collect())
 }
 
+/// The answer of a replica to the question for the end of the log.
+const UNKNOWN_END: &str = "it is read from a replica, which can be behind and does not know the end \
+     of the log: ask with a token, or connect to the primary";
+
 /// A handle on a store of any kind. Clones are cheap. All code above the store holds one.
 #[derive(Clone)]
 pub struct Store {
@@ -282,8 +292,30 @@ impl Store {
         self.store.has_other_writers()
     }
 
+    /// See [`EventStore::is_replica`].
+    pub fn is_replica(&self) -> bool {
+        self.store.is_replica()
+    }
+
     /// See [`EventStore::fresh_head`].
+    ///
+    /// # Errors
+    /// [`Unavailable::Server`] if the store is a [replica](EventStore::is_replica), which does not
+    /// know the end of the log; or the error of the store.
     pub async fn fresh_head(&self) -> Result<Position, ReadError> {
+        if self.has_other_writers() && self.is_replica() {
+            self.check_history()?;
+            return Err(Unavailable::Server { what: UNKNOWN_END.into() }.into());
+        }
+        self.known_head().await
+    }
+
+    /// The [fresh head](EventStore::fresh_head) of the store. Of a replica it is the end of the
+    /// copy, which can be behind the end of the log.
+    ///
+    /// # Errors
+    /// [`ReadError`] of the store.
+    pub async fn known_head(&self) -> Result<Position, ReadError> {
         if !self.has_other_writers() {
             // Many commands and queries ask, so the embedded log answers without a boxed future.
             self.check_history()?;
@@ -344,7 +376,7 @@ impl Store {
 
     /// See [`EventStore::checksum`].
     pub async fn checksum(&self, position: Position) -> Result<Option<EventChecksum>, ReadError> {
-        if position > self.head().position() && position > self.fresh_head().await? {
+        if position > self.head().position() && position > self.known_head().await? {
             return Ok(None);
         }
         self.of_this_history(self.store.checksum(position).await)
@@ -395,6 +427,7 @@ trait ErasedStore: Send + Sync {
         read: Read,
     ) -> BoxFuture<'a, Result<Batch, ReadError>>;
     fn has_other_writers(&self) -> bool;
+    fn is_replica(&self) -> bool;
     fn fresh_head(&self) -> BoxFuture<'_, Result<Position, ReadError>>;
     fn commits(&self, read: ReadCommits) -> BoxFuture<'_, Result<CommitBatch, ReadError>>;
     fn checksum(
@@ -430,6 +463,10 @@ impl<S: EventStore> ErasedStore for S {
 
     fn has_other_writers(&self) -> bool {
         EventStore::has_other_writers(self)
+    }
+
+    fn is_replica(&self) -> bool {
+        EventStore::is_replica(self)
     }
 
     fn fresh_head(&self) -> BoxFuture<'_, Result<Position, ReadError>> {

@@ -113,10 +113,18 @@ impl Subscription {
             let position = head.position();
             if self.after > position {
                 // Another handle may have written up to there.
-                let fresh = self.store.fresh_head().await;
+                let fresh = self.store.known_head().await;
                 let position = fresh.map_err(|cause| self.failed(cause))?;
                 if self.after <= position {
                     continue;
+                }
+                if self.store.is_replica() {
+                    let copied = head.after(self.after.before()).await;
+                    let (after, ended) = (self.after, copied.err());
+                    match ended {
+                        Some(cause) => return Err(SubscribeError::Ended { after, cause }),
+                        None => continue,
+                    }
                 }
                 let wrong = InvalidRequest::AboveHead { position: self.after, head: position };
                 return Err(self.failed(wrong.into()));

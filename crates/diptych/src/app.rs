@@ -33,7 +33,7 @@ use crate::{
     query::{Ask, Query, QueryError, RightPanel, Watch},
     snapshot::{SnapshotOptions, SnapshotPolicy, Snapshots},
     subscribe::Subscribe,
-    token::{Claims, Receipt, Session, SessionToken},
+    token::{Claims, Receipt, Session, SessionToken, resumed},
     view::{NoSuchView, View},
 };
 #[cfg(feature = "remote")]
@@ -163,14 +163,15 @@ impl App {
     ///
     /// # Errors
     /// [`QueryError::Token`] if the token belongs to another log or another history, or names an
-    /// event that the log no longer has; other errors if the log cannot be read.
+    /// event that the log no longer has; [`QueryError::NotYet`] if the app reads from a replica,
+    /// which did not reach the event within 5 seconds; other errors if the log cannot be read.
     pub async fn resume_session(&self, token: &SessionToken) -> Result<Session, QueryError> {
         let (session, mut claims) = (self.session(), Claims::default());
         for (point, known) in token.logs() {
             claims.point(&self.left.lineage, point);
             session.join(known);
         }
-        claims.settle(&self.left.lineage).await?;
+        resumed(claims, &self.left.lineage).await?;
         Ok(session)
     }
 
@@ -496,7 +497,7 @@ impl AppBuilder {
         let snapshots = snapshots.filter(|_| !policies.is_empty());
         let schema = Schema::new(upcasters, log, limits.tag_bytes)?.accept_untagged(untagged);
         // From here on the head has everything that was committed before the start.
-        let head = store.fresh_head().await.map_err(StartError::Unreadable)?;
+        let head = store.known_head().await.map_err(StartError::Unreadable)?;
         schema.retags().refresh(&store, head).await?;
         settings.check_log(&store, &schema).await?;
         let lineage = Arc::new(Lineage::new(store));

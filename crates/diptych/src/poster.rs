@@ -212,7 +212,7 @@ impl Poster {
 
     /// The age of an answer with this position: it has everything that the source had that long
     /// ago. The poster remembers 256 ends of the source. An answer from before them has at least
-    /// this age.
+    /// this age. If the source is a replica, the time by which it is behind comes on top.
     pub fn age(&self, position: Position) -> Duration {
         self.parts.contact.age(position)
     }

@@ -158,7 +158,7 @@ impl<E: Event> Subscribe<E> {
         // All events after the first poll count, so the end is asked for before anything else.
         let now = match from_now && begin.is_none() {
             true => {
-                let head = store.fresh_head().await;
+                let head = store.known_head().await;
                 let after = Position::START;
                 head.map_err(|cause| SubscriptionError::Read { after, cause })?
             }
@@ -172,7 +172,7 @@ impl<E: Event> Subscribe<E> {
         claims.settle(&lineage).await.map_err(|error| match error {
             ClaimError::Token(error) => SubscriptionError::Token(error),
             ClaimError::Read(cause) => SubscriptionError::Read { after, cause },
-            ClaimError::Late { .. } => {
+            ClaimError::Late { .. } | ClaimError::Behind { .. } => {
                 SubscriptionError::Ended { after, cause: Unavailable::Closed }
             }
         })?;

@@ -11,7 +11,7 @@ mod text;
 
 use diptych_store::{LogIdentity, Position};
 
-pub(crate) use claims::{ClaimError, Claims, settled};
+pub(crate) use claims::{ClaimError, Claims, resumed, settled};
 pub use receipt::Receipt;
 pub use session::{Session, SessionToken};
 

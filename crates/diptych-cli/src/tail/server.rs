@@ -76,7 +76,7 @@ impl ServerTail<'_> {
             match timeout(QUIET, head.after(position)).await {
                 Ok(moved) => return Ok(moved.map_err(ReadError::from)?),
                 Err(_) => {
-                    self.answer(|| self.log.fresh_head()).await?;
+                    self.answer(|| self.log.known_head()).await?;
                 }
             }
         }

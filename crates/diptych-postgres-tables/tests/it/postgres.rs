@@ -6,6 +6,7 @@ mod follow;
 mod kill;
 mod pgbouncer;
 mod poison;
+mod replicas;
 mod rows;
 mod shop;
 mod speed;

@@ -170,5 +170,6 @@ pub fn read_of(request: &ReadRequest) -> Read {
         upto: request.upto.map_or(Position::MAX, Position::from),
         direction,
         limit: limit.unwrap_or(usize::MAX),
+        takes_replica: false,
     }
 }

@@ -184,7 +184,7 @@ impl LogRead {
                 return false;
             }
         }
-        let Read { after, upto, direction, limit } = &mut self.read;
+        let Read { after, upto, direction, limit, .. } = &mut self.read;
         *limit = limit.saturating_sub(batch.len());
         match direction {
             Direction::Forwards => *after = batch.upto(),

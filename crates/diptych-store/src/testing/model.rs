@@ -152,7 +152,8 @@ fn play(mut probe: Probe, operations: Vec<Operation>) -> Result<(), String> {
                 same(&what, answer, oracle.append(&append))?;
             }
             Operation::Read { filter, after, upto, direction, limit } => {
-                let read = Read { after: after.at(head), upto: upto.at(head), direction, limit };
+                let (after, upto) = (after.at(head), upto.at(head));
+                let read = Read { direction, limit, ..Read::after(after).upto(upto) };
                 let seen = probe.seen(&filter, read.clone());
                 same(&what, numbers(&seen), oracle.read(&filter, &read))?;
                 same(&what, true, oracle.holds(&seen))?;

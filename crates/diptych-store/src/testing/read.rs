@@ -24,7 +24,7 @@ fn ten(suite: &Suite<'_>) -> Probe {
 }
 
 pub(super) fn read(after: u64, upto: u64, direction: Direction, limit: usize) -> Read {
-    Read { after: after.into(), upto: upto.into(), direction, limit }
+    Read { direction, limit, ..Read::after(after.into()).upto(upto.into()) }
 }
 
 fn positions(probe: &Probe, filter: &str, read: Read) -> Vec<u64> {

@@ -238,6 +238,10 @@ impl EventStore for WrappedStore {
         self.behind.is_some() || self.store.has_other_writers()
     }
 
+    fn is_replica(&self) -> bool {
+        self.store.is_replica()
+    }
+
     async fn fresh_head(&self) -> Result<Position, ReadError> {
         self.begin(Call::FreshHead).await?;
         let reply = self.store.fresh_head().await;

@@ -187,7 +187,9 @@ impl From<ClaimError> for CommandError {
             ClaimError::Token(error) => CommandError::Token(error),
             ClaimError::Read(error) => error.into(),
             // Not reached: a command does not limit this wait.
-            ClaimError::Late { .. } => CommandError::Unavailable(Unavailable::Closed),
+            ClaimError::Late { .. } | ClaimError::Behind { .. } => {
+                CommandError::Unavailable(Unavailable::Closed)
+            }
         }
     }
 }

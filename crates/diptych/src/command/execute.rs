@@ -333,6 +333,10 @@ impl<C: Command> CommandParts<C> {
     async fn decide(self, panel: &LeftPanel) -> Answerable<C::Rejection> {
         let CommandParts { lane, request, claims, ordinal, failed, .. } = self;
         let failed = match failed {
+            // It cannot be decided on a state that may be old.
+            None if panel.store.is_replica() => {
+                panel.store.fresh_head().await.err().map(Into::into)
+            }
             None if !claims.are_settled() => {
                 claims.settle(&panel.lineage).await.err().map(Into::into)
             }

@@ -171,7 +171,7 @@ impl Schema {
         declared: &dyn AnyReading,
         boundary: &Filter,
     ) -> Result<Arc<RetaggedKeys>, RetagFailure> {
-        let head = store.fresh_head().await?;
+        let head = store.known_head().await?;
         self.retags.refresh(store, head).await?;
         let untagged = self.untagged(store, declared).await?;
         match untagged.iter().find(|untagged| untagged.concerns(boundary)) {

@@ -122,7 +122,7 @@ pub(super) async fn probe(
     keys: &RetaggedKeys,
 ) -> Result<Vec<MissingTag>, RetagFailure> {
     let mut missing: Vec<MissingTag> = Vec::new();
-    let head = store.fresh_head().await?;
+    let head = store.known_head().await?;
     if head == Position::START {
         return Ok(missing);
     }

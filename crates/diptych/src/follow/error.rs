@@ -81,6 +81,9 @@ impl From<ClaimError> for WaitError {
     fn from(error: ClaimError) -> WaitError {
         match error {
             ClaimError::Token(error) => error.into(),
+            ClaimError::Behind { need, have, within } => {
+                WaitError::NotYet(NotYet { need, have, within })
+            }
             ClaimError::Read(error) => WaitError::Unavailable { reason: error.to_string() },
             late @ ClaimError::Late { .. } => WaitError::Unavailable { reason: late.to_string() },
         }

@@ -190,16 +190,19 @@ impl FollowerFeed {
 async fn read(store: &Store, filter: &Filter, after: Position) -> Result<Page, ReadError> {
     let asked = Instant::now();
     // The page tells when the follower had the whole log, so it needs the true end of the log.
-    let head = store.fresh_head().await?;
-    let wanted = Read::after(after).upto(head).limit(PAGE_EVENTS);
+    let head = store.known_head().await?;
+    let wanted = Read::after(after).upto(head).limit(PAGE_EVENTS).takes_replica();
     let mut batches = vec![store.read(filter, wanted).await?];
     let end = batches.first().map_or(after, Batch::commit_end);
     loop {
         let cursor = batches.last().map_or(end, Batch::upto);
         if cursor >= end {
-            let end = if cursor >= head { End::Head(asked) } else { End::Commit };
+            // The log can have more than a replica of it.
+            let is_whole = cursor >= head && !store.is_replica();
+            let end = if is_whole { End::Head(asked) } else { End::Commit };
             return Ok(Page::new(cursor, end, batches));
         }
-        batches.push(store.read(filter, Read::after(cursor).upto(end)).await?);
+        let rest = Read::after(cursor).upto(end).takes_replica();
+        batches.push(store.read(filter, rest).await?);
     }
 }

@@ -40,7 +40,7 @@ impl Pulse {
                 let _ = store.check_history();
                 if store.has_other_writers() {
                     // Their commits may be unknown here; then the next pulse knows them.
-                    let _ = wait::at_most(INTERVAL, store.fresh_head());
+                    let _ = wait::at_most(INTERVAL, store.known_head());
                 }
                 let head = head.position();
                 followers.iter().for_each(|follower| follower.observe(head));

@@ -117,7 +117,7 @@ pub(super) struct Prefix {
 impl Prefix {
     /// Resolves a point to a part of the log as it is now.
     pub(super) async fn resolve(panel: &RightPanel, point: Point) -> Result<Prefix, QueryError> {
-        let head = panel.store().fresh_head().await?;
+        let head = panel.store().known_head().await?;
         let mut upto = point.position.unwrap_or(head);
         if upto > head {
             return Err(QueryError::AboveHead { position: upto, head });
@@ -157,7 +157,7 @@ pub(crate) async fn position_before(
     panel: &RightPanel,
     instant: Timestamp,
 ) -> Result<Position, ReadError> {
-    let head = panel.store().fresh_head().await?;
+    let head = panel.store().known_head().await?;
     let last = last_recorded_before(panel.store(), instant, head).await?;
     match panel.head.ended() {
         Some(ended) if last == head => Err(ReadError::Unavailable(ended)),

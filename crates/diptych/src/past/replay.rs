@@ -121,7 +121,7 @@ impl<E: Event> Selection<E> {
                 }
                 None => {
                     let read = Read::after(cursor.at).upto(cursor.upto).limit(limit);
-                    self.store.read(&self.filter, read).await?
+                    self.store.read(&self.filter, read.takes_replica()).await?
                 }
             };
             cursor.at = batch.upto();

@@ -135,7 +135,7 @@ pub(crate) async fn ask(
     options: &PosterOptions,
 ) -> Result<(), ReadError> {
     let asked = (Timestamp::now(), Instant::now());
-    let mut answer = std::pin::pin!(store.fresh_head());
+    let mut answer = std::pin::pin!(store.known_head());
     let answer = match timeout(NOTICE.min(options.quiet_time), &mut answer).await {
         Ok(answer) => answer,
         Err(_) => {

@@ -123,8 +123,12 @@ impl EventStore for ReadOnlySource {
         true
     }
 
+    fn is_replica(&self) -> bool {
+        self.store.is_replica()
+    }
+
     async fn fresh_head(&self) -> Result<Position, ReadError> {
-        self.soon(self.store.fresh_head()).await
+        self.soon(self.store.known_head()).await
     }
 
     /// Always an error: [`Unavailable::Failed`].

@@ -36,7 +36,7 @@ pub struct KnownProcess {
 /// # Errors
 /// [`ReadError`] from the store.
 pub(super) async fn known_processes(store: &Store) -> Result<Vec<KnownProcess>, ReadError> {
-    let head = store.fresh_head().await?;
+    let head = store.known_head().await?;
     let (filter, mut after) = (Filter::types([STARTED, RENAMED]), Position::START);
     let mut known: Vec<(KnownProcess, u32)> = Vec::new();
     while after < head {

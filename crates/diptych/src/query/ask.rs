@@ -358,7 +358,10 @@ impl<Q: Query> Ask<Q> {
             let (claims, lineage) = (mem::take(&mut self.claims), self.panel.lineage.clone());
             let (within, takes_stale) = (self.wanted.within, self.wanted.takes_stale);
             self.settling = Some(Settling(Box::pin(async move {
-                settled(claims, lineage.clone(), within).await?;
+                match settled(claims, lineage.clone(), within).await {
+                    Err(ClaimError::Behind { .. }) if takes_stale => return Ok(false),
+                    settled => settled?,
+                }
                 if !needs_fresh_head {
                     return Ok(true);
                 }

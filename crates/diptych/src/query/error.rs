@@ -178,6 +178,9 @@ impl From<ClaimError> for QueryError {
     fn from(error: ClaimError) -> QueryError {
         match error {
             ClaimError::Token(error) => error.into(),
+            ClaimError::Behind { need, have, within } => {
+                QueryError::NotYet(NotYet { need, have, within })
+            }
             ClaimError::Read(error) => error.into(),
             late @ ClaimError::Late { .. } => QueryError::Unavailable { reason: late.to_string() },
         }

@@ -165,7 +165,7 @@ impl<F: Fold> ViewSnapshotStore<F> {
             return Some(head);
         }
         let view = type_name::<F>();
-        match at_most(STORE_PATIENCE, self.lineage.store().fresh_head()) {
+        match at_most(STORE_PATIENCE, self.lineage.store().known_head()) {
             Some(Ok(fresh)) => Some(fresh.max(head)),
             Some(Err(error)) => {
                 tracing::warn!(view, %error, "snapshots cannot be compared with the log");

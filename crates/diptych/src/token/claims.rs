@@ -1,6 +1,12 @@
 //! Comparing the tokens of a caller with the log, before the caller gets an answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use diptych_store::{HistoryPoint, LogIdentity, Position, ReadError};
 
@@ -33,6 +39,9 @@ pub(crate) enum ClaimError {
     /// The store did not answer in time.
     #[error("the store did not answer within {within:?}: ask again, or allow more time")]
     Late { within: Duration },
+    /// The log is read from a replica, which did not reach a position in time.
+    #[error("the replica is at position {have}, and did not reach {need} within {within:?}")]
+    Behind { need: Position, have: Position, within: Duration },
 }
 
 impl Claims {
@@ -91,8 +100,14 @@ impl Claims {
         self.failed.is_none() && self.open.is_empty()
     }
 
-    /// Compares the open claims with the log.
+    /// Compares the open claims with the log, however long that takes.
     pub(crate) async fn settle(self, lineage: &Lineage) -> Result<(), ClaimError> {
+        self.settle_noting(lineage, &AtomicU64::new(0)).await
+    }
+
+    /// Compares the open claims with the log. `awaited` is the position that a replica of the log
+    /// has to reach first.
+    async fn settle_noting(self, lineage: &Lineage, awaited: &AtomicU64) -> Result<(), ClaimError> {
         if let Some(error) = self.failed {
             return Err(ClaimError::Token(error));
         }
@@ -102,7 +117,14 @@ impl Claims {
                 Claim::Session(session) => session.point().await?,
             };
             if lineage.may_reach(position) {
-                lineage.store().fresh_head().await?;
+                lineage.store().known_head().await?;
+            }
+            if lineage.may_reach(position) && lineage.store().is_replica() {
+                check(lineage, log, Position::START)?;
+                awaited.store(position.get(), Ordering::Relaxed);
+                let copied = lineage.store().head().upto(position).await;
+                copied.map_err(ReadError::from)?;
+                awaited.store(0, Ordering::Relaxed);
             }
             check(lineage, log, position)?;
             if lineage.checksum(position).await? != Some(checksum) {
@@ -113,16 +135,31 @@ impl Claims {
     }
 }
 
+/// The longest wait for a replica to reach the event of a session that is resumed.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Compares the tokens of a session that is resumed with the log.
+pub(crate) async fn resumed(claims: Claims, lineage: &Arc<Lineage>) -> Result<(), ClaimError> {
+    match lineage.store().is_replica() {
+        true => settled(claims, lineage.clone(), REPLICA_PATIENCE).await,
+        false => claims.settle(lineage).await,
+    }
+}
+
 /// Compares the tokens of a caller with the log, for at most `within`.
 pub(crate) async fn settled(
     claims: Claims,
     lineage: Arc<Lineage>,
     within: Duration,
 ) -> Result<(), ClaimError> {
-    match wait::within(within, claims.settle(&lineage)).await {
-        Some(settled) => settled,
-        None => Err(ClaimError::Late { within }),
+    let awaited = AtomicU64::new(0);
+    if let Some(settled) = wait::within(within, claims.settle_noting(&lineage, &awaited)).await {
+        return settled;
     }
+    Err(match awaited.load(Ordering::Relaxed) {
+        0 => ClaimError::Late { within },
+        need => ClaimError::Behind { need: Position::new(need), have: lineage.head(), within },
+    })
 }
 
 /// Checks that a position of `log` can belong to this log, as far as this is known without a read.

@@ -135,6 +135,7 @@ impl EventRead {
                 upto: self.read.upto.map_or(head, Position::new),
                 direction,
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                takes_replica: false,
             },
             head,
         };
@@ -191,7 +192,7 @@ impl Reading {
 
     /// Moves behind the batch. Returns whether there is more to read.
     fn advance(&mut self, batch: &Batch) -> bool {
-        let Read { after, upto, direction, limit } = &mut self.read;
+        let Read { after, upto, direction, limit, .. } = &mut self.read;
         *limit = limit.saturating_sub(batch.len());
         match direction {
             Direction::Forwards => *after = batch.upto(),

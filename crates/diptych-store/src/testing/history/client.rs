@@ -257,6 +257,7 @@ async fn read_one(store: &Store, read: &ReadRecord) -> Result<Batch, ReadError> 
         upto: (*upto).into(),
         direction: if *backwards { Direction::Backwards } else { Direction::Forwards },
         limit: *limit as usize,
+        takes_replica: false,
     };
     store.read(filter, request).await
 }

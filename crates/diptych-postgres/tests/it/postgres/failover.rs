@@ -1,0 +1,122 @@
+//! A standby takes over from its primary, with all acknowledged commits and without some.
+
+use diptych_postgres::PostgresOptions;
+use diptych_store::{Append, Filter, Read, ReadError, Store, Unavailable};
+use pollster::block_on;
+
+use super::{
+    append, event, logged, payloads,
+    proxy::Proxy,
+    replicas::{READ_ONLY, open, read_all, sees},
+    server::PostgresServer,
+};
+
+/// The address of whichever of the servers takes writes.
+fn either([one, two]: [u16; 2]) -> String {
+    format!("postgres://postgres@127.0.0.1:{one},127.0.0.1:{two}/postgres?log=main")
+}
+
+/// Reads until the handle notices that it goes on no more.
+fn noticed(store: &Store) -> Unavailable {
+    loop {
+        match block_on(store.read(&Filter::everything(), Read::all())) {
+            Ok(_) | Err(ReadError::Unavailable(Unavailable::Backend(_))) => {}
+            Err(ReadError::Unavailable(why)) => return why,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_standby_with_every_commit_takes_over_and_the_store_goes_on() {
+    let Some(mut primary) = PostgresServer::start() else { return };
+    drop(primary.open("main"));
+    let standby = primary.standby("");
+    let store = open(&either([primary.port(), standby.port()]), PostgresOptions::default());
+    let (was, pinned) = (store.identity(), store.pinned());
+    for number in 1..=3 {
+        append(&store, Append::event(event(number, "k:1"))).unwrap();
+    }
+    standby.caught_up(&primary);
+    primary.kill();
+    standby.promote();
+    append(&pinned, Append::event(event("last", "k:1"))).unwrap();
+    assert_eq!((pinned.identity(), store.head().ended().is_none()), (was, true));
+    assert_eq!(payloads(&pinned), ["1", "2", "3", "last"]);
+    // The log knows the timeline that wrote last.
+    assert_eq!(standby.number("select timeline from diptych.log where name = 'main'"), 2);
+}
+
+#[test]
+fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_them() {
+    logged::collect();
+    let Some(mut primary) = PostgresServer::start() else { return };
+    drop(primary.open("main"));
+    let (standby, mut replica) = (primary.standby(""), primary.standby(""));
+    // The store that wrote them reaches the new primary last.
+    let proxies = [Proxy::start(primary.port()), Proxy::start(standby.port())];
+    let address = either([proxies[0].port(), proxies[1].port()]);
+    let store = open(&address, PostgresOptions::default());
+    let (was, pinned) = (store.identity(), store.pinned());
+    let at_replica = replica.address("postgres", "main") + READ_ONLY;
+    let reader = open(&at_replica, PostgresOptions::default());
+    for number in 1..=3 {
+        append(&store, Append::event(event(format!("kept {number}"), "k:1"))).unwrap();
+    }
+    standby.caught_up(&primary);
+    standby.cut();
+    for number in 4..=5 {
+        append(&store, Append::event(event(format!("lost {number}"), "k:1"))).unwrap();
+    }
+    sees(&reader, 5);
+    assert_eq!(read_all(&reader).unwrap()[4], "lost 5");
+    proxies[1].set_closed(true);
+    primary.kill();
+    standby.promote();
+
+    // A store that saw nothing before cannot know. Its replica follows the old timeline, and has
+    // an event at the position of a new one.
+    let address = standby.address("postgres", "main");
+    let with_replica = format!("{address}&replicas=127.0.0.1:{}", replica.port());
+    let fresh = open(&with_replica, PostgresOptions::default());
+    let fresh_pinned = fresh.pinned();
+    assert_eq!(fresh.identity(), was);
+    append(&fresh, Append::event(event("new 4", "k:1"))).unwrap();
+    let expected = ["kept 1", "kept 2", "kept 3", "new 4"];
+    assert_eq!(read_all(&fresh).unwrap(), expected, "not those of the replica");
+    let name = format!("127.0.0.1:{}", replica.port());
+    let said = logged::text();
+    let line = said.lines().find(|line| line.contains(&name)).expect("a word about the replica");
+    assert!(line.contains("it has another event at position 4 than the primary"), "{line}");
+    append(&fresh, Append::event(event("new 5", "k:1"))).unwrap();
+
+    // The replica is made again from the new primary. What it showed before is gone.
+    replica.follow_anew(&standby);
+    replica.caught_up(&standby);
+    let why = noticed(&reader);
+    let Unavailable::Server { what } = &why else { panic!("{why:?}") };
+    assert!(what.contains("has another event at position 5 than before"), "{what}");
+    assert!(matches!(reader.head().ended(), Some(Unavailable::Server { .. })));
+    assert!(read_all(&reader).is_err(), "it does not go on with the other history");
+
+    // The store that wrote them finds that they are gone.
+    proxies[1].set_closed(false);
+    let why = noticed(&pinned);
+    let Unavailable::HistoryChanged(changed) = why else { panic!("{why:?}") };
+    assert_eq!((changed.was, changed.is.id), (was, was.id));
+    assert_eq!(changed.is.epoch.number(), was.epoch.number() + 1);
+    let said = logged::text();
+    let line = said.lines().find(|line| line.contains("acknowledged commits are gone"));
+    let line = line.expect("an error in the log");
+    assert!(line.contains("seen=5") && line.contains("head=5"), "{line}");
+    append(&store, Append::event(event("new 6", "k:1"))).unwrap();
+    assert_eq!(payloads(&store).len(), 6);
+
+    // Others follow into the new epoch, also over the replica.
+    noticed(&fresh_pinned);
+    assert_eq!(fresh.identity(), changed.is);
+    replica.caught_up(&standby);
+    let again = open(&at_replica, PostgresOptions::default());
+    assert_eq!(again.identity(), changed.is);
+    assert_eq!(read_all(&again).unwrap(), payloads(&store));
+}
