@@ -27,7 +27,7 @@ impl PostgresServer {
         self.restart();
     }
 
-    /// Makes a standby the primary of its own timeline. What it has not received is not there.
+    /// Makes a standby the primary of its own timeline. Changes that it did not receive are gone.
     pub fn promote(&self) {
         let mut promote = command(&self.programs.join("pg_ctl"), self.folder.path());
         let promoted = promote.args(["promote", "-w", "-D"]).arg(self.data()).output().unwrap();

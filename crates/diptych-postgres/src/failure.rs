@@ -124,8 +124,8 @@ pub(crate) fn no_answer(after: Duration) -> Unavailable {
 /// The error of a replica that lacks positions that were seen before.
 pub(crate) fn behind(place: &str, head: Position, seen: Position) -> Unavailable {
     let what = format!(
-        "the replica {place} is at position {head}, and {seen} was seen: it is behind, or a standby \
-         without acknowledged commits took over"
+        "the replica {place} is at position {head}, and {seen} was seen: it is behind, or a \
+         standby without acknowledged commits took over"
     );
     Unavailable::Backend(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(what)))
 }

@@ -207,9 +207,9 @@ impl Link {
         self.find(session).await
     }
 
-    /// Looks for the events that this handle has seen on another replica, or on the same one after
-    /// a while. It may be behind, and goes on later. If it has other events, the store ends, because
-    /// only the primary can give the log a new epoch.
+    /// Looks on a replica for the events that this handle has seen. A replica that is behind is
+    /// asked again later. If it has other events, the store ends, because only the primary can give
+    /// the log a new epoch.
     async fn compare_copy(
         &self,
         session: &Session,

@@ -27,8 +27,8 @@ pub struct PostgresOptions {
     /// The longest wait for a replica that has not reached the positions of a read. After that the
     /// primary answers. 100 milliseconds by default.
     pub replica_wait: Duration,
-    /// The greatest number of connections for reads, of each server. Two more serve the appends and the watch of
-    /// the head. 4 by default.
+    /// The greatest number of connections for reads, of each server. Two more serve the appends and
+    /// the watch of the head. 4 by default.
     pub readers: usize,
     /// The greatest number of commits that wait for an answer. Further appends wait. 4,096 by
     /// default.

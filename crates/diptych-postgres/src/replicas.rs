@@ -238,12 +238,7 @@ impl Replica {
                     lent.upto = position;
                     return Ok(());
                 }
-                Some(_) => {
-                    return Err(Absence::Failed(format!(
-                        "it has another event at position {position} than the primary, so it follows \
-                     a former primary or an old timeline: make it again from the primary"
-                    )));
-                }
+                Some(_) => return Err(other_event(position)),
                 None if !is_waited_for => return Err(Absence::Behind),
                 None if Instant::now() + pause > deadline => {
                     self.state.lock().behind_until = Some(Instant::now() + BEHIND);
@@ -254,6 +249,14 @@ impl Replica {
             pause = (pause * 2).min(LOOKS.1);
         }
     }
+}
+
+/// Refuses a replica whose history parted from that of the primary.
+fn other_event(position: Position) -> Absence {
+    Absence::Failed(format!(
+        "it has another event at position {position} than the primary, so it follows a former \
+         primary or an old timeline: make it again from the primary"
+    ))
 }
 
 /// Refuses a server that is no replica of the primary, as far as its names show that.

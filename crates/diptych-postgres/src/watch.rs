@@ -44,9 +44,10 @@ pub(crate) async fn follow(link: Arc<Link>, mut own: watch::Receiver<Position>) 
     }
 }
 
-/// The shortest and the longest time between two questions to a replica, which sends no
-/// notifications.
-const REPLICA_POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// The shortest time between two questions to a replica, which sends no notifications.
+const REPLICA_POLL: Duration = Duration::from_millis(20);
+/// The longest time between two questions to a replica.
+const LONGEST_REPLICA_POLL: Duration = Duration::from_millis(250);
 
 /// Follows the head of a replica until the store is closed or dropped.
 pub(crate) async fn follow_replica(link: Arc<Link>) {
@@ -66,13 +67,13 @@ pub(crate) async fn follow_replica(link: Arc<Link>) {
 
 /// Asks over one connection until it fails.
 async fn poll_replica(link: &Link, session: &Session) -> Fault {
-    let mut poll = REPLICA_POLL.0;
+    let mut poll = REPLICA_POLL;
     loop {
         let history = link.history();
         let before = history.head().position();
         match ask(link, session, &history).await {
-            Ok(head) if head > before => poll = REPLICA_POLL.0,
-            Ok(_) => poll = (poll * 3 / 2).min(REPLICA_POLL.1),
+            Ok(head) if head > before => poll = REPLICA_POLL,
+            Ok(_) => poll = (poll * 3 / 2).min(LONGEST_REPLICA_POLL),
             Err(fault) => return fault,
         }
         if link.closed().is_some() {

@@ -214,8 +214,8 @@ async fn read_types<S: EventStore + ?Sized>(store: &S) -> Result<Vec<String>, Re
 }
 
 /// The answer of a replica to the question for the end of the log.
-const UNKNOWN_END: &str = "it is read from a replica, which can be behind and does not know the end \
-     of the log: ask with a token, or connect to the primary";
+const UNKNOWN_END: &str = "it is read from a replica, which can be behind and does not know the \
+     end of the log: ask with a token, or connect to the primary";
 
 /// A handle on a store of any kind. Clones are cheap. All code above the store holds one.
 #[derive(Clone)]

@@ -85,8 +85,7 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     let expected = ["kept 1", "kept 2", "kept 3", "new 4"];
     assert_eq!(read_all(&fresh).unwrap(), expected, "not those of the replica");
     let name = format!("127.0.0.1:{}", replica.port());
-    let said = logged::text();
-    let line = said.lines().find(|line| line.contains(&name)).expect("a word about the replica");
+    let line = logged::line(&[&name]);
     assert!(line.contains("it has another event at position 4 than the primary"), "{line}");
     append(&fresh, Append::event(event("new 5", "k:1"))).unwrap();
 
@@ -105,10 +104,7 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     let Unavailable::HistoryChanged(changed) = why else { panic!("{why:?}") };
     assert_eq!((changed.was, changed.is.id), (was, was.id));
     assert_eq!(changed.is.epoch.number(), was.epoch.number() + 1);
-    let said = logged::text();
-    let line = said.lines().find(|line| line.contains("acknowledged commits are gone"));
-    let line = line.expect("an error in the log");
-    assert!(line.contains("seen=5") && line.contains("head=5"), "{line}");
+    logged::line(&["acknowledged commits are gone", "seen=5", "head=5"]);
     append(&store, Append::event(event("new 6", "k:1"))).unwrap();
     assert_eq!(payloads(&store).len(), 6);
 

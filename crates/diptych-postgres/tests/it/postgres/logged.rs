@@ -28,6 +28,13 @@ pub(super) fn collect() {
     });
 }
 
+/// The first line that names this, or all of these.
+pub(super) fn line(names: &[&str]) -> String {
+    let said = text();
+    let line = said.lines().find(|line| names.iter().all(|name| line.contains(name)));
+    line.unwrap_or_else(|| panic!("nothing was logged about {names:?}")).to_owned()
+}
+
 /// All that was logged so far.
 pub(super) fn text() -> String {
     String::from_utf8(TEXT.lock().unwrap().clone()).unwrap()
