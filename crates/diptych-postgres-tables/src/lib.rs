@@ -67,6 +67,7 @@
 //!
 //! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/postgres.md
 
+mod inline;
 mod link;
 mod rows;
 mod sample;
@@ -81,6 +82,7 @@ use std::{fmt, time::Duration};
 
 pub use diptych::follow::SwitchPolicy;
 use diptych::{Event, Recorded};
+pub use inline::InlineProjection;
 pub use target::PostgresProjection;
 pub use tokio_postgres;
 pub use transaction::Transaction;

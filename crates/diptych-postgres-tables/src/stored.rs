@@ -160,6 +160,38 @@ pub(crate) fn move_checkpoint(
     Ok(changed == 1)
 }
 
+const MOVE_INLINE: &str = "
+    update diptych_checkpoint
+    set log = $3, epoch = $4, position = $5, event = $6, updated_at = clock_timestamp(),
+        recorded_at = coalesce($7::text::timestamptz, recorded_at)
+    where name = $1 and version = $2 and coalesce(log = $3, $8 = 0)
+        and coalesce(position, 0) = $8";
+
+/// Moves the checkpoint of rows that are beside their log, if it is at this position. Both have the
+/// history of one database, so the epoch makes no difference. Returns whether it moved.
+pub(crate) fn move_inline(
+    link: &mut Link,
+    (name, version): (&str, u32),
+    from: Position,
+    to: Checkpoint,
+    recorded_at: Option<Timestamp>,
+) -> Answer<bool> {
+    let changed = link.execute(
+        MOVE_INLINE,
+        &[
+            &name,
+            &i64::from(version),
+            &Uuid::from_bytes(to.log.id.to_bytes()),
+            &number(to.log.epoch.to_u64()),
+            &number(to.position.get()),
+            &event_text(to),
+            &recorded_at.map(|at| at.to_string()),
+            &number(from.get()),
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
 /// Notes that a projection made these objects and has applied no events yet.
 pub(crate) fn begin(
     link: &mut Link,

@@ -59,10 +59,12 @@
 
 mod address;
 mod batch;
+mod builder;
 mod connection;
 mod error;
 mod failure;
 mod history;
+mod inline;
 mod link;
 mod options;
 mod overlap;
@@ -78,8 +80,10 @@ mod upkeep;
 mod watch;
 mod writer;
 
+pub use builder::StoreBuilder;
 pub use connection::{DatabaseConnection, connect};
 pub use error::OpenError;
+pub use inline::{InlineRows, RowsBatch, RowsError, RowsStart};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
 pub use upkeep::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};

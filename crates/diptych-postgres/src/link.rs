@@ -183,6 +183,11 @@ impl Link {
         self.find(session).await
     }
 
+    /// Server and database, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
     pub(crate) fn options(&self) -> &PostgresOptions {
         &self.options
     }

@@ -13,7 +13,7 @@ use std::{
 
 use diptych_store::Unavailable;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement,
     error::{DbError, SqlState},
@@ -40,7 +40,9 @@ pub(crate) struct SessionTimes {
 /// A connection. It closes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
-    client: Client,
+    client: Arc<Client>,
+    /// The task of the connection.
+    connection: AbortHandle,
     statements: Mutex<HashMap<&'static str, Statement>>,
     is_unreplicated: Arc<AtomicBool>,
 }
@@ -54,7 +56,7 @@ impl Session {
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
         let connecting = async {
-            let (client, is_unreplicated) = match encryption {
+            let (client, connection, is_unreplicated) = match encryption {
                 Some(encryption) => {
                     let connected = config.connect(encryption.clone()).await;
                     serve(connected.map_err(with_cause)?, hints)
@@ -62,7 +64,8 @@ impl Session {
                 None => serve(config.connect(NoTls).await?, hints),
             };
             client.batch_execute(&settings(times.answer, writer)).await?;
-            Ok(Session { client, statements: Mutex::default(), is_unreplicated })
+            let client = Arc::new(client);
+            Ok(Session { client, connection, statements: Mutex::default(), is_unreplicated })
         };
         match timeout(times.connect, connecting).await {
             Ok(session) => session,
@@ -76,16 +79,19 @@ impl Session {
         sql: &'static str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Fault> {
-        let known = self.statements.lock().get(sql).cloned();
-        let statement = match known {
-            Some(statement) => statement,
-            None => {
-                let statement = self.client.prepare(sql).await?;
-                self.statements.lock().insert(sql, statement.clone());
-                statement
-            }
-        };
+        let statement = self.prepared(sql).await?;
         Ok(self.client.query(&statement, parameters).await?)
+    }
+
+    /// The statement, prepared by the server. One that is known is there at once.
+    pub(crate) async fn prepared(&self, sql: &'static str) -> Result<Statement, Fault> {
+        let known = self.statements.lock().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.lock().insert(sql, statement.clone());
+        Ok(statement)
     }
 
     /// Executes a statement that returns one row.
@@ -110,6 +116,16 @@ impl Session {
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
+
+    /// The client, for code that works in the transactions of this connection.
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Ends the connection at once, also for others who hold its client.
+    pub(crate) fn cut(&self) {
+        self.connection.abort();
+    }
 }
 
 /// The error with its cause, which says why a certificate is not trusted. Another try may help: the
@@ -126,15 +142,15 @@ fn with_cause(error: tokio_postgres::Error) -> Fault {
     }
 }
 
-/// Runs a connection on a task of its own. Returns the client, and whether the server said that a
-/// commit may not be replicated.
+/// Runs a connection on a task of its own. Returns the client, the task, and whether the server said
+/// that a commit may not be replicated.
 fn serve<T: TlsStream + Send + Unpin + 'static>(
     (client, mut connection): (Client, Connection<Socket, T>),
     hints: Option<mpsc::UnboundedSender<String>>,
-) -> (Client, Arc<AtomicBool>) {
+) -> (Client, AbortHandle, Arc<AtomicBool>) {
     let is_unreplicated = Arc::new(AtomicBool::new(false));
     let noticed = is_unreplicated.clone();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
                 AsyncMessage::Notice(notice) if is_of_standby(&notice) => {
@@ -150,7 +166,7 @@ fn serve<T: TlsStream + Send + Unpin + 'static>(
             }
         }
     });
-    (client, is_unreplicated)
+    (client, task.abort_handle(), is_unreplicated)
 }
 
 /// Whether the notice can say that a wait for a standby ended without it. The commit is there, and
