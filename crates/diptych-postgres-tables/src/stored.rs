@@ -164,7 +164,7 @@ const MOVE_INLINE: &str = "
     update diptych_checkpoint
     set log = $3, epoch = $4, position = $5, event = $6, updated_at = clock_timestamp(),
         recorded_at = coalesce($7::text::timestamptz, recorded_at)
-    where name = $1 and version = $2 and coalesce(log = $3, $8 = 0)
+    where name = $1 and version = $2 and coalesce(log = $3, $8::bigint = 0)
         and coalesce(position, 0) = $8";
 
 /// Moves the checkpoint of rows that are beside their log, if it is at this position. Both have the

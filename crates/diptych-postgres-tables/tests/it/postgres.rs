@@ -1,6 +1,7 @@
 //! Rows and checkpoints on a server that the tests start by themselves.
 
 mod follow;
+mod inline;
 mod kill;
 mod poison;
 mod rows;

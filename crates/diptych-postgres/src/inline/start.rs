@@ -18,6 +18,9 @@ use crate::{
 
 const NAMED: &str = "select head, inline from diptych.log where id = $1";
 const LOCKED: &str = "select head, inline from diptych.log where id = $1 for no key update";
+/// One program at a time catches up. The lock goes with the connection.
+const ALONE: &str = "select pg_try_advisory_lock(hashtextextended(
+    'diptych inline ' || $1::smallint || ' ' || $2::text, 0)) as is_alone";
 const END: &str = "update diptych.log set inline = array_remove(inline, $2) where id = $1";
 const NAME: &str = "update diptych.log set inline = array_append(inline, $2) where id = $1";
 
@@ -74,11 +77,12 @@ struct Newcomer<'a> {
 }
 
 impl Newcomer<'_> {
-    /// Catches up until the row of the log names it. Another program can do the same meanwhile.
+    /// Catches up until the row of the log names it. A follower can do the same meanwhile.
     async fn join(&mut self) -> Result<(), StepEnd> {
         let (mut pauses, mut tries) = (Pauses::new(), 0);
         loop {
             let session = self.link.connect(None).await?;
+            self.wait_for_others(&session).await?;
             match self.catch_up(&session).await {
                 Err(StepEnd::Rows(RowsError::Moved { .. } | RowsError::Passing { .. }))
                     if tries < TRIES =>
@@ -87,6 +91,18 @@ impl Newcomer<'_> {
                 }
                 joined => return joined,
             }
+        }
+    }
+
+    /// Waits until no other program brings it into step.
+    async fn wait_for_others(&self, session: &Session) -> Result<(), StepEnd> {
+        let mut pauses = Pauses::new();
+        loop {
+            let row = session.query_one(ALONE, &[&self.history.log, &self.entry.name]).await?;
+            if row.is_some_and(|row| row.get("is_alone")) {
+                return Ok(());
+            }
+            pauses.wait().await;
         }
     }
 
@@ -99,7 +115,10 @@ impl Newcomer<'_> {
         if is_named {
             return Ok(());
         }
-        while let Some(next) = self.next(&found.filter, after).await? {
+        // The last events are written under the lock, because others append all the time.
+        while self.is_far(after).await?
+            && let Some(next) = self.next(&found.filter, after).await?
+        {
             session.execute("begin").await?;
             self.write(session, &next).await?;
             session.execute("commit").await?;
@@ -183,6 +202,12 @@ impl Newcomer<'_> {
             return Err(RowsError::Broken { reason }.into());
         }
         Ok(position)
+    }
+
+    /// Whether the rows lack more events than the lock is held for.
+    async fn is_far(&self, after: Position) -> Result<bool, StepEnd> {
+        let head = reads::head(self.reader, &self.history).await?;
+        Ok(head.get().saturating_sub(after.get()) > PAGE_EVENTS as u64)
     }
 
     /// The next events, or `None` at the head.

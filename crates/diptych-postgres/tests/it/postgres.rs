@@ -3,6 +3,7 @@
 mod conformance;
 mod contention;
 mod histories;
+mod inline;
 mod loss;
 mod proxy;
 mod schema;
