@@ -128,12 +128,11 @@ impl<P: Projection> InlineProjection<P> {
             plain("set local"),
         );
         let failed = |error| rows_error(of_place(PLACE, "moving the checkpoint", error));
-        link.batch(&settings).map_err(failed)?;
         let projection = self.target.code();
         let (log, position, checksum) = (batch.log, batch.upto, Some(batch.checksum));
         let to = Checkpoint { log, position, checksum };
-        let named = (projection.name(), projection.version());
-        let moved = stored::move_inline(link, named, batch.after, to, batch.recorded_at);
+        let named = (self.schema.as_str(), projection.name(), projection.version());
+        let moved = stored::move_inline(link, &settings, named, batch.after, to, batch.recorded_at);
         if !moved.map_err(failed)? {
             return Err(RowsError::Moved { expected: batch.after });
         }

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use diptych::projection::{CheckedSchema, TargetError};
 use diptych_postgres::DatabaseConnection;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, future::try_join};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -156,6 +156,19 @@ impl Link {
         let statement = self.prepared(sql)?;
         let done = self.wait(self.client.execute(&statement, values));
         self.noted(done)
+    }
+
+    /// Executes settings and a statement that does not depend on them, in one round trip.
+    pub(crate) fn execute_after(
+        &mut self,
+        settings: &str,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<u64, StatementError> {
+        let statement = self.prepared(sql)?;
+        let set = self.client.batch_execute(settings);
+        let done = self.wait(try_join(set, self.client.execute(&statement, values)));
+        Ok(self.noted(done)?.1)
     }
 
     /// Executes one statement that is not kept.

@@ -11,7 +11,10 @@ use diptych::{
 };
 use tokio_postgres::Row;
 
-use crate::{link::Link, trouble::Answer};
+use crate::{
+    link::{Link, quoted},
+    trouble::Answer,
+};
 
 const TABLES: &str = "
     create table if not exists diptych_checkpoint (
@@ -75,7 +78,7 @@ pub(crate) fn create_tables(link: &mut Link, schema: &str) -> Answer<()> {
         None => (false, false),
     };
     if !has_schema {
-        link.execute_once(&format!("create schema {}", crate::link::quoted(schema)))?;
+        link.execute_once(&format!("create schema {}", quoted(schema)))?;
     }
     match has_tables {
         true => Ok(()),
@@ -160,24 +163,28 @@ pub(crate) fn move_checkpoint(
     Ok(changed == 1)
 }
 
+/// What [`MOVE`] does, for a checkpoint in whatever epoch.
 const MOVE_INLINE: &str = "
-    update diptych_checkpoint
     set log = $3, epoch = $4, position = $5, event = $6, updated_at = clock_timestamp(),
         recorded_at = coalesce($7::text::timestamptz, recorded_at)
     where name = $1 and version = $2 and coalesce(log = $3, $8::bigint = 0)
         and coalesce(position, 0) = $8";
 
-/// Moves the checkpoint of rows that are beside their log, if it is at this position. Both have the
-/// history of one database, so the epoch makes no difference. Returns whether it moved.
+/// Makes these settings, and moves the checkpoint of rows that are beside their log, if it is at
+/// this position. Both have the history of one database, so the epoch makes no difference. Returns
+/// whether it moved.
 pub(crate) fn move_inline(
     link: &mut Link,
-    (name, version): (&str, u32),
+    settings: &str,
+    (schema, name, version): (&str, &str, u32),
     from: Position,
     to: Checkpoint,
     recorded_at: Option<Timestamp>,
 ) -> Answer<bool> {
-    let changed = link.execute(
-        MOVE_INLINE,
+    let sql = format!("update {}.diptych_checkpoint {MOVE_INLINE}", quoted(schema));
+    let changed = link.execute_after(
+        settings,
+        &sql,
         &[
             &name,
             &i64::from(version),

@@ -2,6 +2,7 @@
 
 mod follow;
 mod inline;
+mod inline_speed;
 mod kill;
 mod poison;
 mod rows;

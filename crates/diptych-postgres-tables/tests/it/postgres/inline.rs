@@ -326,12 +326,11 @@ fn a_new_projection_catches_up_and_switches_while_others_append() {
     let scene = Scene::new(server);
     let plain = scene.open_plain();
     let many: Vec<_> = (0..500).map(|number| sold(number % 5, 1, 10)).collect();
-    for part in 0..6 {
+    for _ in 0..3 {
         let events = many.iter().map(|trade| trade.encode().unwrap()).collect::<Vec<_>>();
         send(&plain, Append::events(events)).unwrap();
-        println!("part {part}");
     }
-    let (accepted, switched) = (AtomicU64::new(3_000), AtomicBool::new(false));
+    let (accepted, switched) = (AtomicU64::new(1_500), AtomicBool::new(false));
     thread::scope(|scope| {
         for shop in 0..4 {
             let (plain, accepted, switched) = (&plain, &accepted, &switched);
@@ -360,7 +359,7 @@ fn a_new_projection_catches_up_and_switches_while_others_append() {
                 let opened = block_on(scene.builder(1).open());
                 switched.fetch_or(opened.is_err(), Ordering::SeqCst);
                 let store = Store::new(opened.unwrap());
-                for _ in 0..50 {
+                for _ in 0..25 {
                     append(&store, &sold(shop, 1, 10)).unwrap();
                     accepted.fetch_add(1, Ordering::SeqCst);
                 }
