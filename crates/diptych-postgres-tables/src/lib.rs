@@ -52,6 +52,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! An [`InlineProjection`] writes the rows of a projection in the transaction of each append to a
+//! log in the same database. Readers then see the rows as soon as a command has its answer.
+//!
 //! # Limits
 //!
 //! - `create` makes tables, views, materialized views, indexes and sequences.

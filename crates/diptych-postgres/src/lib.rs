@@ -35,6 +35,12 @@
 //! A statement reads its events together with the head. Followers ask after a notification of other
 //! processes, and without any at least every two seconds.
 //!
+//! # Rows beside the log
+//!
+//! A [`StoreBuilder`] opens a store that writes rows in the transaction of each append
+//! ([`InlineRows`]). The log names them, and refuses programs that do not write them.
+//! `diptych-postgres-tables` makes them from its projections.
+//!
 //! # Another history
 //!
 //! On each new connection, the store looks for the last event that it has seen. If that is gone,
@@ -46,8 +52,6 @@
 //!
 //! - Reads from replicas. A store connects to the server that takes writes.
 //! - Poolers in transaction mode. An append through one is refused, and nothing is written.
-//! - Projections in the transaction of an append. `diptych-postgres-tables` has projections that
-//!   follow the log.
 //! - Old partitions cannot be detached and read from an archive.
 //! - Commits are sent as arrays. `COPY` would be faster for commits of many thousand events.
 //!

@@ -1,6 +1,12 @@
 //! The inline projections of a store.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
@@ -13,6 +19,8 @@ use super::{InlineRows, RowsBatch, RowsError};
 pub(crate) struct InlineSet {
     rows: Vec<Mutex<Box<dyn InlineRows>>>,
     entries: Vec<RowsEntry>,
+    /// Whether some are not named any more, as far as a log line told it.
+    has_ended: AtomicBool,
 }
 
 /// How the row of a log names an inline projection.
@@ -48,7 +56,8 @@ impl InlineSet {
         let entries =
             rows.iter().map(|rows| RowsEntry { name: rows.name(), version: rows.version() });
         let entries = entries.collect();
-        InlineSet { rows: rows.into_iter().map(Mutex::new).collect(), entries }
+        let rows = rows.into_iter().map(Mutex::new).collect();
+        InlineSet { rows, entries, has_ended: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -106,6 +115,14 @@ impl InlineSet {
             entry.is_some_and(|entry| entry.version_in(named) == Some(entry.version))
         };
         let wanted: Vec<usize> = (0..self.rows.len()).filter(is_named).collect();
+        let has_ended = wanted.len() < self.rows.len();
+        if self.has_ended.swap(has_ended, Ordering::Relaxed) != has_ended {
+            tracing::warn!(
+                inline = ?named,
+                writes = ?self.entries,
+                "the inline projections that the log has changed: others are not written"
+            );
+        }
         let (set, client) = (self.clone(), client.clone());
         let done = spawn_blocking(move || {
             for at in wanted {
@@ -141,7 +158,7 @@ mod tests {
     #[test]
     fn names_cannot_end_the_setting_early() {
         let entries = vec![RowsEntry { name: "a'b\\c\"d".to_owned(), version: 1 }];
-        let set = InlineSet { rows: Vec::new(), entries };
+        let set = InlineSet { entries, ..InlineSet::default() };
         let expected = r#"begin; set local diptych.inline = E'{"a''b\\\\c\\"d@1"}'"#;
         assert_eq!(set.begin(), expected);
     }

@@ -15,13 +15,22 @@ use super::{
     server::{PostgresServer, runtime},
 };
 
-/// Each event in a row. A payload with a minus is refused.
-struct Lines;
+/// Each event in a row of a schema. A payload that begins with `refused-` is refused.
+pub(super) struct Lines {
+    pub(super) schema: String,
+}
 
-const TABLES: &str = "create table if not exists public.line (
-      pos bigint primary key, payload text not null check (payload not like '-%'));
-    create table if not exists public.reached (pos bigint not null);
-    insert into public.reached select 0 where not exists (select from public.reached)";
+impl Lines {
+    fn sql(&self, sql: &str) -> String {
+        sql.replace("SCHEMA", &format!("\"{}\"", self.schema))
+    }
+}
+
+const TABLES: &str = "create schema if not exists SCHEMA;
+    create table if not exists SCHEMA.line (
+      pos bigint primary key, payload text not null check (payload not like 'refused-%'));
+    create table if not exists SCHEMA.reached (pos bigint not null);
+    insert into SCHEMA.reached select 0 where not exists (select from SCHEMA.reached)";
 
 fn failed(error: tokio_postgres::Error) -> RowsError {
     let reason = error.to_string();
@@ -33,7 +42,7 @@ fn failed(error: tokio_postgres::Error) -> RowsError {
 
 impl InlineRows for Lines {
     fn name(&self) -> String {
-        "public.lines".to_owned()
+        format!("{}.lines", self.schema)
     }
 
     fn version(&self) -> u32 {
@@ -42,8 +51,8 @@ impl InlineRows for Lines {
 
     fn begin(&mut self, client: &Arc<Client>, log: LogIdentity) -> Result<RowsStart, RowsError> {
         let reached = block_on(async {
-            client.batch_execute(TABLES).await?;
-            client.query_one("select pos from public.reached", &[]).await
+            client.batch_execute(&self.sql(TABLES)).await?;
+            client.query_one(&self.sql("select pos from SCHEMA.reached"), &[]).await
         });
         let reached: i64 = reached.map_err(failed)?.get(0);
         let reached = (log, Position::new(reached.cast_unsigned()), None);
@@ -54,15 +63,17 @@ impl InlineRows for Lines {
         let number = |position: Position| position.get().cast_signed();
         let written = block_on(async {
             let (after, upto) = (number(batch.after), number(batch.upto));
-            let sql = "update public.reached set pos = $2 where pos = $1";
-            if client.execute(sql, &[&after, &upto]).await? != 1 {
+            let sql = self.sql("update SCHEMA.reached set pos = $2 where pos = $1");
+            if client.execute(&sql, &[&after, &upto]).await? != 1 {
                 return Ok(false);
             }
+            let sql = self.sql("insert into SCHEMA.line values ($1, $2)");
             for event in batch.events.iter() {
-                let payload = String::from_utf8(event.payload().to_owned()).unwrap();
+                // The server has no NUL in a text.
+                let payload = String::from_utf8_lossy(event.payload()).replace('\0', "0");
                 let row: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
                     &[&number(event.position()), &payload];
-                client.execute("insert into public.line values ($1, $2)", row).await?;
+                client.execute(&sql, row).await?;
             }
             Ok(true)
         });
@@ -75,7 +86,7 @@ impl InlineRows for Lines {
 
 fn open(address: &str) -> PostgresStore {
     let builder = StoreBuilder::new(address, PostgresOptions::default());
-    block_on(builder.inline(Lines).open()).unwrap()
+    block_on(builder.inline(Lines { schema: "public".to_owned() }).open()).unwrap()
 }
 
 /// The rows are those of the log.
@@ -104,7 +115,7 @@ fn a_connection_that_is_lost_at_any_message_writes_rows_once() {
         accepted += 1;
         proxy.cut_after(number);
         // Each is decided again by itself, and refused.
-        let refused = append(&store, Append::event(event(format!("-{number}"), "k:1")));
+        let refused = append(&store, Append::event(event(format!("refused-{number}"), "k:1")));
         let Err(AppendError::Refused(Refusal::Rows { projection, reason })) = refused else {
             panic!("{refused:?}")
         };
