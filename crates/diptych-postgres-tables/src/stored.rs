@@ -163,7 +163,7 @@ pub(crate) fn move_checkpoint(
     Ok(changed == 1)
 }
 
-/// What [`MOVE`] does, for a checkpoint in whatever epoch.
+/// As [`MOVE`], for a checkpoint in whatever epoch.
 const MOVE_INLINE: &str = "
     set log = $3, epoch = $4, position = $5, event = $6, updated_at = clock_timestamp(),
         recorded_at = coalesce($7::text::timestamptz, recorded_at)

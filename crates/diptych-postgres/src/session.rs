@@ -142,8 +142,8 @@ fn with_cause(error: tokio_postgres::Error) -> Fault {
     }
 }
 
-/// Runs a connection on a task of its own. Returns the client, the task, and whether the server said
-/// that a commit may not be replicated.
+/// Runs a connection on a task of its own. Returns the client, the task, and whether the server
+/// said that a commit may not be replicated.
 fn serve<T: TlsStream + Send + Unpin + 'static>(
     (client, mut connection): (Client, Connection<Socket, T>),
     hints: Option<mpsc::UnboundedSender<String>>,

@@ -40,7 +40,7 @@ pub(crate) enum WriterOrder {
 struct Writer {
     link: Arc<Link>,
     session: Option<Session>,
-    /// What is written in the transaction of each call.
+    /// The rows that are written in the transaction of each call.
     rows: Arc<InlineSet>,
     queue: VecDeque<CommitJob>,
     closing: Vec<oneshot::Sender<()>>,
