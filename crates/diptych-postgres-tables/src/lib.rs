@@ -52,6 +52,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! An [`InlineProjection`] writes the rows of a projection in the transaction of each append to a
+//! log in the same database. Readers then see the rows as soon as a command has its answer.
+//!
 //! # Limits
 //!
 //! - `create` makes tables, views, materialized views, indexes and sequences.
@@ -67,6 +70,7 @@
 //!
 //! [guide]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/postgres.md
 
+mod inline;
 mod link;
 mod rows;
 mod sample;
@@ -81,6 +85,7 @@ use std::{fmt, time::Duration};
 
 pub use diptych::follow::SwitchPolicy;
 use diptych::{Event, Recorded};
+pub use inline::InlineProjection;
 pub use target::PostgresProjection;
 pub use tokio_postgres;
 pub use transaction::Transaction;

@@ -1,11 +1,17 @@
 //! A connection to the database. The driver works on a thread of its own, and callers wait for it.
 
-use std::{collections::HashMap, future::Future, pin::pin, sync::OnceLock, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use diptych::projection::{CheckedSchema, TargetError};
 use diptych_postgres::DatabaseConnection;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, future::try_join};
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -23,10 +29,13 @@ pub(crate) type Value<'a> = &'a (dyn ToSql + Sync);
 /// The most prepared statements that a connection keeps.
 const CACHED_STATEMENTS: usize = 256;
 
+/// Statements that a connection has prepared.
+pub(crate) type PreparedStatements = HashMap<Box<str>, Statement>;
+
 pub(crate) struct Link {
     runtime: &'static Runtime,
-    client: Client,
-    statements: HashMap<Box<str>, Statement>,
+    client: Arc<Client>,
+    statements: PreparedStatements,
     answer_time: Duration,
     /// The result of the last check of the tables; `None` before the first check.
     pub(crate) checked: Option<CheckedSchema>,
@@ -56,14 +65,8 @@ impl Link {
         let opened = pollster::block_on(opening)
             .map_err(|error| TargetError::unavailable("connecting", error))?;
         let DatabaseConnection { client, place: name } = opened.map_err(of_opening)?;
-        let mut link = Link {
-            runtime,
-            client,
-            statements: HashMap::new(),
-            answer_time: place.answer_time,
-            checked: None,
-            has_failed: false,
-        };
+        let statements = PreparedStatements::new();
+        let mut link = Link::over(&Arc::new(client), place.answer_time, statements)?;
         let settings = format!(
             "set search_path = {}; set client_min_messages = warning; set lock_timeout = {}; \
              set statement_timeout = {}; set idle_in_transaction_session_timeout = {}; \
@@ -76,6 +79,22 @@ impl Link {
         link.batch(&settings)
             .map_err(|error| of_place(&name, "preparing the connection", error))?;
         Ok((link, name))
+    }
+
+    /// Works on the connection of this client, which others use between two transactions.
+    pub(crate) fn over(
+        client: &Arc<Client>,
+        answer_time: Duration,
+        statements: PreparedStatements,
+    ) -> Result<Link, TargetError> {
+        let (runtime, client) = (runtime()?, client.clone());
+        let (checked, has_failed) = (None, false);
+        Ok(Link { runtime, client, statements, answer_time, checked, has_failed })
+    }
+
+    /// Gives the connection back. The statements stay prepared on it.
+    pub(crate) fn into_statements(self) -> PreparedStatements {
+        self.statements
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -137,6 +156,19 @@ impl Link {
         let statement = self.prepared(sql)?;
         let done = self.wait(self.client.execute(&statement, values));
         self.noted(done)
+    }
+
+    /// Executes settings and a statement that does not depend on them, in one round trip.
+    pub(crate) fn execute_after(
+        &mut self,
+        settings: &str,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<u64, StatementError> {
+        let statement = self.prepared(sql)?;
+        let set = self.client.batch_execute(settings);
+        let done = self.wait(try_join(set, self.client.execute(&statement, values)));
+        Ok(self.noted(done)?.1)
     }
 
     /// Executes one statement that is not kept.

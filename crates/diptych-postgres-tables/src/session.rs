@@ -63,7 +63,7 @@ impl<P: Projection> PostgresTransaction<'_, P> {
     }
 
     /// Applies the events. Rows that wait at the end are sent.
-    fn apply_run(
+    pub(crate) fn apply_run(
         &mut self,
         rows: &mut RowBuffers,
         events: &[Recorded<P::Event>],

@@ -11,7 +11,10 @@ use diptych::{
 };
 use tokio_postgres::Row;
 
-use crate::{link::Link, trouble::Answer};
+use crate::{
+    link::{Link, quoted},
+    trouble::Answer,
+};
 
 const TABLES: &str = "
     create table if not exists diptych_checkpoint (
@@ -75,7 +78,7 @@ pub(crate) fn create_tables(link: &mut Link, schema: &str) -> Answer<()> {
         None => (false, false),
     };
     if !has_schema {
-        link.execute_once(&format!("create schema {}", crate::link::quoted(schema)))?;
+        link.execute_once(&format!("create schema {}", quoted(schema)))?;
     }
     match has_tables {
         true => Ok(()),
@@ -155,6 +158,42 @@ pub(crate) fn move_checkpoint(
             &from.map(epoch),
             &from.map(|it| number(it.position.get())),
             &from.and_then(event_text),
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// As [`MOVE`], for a checkpoint in whatever epoch.
+const MOVE_INLINE: &str = "
+    set log = $3, epoch = $4, position = $5, event = $6, updated_at = clock_timestamp(),
+        recorded_at = coalesce($7::text::timestamptz, recorded_at)
+    where name = $1 and version = $2 and coalesce(log = $3, $8::bigint = 0)
+        and coalesce(position, 0) = $8";
+
+/// Makes these settings, and moves the checkpoint of rows that are beside their log, if it is at
+/// this position. Both have the history of one database, so the epoch makes no difference. Returns
+/// whether it moved.
+pub(crate) fn move_inline(
+    link: &mut Link,
+    settings: &str,
+    (schema, name, version): (&str, &str, u32),
+    from: Position,
+    to: Checkpoint,
+    recorded_at: Option<Timestamp>,
+) -> Answer<bool> {
+    let sql = format!("update {}.diptych_checkpoint {MOVE_INLINE}", quoted(schema));
+    let changed = link.execute_after(
+        settings,
+        &sql,
+        &[
+            &name,
+            &i64::from(version),
+            &Uuid::from_bytes(to.log.id.to_bytes()),
+            &number(to.log.epoch.to_u64()),
+            &number(to.position.get()),
+            &event_text(to),
+            &recorded_at.map(|at| at.to_string()),
+            &number(from.get()),
         ],
     )?;
     Ok(changed == 1)

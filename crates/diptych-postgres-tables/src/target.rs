@@ -24,6 +24,8 @@ pub struct PostgresProjection<P> {
     beside: Option<SwitchPolicy>,
     /// The objects that `create` makes; `None` before it was tried.
     described: Option<Arc<[SchemaObject]>>,
+    /// Whether its connection is the one of a store.
+    is_inline: bool,
     /// The connection and the name of the server and the database. It is taken out during each
     /// operation, and made again after an error of the database.
     open: Option<(Link, String)>,
@@ -111,7 +113,30 @@ impl<P: Projection> Database for PostgresProjection<P> {
 
 impl<P: Projection> PostgresProjection<P> {
     pub(crate) fn new(projection: P, place: Postgres) -> PostgresProjection<P> {
-        PostgresProjection { projection, place, beside: None, described: None, open: None }
+        let (beside, described, open, is_inline) = (None, None, None, false);
+        PostgresProjection { projection, place, beside, described, is_inline, open }
+    }
+
+    /// A projection on a connection that a store has made.
+    pub(crate) fn inline(projection: P, place: Postgres) -> PostgresProjection<P> {
+        PostgresProjection { is_inline: true, ..PostgresProjection::new(projection, place) }
+    }
+
+    pub(crate) fn code(&self) -> &P {
+        &self.projection
+    }
+
+    pub(crate) fn set_schema(&mut self, schema: &str) {
+        schema.clone_into(&mut self.place.schema);
+    }
+
+    pub(crate) fn lend(&mut self, link: Link, place: String) {
+        self.open = Some((link, place));
+    }
+
+    /// Takes the connection back, unless it failed.
+    pub(crate) fn take_back(&mut self) -> Option<(Link, String)> {
+        self.open.take()
     }
 
     /// Builds a raised version beside the one in the database, and lets it take its place by this
@@ -133,6 +158,9 @@ impl<P: Projection> PostgresProjection<P> {
         let open = self.open.take().filter(|(link, _)| !link.is_closed());
         let (mut link, place) = match open {
             Some(open) => open,
+            None if self.is_inline => {
+                return Err(TargetError::unavailable("the connection of the store", "it is gone"));
+            }
             None => Link::open(&self.place)?,
         };
         let outcome = work(self, &mut link, &place);

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, ContentChecksum, InvalidRequest, Key, KeyedCommit, Limits,
-    LogId, LogIdentity, Position, Refusal, Timestamp, Tracking,
+    AcceptedCommit, Append, AppendError, BatchBuilder, ContentChecksum, EventChecksum,
+    InvalidRequest, Key, KeyedCommit, Limits, LogId, LogIdentity, Position, Refusal, Timestamp,
+    Tracking, encoding::DecodeError,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
@@ -29,32 +31,53 @@ pub(crate) struct CommitJob {
     append: Append,
     /// Bytes of the encoded events.
     bytes: usize,
+    /// The encoded events, for rows that are written with the commit.
+    encoded: Option<EncodedEvents>,
     /// The checksum of the last event, without its place.
     pub(crate) content: Option<ContentChecksum>,
     /// The history that its positions are of.
     pub(crate) log: LogIdentity,
     pub(crate) deadline: Instant,
-    reply: oneshot::Sender<Result<AcceptedCommit, AppendError>>,
+    reply: CommitReply,
+}
+
+/// Encoded events in one piece of memory, and where each ends.
+#[derive(Debug, Default)]
+struct EncodedEvents {
+    bytes: Bytes,
+    ends: Vec<u32>,
+}
+
+/// Answers the caller of an append.
+#[derive(Debug)]
+pub(crate) struct CommitReply {
+    pub(crate) reply: oneshot::Sender<Result<AcceptedCommit, AppendError>>,
     /// Held until the answer.
-    _place: OwnedSemaphorePermit,
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 impl CommitJob {
-    /// Checks the commit and takes its events apart.
+    /// Checks the commit and takes its events apart. Rows that are written with it need the encoded
+    /// events, too.
     pub(crate) fn new(
         mut append: Append,
         log: LogIdentity,
         limits: &Limits,
+        has_rows: bool,
         deadline: Instant,
-        reply: oneshot::Sender<Result<AcceptedCommit, AppendError>>,
-        place: OwnedSemaphorePermit,
+        reply: CommitReply,
     ) -> Result<CommitJob, InvalidRequest> {
         let raw = std::mem::take(&mut append.events);
         let content = raw.last().map(ContentChecksum::of);
         let names = raw.iter().map(EventNames::of).collect();
         let (mut events, mut encoded, mut bytes) = (Vec::with_capacity(raw.len()), vec![], 0);
+        let (mut all, mut ends) = (Vec::new(), Vec::new());
         for event in raw {
             let parts = EventParts::of(event, log.id, limits, &mut encoded)?;
+            if has_rows {
+                all.extend_from_slice(&encoded);
+                ends.push(u32::try_from(all.len()).unwrap_or(u32::MAX));
+            }
             bytes += parts.bytes;
             if bytes > limits.commit_bytes {
                 let limit = limits.commit_bytes;
@@ -62,13 +85,31 @@ impl CommitJob {
             }
             events.push(parts);
         }
-        let _place = place;
-        Ok(CommitJob { events, names, append, bytes, content, log, deadline, reply, _place })
+        let encoded = has_rows.then(|| EncodedEvents { bytes: Bytes::from(all), ends });
+        Ok(CommitJob { events, names, append, bytes, encoded, content, log, deadline, reply })
     }
 
     pub(crate) fn answer(self, answer: Result<AcceptedCommit, AppendError>) {
+        let CommitReply { reply, place } = self.reply;
         // The caller may be gone.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
+        drop(place);
+    }
+
+    /// Adds the events to a batch, as a read gives them after this commit.
+    pub(crate) fn put_events(
+        &self,
+        commit: &CommitPlace,
+        builder: &mut BatchBuilder,
+    ) -> Result<(), DecodeError> {
+        let Some(EncodedEvents { bytes, ends }) = &self.encoded else { return Ok(()) };
+        let (chunk, mut start) = (builder.chunk(bytes.clone()), 0);
+        for (place, end) in (0..).zip(ends) {
+            let position = commit.first.plus(place);
+            builder.push(position, commit.recorded_at, chunk, start, *end)?;
+            start = *end;
+        }
+        Ok(())
     }
 
     pub(crate) fn tracking(&self) -> Option<&Tracking> {
@@ -128,6 +169,9 @@ struct Overlaps {
     after: Vec<i64>,
 }
 
+static NO_OVERLAPS: Overlaps =
+    Overlaps { commit: Vec::new(), on: Vec::new(), event: Vec::new(), after: Vec::new() };
+
 impl CommitBatch {
     /// Whether this commit still fits.
     pub(crate) fn has_room(&self, job: &CommitJob) -> bool {
@@ -177,9 +221,28 @@ impl CommitBatch {
         names.into_iter().map(|name| escape(name).into_owned()).collect()
     }
 
+    /// The call that decides all commits.
     pub(crate) fn call(&self, log: LogId, types: &HashMap<String, i32>) -> AppendCall<'_> {
-        let mut call = AppendCall { overlaps: Some(&self.overlaps), ..AppendCall::default() };
-        for (number, job) in (1..).zip(&self.jobs) {
+        CommitBatch::call_of(&self.jobs, &self.overlaps, log, types)
+    }
+
+    /// The call that decides one commit, after those before it.
+    pub(crate) fn call_alone<'b>(
+        job: &'b CommitJob,
+        log: LogId,
+        types: &HashMap<String, i32>,
+    ) -> AppendCall<'b> {
+        CommitBatch::call_of(std::slice::from_ref(job), &NO_OVERLAPS, log, types)
+    }
+
+    fn call_of<'b>(
+        jobs: &'b [CommitJob],
+        overlaps: &'b Overlaps,
+        log: LogId,
+        types: &HashMap<String, i32>,
+    ) -> AppendCall<'b> {
+        let mut call = AppendCall { overlaps: Some(overlaps), ..AppendCall::default() };
+        for (number, job) in (1..).zip(jobs) {
             call.add_commit(job);
             for condition in &job.append.conditions {
                 for item in condition.fail_if.items() {
@@ -326,6 +389,29 @@ impl<'a> AppendCall<'a> {
     }
 }
 
+/// The place of a commit with events in the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommitPlace {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    pub(crate) recorded_at: Timestamp,
+}
+
+impl CommitPlace {
+    /// The place of an accepted commit by the numbers of the function.
+    pub(crate) fn of(job: &CommitJob, numbers: &[i64]) -> Option<CommitPlace> {
+        let [0, first, last, recorded_at] = *numbers else { return None };
+        let (first, last) = (position_of(first), position_of(last));
+        let recorded_at = Timestamp::from_micros(recorded_at);
+        (!job.events.is_empty()).then_some(CommitPlace { first, last, recorded_at })
+    }
+
+    /// The checksum of the last event of the commit.
+    pub(crate) fn checksum(&self, job: &CommitJob) -> Option<EventChecksum> {
+        Some(job.content?.at(self.last, self.recorded_at))
+    }
+}
+
 /// The decision about one commit.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -337,7 +423,12 @@ pub(crate) enum Verdict {
     Denied(AppendError),
     /// The stored tracking refuses it.
     TrackingRefused,
+    /// Rows that are written with it were refused.
+    RowsRefused,
 }
+
+/// Stands in the place of the function's numbers for a commit whose rows were refused.
+pub(crate) const ROWS_REFUSED: [i64; 4] = [6, 0, 0, 0];
 
 impl Verdict {
     /// The decisions from the numbers of the function, four for each commit.
@@ -381,6 +472,7 @@ impl Verdict {
                 denied(keyed.refuse(key).into())
             }
             5 => denied(Refusal::Conflict { at: first, after: last }.into()),
+            6 => Some(Verdict::RowsRefused),
             _ => None,
         }
     }

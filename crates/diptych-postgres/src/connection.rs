@@ -28,7 +28,7 @@ pub async fn connect(address: &str, within: Duration) -> Result<DatabaseConnecti
     let encryption = parsed.encryption(None)?;
     let address = (&parsed.config, encryption.as_ref());
     let connecting = session::within(within, async {
-        let (client, _) = session::client(address, None).await?;
+        let client = session::client(address, None).await?.client;
         session::refuse_pooler(&client, address, within).await?;
         Ok(client)
     });

@@ -48,6 +48,16 @@ pub enum OpenError {
         /// The version that was found, and what to do.
         problem: String,
     },
+    /// Rows that are to be written with each append cannot be brought in step with the log.
+    #[error("the inline projection {projection} in the database {place} cannot be used: {problem}")]
+    Inline {
+        /// The server and the database.
+        place: String,
+        /// The projection.
+        projection: String,
+        /// The obstacle, and what to do.
+        problem: String,
+    },
     /// The database has no log of this name.
     #[error(
         "the database {place} has no log {log:?}: check the name, or open it with `create` set"

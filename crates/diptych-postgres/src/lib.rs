@@ -35,6 +35,12 @@
 //! A statement reads its events together with the head. Followers ask after a notification of other
 //! processes, and without any at least every two seconds.
 //!
+//! # Rows beside the log
+//!
+//! A [`StoreBuilder`] opens a store that writes rows in the transaction of each append
+//! ([`InlineRows`]). The log names them, and refuses programs that do not write them.
+//! `diptych-postgres-tables` makes them from its projections.
+//!
 //! # Another history
 //!
 //! On each new connection, the store looks for the last event that it has seen. If that is gone,
@@ -53,8 +59,6 @@
 //!
 //! - Poolers in transaction mode. They are refused when a store is opened. A pool in session mode
 //!   works.
-//! - Projections in the transaction of an append. `diptych-postgres-tables` has projections that
-//!   follow the log.
 //! - Old partitions cannot be detached and read from an archive.
 //! - Commits are sent as arrays. `COPY` would be faster for commits of many thousand events.
 //!
@@ -66,10 +70,12 @@
 
 mod address;
 mod batch;
+mod builder;
 mod connection;
 mod error;
 mod failure;
 mod history;
+mod inline;
 mod link;
 mod options;
 mod overlap;
@@ -87,8 +93,10 @@ mod upkeep;
 mod watch;
 mod writer;
 
+pub use builder::StoreBuilder;
 pub use connection::{DatabaseConnection, connect};
 pub use error::OpenError;
+pub use inline::{InlineRows, RowsBatch, RowsError, RowsStart};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
 pub use upkeep::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};

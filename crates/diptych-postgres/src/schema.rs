@@ -6,7 +6,10 @@ use uuid::Uuid;
 use crate::{failure::Fault, session::Session};
 
 /// The statements of each version, which make it from the version before.
-const VERSIONS: [&str; 1] = [include_str!("sql/0001.sql")];
+const VERSIONS: [&str; 2] = [include_str!("sql/0001.sql"), include_str!("sql/0002.sql")];
+
+/// The first version with inline projections.
+pub(crate) const WITH_INLINE: i32 = 2;
 
 /// The version that this program works with.
 pub(crate) const NEWEST: i32 = VERSIONS.len() as i32;

@@ -13,7 +13,7 @@ use std::{
 
 use diptych_store::Unavailable;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Row, Socket, Statement,
     error::{DbError, SqlState},
@@ -41,7 +41,9 @@ pub(crate) struct SessionTimes {
 /// A connection. It closes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
-    client: Client,
+    client: Arc<Client>,
+    /// The task of the connection.
+    connection: AbortHandle,
     statements: Mutex<HashMap<&'static str, Statement>>,
     is_unreplicated: Arc<AtomicBool>,
     /// The process of the server that works for this connection.
@@ -56,9 +58,9 @@ impl Session {
         writer: Uuid,
     ) -> Result<Session, Fault> {
         within(times.connect, async {
-            let (client, is_unreplicated) = client(address, None).await?;
-            refuse_pooler(&client, address, times.connect).await?;
-            Session::of(client, is_unreplicated, times, writer).await
+            let opened = client(address, None).await?;
+            refuse_pooler(&opened.client, address, times.connect).await?;
+            Session::of(opened, times, writer).await
         })
         .await
     }
@@ -71,21 +73,18 @@ impl Session {
         hints: Option<mpsc::UnboundedSender<String>>,
     ) -> Result<Session, Fault> {
         within(times.connect, async {
-            let (client, is_unreplicated) = client(address, hints).await?;
-            Session::of(client, is_unreplicated, times, writer).await
+            let opened = client(address, hints).await?;
+            Session::of(opened, times, writer).await
         })
         .await
     }
 
-    async fn of(
-        client: Client,
-        is_unreplicated: Arc<AtomicBool>,
-        times: SessionTimes,
-        writer: Uuid,
-    ) -> Result<Session, Fault> {
+    async fn of(opened: Opened, times: SessionTimes, writer: Uuid) -> Result<Session, Fault> {
+        let Opened { client, connection, is_unreplicated } = opened;
         let told = client.simple_query(&settings(times.answer, writer)).await?;
         let backend = Arc::new(pooler::process_of(&told).unwrap_or_default());
-        Ok(Session { client, statements: Mutex::default(), is_unreplicated, backend })
+        let (client, statements) = (Arc::new(client), Mutex::default());
+        Ok(Session { client, connection, statements, is_unreplicated, backend })
     }
 
     /// Refuses a pooler that came between this connection and the server.
@@ -103,16 +102,19 @@ impl Session {
         sql: &'static str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Fault> {
-        let known = self.statements.lock().get(sql).cloned();
-        let statement = match known {
-            Some(statement) => statement,
-            None => {
-                let statement = self.client.prepare(sql).await?;
-                self.statements.lock().insert(sql, statement.clone());
-                statement
-            }
-        };
+        let statement = self.prepared(sql).await?;
         Ok(self.client.query(&statement, parameters).await?)
+    }
+
+    /// The statement, prepared by the server. One that is known is there at once.
+    pub(crate) async fn prepared(&self, sql: &'static str) -> Result<Statement, Fault> {
+        let known = self.statements.lock().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.lock().insert(sql, statement.clone());
+        Ok(statement)
     }
 
     /// Executes a statement that returns one row.
@@ -137,21 +139,40 @@ impl Session {
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
+
+    /// The client, for code that works in the transactions of this connection.
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Ends the connection at once, also for others who hold its client.
+    pub(crate) fn cut(&self) {
+        self.connection.abort();
+    }
 }
 
-/// A connection without settings, encrypted where that is asked for, and whether the server said
-/// that a commit may not be replicated.
+/// A connection without settings.
+pub(crate) struct Opened {
+    pub(crate) client: Client,
+    /// The task of the connection.
+    connection: AbortHandle,
+    /// Whether the server said that a commit may not be replicated.
+    is_unreplicated: Arc<AtomicBool>,
+}
+
+/// A connection without settings, encrypted where that is asked for.
 pub(crate) async fn client(
     (config, encryption): (&Config, Option<&Encryption>),
     hints: Option<mpsc::UnboundedSender<String>>,
-) -> Result<(Client, Arc<AtomicBool>), Fault> {
-    Ok(match encryption {
+) -> Result<Opened, Fault> {
+    let (client, connection, is_unreplicated) = match encryption {
         Some(encryption) => {
             let connected = config.connect(encryption.clone()).await;
             serve(connected.map_err(with_cause)?, hints)
         }
         None => serve(config.connect(NoTls).await?, hints),
-    })
+    };
+    Ok(Opened { client, connection, is_unreplicated })
 }
 
 /// Refuses a pooler that keeps no session. A second connection proves it; where there can be none,
@@ -162,7 +183,7 @@ pub(crate) async fn refuse_pooler(
     connect_time: Duration,
 ) -> Result<(), Fault> {
     match timeout(connect_time / 2, client(address, None)).await {
-        Ok(Ok((second, _))) => pooler::refuse_pooler(first, &second).await,
+        Ok(Ok(second)) => pooler::refuse_pooler(first, &second.client).await,
         _ => Ok(()),
     }
 }
@@ -189,15 +210,15 @@ fn with_cause(error: tokio_postgres::Error) -> Fault {
     }
 }
 
-/// Runs a connection on a task of its own. Returns the client, and whether the server said that a
-/// commit may not be replicated.
+/// Runs a connection on a task of its own. Returns the client, the task, and whether the server
+/// said that a commit may not be replicated.
 fn serve<T: TlsStream + Send + Unpin + 'static>(
     (client, mut connection): (Client, Connection<Socket, T>),
     hints: Option<mpsc::UnboundedSender<String>>,
-) -> (Client, Arc<AtomicBool>) {
+) -> (Client, AbortHandle, Arc<AtomicBool>) {
     let is_unreplicated = Arc::new(AtomicBool::new(false));
     let noticed = is_unreplicated.clone();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
                 AsyncMessage::Notice(notice) if is_of_standby(&notice) => {
@@ -213,7 +234,7 @@ fn serve<T: TlsStream + Send + Unpin + 'static>(
             }
         }
     });
-    (client, is_unreplicated)
+    (client, task.abort_handle(), is_unreplicated)
 }
 
 /// Whether the notice can say that a wait for a standby ended without it. The commit is there, and

@@ -21,10 +21,11 @@ use tokio::{
 
 use crate::{
     address::DatabaseAddress,
-    batch::{self, CommitJob},
+    batch::{self, CommitJob, CommitReply},
     error::OpenError,
     failure::{Fault, Pauses, no_answer},
     history::History,
+    inline::{self, InlineSet},
     link::Link,
     options::PostgresOptions,
     pool::Pool,
@@ -59,6 +60,8 @@ struct StoreParts {
     replicas: Arc<Replicas>,
     orders: mpsc::UnboundedSender<WriterOrder>,
     in_flight: Arc<Semaphore>,
+    /// Whether rows are written with each append.
+    has_rows: bool,
     thread: StoreThread,
 }
 
@@ -77,28 +80,47 @@ impl PostgresStore {
     /// [`OpenError`] if the address has another form, the server does not answer, or the database
     /// cannot hold a log.
     pub async fn open(address: &str, options: PostgresOptions) -> Result<PostgresStore, OpenError> {
+        PostgresStore::with_rows(address, options, InlineSet::default()).await
+    }
+
+    /// Opens the log, with rows that are written in the transaction of each append.
+    pub(crate) async fn with_rows(
+        address: &str,
+        options: PostgresOptions,
+        rows: InlineSet,
+    ) -> Result<PostgresStore, OpenError> {
         let address = DatabaseAddress::parse(address)?;
         let options = options.within_bounds();
         let thread = StoreThread::start().map_err(OpenError::Thread)?;
         let (pool, places) = (Pool::new(options.readers), options.commits_in_flight);
         let place = address.place();
+        if let Some(name) = rows.misnamed() {
+            let (projection, problem) = (name.to_owned(), inline::MISNAMED.to_owned());
+            return Err(OpenError::Inline { place, projection, problem });
+        }
         let replicas = Replicas::new(address.replicas.clone(), options.readers);
-        let (link, session) =
-            thread.run(Link::open(address, options)).await.unwrap_or_else(|_| {
-                Err(OpenError::Server { place, cause: Unavailable::Closed.into() })
-            })?;
+        let (has_rows, rows) = (!rows.is_empty(), Arc::new(rows));
+        let own_rows = rows.clone();
+        let opening = async move {
+            let (link, session) = Link::open(address, options).await?;
+            inline::start(&link, &session, &own_rows).await?;
+            Ok((link, session))
+        };
+        let (link, session) = thread.run(opening).await.unwrap_or_else(|_| {
+            Err(OpenError::Server { place, cause: Unavailable::Closed.into() })
+        })?;
         let (orders, received) = mpsc::unbounded_channel();
         let (heads, own_heads) = watch::channel(link.history().head().position());
         if link.is_replica() {
             pool.add(session);
             thread.spawn(watching::follow_replica(link.clone()));
         } else {
-            thread.spawn(writer::run(link.clone(), session, received, heads));
+            thread.spawn(writer::run(link.clone(), session, rows, received, heads));
             thread.spawn(watching::follow(link.clone(), own_heads));
         }
         let in_flight = Arc::new(Semaphore::new(places));
         let (pool, replicas) = (Arc::new(pool), Arc::new(replicas));
-        let shared = StoreParts { link, pool, replicas, orders, in_flight, thread };
+        let shared = StoreParts { link, pool, replicas, orders, in_flight, has_rows, thread };
         Ok(PostgresStore { shared: Arc::new(shared) })
     }
 
@@ -288,7 +310,9 @@ impl EventStore for PostgresStore {
         let (reply, replied) = oneshot::channel();
         let deadline = Instant::now() + link.options().answer_time;
         let (log, limits) = (link.identity(), &link.options().limits);
-        let job = CommitJob::new(append, log, limits, deadline, reply, place)?;
+        let reply = CommitReply { reply, place };
+        let has_rows = self.shared.has_rows;
+        let job = CommitJob::new(append, log, limits, has_rows, deadline, reply)?;
         let sent = self.shared.orders.send(WriterOrder::Commit(Box::new(job)));
         sent.map_err(|_| Unavailable::Closed)?;
         // The writer ended. It may have sent the commit.

@@ -35,6 +35,9 @@ pub struct DatabaseReport {
     pub log_name: String,
     /// The log, if the database has it.
     pub log: Option<LogReport>,
+    /// The inline projections of the log, each as its name, an `@`, and its version. Appends are
+    /// refused from programs that do not write them.
+    pub inline: Vec<String>,
     /// The number of partitions of the events, which all logs of the database share.
     pub partitions: u64,
     /// The last position for which there is a partition. `None` if there is no partition.
@@ -109,6 +112,22 @@ impl PostgresDatabase {
             }
             let is = schema::version(&session).await.map_err(failed)?;
             Ok(SchemaMigration { was, is })
+        })
+        .await
+    }
+
+    /// Ends the inline projection of this name, such as `public.sales`, in whatever version. Its
+    /// rows stay as they are, and all programs append without them. Returns whether the log had it.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the server does not answer, or if the schema has no inline projections.
+    pub async fn end_inline(&self, name: &str) -> Result<bool, OpenError> {
+        let name = name.to_owned();
+        self.on_thread(|database, session| async move {
+            let log = database.address.log_name(&database.options);
+            let ended = session.query_one(END_INLINE, &[&log, &name]).await;
+            let ended = ended.map_err(|fault| database.failed(fault))?;
+            Ok(ended.is_some_and(|row| row.get("is_ended")))
         })
         .await
     }
@@ -193,6 +212,16 @@ impl PostgresDatabase {
                     .to_owned(),
             );
         }
+        let inline = match &row {
+            Some(row) if schema >= schema::WITH_INLINE => inline(session, row).await?,
+            _ => Vec::new(),
+        };
+        if !inline.is_empty() {
+            warnings.push(format!(
+                "each append writes the rows of {}: programs without them cannot append",
+                inline.join(", ")
+            ));
+        }
         let (partitions, upto) = partitions(session, schema).await?;
         Ok(DatabaseReport {
             server: settings.server,
@@ -200,6 +229,7 @@ impl PostgresDatabase {
             newest_schema: schema::NEWEST,
             log_name,
             log: row.map(|row| LogReport { identity: row.identity, head: row.head }),
+            inline,
             partitions,
             partitions_upto: upto,
             problems,
@@ -253,6 +283,15 @@ impl Settings {
         }
         warnings
     }
+}
+
+const END_INLINE: &str = "select diptych.end_inline($1, $2) as is_ended";
+const INLINE: &str = "select inline from diptych.log where id = $1";
+
+/// The inline projections of a log.
+async fn inline(session: &Session, log: &LogRow) -> Result<Vec<String>, Fault> {
+    let row = session.query_one(INLINE, &[&log.id]).await?;
+    Ok(row.map_or_else(Vec::new, |row| row.get("inline")))
 }
 
 const PARTITIONS: &str = "select count(*) as partitions,

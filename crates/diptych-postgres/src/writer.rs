@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use diptych_store::{
     AcceptedCommit, AppendError, CommitNumber, CommitSync, HistoryChanged, LogIdentity, Position,
-    ReadError, SyncError, Unavailable,
+    ReadError, Refusal, SyncError, Unavailable,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -21,9 +21,10 @@ use crate::{
     batch::{APPEND, CallHead, CommitBatch, CommitJob, Verdict},
     failure::{Fault, Pauses, no_answer, server},
     history::History,
+    inline::{AppendAnswer, InlineSet, RefusedRows, RowsAppend},
     link::Link,
     reads, schema,
-    schema::{position_of, stored_position},
+    schema::stored_position,
     session::Session,
 };
 
@@ -39,6 +40,8 @@ pub(crate) enum WriterOrder {
 struct Writer {
     link: Arc<Link>,
     session: Option<Session>,
+    /// The rows that are written in the transaction of each call.
+    rows: Arc<InlineSet>,
     queue: VecDeque<CommitJob>,
     closing: Vec<oneshot::Sender<()>>,
     /// The number of the next call.
@@ -53,12 +56,14 @@ struct Writer {
 pub(crate) async fn run(
     link: Arc<Link>,
     session: Session,
+    rows: Arc<InlineSet>,
     mut orders: mpsc::UnboundedReceiver<WriterOrder>,
     heads: watch::Sender<Position>,
 ) {
     let mut writer = Writer {
         link,
         session: Some(session),
+        rows,
         queue: VecDeque::new(),
         closing: Vec::new(),
         next: 1,
@@ -93,6 +98,7 @@ pub(crate) async fn run(
 struct Decision {
     head: Position,
     numbers: Vec<i64>,
+    refused_rows: RefusedRows,
     /// Whether the server stopped waiting for a standby.
     is_unreplicated: bool,
 }
@@ -133,14 +139,20 @@ impl Writer {
         let deadline = batch.jobs.iter().map(|job| job.deadline).max();
         let deadline = deadline.unwrap_or_else(Instant::now);
         let (mut pauses, mut is_unknown, mut grew) = (Pauses::new(), false, false);
+        // Kept for a call whose answer is lost.
+        let mut refused_rows = RefusedRows::new();
         loop {
             let mut is_sent = false;
-            let attempt = self.attempt(&batch, &history, number, &mut is_sent);
+            let attempt = self.attempt(&batch, &history, number, &mut is_sent, &mut refused_rows);
             let why = match timeout_at(deadline, attempt).await {
-                Ok(Ok(decision)) => return self.answer(batch, &history, &decision).await,
+                Ok(Ok(decision)) => {
+                    let decision = Decision { refused_rows, ..decision };
+                    return self.answer(batch, &history, decision).await;
+                }
                 Err(_) => {
                     is_unknown |= is_sent;
-                    self.session = None;
+                    // Rows may be under way on it.
+                    self.session.take().inspect(Session::cut);
                     no_answer(self.link.options().answer_time)
                 }
                 Ok(Err(Fault::Connection(why))) => {
@@ -177,6 +189,7 @@ impl Writer {
         history: &History,
         number: i64,
         is_sent: &mut bool,
+        refused_rows: &mut RefusedRows,
     ) -> Result<Decision, Fault> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             self.session = Some(self.link.connect(None).await?);
@@ -189,17 +202,25 @@ impl Writer {
         let Some(session) = &self.session else { return Err(Unavailable::Closed.into()) };
         let names = batch.types();
         let types = history.type_ids(session, names.iter().map(String::as_str)).await?;
-        let call = batch.call(history.identity.id, &types);
         let head = CallHead::new(history, self.link.writer, number, &self.link.options().limits);
-        let Some(parameters) = call.parameters(&head) else {
-            return Err(server("the call has no parameters").into());
-        };
         session.take_unreplicated();
-        *is_sent = true;
-        let row = session.query_one(APPEND, &parameters).await?;
+        let answer = match self.rows.is_empty() {
+            true => {
+                let call = batch.call(history.identity.id, &types);
+                let Some(parameters) = call.parameters(&head) else {
+                    return Err(server("the call has no parameters").into());
+                };
+                *is_sent = true;
+                AppendAnswer::of(session.query_one(APPEND, &parameters).await?)?
+            }
+            false => {
+                let (set, head, types) = (&self.rows, &head, &types);
+                let append = RowsAppend { set, session, history, batch, head, types };
+                append.run(is_sent, refused_rows).await?
+            }
+        };
         let is_unreplicated = session.take_unreplicated();
-        let Some(row) = row else { return Err(server("the function gave no answer").into()) };
-        let (epoch, numbers): (i64, Option<Vec<i64>>) = (row.get("o_epoch"), row.get("o_verdicts"));
+        let AppendAnswer { epoch, head, numbers } = answer;
         if epoch != history.epoch() {
             let is = LogIdentity { epoch: schema::epoch_of(epoch), ..history.identity };
             let changed = HistoryChanged { was: history.identity, is };
@@ -208,7 +229,7 @@ impl Writer {
         let Some(numbers) = numbers else {
             return Err(server("a later call of this store was decided before").into());
         };
-        Ok(Decision { head: position_of(row.get("o_head")), numbers, is_unreplicated })
+        Ok(Decision { head, numbers, refused_rows: RefusedRows::new(), is_unreplicated })
     }
 
     /// Makes partitions ahead of time, in transactions of their own.
@@ -239,7 +260,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn answer(&mut self, batch: CommitBatch, history: &History, decision: &Decision) {
+    async fn answer(&mut self, batch: CommitBatch, history: &History, mut decision: Decision) {
         let limits = &self.link.options().limits;
         let Some(verdicts) = Verdict::all(&batch.jobs, &decision.numbers, limits) else {
             let cause = server("the function gave an answer of another version of the schema");
@@ -256,7 +277,7 @@ impl Writer {
         // Before any answer, which may rest on these commits.
         history.publish(decision.head);
         self.heads.send_replace(decision.head);
-        for (job, verdict) in batch.jobs.into_iter().zip(verdicts) {
+        for (number, (job, verdict)) in batch.jobs.into_iter().zip(verdicts).enumerate() {
             let answer = match verdict {
                 Verdict::Accepted { .. } if decision.is_unreplicated && job.writes() => {
                     Err(AppendError::OutcomeUnknown(SyncError { cause: unreplicated() }))
@@ -266,6 +287,10 @@ impl Writer {
                     Ok(AcceptedCommit { first, last, recorded_at, sync })
                 }
                 Verdict::Denied(error) => Err(error),
+                Verdict::RowsRefused => {
+                    let refusal = decision.refused_rows.remove(&number);
+                    Err(refusal.unwrap_or_else(lost_refusal).into())
+                }
                 Verdict::TrackingRefused => Err(self.tracking_refusal(&job, history).await),
             };
             job.answer(answer);
@@ -291,6 +316,12 @@ impl Writer {
 
 fn changed(was: LogIdentity, is: LogIdentity) -> Unavailable {
     Unavailable::HistoryChanged(HistoryChanged { was, is })
+}
+
+/// The refusal of rows for which the reason is lost.
+fn lost_refusal() -> Refusal {
+    let (projection, reason) = ("of the store".to_owned(), "the reason was lost".to_owned());
+    Refusal::Rows { projection, reason }
 }
 
 fn unreplicated() -> Unavailable {

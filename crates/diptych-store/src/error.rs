@@ -116,8 +116,8 @@ impl InvalidRequest {
     }
 }
 
-/// A store refused a valid append because of the events in the log. It is an ordinary outcome, and
-/// nothing was written. The variants are in the order of the checks.
+/// A store refused a valid append because of the events in the log, or of the rows beside them. It
+/// is an ordinary outcome, and nothing was written. The variants are in the order of the checks.
 ///
 /// A refusal depends on durable commits only: the store answers after the commits that cause it are
 /// synced.
@@ -187,6 +187,17 @@ pub enum Refusal {
         /// The position of the condition that forbids this event. If several conditions forbid it,
         /// this is the lowest of their positions.
         after: Position,
+    },
+    /// The rows that the store writes together with the commit could not be written.
+    #[error(
+        "the rows of the inline projection {projection} were refused: {reason}; nothing of the \
+         commit was kept: correct its events, or the projection"
+    )]
+    Rows {
+        /// The projection.
+        projection: String,
+        /// The error of the projection or of its database.
+        reason: String,
     },
 }
 

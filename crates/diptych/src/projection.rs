@@ -5,6 +5,7 @@
 //! exactly the result of folding the log up to it.
 
 mod database;
+mod reader;
 mod rules;
 pub(crate) mod runner;
 mod slots;
@@ -16,6 +17,7 @@ use std::{error::Error, iter::successors, sync::Arc};
 pub use database::{
     CheckedSchema, Database, DatabaseTransaction, DatabaseWork, Grouping, SchemaObject,
 };
+pub use reader::EventReader;
 pub use slots::{
     PoisonRecord, PoisonRow, ReaderName, SampleAnswer, StoredCheckpoint, StoredVersion, VersionSlot,
 };

@@ -3,6 +3,8 @@
 mod commit_proxy;
 mod faults;
 mod follow;
+mod inline;
+mod inline_speed;
 mod kill;
 mod pgbouncer;
 mod poison;

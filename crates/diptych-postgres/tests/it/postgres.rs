@@ -6,6 +6,7 @@ mod contention;
 mod disk;
 mod failover;
 mod histories;
+mod inline;
 mod logged;
 mod loss;
 mod pgbouncer;

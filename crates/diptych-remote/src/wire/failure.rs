@@ -27,6 +27,10 @@ impl FailureCause for AppendError {
     fn kind(&self) -> failure::Kind {
         match self {
             AppendError::Invalid(invalid) => invalid.kind(),
+            // Clients know no such refusal, and show these words.
+            AppendError::Refused(rows @ Refusal::Rows { .. }) => {
+                failure::Kind::Unavailable(text(rows.to_string()))
+            }
             AppendError::Refused(refusal) => failure::Kind::Refusal(refusal_message(refusal)),
             AppendError::Corrupt(corruption) => corruption.kind(),
             AppendError::Unavailable(unavailable) => unavailable.kind(),

@@ -263,6 +263,7 @@ fn mistake_of_command(error: &CommandError) -> Problem {
         }
         CommandError::Panicked(_) => "the rule of the command panicked",
         CommandError::Corrupt(_) => "the log is damaged at a place that the command reads",
+        CommandError::Rows(_) => "an inline projection refused the events of the command",
         _ => "the command could not be decided",
     };
     Problem::mistake(place, error)

@@ -57,6 +57,9 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         Refusal::AlreadyTracked { tracked, at, .. } => {
             problem(Code::Tracked).and("tracked", tracked.get()).and("at", at.get())
         }
+        Refusal::Rows { .. } => {
+            Problem::mistake("an inline projection refused the events", refusal)
+        }
         _ => problem(Code::Tracked),
     }
 }

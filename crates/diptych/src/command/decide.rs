@@ -334,6 +334,9 @@ async fn after_refusal<C: Command>(
         refusal @ (Refusal::AlreadyTracked { .. } | Refusal::OriginChanged { .. }) => {
             Ok(Attempt::Decision(settled(CommandError::Tracking(refusal))))
         }
+        refusal @ Refusal::Rows { .. } => {
+            Ok(Attempt::Decision(settled(CommandError::Rows(refusal))))
+        }
         other => Err(refused(other)),
     }
 }

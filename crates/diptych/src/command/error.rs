@@ -74,6 +74,10 @@ pub enum CommandError {
     /// committed for this or a later position of the source, or the source has another history.
     #[error("{0}")]
     Tracking(Refusal),
+    /// The rows that the store writes together with the commit could not be written: the refusal
+    /// is [`Refusal::Rows`].
+    #[error("{0}")]
+    Rows(Refusal),
     /// The command is out of the order of its client's commands.
     #[error(transparent)]
     Ordinal(#[from] OrdinalError),

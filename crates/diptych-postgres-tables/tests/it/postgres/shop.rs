@@ -55,6 +55,7 @@ pub(super) fn returned(shop: u64, cents: i64) -> Trade {
 }
 
 /// Records that these things happened, whatever they are.
+#[derive(Serialize)]
 pub(super) struct Note<E>(pub(super) Vec<E>);
 
 impl<E: Event + Clone> Command for Note<E> {

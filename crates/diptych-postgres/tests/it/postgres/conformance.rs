@@ -1,21 +1,33 @@
-//! The promises of a store.
+//! The promises of a store. With `DIPTYCH_INLINE` set, it writes rows with each append.
 
-use diptych_postgres::PostgresOptions;
+use std::env;
+
+use diptych_postgres::{PostgresOptions, StoreBuilder};
 use diptych_store::{
     EventStore, Store,
     testing::{Setup, TestStore, check},
 };
 
-use super::server::{new_name, shared};
+use super::{
+    inline::Lines,
+    server::{new_name, shared},
+};
 
 fn fresh(setup: &Setup) -> Option<TestStore> {
     let server = shared()?;
     let name = new_name();
     let mut options = PostgresOptions::default();
     (options.limits, options.time) = (setup.limits.clone(), setup.time);
-    let store = server.open_with(&name, options.clone());
+    let open = move || {
+        let mut builder = StoreBuilder::new(server.address("postgres", &name), options.clone());
+        if env::var_os("DIPTYCH_INLINE").is_some() {
+            builder = builder.inline(Lines { schema: name.clone() });
+        }
+        pollster::block_on(builder.open()).unwrap()
+    };
+    let store = open();
     let ended = store.clone();
-    let open = move || Store::new(server.open_with(&name, options.clone()));
+    let open = move || Store::new(open());
     let second = open.clone();
     let end = move || pollster::block_on(ended.close()).unwrap();
     Some(TestStore::new(store).reopen(open).second(second).end(end))

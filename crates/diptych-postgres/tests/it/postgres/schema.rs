@@ -1,6 +1,6 @@
 //! The schema, its partitions, and servers that do not fit.
 
-use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
+use diptych_postgres::{OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
 use diptych_store::{
     Append, AppendError, Direction, EventStore, Filter, InvalidRequest, Read, Refusal, Store, Tag,
 };
@@ -96,6 +96,33 @@ fn nothing_is_made_unless_the_options_say_so() {
     server.execute("postgres", "insert into diptych.schema_version (version) values (1000)");
     let error = open(&PostgresOptions::default()).unwrap_err();
     assert!(error.to_string().contains("1000"), "{error}");
+}
+
+#[test]
+fn a_database_of_the_first_version_is_migrated_and_its_log_goes_on() {
+    let Some(server) = PostgresServer::start() else { return };
+    let first = include_str!("../../../src/sql/0001.sql");
+    let made = "create schema diptych;
+        create table diptych.schema_version (
+          version integer primary key, applied_at timestamptz not null default now());
+        insert into diptych.schema_version (version) values (1);";
+    server.execute("postgres", &format!("{made} {first}"));
+    server.execute("postgres", "insert into diptych.setting (partition_events) values (1000)");
+    let log = "insert into diptych.log (name, uuid, epoch) values ('main', gen_random_uuid(), 1)";
+    server.execute("postgres", log);
+    let address = server.address("postgres", "main");
+    let mut options = PostgresOptions::default();
+    options.create = false;
+    let error = block_on(PostgresStore::open(&address, options.clone())).unwrap_err();
+    assert!(matches!(error, OpenError::Schema { .. }), "{error}");
+    let database = PostgresDatabase::at(&address, options.clone()).unwrap();
+    let report = block_on(database.check()).unwrap();
+    assert_eq!((report.schema, report.inline), (1, vec![]));
+    let migrated = block_on(database.migrate()).unwrap();
+    assert_eq!((migrated.was, migrated.is), (1, report.newest_schema));
+    let store = Store::new(block_on(PostgresStore::open(&address, options)).unwrap());
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    assert_eq!(payloads(&store), ["1"]);
 }
 
 #[test]

@@ -207,7 +207,9 @@ impl RefusalRecord {
             Refusal::AlreadyTracked { tracked, at, .. } => {
                 RefusalRecord::AlreadyTracked { tracked: tracked.get(), at: at.get() }
             }
-            Refusal::OriginChanged { .. } => RefusalRecord::Other(refusal.to_string()),
+            Refusal::OriginChanged { .. } | Refusal::Rows { .. } => {
+                RefusalRecord::Other(refusal.to_string())
+            }
         }
     }
 }
