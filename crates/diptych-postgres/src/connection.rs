@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, config::TargetSessionAttrs};
 
 use crate::{
     address::DatabaseAddress,
@@ -27,7 +27,26 @@ pub struct DatabaseConnection {
 /// # Errors
 /// [`OpenError::Address`] or [`OpenError::Server`].
 pub async fn connect(address: &str, within: Duration) -> Result<DatabaseConnection, OpenError> {
-    let parsed = DatabaseAddress::parse(address)?;
+    connected(DatabaseAddress::parse(address)?, within).await
+}
+
+/// Connects as [`connect`] does, also to a server that takes no writes, such as a standby.
+///
+/// # Errors
+/// [`OpenError::Address`] or [`OpenError::Server`].
+pub async fn connect_to_read(
+    address: &str,
+    within: Duration,
+) -> Result<DatabaseConnection, OpenError> {
+    let mut parsed = DatabaseAddress::parse(address)?;
+    parsed.config.target_session_attrs(TargetSessionAttrs::Any);
+    connected(parsed, within).await
+}
+
+async fn connected(
+    parsed: DatabaseAddress,
+    within: Duration,
+) -> Result<DatabaseConnection, OpenError> {
     let place = parsed.place();
     let encryption = parsed.encryption(None)?;
     let connecting = async {

@@ -78,7 +78,7 @@ mod upkeep;
 mod watch;
 mod writer;
 
-pub use connection::{DatabaseConnection, connect};
+pub use connection::{DatabaseConnection, connect, connect_to_read};
 pub use error::OpenError;
 pub use options::PostgresOptions;
 pub use store::PostgresStore;

@@ -93,6 +93,8 @@ pub use commands::{Create, Delete, Patch, Replace};
 pub use fact::{Origin, RecordEvent};
 #[cfg(feature = "http")]
 pub use http::{ServeRecords, mount};
+#[cfg(feature = "postgres")]
+pub use import::PostgresTable;
 #[cfg(feature = "import")]
 pub use import::{
     Cell, Compare, Comparison, CsvFile, DifferenceKind, Export, Import, ImportError, ImportReport,
