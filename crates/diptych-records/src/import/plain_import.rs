@@ -31,7 +31,7 @@ const TRIES: u32 = 100;
 const EVENT_BYTES: usize = 32 << 10;
 
 /// Rows of a table in order, each as a row of the record or with the reason why it is none.
-type Batch = Vec<Result<TableRow, String>>;
+type TableRows = Vec<Result<TableRow, String>>;
 
 impl PlainRecord {
     /// Imports a table, and tells the number of rows that are done. The table is read on a thread
@@ -75,10 +75,10 @@ impl PlainRecord {
         &self,
         mut table: impl RowSource,
         most: usize,
-        batches: &mpsc::Sender<Batch>,
+        batches: &mpsc::Sender<TableRows>,
     ) -> Result<(), ImportError> {
-        let (mut batch, mut bytes) = (Batch::new(), 0);
-        let send = |batch: &mut Batch| {
+        let (mut batch, mut bytes) = (TableRows::new(), 0);
+        let send = |batch: &mut TableRows| {
             batches.blocking_send(std::mem::take(batch)).map_err(|_| ImportError::Stopped)
         };
         let ended = self.each_row(&mut table, &mut |row| {
@@ -114,7 +114,7 @@ struct PlainRun<'a> {
 
 /// The events of a commit, and its counts.
 #[derive(Default)]
-struct Decided {
+struct Decisions {
     rows: usize,
     events: Vec<RawEvent>,
     bytes: usize,
@@ -125,7 +125,7 @@ struct Decided {
 }
 
 impl PlainRun<'_> {
-    async fn import(&mut self, batch: Batch) -> Result<(), ImportError> {
+    async fn import(&mut self, batch: TableRows) -> Result<(), ImportError> {
         let mut rows = Vec::with_capacity(batch.len());
         for row in batch {
             self.report.read += 1;
@@ -155,7 +155,7 @@ impl PlainRun<'_> {
         Ok(())
     }
 
-    async fn decide_all(&mut self, rows: &[(u64, TableRow)]) -> Result<Decided, ImportError> {
+    async fn decide_all(&mut self, rows: &[(u64, TableRow)]) -> Result<Decisions, ImportError> {
         let is_needed = |row: &&TableRow| {
             self.keys.is_known(&row.key) && !self.keys.came(&row.key, &row.digest)
         };
@@ -163,7 +163,7 @@ impl PlainRun<'_> {
         let needed: Vec<_> = needed.into_iter().map(|row| row.key.as_str()).collect();
         let shape = &self.record.shape;
         let here = PlainRows::of_keys(shape, self.store, &needed, self.keys.upto).await?;
-        let mut decided = Decided::default();
+        let mut decided = Decisions::default();
         for (number, row) in rows {
             if decided.bytes >= PAYLOAD_BYTES {
                 break;
@@ -184,7 +184,7 @@ impl PlainRun<'_> {
         &mut self,
         row: &TableRow,
         here: &PlainRows,
-        decided: &mut Decided,
+        decided: &mut Decisions,
     ) -> Result<(), String> {
         if self.keys.came(&row.key, &row.digest) {
             decided.unchanged += 1;

@@ -26,8 +26,8 @@ const SETTINGS: &str = "set timezone = 'UTC'; set datestyle = 'ISO, YMD'; \
     set statement_timeout = 0; set lock_timeout = '10s'; \
     begin isolation level repeatable read read only";
 
-/// A table, a view, or the rows of a `select` in a database of PostgreSQL. Each read sees one state,
-/// also while others write, and changes nothing there.
+/// A table, a view, or the rows of a `select` in a database of PostgreSQL. Each read sees one
+/// state, also while others write, and changes nothing there.
 ///
 /// Whole numbers, floats, truth values and JSON are what they are. Decimals, dates, intervals,
 /// addresses and values of enumerations are their texts. Timestamps are texts such as
