@@ -59,6 +59,9 @@ fn main() -> ExitCode {
 /// The benches are a workspace of their own, so commands for the main workspace do not cover them.
 const BENCHES: [&str; 2] = ["--manifest-path", "benches/Cargo.toml"];
 
+/// Two peers of the log in PostgreSQL bring another SQLite, so these benches are apart as well.
+const POSTGRES_BENCHES: [&str; 2] = ["--manifest-path", "benches/postgres/Cargo.toml"];
+
 /// The drivers of the coverage-guided fuzzer are a workspace of their own, too. Their targets are
 /// in the main workspace.
 const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
@@ -104,9 +107,11 @@ fn gates() -> bool {
     let compile = ["test", "--no-run", "--workspace", "--all-targets", "--all-features"];
     gate("formatting", cargo().args(["fmt", "--all", "--check"]))
         && gate("formatting of benches", cargo().arg("fmt").args(BENCHES).arg("--check"))
+        && gate("formatting of benches", cargo().arg("fmt").args(POSTGRES_BENCHES).arg("--check"))
         && gate("formatting of fuzz", cargo().arg("fmt").args(FUZZ).arg("--check"))
         && gate("formatting of protocol", cargo().arg("fmt").args(PROTOCOL).arg("--check"))
         && gate("Cargo.lock of benches", &mut unchanged_lock(BENCHES))
+        && gate("Cargo.lock of benches", &mut unchanged_lock(POSTGRES_BENCHES))
         && gate("Cargo.lock of fuzz", &mut unchanged_lock(FUZZ))
         && gate("clippy", Lints::Clippy.cargo().args(compile))
 }
@@ -163,6 +168,7 @@ fn long_gates() -> bool {
     let mut generated = cargo();
     generated.args(["run", "--quiet", "--locked"]).args(PROTOCOL).args(["--", "--check"]);
     gate("clippy of benches", &mut of(BENCHES))
+        && gate("clippy of benches", &mut of(POSTGRES_BENCHES))
         && gate("clippy of fuzz", &mut of(FUZZ))
         && gate("clippy of protocol", &mut of(PROTOCOL))
         && gate("the generated messages", &mut generated)

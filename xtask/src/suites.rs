@@ -166,6 +166,14 @@ const SUITES: &[Suite] = &[
             &[],
         )
     },
+    Suite {
+        needs: &[POSTGRES],
+        ..long(
+            "a month of flights and a large import in PostgreSQL",
+            &["demo::postgres::", "a_large_table_does_not_sit"],
+            &[("DIPTYCH_DEMO_UNTIL", "all"), ("DIPTYCH_IMPORT_ROWS", "200000")],
+        )
+    },
     long("killed orders, longer", &["killed_orders"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed services, longer", &["killed_members"], &[("DIPTYCH_KILL_SECONDS", "600")]),
     long("killed loads, longer", &["demo::a_killed_load"], &[("DIPTYCH_KILLS", "40")]),

@@ -488,6 +488,7 @@ pub(crate) struct SampleArgs {
 ///   diptych demo
 ///   diptych demo --speed 600 --until 2013-01-08T00:00:00Z
 ///   diptych demo --once --json --flights flights.csv.gz --data year
+///   diptych demo --store 'postgres://ann@localhost/flights?log=january'
 ///   diptych demo --poster http://localhost:2013 --data diptych-demo/log --listen 127.0.0.1:0
 #[derive(Debug, Args)]
 #[command(
@@ -497,9 +498,10 @@ pub(crate) struct SampleArgs {
 pub(crate) struct DemoArgs {
     /// The folder of the log and of the report, created if missing, or the log of a server, as
     /// diptych://HOST:PORT/log, or in PostgreSQL, as postgres://USER@HOST/DATABASE?log=NAME. There
-    /// is a report only in a folder.
+    /// is a report only in a folder. --store is another name of this option.
     #[arg(
         long = "data",
+        alias = "store",
         value_name = "ADDRESS",
         default_value = "diptych-demo",
         value_hint = ValueHint::DirPath,

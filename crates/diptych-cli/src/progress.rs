@@ -52,10 +52,15 @@ impl Progress {
         Progress::shown(ProgressBar::new(total), template)
     }
 
-    /// For work on rows, whose number is not known at first.
+    /// For work on rows, whose number is not known.
     pub(crate) fn of_rows() -> Progress {
-        let template = "{bar:30} {human_pos}/{human_len} rows {rate}, {eta} left";
-        Progress::shown(ProgressBar::new(0), template)
+        let template = "{spinner} {human_pos} rows {rate}";
+        Progress::shown(ProgressBar::new_spinner(), template)
+    }
+
+    /// Shows the number of rows that are done.
+    pub(crate) fn rows(&self, done: u64) {
+        self.0.set_position(done);
     }
 
     /// Shows the number of items that are done, and of all.

@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) fn import(args: &ImportTableArgs) -> Result<(), Failure> {
     // Before the log is made.
-    let mut table = args.import.table.open()?;
+    let table = args.import.table.open()?;
     let mut record = plain(&args.record, &args.import.columns, &args.text_column);
     for field in &args.unique {
         record = record.unique(field);
@@ -27,10 +27,10 @@ pub(crate) fn import(args: &ImportTableArgs) -> Result<(), Failure> {
     if args.import.delete_missing {
         record = record.delete_missing();
     }
-    let mut run = |log: &Store| {
+    let run = |log: &Store| {
         let progress = Progress::of_rows();
-        let show = |done, all| progress.items(done, all);
-        Ok(pollster::block_on(record.import(log, &mut table, show))?)
+        let show = |done| progress.rows(done);
+        Ok(pollster::block_on(record.import(log, table, show))?)
     };
     let report = match &args.place.address {
         LogAddress::Folder(dir) => {
@@ -113,6 +113,7 @@ impl From<ImportError> for Failure {
             | ImportError::Row { .. }
             | ImportError::Mapping { .. }
             | ImportError::Sqlite { .. }
+            | ImportError::Database { .. }
             | ImportError::Nulls { .. }
             | ImportError::Plain { .. } => Exit::Input,
             _ => Exit::Failed,

@@ -24,6 +24,26 @@ pub struct DatabaseConnection {
 pub async fn connect(address: &str, within: Duration) -> Result<DatabaseConnection, OpenError> {
     let mut parsed = DatabaseAddress::parse(address)?;
     parsed.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    connected(parsed, within).await
+}
+
+/// Connects as [`connect`] does, also to a server that takes no writes, such as a standby.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to_read(
+    address: &str,
+    within: Duration,
+) -> Result<DatabaseConnection, OpenError> {
+    let mut parsed = DatabaseAddress::parse(address)?;
+    parsed.config.target_session_attrs(TargetSessionAttrs::Any);
+    connected(parsed, within).await
+}
+
+async fn connected(
+    parsed: DatabaseAddress,
+    within: Duration,
+) -> Result<DatabaseConnection, OpenError> {
     let place = parsed.place();
     let encryption = parsed.encryption(None)?;
     let address = (&parsed.config, encryption.as_ref());

@@ -94,7 +94,7 @@ mod watch;
 mod writer;
 
 pub use builder::StoreBuilder;
-pub use connection::{DatabaseConnection, connect};
+pub use connection::{DatabaseConnection, connect, connect_to_read};
 pub use error::OpenError;
 pub use inline::{InlineRows, RowsBatch, RowsError, RowsStart};
 pub use options::PostgresOptions;

@@ -185,6 +185,10 @@ impl RowSource for CountedTable {
         self.table.is_typed()
     }
 
+    fn unreadable(&self, column: &str) -> Option<String> {
+        self.table.unreadable(column)
+    }
+
     fn read(
         &mut self,
         row: &mut dyn FnMut(&[crate::import::Cell]) -> Result<(), ImportError>,

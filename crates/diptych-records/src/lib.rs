@@ -52,6 +52,7 @@
 //! | `command-line` | no | commands for the tables of your own records (`RecordCommand`) |
 //! | `http` | no | REST routes, with one line for each record (`ServeRecords`) |
 //! | `import` | no | tables of other systems: [import], comparison and export |
+//! | `postgres` | no | import from tables of PostgreSQL |
 //! | `sqlite` | no | the rows as a table in SQLite (`RecordTable`) |
 //!
 //! [import]: https://github.com/diptych-rs/diptych/blob/main/docs/guides/import.md
@@ -93,6 +94,8 @@ pub use commands::{Create, Delete, Patch, Replace};
 pub use fact::{Origin, RecordEvent};
 #[cfg(feature = "http")]
 pub use http::{ServeRecords, mount};
+#[cfg(feature = "postgres")]
+pub use import::PostgresTable;
 #[cfg(feature = "import")]
 pub use import::{
     Cell, Compare, Comparison, CsvFile, DifferenceKind, Export, Import, ImportError, ImportReport,

@@ -596,8 +596,8 @@ async fn a_typed_record_reads_what_a_program_without_its_type_imported() {
         .text_column("number")
         .text_column("city");
     let import = async |plain: &PlainRecord| {
-        let mut table = CsvFile::open(&path).unwrap();
-        plain.import(app.store(), &mut table, |_, _| ()).await.unwrap()
+        let table = CsvFile::open(&path).unwrap();
+        plain.import(app.store(), table, |_| ()).await.unwrap()
     };
     let report = import(&plain).await;
     assert_eq!(counts(&report), (3, 2, 0, 0, 0, 1), "{report:?}");

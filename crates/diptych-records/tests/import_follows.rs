@@ -59,7 +59,7 @@ impl Old {
             true => {
                 let plain = PlainRecord::new("member", "id").unique("email").unique("phone");
                 let plain = plain.delete_missing();
-                plain.import(self.app.store(), &mut table, |_, _| ()).await.unwrap()
+                plain.import(self.app.store(), table, |_| ()).await.unwrap()
             }
         }
     }
@@ -167,7 +167,7 @@ async fn a_column_without_its_type_has_numbers_only_if_they_print_as_its_cells()
     fs::write(&path, format!("{header}\n{rows}")).unwrap();
     let prices = PlainRecord::new("price", "id");
     let mut table = CsvFile::open(&path).unwrap();
-    prices.import(old.app.store(), &mut table, |_, _| ()).await.unwrap();
+    prices.import(old.app.store(), table.clone(), |_| ()).await.unwrap();
     let export = prices.export(old.app.store(), |_, _| ()).await.unwrap();
     let back = old.folder.path().join("back.csv");
     export.to_csv(&back).unwrap();

@@ -29,6 +29,7 @@ pub(crate) struct RecordArgs {
 /// Examples:
 ///   diptych import crm.db --table clients --data shop --record customer --key id
 ///   diptych import prices.csv --data shop --record price --key code --text-column code
+///   diptych import postgres://ann@db/crm --table clients --data shop --record customer --key id
 #[derive(Debug, Args)]
 #[command(about = "Import a table as rows of a record", verbatim_doc_comment)]
 pub(crate) struct ImportTableArgs {

@@ -5,6 +5,8 @@ use std::{fs::File, io::Read, path::PathBuf};
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::outcome::RecordOutcome;
+#[cfg(feature = "postgres")]
+use crate::import::PostgresTable;
 use crate::import::{CsvFile, Export, ImportError, NdjsonFile, RowSource, SqliteTable};
 
 /// The first bytes of a SQLite file.
@@ -17,16 +19,20 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 #[non_exhaustive]
 pub struct TableArgs {
     /// The file of the table: SQLite, CSV whose first line names the columns, or one JSON object a
-    /// line.
+    /// line. Or a database, as postgres://USER@HOST/DATABASE.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// The form of the file: sqlite, csv or ndjson. By default its contents tell SQLite, and its
     /// name the others: .csv, .tsv, .ndjson, .jsonl.
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub format: Option<TableFormat>,
-    /// The table or view of a SQLite file.
+    /// The table or view of a SQLite file or of a database, there also as SCHEMA.TABLE.
     #[arg(long, value_name = "TABLE")]
     pub table: Option<String>,
+    /// Read the rows of this statement of a database. The name of the table stands for it in the
+    /// origin of each row.
+    #[arg(long, value_name = "SQL", requires = "table")]
+    pub select: Option<String>,
     /// The text of a CSV cell without a value, such as NA. An empty cell is an empty text then.
     #[arg(long, value_name = "TEXT")]
     pub nulls: Option<String>,
@@ -34,7 +40,7 @@ pub struct TableArgs {
     #[arg(long, value_name = "CHARACTER")]
     pub delimiter: Option<char>,
     /// The name of the other system. It is kept with each row, so give the same one each time. By
-    /// default it is the name of the file.
+    /// default it is the name of the file, or of the host and its database.
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
 }
@@ -58,7 +64,13 @@ impl TableArgs {
     /// [`ImportError`] if there is no such table, or an option does not fit its file.
     pub fn open(&self) -> Result<Box<dyn RowSource>, ImportError> {
         let named = |name: String| self.source.clone().unwrap_or(name);
+        if let Some(address) = self.database() {
+            return self.of_database(address);
+        }
         let format = self.format()?;
+        if self.select.is_some() {
+            return Err(self.wrong("--select is for databases: leave it out"));
+        }
         if format != TableFormat::Csv && (self.nulls.is_some() || self.delimiter.is_some()) {
             return Err(self.wrong("--nulls and --delimiter are for CSV files: leave them out"));
         }
@@ -90,6 +102,43 @@ impl TableArgs {
         })
     }
 
+    /// The address of the database, if the table is in one.
+    fn database(&self) -> Option<&str> {
+        let address = self.file.to_str()?;
+        ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| address.starts_with(scheme))
+            .then_some(address)
+    }
+
+    fn of_database(&self, address: &str) -> Result<Box<dyn RowSource>, ImportError> {
+        if self.nulls.is_some() || self.delimiter.is_some() || self.format.is_some() {
+            let problem = "--format, --nulls and --delimiter are for files: leave them out";
+            return Err(self.wrong(problem));
+        }
+        let Some(name) = &self.table else {
+            return Err(self.wrong("it is a database: name its table with --table"));
+        };
+        self.table_of(address, name)
+    }
+
+    #[cfg(feature = "postgres")]
+    fn table_of(&self, address: &str, name: &str) -> Result<Box<dyn RowSource>, ImportError> {
+        let table = match &self.select {
+            Some(statement) => PostgresTable::select(address, name, statement)?,
+            None => PostgresTable::open(address, name)?,
+        };
+        Ok(Box::new(match &self.source {
+            Some(source) => table.named(source),
+            None => table,
+        }))
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn table_of(&self, _: &str, _: &str) -> Result<Box<dyn RowSource>, ImportError> {
+        Err(self.wrong("this program was built without the feature postgres: export it as CSV"))
+    }
+
     fn format(&self) -> Result<TableFormat, ImportError> {
         if let Some(format) = self.format {
             return Ok(format);
@@ -118,7 +167,11 @@ impl TableArgs {
     }
 
     fn wrong(&self, problem: &str) -> ImportError {
-        wrong(&self.file, problem)
+        match self.database() {
+            // An address may have a password.
+            Some(_) => wrong("the database".as_ref(), problem),
+            None => wrong(&self.file, problem),
+        }
     }
 }
 

@@ -54,6 +54,16 @@ pub enum ImportError {
         /// The reason.
         source: Box<rusqlite::Error>,
     },
+    /// A database server refused, or cannot be reached.
+    #[error("cannot read table {table} of {place}: {problem}")]
+    Database {
+        /// The server and the database, without secrets.
+        place: String,
+        /// The table.
+        table: String,
+        /// The reason, with what to do.
+        problem: String,
+    },
     /// The export would not tell `NULL` from an empty text.
     #[error(
         "column {column} has both no value and empty text, which a CSV file does not tell apart: \

@@ -50,6 +50,9 @@ impl Mapping {
                 Some(Some(name)) => name,
                 None => column,
             };
+            if let Some(problem) = table.unreadable(column) {
+                return Err(wrong(format!("column {column} {problem}")));
+            }
             let Some(field) = field::<R>(name) else {
                 let known: Vec<_> = R::FIELDS.iter().map(|field| field.name).collect();
                 let problem = format!(
@@ -150,7 +153,7 @@ impl<R: Record> RowReader<R> {
             match (value, cell) {
                 (Some(value), _) => drop(fields.insert(name.to_owned(), value)),
                 (None, Cell::Absent) => {}
-                (None, _) => return Err(format!("{name}: {cell:?} is no value of JSON")),
+                (None, _) => return Err(format!("{name}: {}", cell.problem())),
             }
         }
         if !self.key.is_empty() {
@@ -211,13 +214,13 @@ pub(super) fn digest(fields: &Fields) -> String {
 }
 
 /// The digest of a row, and the bytes that it was made of.
-struct RowDigest {
-    text: String,
-    bytes: usize,
+pub(super) struct RowDigest {
+    pub(super) text: String,
+    pub(super) bytes: usize,
 }
 
 impl RowDigest {
-    fn of(fields: &Fields) -> RowDigest {
+    pub(super) fn of(fields: &Fields) -> RowDigest {
         let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0);
         let mut names: Vec<_> = fields.iter().collect();
         names.sort_unstable_by_key(|(name, _)| *name);

@@ -2,30 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diptych::store::{Append, AppendCondition, AppendError, Filter, Limits, RawEvent, Store, Tag};
-use serde_json::{Value, json};
+use diptych::store::Store;
+use serde_json::Value;
 
 use super::{
     compare::{Comparison, difference_of, differing_keys},
     error::ImportError,
     export::Export,
-    mapping::{digest, joined},
-    plain_rows::{PlainRow, PlainRows, PlainShape},
+    mapping::{RowDigest, digest, joined},
+    plain_rows::{PlainRows, PlainShape},
     run::ImportReport,
     source::{Cell, RowSource},
-    verdict::{Verdict, followed, verdict},
 };
-use crate::{
-    fact::Origin,
-    row_json::{Fields, difference},
-};
+use crate::row_json::Fields;
 
-/// The largest number of rows in a commit.
-const COMMIT_ROWS: usize = 1_000;
-/// The bytes of payloads after which a commit ends.
-const COMMIT_BYTES: usize = 1 << 20;
-/// How often a batch is decided again, because the record was changed meanwhile.
-const TRIES: u32 = 100;
+/// The reason for which a row is refused whose key came before.
+pub(super) const TWICE: &str = "an earlier row has this key: a key names one row";
 
 /// A record whose type the program does not have. Its rows are JSON objects.
 ///
@@ -38,18 +30,20 @@ const TRIES: u32 = 100;
 /// all of them texts.
 #[derive(Clone, Debug)]
 pub struct PlainRecord {
-    shape: PlainShape,
+    pub(super) shape: PlainShape,
     key_columns: Vec<String>,
     texts: BTreeSet<String>,
     columns: BTreeMap<String, Option<String>>,
-    is_deleting: bool,
+    pub(super) is_deleting: bool,
 }
 
 /// A row of a table: its key, its fields and their digest.
-struct TableRow {
-    key: String,
-    fields: Fields,
-    digest: String,
+pub(super) struct TableRow {
+    pub(super) key: String,
+    pub(super) fields: Fields,
+    pub(super) digest: String,
+    /// The bytes of its values as JSON, about.
+    pub(super) bytes: usize,
 }
 
 impl PlainRecord {
@@ -108,57 +102,6 @@ impl PlainRecord {
         self
     }
 
-    /// Imports a table, and tells the number of rows that are done, and of all rows.
-    ///
-    /// # Errors
-    /// [`ImportError`] if the table cannot be read or mapped, or the log refuses a batch.
-    pub async fn import(
-        &self,
-        store: &Store,
-        table: &mut dyn RowSource,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<ImportReport, ImportError> {
-        let mut report = ImportReport::default();
-        let all = self.read(table, &mut report)?;
-        let columns = self.columns_of(table)?;
-        let mut here = PlainRows::default();
-        here.follow(&self.shape, store, |_, _| ()).await?;
-        let (source, name) = (table.name().to_owned(), table.table().to_owned());
-        let origin = |row: &TableRow| Origin {
-            source: source.clone(),
-            table: name.clone(),
-            digest: row.digest.clone(),
-        };
-        let mut rest = all.as_slice();
-        let mut tries = 1;
-        while !rest.is_empty() {
-            let mut batch = PlainBatch::default();
-            for (number, row) in rest {
-                if batch.is_full(&store.limits()) {
-                    break;
-                }
-                batch.rows += 1;
-                let decided = self.decide(row, &columns, origin(row), &mut here, &mut batch);
-                if let Err(reason) = decided {
-                    batch.refused.push((*number, row.key.clone(), reason));
-                }
-            }
-            if !self.append(store, &batch, &mut here, tries).await? {
-                tries += 1;
-                continue;
-            }
-            tries = 1;
-            batch.count(&mut report);
-            rest = rest.get(batch.rows..).unwrap_or_default();
-            progress((all.len() - rest.len()) as u64, all.len() as u64);
-        }
-        if self.is_deleting && report.unnamed == 0 {
-            let keys = all.iter().map(|(_, row)| row.key.as_str()).collect();
-            self.delete(store, (&source, &name), &keys, &mut here, &mut report).await?;
-        }
-        Ok(report)
-    }
-
     /// Compares a table with the rows here, and tells the number of events of the log that were
     /// read, and of all events.
     ///
@@ -176,7 +119,7 @@ impl PlainRecord {
         // A field without a value may be missing in the object.
         let there: BTreeMap<_, _> = rows
             .into_iter()
-            .map(|(_, TableRow { key, mut fields, .. })| {
+            .map(|TableRow { key, mut fields, .. }| {
                 fields.retain(|_, value| !value.is_null());
                 (key, fields)
             })
@@ -243,6 +186,13 @@ impl PlainRecord {
         if let Some([one, ..]) = names.windows(2).find(|two| two.first() == two.last()) {
             return Err(wrong(format!("two columns are field {one}: skip either")));
         }
+        let is_read = |(column, field): &(&String, &Option<String>)| {
+            field.is_some().then(|| table.unreadable(column)).flatten().is_some()
+        };
+        if let Some((column, _)) = columns.iter().zip(&fields).find(is_read) {
+            let problem = table.unreadable(column).unwrap_or_default();
+            return Err(wrong(format!("column {column} {problem}")));
+        }
         match (names.contains(&&self.shape.key), self.key_columns.is_empty()) {
             (true, true) | (false, false) => Ok(fields),
             (false, true) => {
@@ -259,12 +209,31 @@ impl PlainRecord {
         }
     }
 
-    /// All rows of a table with their numbers. Those that have no key are refused.
+    /// All rows of a table. Those that have no key are refused.
     fn read(
         &self,
         table: &mut dyn RowSource,
         report: &mut ImportReport,
-    ) -> Result<Vec<(u64, TableRow)>, ImportError> {
+    ) -> Result<Vec<TableRow>, ImportError> {
+        let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
+        self.each_row(table, &mut |row| {
+            report.read += 1;
+            match row {
+                Err(reason) => report.refuse(report.read, None, reason),
+                Ok(row) if seen.insert(row.key.clone()) => rows.push(row),
+                Ok(row) => report.refuse(report.read, Some(row.key), TWICE.to_owned()),
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Calls the function with each row of a table, or with the reason why it is none.
+    pub(super) fn each_row(
+        &self,
+        table: &mut dyn RowSource,
+        each: &mut dyn FnMut(Result<TableRow, String>) -> Result<(), ImportError>,
+    ) -> Result<(), ImportError> {
         let fields = self.fields(table)?;
         // The texts of a table with types are texts.
         let mut kinds = vec![Kind { is_text: true, ..Kind::default() }; fields.len()];
@@ -280,20 +249,7 @@ impl PlainRecord {
         }
         let place = |name: &String| table.columns().iter().position(|column| column == name);
         let key_columns: Vec<_> = self.key_columns.iter().filter_map(place).collect();
-        let (mut rows, mut seen) = (Vec::new(), BTreeSet::new());
-        table.read(&mut |cells| {
-            report.read += 1;
-            match self.row(&fields, &kinds, &key_columns, cells) {
-                Err(reason) => report.refuse(report.read, None, reason),
-                Ok(row) if seen.insert(row.key.clone()) => rows.push((report.read, row)),
-                Ok(row) => {
-                    let reason = "an earlier row has this key: a key names one row".to_owned();
-                    report.refuse(report.read, Some(row.key), reason);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(rows)
+        table.read(&mut |cells| each(self.row(&fields, &kinds, &key_columns, cells)))
     }
 
     fn row(
@@ -309,180 +265,25 @@ impl PlainRecord {
             match (kind.json(cell), cell) {
                 (Some(value), _) => drop(fields.insert(name.clone(), value)),
                 (None, Cell::Absent) => {}
-                (None, _) => return Err(format!("{name}: {cell:?} is no value of JSON")),
+                (None, _) => return Err(format!("{name}: {}", cell.problem())),
             }
         }
         if !key_columns.is_empty() {
             fields.insert(self.shape.key.clone(), joined(key_columns, cells)?.into());
         }
         let key = self.shape.key_of(&fields)?;
-        let digest = digest(&fields);
-        Ok(TableRow { key, fields, digest })
+        let RowDigest { text: digest, bytes } = RowDigest::of(&fields);
+        Ok(TableRow { key, fields, digest, bytes })
     }
 
     /// The fields that a table gives.
-    fn columns_of(&self, table: &dyn RowSource) -> Result<BTreeSet<String>, ImportError> {
+    pub(super) fn columns_of(
+        &self,
+        table: &dyn RowSource,
+    ) -> Result<BTreeSet<String>, ImportError> {
         let mut columns: BTreeSet<_> = self.fields(table)?.into_iter().flatten().collect();
         columns.insert(self.shape.key.clone());
         Ok(columns)
-    }
-
-    /// Decides one row, and puts its event into the batch.
-    ///
-    /// # Errors
-    /// The reason for which the row stays as it is.
-    fn decide(
-        &self,
-        row: &TableRow,
-        columns: &BTreeSet<String>,
-        origin: Origin,
-        here: &mut PlainRows,
-        batch: &mut PlainBatch,
-    ) -> Result<(), String> {
-        let traced = here.rows.get(&row.key);
-        let known = traced.and_then(|traced| traced.origin.as_ref());
-        if known.is_some_and(|known| known.digest == row.digest) {
-            batch.unchanged += 1;
-            return Ok(());
-        }
-        let before = traced.and_then(|traced| traced.row.as_ref());
-        let after = followed(before, columns.iter().map(String::as_str), &row.fields);
-        let verdict = verdict(before, known, &after, &origin)?;
-        if verdict == Verdict::Keep {
-            batch.unchanged += 1;
-            return Ok(());
-        }
-        let tags = self.shape.unique_tags(&after);
-        let is_other = |tag: &Tag| here.holders.get(tag).is_some_and(|holder| *holder != row.key);
-        if tags.iter().any(is_other) {
-            return Err("another row has its unique value: change either".to_owned());
-        }
-        match before {
-            None => {
-                batch.created += 1;
-                let payload = json!({ "row": after, "origin": origin });
-                batch.event(self.raw("imported", &row.key, &payload, tags));
-            }
-            Some(before) => {
-                batch.changed += 1;
-                let (old, new) = difference(before, &after);
-                let both = [&old, &new].into_iter().flat_map(|side| self.shape.unique_tags(side));
-                let (key, tags) = (after.get(&self.shape.key), both.collect());
-                let payload = json!({ "key": key, "old": old, "new": new, "origin": origin });
-                batch.event(self.raw("changed", &row.key, &payload, tags));
-            }
-        }
-        here.put(&self.shape, row.key.clone(), PlainRow { row: Some(after), origin: Some(origin) });
-        Ok(())
-    }
-
-    fn raw(&self, what: &str, key: &str, payload: &Value, tags: Vec<Tag>) -> (RawEvent, usize) {
-        let json = payload.to_string();
-        let bytes = json.len();
-        let event = RawEvent::new(self.shape.event(what), json.into_bytes());
-        let event = event.version(1).tag(Tag::new(&self.shape.name, key));
-        (tags.into_iter().fold(event, RawEvent::tag), bytes)
-    }
-
-    /// Stores a batch, unless the record was changed meanwhile. Then the rows are read again.
-    async fn append(
-        &self,
-        store: &Store,
-        batch: &PlainBatch,
-        here: &mut PlainRows,
-        tries: u32,
-    ) -> Result<bool, ImportError> {
-        if batch.events.is_empty() {
-            return Ok(true);
-        }
-        let names =
-            ["created", "changed", "deleted", "imported"].map(|what| self.shape.event(what));
-        let condition = AppendCondition { fail_if: Filter::types(names), after: here.upto };
-        let append = Append::events(batch.events.clone()).condition(condition);
-        match store.append(append).await {
-            Ok(commit) => {
-                here.upto = commit.synced().await.map_err(AppendError::from)?.last;
-                Ok(true)
-            }
-            Err(AppendError::Refused(_)) if tries < TRIES => {
-                *here = PlainRows::default();
-                here.follow(&self.shape, store, |_, _| ()).await?;
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn delete(
-        &self,
-        store: &Store,
-        (source, table): (&str, &str),
-        keys: &BTreeSet<&str>,
-        here: &mut PlainRows,
-        report: &mut ImportReport,
-    ) -> Result<(), ImportError> {
-        let mut tries = 1;
-        loop {
-            let mut batch = PlainBatch::default();
-            for (key, row) in &here.rows {
-                let PlainRow { row: Some(row), origin: Some(origin) } = row else { continue };
-                if keys.contains(key.as_str()) || origin.source != source || origin.table != table {
-                    continue;
-                }
-                if batch.is_full(&store.limits()) {
-                    break;
-                }
-                let key_value = row.get(&self.shape.key);
-                let payload = json!({ "key": key_value, "old": row, "origin": origin });
-                batch.event(self.raw("deleted", key, &payload, self.shape.unique_tags(row)));
-                batch.keys.push(key.clone());
-            }
-            if batch.events.is_empty() {
-                return Ok(());
-            }
-            if !self.append(store, &batch, here, tries).await? {
-                tries += 1;
-                continue;
-            }
-            report.deleted += batch.keys.len() as u64;
-            for key in batch.keys {
-                here.put(&self.shape, key, PlainRow::default());
-            }
-        }
-    }
-}
-
-/// Rows that are committed together.
-#[derive(Default)]
-struct PlainBatch {
-    rows: usize,
-    events: Vec<RawEvent>,
-    bytes: usize,
-    created: u64,
-    changed: u64,
-    unchanged: u64,
-    refused: Vec<(u64, String, String)>,
-    /// The keys of rows that are deleted.
-    keys: Vec<String>,
-}
-
-impl PlainBatch {
-    fn is_full(&self, limits: &Limits) -> bool {
-        self.events.len() >= COMMIT_ROWS.min(limits.commit_events) || self.bytes >= COMMIT_BYTES
-    }
-
-    fn event(&mut self, (event, bytes): (RawEvent, usize)) {
-        self.events.push(event);
-        self.bytes += bytes;
-    }
-
-    fn count(&self, report: &mut ImportReport) {
-        report.created += self.created;
-        report.changed += self.changed;
-        report.unchanged += self.unchanged;
-        for (number, key, reason) in &self.refused {
-            report.refuse(*number, Some(key.clone()), reason.clone());
-        }
     }
 }
 

@@ -13,6 +13,9 @@ use crate::{
     row_json::{self, Fields},
 };
 
+/// The largest number of keys that one read is about.
+const KEYS_AT_ONCE: usize = 240;
+
 /// The name of a record, and the fields with a meaning.
 #[derive(Clone, Debug)]
 pub(super) struct PlainShape {
@@ -65,13 +68,11 @@ pub(super) struct PlainRow {
     pub(super) origin: Option<Origin>,
 }
 
-/// All rows up to a position of the log.
+/// Rows up to a position of the log.
 #[derive(Debug, Default)]
 pub(super) struct PlainRows {
     pub(super) rows: BTreeMap<String, PlainRow>,
-    /// The keys of the rows that have unique values.
-    pub(super) holders: BTreeMap<Tag, String>,
-    pub(super) upto: Position,
+    upto: Position,
 }
 
 /// The payload of any event about a row but its creation.
@@ -86,7 +87,88 @@ struct Payload {
     origin: Option<Origin>,
 }
 
+/// The effect of an event on a row.
+pub(super) enum PlainEffect {
+    /// The row is there, as this one.
+    Put { key: String, row: Fields, origin: Option<Origin> },
+    /// Fields of the row have other values.
+    Change { key: String, old: Fields, new: Fields, origin: Option<Origin> },
+    /// The row is gone.
+    Delete { key: String, old: Fields, origin: Option<Origin> },
+}
+
+impl PlainEffect {
+    /// The effect of an event, if it is about the record.
+    ///
+    /// # Errors
+    /// [`ImportError::Plain`] if an event has a meaning that only its program knows.
+    pub(super) fn of(
+        record: &PlainShape,
+        event: &EventRef<'_>,
+    ) -> Result<Option<PlainEffect>, ImportError> {
+        let is_about = |tag: &str| tag.split_once(':').is_some_and(|(key, _)| key == record.name);
+        if !event.tags().any(is_about) {
+            return Ok(None);
+        }
+        let wrong = |problem: String| ImportError::Plain { record: record.name.clone(), problem };
+        let at = event.position();
+        let unread = |error: serde_json::Error| {
+            wrong(format!("event {at} is none of a record: {error}; use the program that wrote it"))
+        };
+        let name = event.event_type();
+        if name == record.event("created") {
+            let row: Fields = serde_json::from_slice(event.payload()).map_err(unread)?;
+            let key = record.key_of(&row).map_err(wrong)?;
+            return Ok(Some(PlainEffect::Put { key, row, origin: None }));
+        }
+        let own = ["changed", "deleted", "imported"];
+        if !own.iter().any(|own| name == record.event(own)) {
+            return Err(wrong(format!(
+                "event {at} is {name}, and only its program knows how it changes a row: use that \
+                 program"
+            )));
+        }
+        let payload: Payload = serde_json::from_slice(event.payload()).map_err(unread)?;
+        let Payload { key, row, old, new, origin } = payload;
+        if let Some(row) = row {
+            let key = record.key_of(&row).map_err(wrong)?;
+            return Ok(Some(PlainEffect::Put { key, row, origin }));
+        }
+        let key = PlainShape::text(&key.unwrap_or_default()).map_err(wrong)?;
+        Ok(Some(match name == record.event("deleted") {
+            true => PlainEffect::Delete { key, old, origin },
+            false => PlainEffect::Change { key, old, new, origin },
+        }))
+    }
+}
+
 impl PlainRows {
+    /// The rows with these keys, up to a position.
+    ///
+    /// # Errors
+    /// [`ImportError`] if the log cannot be read.
+    pub(super) async fn of_keys(
+        record: &PlainShape,
+        store: &Store,
+        keys: &[&str],
+        upto: Position,
+    ) -> Result<PlainRows, ImportError> {
+        let mut rows = PlainRows::default();
+        for some in keys.chunks(KEYS_AT_ONCE.min(store.limits().filter_items)) {
+            let tags = some.iter().map(|key| Tag::new(&record.name, key));
+            let filter = tags.fold(Filter::nothing(), |filter, tag| filter.or(tag));
+            let mut at = Position::default();
+            while at < upto {
+                let batch = store.read(&filter, Read::after(at).upto(upto)).await?;
+                for event in batch.iter() {
+                    rows.apply(record, &event)?;
+                }
+                at = batch.upto();
+            }
+        }
+        Ok(rows)
+    }
+
     /// Reads the events that came since the last call, and tells the number of those that were
     /// read, and of all.
     ///
@@ -112,62 +194,27 @@ impl PlainRows {
     }
 
     fn apply(&mut self, record: &PlainShape, event: &EventRef<'_>) -> Result<(), ImportError> {
-        let is_about = |tag: &str| tag.split_once(':').is_some_and(|(key, _)| key == record.name);
-        if !event.tags().any(is_about) {
-            return Ok(());
-        }
-        let wrong = |problem: String| ImportError::Plain { record: record.name.clone(), problem };
-        let at = event.position();
-        let unread = |error: serde_json::Error| {
-            wrong(format!("event {at} is none of a record: {error}; use the program that wrote it"))
-        };
-        let name = event.event_type();
-        if name == record.event("created") {
-            let row: Fields = serde_json::from_slice(event.payload()).map_err(unread)?;
-            let key = record.key_of(&row).map_err(wrong)?;
-            self.put(record, key, PlainRow { row: Some(row), origin: None });
-            return Ok(());
-        }
-        let own = ["changed", "deleted", "imported"];
-        if !own.iter().any(|own| name == record.event(own)) {
-            return Err(wrong(format!(
-                "event {at} is {name}, and only its program knows how it changes a row: use that \
-                 program"
-            )));
-        }
-        let payload: Payload = serde_json::from_slice(event.payload()).map_err(unread)?;
-        if let Some(row) = payload.row {
-            let key = record.key_of(&row).map_err(wrong)?;
-            self.put(record, key, PlainRow { row: Some(row), origin: payload.origin });
-            return Ok(());
-        }
-        let key = PlainShape::text(&payload.key.unwrap_or_default()).map_err(wrong)?;
-        let mut row = self.rows.get(&key).cloned().unwrap_or_default();
-        if name == record.event("deleted") {
-            row.row = None;
-            // The row of another system may come back.
-            if payload.origin.is_some() {
-                row.origin = None;
+        match PlainEffect::of(record, event)? {
+            None => {}
+            Some(PlainEffect::Put { key, row, origin }) => {
+                self.rows.insert(key, PlainRow { row: Some(row), origin });
             }
-        } else if let Some(fields) = &mut row.row {
-            row_json::exchange(fields, &payload.old, &payload.new);
-            row.origin = payload.origin.or(row.origin);
+            Some(PlainEffect::Delete { key, origin, .. }) => {
+                let row = self.rows.entry(key).or_default();
+                row.row = None;
+                // The row of another system may come back.
+                if origin.is_some() {
+                    row.origin = None;
+                }
+            }
+            Some(PlainEffect::Change { key, old, new, origin }) => {
+                let row = self.rows.entry(key).or_default();
+                if let Some(fields) = &mut row.row {
+                    row_json::exchange(fields, &old, &new);
+                    row.origin = origin.or(row.origin.take());
+                }
+            }
         }
-        self.put(record, key, row);
         Ok(())
-    }
-
-    /// Puts a row in place of the one with its key.
-    pub(super) fn put(&mut self, record: &PlainShape, key: String, row: PlainRow) {
-        let before = self.rows.get(&key).and_then(|before| before.row.as_ref());
-        for tag in before.map(|row| record.unique_tags(row)).unwrap_or_default() {
-            if self.holders.get(&tag) == Some(&key) {
-                self.holders.remove(&tag);
-            }
-        }
-        for tag in row.row.as_ref().map(|row| record.unique_tags(row)).unwrap_or_default() {
-            self.holders.insert(tag, key.clone());
-        }
-        self.rows.insert(key, row);
     }
 }

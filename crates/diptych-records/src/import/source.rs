@@ -25,6 +25,8 @@ pub enum Cell {
     Blob(Vec<u8>),
     /// A value in JSON.
     Json(Value),
+    /// A value that JSON would lose, with the reason. Its row is refused.
+    Unfit(String),
 }
 
 /// A table of another system. It is read from its first row on, each time.
@@ -42,6 +44,13 @@ pub trait RowSource: Send + 'static {
     /// Whether its cells have types. A CSV file has texts only.
     fn is_typed(&self) -> bool {
         true
+    }
+
+    /// The reason for which no value of this column can be read, with what to do. An import stops
+    /// before its first row, unless it skips the column.
+    fn unreadable(&self, column: &str) -> Option<String> {
+        let _ = column;
+        None
     }
 
     /// Calls the function with each row: a cell for each column. An error of the function ends it.
@@ -69,6 +78,10 @@ impl RowSource for Box<dyn RowSource> {
 
     fn is_typed(&self) -> bool {
         (**self).is_typed()
+    }
+
+    fn unreadable(&self, column: &str) -> Option<String> {
+        (**self).unreadable(column)
     }
 
     fn read(
@@ -100,6 +113,14 @@ impl Form {
 }
 
 impl Cell {
+    /// Why the cell has no form in JSON.
+    pub(super) fn problem(&self) -> String {
+        match self {
+            Cell::Unfit(reason) => reason.clone(),
+            other => format!("{other:?} is no value of JSON"),
+        }
+    }
+
     /// The cell in this form, if it has one.
     pub(super) fn json(&self, form: Form) -> Option<Value> {
         match form {
@@ -135,7 +156,7 @@ impl Cell {
     fn own(&self) -> Option<Value> {
         use base64::{Engine, engine::general_purpose::STANDARD};
         match self {
-            Cell::Absent => None,
+            Cell::Absent | Cell::Unfit(_) => None,
             Cell::Null | Cell::Blank => Some(Value::Null),
             Cell::Integer(whole) => Some((*whole).into()),
             Cell::Real(real) => Number::from_f64(*real).map(Value::Number),

@@ -3,26 +3,55 @@
 use diptych_postgres_testing::{new_name, shared};
 use serde_json::Value;
 
-use super::{Demo, UNTIL, elsewhere::served_on, lasting};
+use super::{Demo, elsewhere::served_on, lasting};
 use crate::program::run;
 
+/// The questions that the page asks.
+const QUESTIONS: [&str; 7] = [
+    "departure-board?airport=EWR&",
+    "punctuality?",
+    "routes?order=busiest&",
+    "delay-by-hour?airport=EWR&day=2013-01-01&",
+    "delay-by-weather?",
+    "refusals?top=0&",
+    "names?",
+];
+
+/// The flights until this instant are loaded, and all of January if it is `all`.
+fn until() -> Vec<String> {
+    match std::env::var("DIPTYCH_DEMO_UNTIL") {
+        Ok(all) if all == "all" => Vec::new(),
+        Ok(instant) => vec!["--until".to_owned(), instant],
+        Err(_) => vec!["--until".to_owned(), "2013-01-01T12:00:00Z".to_owned()],
+    }
+}
+
+/// `DIPTYCH_DEMO_UNTIL=all` loads the whole month.
 #[test]
 fn the_demo_in_postgres_has_the_digests_of_the_demo_in_a_folder_and_its_page() {
     let Some(server) = shared() else { return };
+    let until = until();
+    let until: Vec<&str> = until.iter().map(String::as_str).collect();
     let in_a_folder = Demo::new();
-    let loaded = in_a_folder.load(&["--until", UNTIL]);
+    let loaded = in_a_folder.load(&until);
     let address = server.address("postgres", &new_name());
-    let ran = run(&["demo", "--data", &address, "--once", "--json", "--until", UNTIL]);
+    let ran = run(&[&["demo", "--store", &address, "--once", "--json"], &until[..]].concat());
     ran.ended(0, "");
     let in_postgres: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(lasting(&in_postgres), lasting(&loaded));
     assert_eq!(in_postgres["digests"].as_object().unwrap().len(), 8);
+    for (place, of) in [("folder", &loaded), ("PostgreSQL", &in_postgres)] {
+        println!("{place}: {} commands, {} a second", of["commands"], of["commands_per_second"]);
+    }
 
-    let in_postgres = served_on(&address, &["--until", UNTIL]);
-    let in_a_folder = served_on(in_a_folder.data().to_str().unwrap(), &["--until", UNTIL]);
+    // Each of both pages shows the same figures.
+    let in_postgres = served_on(&address, &until);
+    let in_a_folder = served_on(in_a_folder.data().to_str().unwrap(), &until);
     assert_eq!(in_postgres.ask("GET /", ""), in_a_folder.ask("GET /", ""));
-    let board = "/queries/departure-board?airport=EWR&_consistency=strong";
-    let shown = in_postgres.get(board);
-    assert!(shown["rows"].as_array().unwrap().len() > 10, "{shown}");
-    assert_eq!(shown, in_a_folder.get(board));
+    for question in QUESTIONS {
+        let shown = in_postgres.get(&format!("/queries/{question}_consistency=strong"));
+        assert_eq!(shown, in_a_folder.get(&format!("/queries/{question}_consistency=strong")));
+    }
+    let board = in_postgres.get("/queries/departure-board?airport=EWR");
+    assert!(board["rows"].as_array().unwrap().len() > 10, "{board}");
 }

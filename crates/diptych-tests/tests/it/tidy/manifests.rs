@@ -21,7 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-postgres-tables", &["diptych", "diptych-postgres"]),
     ("diptych-gateways", &["diptych"]),
     ("diptych-nats", &["diptych"]),
-    ("diptych-records", &["diptych", "diptych-macros", "diptych-server", "diptych-sqlite"]),
+    (
+        "diptych-records",
+        &["diptych", "diptych-macros", "diptych-postgres", "diptych-server", "diptych-sqlite"],
+    ),
     // The server verifies webhooks that come in by the signatures of those that go out.
     ("diptych-server", &["diptych", "diptych-store", "diptych-remote", "diptych-gateways"]),
     (
