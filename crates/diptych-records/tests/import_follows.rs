@@ -53,7 +53,7 @@ impl Old {
         let path = self.folder.path().join("member.ndjson");
         let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
         fs::write(&path, lines.join("\n")).unwrap();
-        let mut table = NdjsonFile::open(&path).unwrap();
+        let table = NdjsonFile::open(&path).unwrap();
         match self.is_plain {
             false => self.members().import(table).delete_missing().run().await.unwrap(),
             true => {
@@ -166,7 +166,7 @@ async fn a_column_without_its_type_has_numbers_only_if_they_print_as_its_cells()
     let rows = "1,-7,0.5,1.50,007,9007199254740993\n2,8,-2,2.25,7,1\n";
     fs::write(&path, format!("{header}\n{rows}")).unwrap();
     let prices = PlainRecord::new("price", "id");
-    let mut table = CsvFile::open(&path).unwrap();
+    let table = CsvFile::open(&path).unwrap();
     prices.import(old.app.store(), table.clone(), |_| ()).await.unwrap();
     let export = prices.export(old.app.store(), |_, _| ()).await.unwrap();
     let back = old.folder.path().join("back.csv");
