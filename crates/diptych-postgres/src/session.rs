@@ -79,8 +79,12 @@ impl Session {
         .await
     }
 
-    async fn of(opened: Opened, times: SessionTimes, writer: Uuid) -> Result<Session, Fault> {
-        let Opened { client, connection, is_unreplicated } = opened;
+    async fn of(
+        opened: PlainConnection,
+        times: SessionTimes,
+        writer: Uuid,
+    ) -> Result<Session, Fault> {
+        let PlainConnection { client, connection, is_unreplicated } = opened;
         let told = client.simple_query(&settings(times.answer, writer)).await?;
         let backend = Arc::new(pooler::process_of(&told).unwrap_or_default());
         let (client, statements) = (Arc::new(client), Mutex::default());
@@ -152,7 +156,7 @@ impl Session {
 }
 
 /// A connection without settings.
-pub(crate) struct Opened {
+pub(crate) struct PlainConnection {
     pub(crate) client: Client,
     /// The task of the connection.
     connection: AbortHandle,
@@ -164,7 +168,7 @@ pub(crate) struct Opened {
 pub(crate) async fn client(
     (config, encryption): (&Config, Option<&Encryption>),
     hints: Option<mpsc::UnboundedSender<String>>,
-) -> Result<Opened, Fault> {
+) -> Result<PlainConnection, Fault> {
     let (client, connection, is_unreplicated) = match encryption {
         Some(encryption) => {
             let connected = config.connect(encryption.clone()).await;
@@ -172,7 +176,7 @@ pub(crate) async fn client(
         }
         None => serve(config.connect(NoTls).await?, hints),
     };
-    Ok(Opened { client, connection, is_unreplicated })
+    Ok(PlainConnection { client, connection, is_unreplicated })
 }
 
 /// Refuses a pooler that keeps no session. A second connection proves it; where there can be none,

@@ -137,9 +137,9 @@ impl<P: Process> Calling<'_, P> {
         !options.is_idempotent && ends_by >= options.unknown_after
     }
 
-    /// Whether a claim of this time protects a call no longer that begins now, because its event
-    /// took so long to be stored, or this program stood still. With a `longest_call` above
-    /// `unknown_after` no claim ever does.
+    /// Whether a claim of this time does not protect a call that begins now, because its event was
+    /// stored late, or this program stood still. With a `longest_call` above `unknown_after` no
+    /// claim ever does.
     fn is_spent(&self, claimed_at: Instant) -> bool {
         let options = &self.entry.options;
         let left = options.unknown_after.saturating_sub(options.longest_call);
@@ -149,7 +149,8 @@ impl<P: Process> Calling<'_, P> {
     /// Sends the call under the claim of this time. The caller holds a place.
     async fn send(&self, claimed_at: Instant) -> Result<ActionOutcome, CallFailure> {
         if self.is_spent(claimed_at) {
-            let reason = "its claim took so long that other programs may ask about it".to_owned();
+            let reason =
+                "its claim was stored late, and other programs may ask about it".to_owned();
             return Err(CallFailure::NotSent { reason, retry_after: None });
         }
         match self.entry.send(self.body, &self.outside_key()).await {

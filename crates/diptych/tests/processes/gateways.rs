@@ -322,8 +322,9 @@ async fn a_call_that_is_claimed_again_is_not_listed() {
     until("the first try has failed", || async { payments.calls() == 1 }).await;
     let waits = gate.clone();
     let slow = WrappedStore::over(store.clone()).before(move |call| {
+        const UNKNOWN: &str = "diptych:process-call-unknown";
         let lists = matches!(&call, Call::Append(append)
-            if append.events.first().is_some_and(|it| it.event_type == "diptych:process-call-unknown"));
+            if append.events.first().is_some_and(|event| event.event_type == UNKNOWN));
         let waits = waits.clone();
         async move {
             if lists {

@@ -1,6 +1,6 @@
 //! The demo on a log in PostgreSQL, with a real server.
 
-use diptych_postgres_testing::{new_name, shared};
+use diptych_postgres_testing::PostgresServer;
 use serde_json::Value;
 
 use super::{Demo, elsewhere::served_on, lasting};
@@ -29,12 +29,12 @@ fn until() -> Vec<String> {
 /// `DIPTYCH_DEMO_UNTIL=all` loads the whole month.
 #[test]
 fn the_demo_in_postgres_has_the_digests_of_the_demo_in_a_folder_and_its_page() {
-    let Some(server) = shared() else { return };
+    let Some(server) = PostgresServer::in_memory() else { return };
     let until = until();
     let until: Vec<&str> = until.iter().map(String::as_str).collect();
     let in_a_folder = Demo::new();
     let loaded = in_a_folder.load(&until);
-    let address = server.address("postgres", &new_name());
+    let address = server.address("postgres", "flights");
     let ran = run(&[&["demo", "--store", &address, "--once", "--json"], &until[..]].concat());
     ran.ended(0, "");
     let in_postgres: Value = serde_json::from_str(&ran.stdout).unwrap();
