@@ -53,5 +53,7 @@ fn the_demo_in_postgres_has_the_digests_of_the_demo_in_a_folder_and_its_page() {
         assert_eq!(shown, in_a_folder.get(&format!("/queries/{question}_consistency=strong")));
     }
     let board = in_postgres.get("/queries/departure-board?airport=EWR");
-    assert!(board["rows"].as_array().unwrap().len() > 10, "{board}");
+    assert_eq!(board, in_a_folder.get("/queries/departure-board?airport=EWR"));
+    // After the last flight of the month the board is empty.
+    assert!(until.is_empty() || board["rows"].as_array().unwrap().len() > 10, "{board}");
 }
