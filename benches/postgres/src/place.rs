@@ -5,7 +5,7 @@ use std::future::Future;
 use diptych_postgres_testing::PostgresServer;
 use tokio::runtime::Runtime;
 
-/// What all contenders use: one server, and one runtime for their callers.
+/// One server and one runtime, which all contenders use.
 pub(crate) struct Place {
     pub(crate) server: PostgresServer,
     pub(crate) runtime: Runtime,

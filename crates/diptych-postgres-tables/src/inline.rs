@@ -11,7 +11,7 @@ use diptych::{
     projection::{Checkpoint, Database, EventReader, Target, TargetError},
     store::{LogId, LogIdentity},
 };
-use diptych_postgres::{InlineRows, RowsBatch, RowsError, RowsStart};
+use diptych_postgres::{InlineRows, PLAN_SETTINGS, RowsBatch, RowsError, RowsStart};
 use tokio_postgres::Client;
 
 use crate::{
@@ -180,15 +180,7 @@ impl<P: Projection> InlineRows for InlineProjection<P> {
 
 /// The settings of plans that the store has made for its own statements, as the server has them.
 fn plain(set: &str) -> String {
-    let settings = [
-        "plan_cache_mode",
-        "enable_seqscan",
-        "enable_bitmapscan",
-        "enable_hashjoin",
-        "enable_mergejoin",
-        "enable_memoize",
-    ];
-    settings.map(|name| format!("{set} {name} = default;")).concat()
+    PLAN_SETTINGS.map(|(name, _)| format!("{set} {name} = default;")).concat()
 }
 
 fn broken(reason: String) -> TargetError {

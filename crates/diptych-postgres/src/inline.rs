@@ -16,6 +16,9 @@ pub(crate) use set::InlineSet;
 pub(crate) use start::start;
 use tokio_postgres::Client;
 
+/// Locks the row of the log, as the function that appends does.
+const LOCKED: &str = "select head, inline from diptych.log where id = $1 for no key update";
+
 /// Why a name cannot be that of an inline projection.
 pub(crate) const MISNAMED: &str =
     "a name of an inline projection is not empty, has no NUL, and is given once: rename it";

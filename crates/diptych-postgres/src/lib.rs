@@ -98,5 +98,6 @@ pub use connection::{DatabaseConnection, connect, connect_to_read};
 pub use error::OpenError;
 pub use inline::{InlineRows, RowsBatch, RowsError, RowsStart};
 pub use options::PostgresOptions;
+pub use session::PLAN_SETTINGS;
 pub use store::PostgresStore;
 pub use upkeep::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};

@@ -319,7 +319,7 @@ pub(crate) fn times(options: &PostgresOptions) -> SessionTimes {
     SessionTimes { answer: options.answer_time, connect: options.connect_time }
 }
 
-/// What a connection is for.
+/// The use of a connection.
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) writer: Uuid,

@@ -247,10 +247,26 @@ fn is_of_standby(notice: &DbError) -> bool {
     [SqlState::WARNING, SqlState::ADMIN_SHUTDOWN].contains(notice.code())
 }
 
-/// Every statement looks few rows up by an index, whatever the statistics of a table say. So the
-/// plans that read whole tables are off.
+/// The settings of a session of a store for the plans of its statements, with their values. Each
+/// statement looks few rows up by an index, whatever the statistics of a table say. So the plans
+/// that read whole tables are off. Other statements on such a session, as those of
+/// [inline rows](crate::InlineRows), set these to `default` for their transaction.
+pub const PLAN_SETTINGS: [(&str, &str); 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_memoize", "off"),
+];
+
+/// The statements that set the plans, with `set` or `set local`.
+pub(crate) fn plans(set: &str) -> String {
+    PLAN_SETTINGS.map(|(name, value)| format!("{set} {name} = {value};")).concat()
+}
+
 fn settings(answer: Duration, writer: Uuid) -> String {
-    let millis = answer.as_millis().max(1);
+    let (millis, plans) = (answer.as_millis().max(1), plans("set"));
     format!(
         "set session characteristics as transaction isolation level read committed;
         set client_min_messages = warning;
@@ -258,13 +274,8 @@ fn settings(answer: Duration, writer: Uuid) -> String {
         set statement_timeout = {millis};
         set lock_timeout = {millis};
         set idle_in_transaction_session_timeout = {millis};
-        set plan_cache_mode = force_generic_plan;
-        set enable_seqscan = off;
-        set enable_bitmapscan = off;
-        set enable_hashjoin = off;
-        set enable_mergejoin = off;
+        {plans}
         set max_parallel_workers_per_gather = 0;
-        set enable_memoize = off;
         set jit = off;
         set diptych.session = '{writer}';
         {BACKEND};"

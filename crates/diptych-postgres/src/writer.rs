@@ -98,7 +98,6 @@ pub(crate) async fn run(
 struct Decision {
     head: Position,
     numbers: Vec<i64>,
-    refused_rows: RefusedRows,
     /// Whether the server stopped waiting for a standby.
     is_unreplicated: bool,
 }
@@ -146,8 +145,7 @@ impl Writer {
             let attempt = self.attempt(&batch, &history, number, &mut is_sent, &mut refused_rows);
             let why = match timeout_at(deadline, attempt).await {
                 Ok(Ok(decision)) => {
-                    let decision = Decision { refused_rows, ..decision };
-                    return self.answer(batch, &history, decision).await;
+                    return self.answer(batch, &history, &decision, refused_rows).await;
                 }
                 Err(_) => {
                     is_unknown |= is_sent;
@@ -229,7 +227,7 @@ impl Writer {
         let Some(numbers) = numbers else {
             return Err(server("a later call of this store was decided before").into());
         };
-        Ok(Decision { head, numbers, refused_rows: RefusedRows::new(), is_unreplicated })
+        Ok(Decision { head, numbers, is_unreplicated })
     }
 
     /// Makes partitions ahead of time, in transactions of their own.
@@ -260,7 +258,13 @@ impl Writer {
         Ok(())
     }
 
-    async fn answer(&mut self, batch: CommitBatch, history: &History, mut decision: Decision) {
+    async fn answer(
+        &mut self,
+        batch: CommitBatch,
+        history: &History,
+        decision: &Decision,
+        mut refused_rows: RefusedRows,
+    ) {
         let limits = &self.link.options().limits;
         let Some(verdicts) = Verdict::all(&batch.jobs, &decision.numbers, limits) else {
             let cause = server("the function gave an answer of another version of the schema");
@@ -288,7 +292,7 @@ impl Writer {
                 }
                 Verdict::Denied(error) => Err(error),
                 Verdict::RowsRefused => {
-                    let refusal = decision.refused_rows.remove(&number);
+                    let refusal = refused_rows.remove(&number);
                     Err(refusal.unwrap_or_else(lost_refusal).into())
                 }
                 Verdict::TrackingRefused => Err(self.tracking_refusal(&job, history).await),

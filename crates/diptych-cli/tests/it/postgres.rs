@@ -41,6 +41,27 @@ fn events_are_appended_read_followed_and_counted() {
 }
 
 #[test]
+fn commands_that_read_work_at_a_replica_and_appends_name_the_primary() {
+    let Some(server) = PostgresServer::start() else { return };
+    let primary = server.address("postgres", "orders");
+    on(&primary, &["append"], &events("a", 300)).ended(0, "");
+    let standby = server.standby("");
+    standby.caught_up(&server);
+    let replica = standby.address("postgres", "orders") + "&target_session_attrs=read-only";
+    assert_eq!(on(&replica, &["read", "--after", "297"], "").positions(), [298, 299, 300]);
+    let tail = on(&replica, &["tail", "--last", "2", "--until-head"], "");
+    assert_eq!(tail.positions(), [299, 300]);
+    let stats = on(&replica, &["stats", "--json"], "").lines().remove(0);
+    assert_eq!(stats["events"], 300);
+    let folder = Program::new();
+    let copy = copied(&replica, folder.data().to_str().unwrap());
+    assert_eq!(copy["events"], 300);
+    let refused = on(&replica, &["append"], &events("b", 1));
+    assert!(refused.stderr.contains("address of the primary"), "{}", refused.stderr);
+    assert_eq!(on(&primary, &["read", "--after", "300"], "").stdout, "");
+}
+
+#[test]
 fn a_command_that_reads_makes_no_log() {
     let Some(server) = shared() else { return };
     let other = server.address("postgres", &new_name());

@@ -99,7 +99,7 @@ fn holds(log: &Log) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Of every segment, in order, whether it is clustered.
+/// Whether each segment is clustered, in order.
 fn kinds(disk: &SimulatedDisk) -> Vec<bool> {
     kinds_in(LOG, &disk.contents())
 }
@@ -188,8 +188,8 @@ fn clustering_that_is_off_waits_until_it_is_asked_for() {
     assert!(!all_but_two(&kinds(&disk)));
 }
 
-/// What is built from a clustered segment is what clustering wrote, and what is left of the time
-/// before is not used.
+/// An index that is built from a clustered segment is the one that clustering wrote, and files of the
+/// time before are not used.
 #[test]
 fn an_index_that_is_gone_or_of_the_other_order_is_built_again() {
     let disk = SimulatedDisk::new(1);
@@ -198,7 +198,7 @@ fn an_index_that_is_gone_or_of_the_other_order_is_built_again() {
     log.close().unwrap();
     let index = |disk: &SimulatedDisk| {
         let mut files = disk.contents();
-        // Of the last two segments nothing changes, and what is gone is built in other pieces.
+        // The last two segments do not change, and missing files are built in other pieces.
         let last = kinds(disk).len() - 1;
         let sequence = |path: &Path| path.file_name()?.to_str()?.get(..8)?.parse::<usize>().ok();
         files.retain(|(path, _)| path.extension() == Some("run".as_ref()));

@@ -11,13 +11,13 @@ use diptych_store::{BatchBuilder, Position, Refusal};
 use tokio::try_join;
 use tokio_postgres::Row;
 
-use super::{InlineSet, RowsBatch, RowsError};
+use super::{InlineSet, LOCKED, RowsBatch, RowsError};
 use crate::{
     batch::{APPEND, CallHead, CommitBatch, CommitJob, CommitPlace, ROWS_REFUSED},
     failure::{Fault, server},
     history::History,
     schema::position_of,
-    session::{Parameter, Session},
+    session::{Parameter, Session, plans},
 };
 
 /// The answer of the function.
@@ -54,8 +54,6 @@ pub(crate) struct RowsAppend<'a> {
     pub(crate) types: &'a HashMap<String, i32>,
 }
 
-/// Locks the row of the log, as the function does in the next statement.
-const LOCKED: &str = "select epoch, head, inline from diptych.log where id = $1 for no key update";
 const DECIDED: &str = "select verdicts from diptych.writer
   where log = $1 and id = $2 and batch = $3";
 /// Makes room for the decision about the next commit of the same call.
@@ -67,15 +65,13 @@ const DECIDE: &str = "insert into diptych.writer (log, id, batch, verdicts)
   set batch = excluded.batch, verdicts = excluded.verdicts, used_at = excluded.used_at";
 const BEFORE_COMMIT: &str = "savepoint diptych_commit";
 const WITHOUT_COMMIT: &str = "rollback to savepoint diptych_commit";
-/// The settings of the session, which the rows of a commit may have changed for the transaction.
-const AFTER_COMMIT: &str = "release savepoint diptych_commit;
-  set local search_path = pg_catalog;
-  set local plan_cache_mode = force_generic_plan;
-  set local enable_seqscan = off;
-  set local enable_bitmapscan = off;
-  set local enable_hashjoin = off;
-  set local enable_mergejoin = off;
-  set local enable_memoize = off";
+
+/// Ends a commit, with the settings of the session, which its rows may have changed for the
+/// transaction.
+fn after_commit() -> String {
+    let plans = plans("set local");
+    format!("release savepoint diptych_commit; set local search_path = pg_catalog; {plans}")
+}
 
 /// The row of the log while its lock is held.
 struct LockedLog {
@@ -159,7 +155,8 @@ impl RowsAppend<'_> {
             let (epoch, numbers) = (self.history.epoch(), Some(row.get("verdicts")));
             return Ok(AppendAnswer { epoch, head: log.head, numbers });
         }
-        let mut numbers = Vec::with_capacity(4 * self.batch.jobs.len());
+        let (mut numbers, after_commit) =
+            (Vec::with_capacity(4 * self.batch.jobs.len()), after_commit());
         for at in 0..self.batch.jobs.len() {
             session.execute(BEFORE_COMMIT).await?;
             let answer = self.decide(at).await?;
@@ -178,7 +175,7 @@ impl RowsAppend<'_> {
                     refused.insert(at, refusal);
                 }
             }
-            session.execute(AFTER_COMMIT).await?;
+            session.execute(&after_commit).await?;
             session.query(UNDECIDED, &writer).await?;
         }
         session.query(DECIDE, &[&head.log, &head.writer, &head.number, &numbers]).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use diptych_store::{EventChecksum, Filter, LogIdentity, Position, Read, ReadError};
 
-use super::{InlineSet, RowsBatch, RowsError, set::RowsEntry};
+use super::{InlineSet, LOCKED, RowsBatch, RowsError, set::RowsEntry};
 use crate::{
     error::OpenError,
     failure::{Fault, Pauses, server},
@@ -17,7 +17,6 @@ use crate::{
 };
 
 const NAMED: &str = "select head, inline from diptych.log where id = $1";
-const LOCKED: &str = "select head, inline from diptych.log where id = $1 for no key update";
 /// One program at a time catches up. The lock goes with the connection.
 const ALONE: &str = "select pg_try_advisory_lock(hashtextextended(
     'diptych inline ' || $1::smallint || ' ' || $2::text, 0)) as is_alone";

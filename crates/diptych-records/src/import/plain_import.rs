@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, thread};
 
-use diptych::store::{Append, AppendCondition, AppendError, Filter, RawEvent, Store, Tag};
+use diptych::store::{Append, AppendCondition, AppendError, Filter, RawEvent, Refusal, Store, Tag};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -271,7 +271,7 @@ impl PlainRun<'_> {
                 self.keys.upto = commit.synced().await.map_err(AppendError::from)?.last;
                 Ok(true)
             }
-            Err(AppendError::Refused(_)) if tries < TRIES => {
+            Err(AppendError::Refused(Refusal::Conflict { .. })) if tries < TRIES => {
                 self.keys.again(shape, self.store).await?;
                 Ok(false)
             }

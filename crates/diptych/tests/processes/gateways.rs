@@ -11,7 +11,7 @@ use diptych::{
     process::{
         ActionOutcome, ActionRejection, CallAnswer, CallFailure, CallPhase, CallQuestion,
         CallsFrom, GatewayCallState, GatewayOptions, Process, ProcessOperations, ProcessStart,
-        ReactionContext, Reactions, Trigger,
+        ReactionContext, Reactions, Trigger, WaitingCall,
     },
     testing::{Clock, StubGateway, given_process},
 };
@@ -228,19 +228,27 @@ fn protected() -> GatewayOptions {
     options
 }
 
-/// The store, which holds the answer to the first append of an event of this type, or a later
-/// append of one, until it is let go.
-fn held(store: &Store, event_type: &'static str, held: u32, gate: &Arc<Notify>) -> Store {
+/// The part of an append that waits.
+#[derive(Clone, Copy, PartialEq)]
+enum Hold {
+    /// The append with this number, before it is made.
+    Append(u32),
+    /// The answer to the first one.
+    Answer,
+}
+
+/// The store, where an append of an event of this type waits until it is let go.
+fn held(store: &Store, event_type: &'static str, hold: Hold, gate: &Arc<Notify>) -> Store {
     let (seen, is_held) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
     let (before, after, holds) = (gate.clone(), gate.clone(), is_held.clone());
     let store = WrappedStore::over(store.clone()).before(move |call| {
         let is_one = matches!(&call, Call::Append(append)
             if append.events.first().is_some_and(|event| event.event_type == event_type));
         let number = if is_one { seen.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+        is_held.fetch_or(number == 1 && hold == Hold::Answer, Ordering::SeqCst);
         let gate = before.clone();
-        is_held.fetch_or(number == held && held == 1, Ordering::SeqCst);
         async move {
-            if number == held && held > 1 {
+            if is_one && hold == Hold::Append(number) {
                 gate.notified().await;
             }
             Ok(())
@@ -257,91 +265,90 @@ fn held(store: &Store, event_type: &'static str, held: u32, gate: &Arc<Notify>) 
     }))
 }
 
+/// The calls that wait for an operator, once there are some.
+async fn for_operator(app: &App) -> Vec<WaitingCall> {
+    let control = app.process("checkout").unwrap();
+    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    control.waiting_calls().await.unwrap()
+}
+
+/// An operator lets the call leave.
+async fn sent_again(app: &App, call: &WaitingCall) {
+    let control = app.process("checkout").unwrap();
+    control.answer_call(call, CallAnswer::SendAgain, "ann", "it was not made").await.unwrap();
+}
+
+/// Waits until the one call is settled and both programs rest. It had one effect.
+async fn had_one_effect(store: &Store, payments: &Payments, apps: [App; 2]) {
+    until("it is settled", || async { settled(store).await == 1 }).await;
+    for app in &apps {
+        idle(app).await;
+    }
+    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
+    for app in apps {
+        app.stop().await.unwrap();
+    }
+}
+
+/// Places an order. The first try of its call fails, and the next one comes after its claim is
+/// over.
+async fn first_try_fails(store: &Store, payments: &Payments) -> App {
+    let retry_after = Some(Duration::from_millis(400));
+    payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
+    let app = again(store, payments, protected()).await;
+    app.execute(Place { order: 1 }).await.unwrap();
+    until("the first try has failed", || async { payments.calls() == 1 }).await;
+    app
+}
+
+const CLAIMED: &str = "diptych:process-call-started";
+const LISTED: &str = "diptych:process-call-unknown";
+
 /// Regression: the answer to the claim of the first program came after the call had been listed and
 /// sent again, and the first program sent it, too.
 #[tokio::test]
 async fn a_claim_that_is_answered_late_lets_no_call_leave() {
     let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
-    let slow = held(&store, "diptych:process-call-started", 1, &gate);
+    let slow = held(&store, CLAIMED, Hold::Answer, &gate);
     let first = again(&slow, &payments, protected()).await;
     first.execute(Place { order: 1 }).await.unwrap();
-    let claims = || async { events(&store, &["diptych:process-call-started"]).await.len() };
+    let claims = || async { events(&store, &[CLAIMED]).await.len() };
     until("the first program has claimed the call", || async { claims().await == 1 }).await;
     let second = again(&store, &payments, protected()).await;
-    let control = second.process("checkout").unwrap();
-    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
+    let waiting = for_operator(&second).await;
     assert_eq!(payments.calls(), 0);
-    let waiting = control.waiting_calls().await.unwrap();
-    let answer = CallAnswer::SendAgain;
-    control.answer_call(&waiting[0], answer, "ann", "the provider has none").await.unwrap();
+    sent_again(&second, &waiting[0]).await;
     until("it is settled", || async { settled(&store).await == 1 }).await;
     gate.notify_one();
-    idle(&first).await;
-    idle(&second).await;
-    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
-    first.stop().await.unwrap();
-    second.stop().await.unwrap();
+    had_one_effect(&store, &payments, [first, second]).await;
 }
 
 #[tokio::test]
 async fn a_call_that_is_listed_is_not_claimed_again() {
     let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
-    // Its first try fails, and its second claim is on its way while the other program lists the
-    // call.
-    let retry_after = Some(Duration::from_millis(400));
-    payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
-    let slow = held(&store, "diptych:process-call-started", 2, &gate);
-    let first = again(&slow, &payments, protected()).await;
-    first.execute(Place { order: 1 }).await.unwrap();
-    until("the first try has failed", || async { payments.calls() == 1 }).await;
+    // Its second claim is on its way while the other program lists the call.
+    let slow = held(&store, CLAIMED, Hold::Append(2), &gate);
+    let first = first_try_fails(&slow, &payments).await;
     let second = again(&store, &payments, protected()).await;
-    let control = second.process("checkout").unwrap();
-    until("it is listed", || async { !control.waiting_calls().await.unwrap().is_empty() }).await;
-    // The claim may still be to come.
+    let waiting = for_operator(&second).await;
     gate.notify_one();
     idle(&first).await;
     assert_eq!(payments.calls(), 1, "an operator decides");
-    assert_eq!(events(&store, &["diptych:process-call-started"]).await.len(), 1);
-    let waiting = control.waiting_calls().await.unwrap();
-    control.answer_call(&waiting[0], CallAnswer::SendAgain, "ann", "it is up").await.unwrap();
-    until("it is settled", || async { settled(&store).await == 1 }).await;
-    idle(&first).await;
-    idle(&second).await;
-    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
-    first.stop().await.unwrap();
-    second.stop().await.unwrap();
+    assert_eq!(events(&store, &[CLAIMED]).await.len(), 1);
+    sent_again(&second, &waiting[0]).await;
+    had_one_effect(&store, &payments, [first, second]).await;
 }
 
 #[tokio::test]
 async fn a_call_that_is_claimed_again_is_not_listed() {
-    let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::new(Notify::new()));
-    let retry_after = Some(Duration::from_millis(400));
-    payments.fail_next([CallFailure::NotSent { reason: "busy".to_owned(), retry_after }]);
-    let first = again(&store, &payments, protected()).await;
-    first.execute(Place { order: 1 }).await.unwrap();
-    until("the first try has failed", || async { payments.calls() == 1 }).await;
-    let waits = gate.clone();
-    let slow = WrappedStore::over(store.clone()).before(move |call| {
-        const UNKNOWN: &str = "diptych:process-call-unknown";
-        let lists = matches!(&call, Call::Append(append)
-            if append.events.first().is_some_and(|event| event.event_type == UNKNOWN));
-        let waits = waits.clone();
-        async move {
-            if lists {
-                waits.notified().await;
-            }
-            Ok(())
-        }
-    });
-    let second = again(&Store::new(slow), &payments, protected()).await;
+    let (store, payments, gate) = (Store::new(Memory::new()), payments(), Arc::default());
+    let first = first_try_fails(&store, &payments).await;
+    let slow = held(&store, LISTED, Hold::Append(1), &gate);
+    let second = again(&slow, &payments, protected()).await;
     until("it is settled", || async { settled(&store).await == 1 }).await;
     gate.notify_one();
-    idle(&first).await;
-    idle(&second).await;
-    assert_eq!(events(&store, &["diptych:process-call-unknown"]).await.len(), 0);
-    assert_eq!(payments.effects().into_values().collect::<Vec<_>>(), [1]);
-    first.stop().await.unwrap();
-    second.stop().await.unwrap();
+    had_one_effect(&store, &payments, [first, second]).await;
+    assert_eq!(events(&store, &[LISTED]).await.len(), 0);
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ fn expected(way: &str) -> Vec<RawEvent> {
     (1..LAST).map(|number| event(number, if number < COPIED_AT { "both" } else { way })).collect()
 }
 
-/// What is read by one tag, by everything, and what a condition says; or the damage.
+/// Reads by one tag and everything, and asks a condition. The error is the damage.
 fn answers(log: &Log) -> Result<(), String> {
     let log = log.blocking();
     let corrupt = |error: ReadError| match error {

@@ -13,7 +13,8 @@ use std::{
 /// The message of a commit.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
 
-/// Of three commits one passes, one never arrives at the server, and of one the answer is lost.
+/// A proxy that treats commits in turn: the first passes, the second never arrives at the server,
+/// and the answer to the third is lost.
 pub(super) struct CommitProxy {
     port: u16,
     shared: Arc<Shared>,

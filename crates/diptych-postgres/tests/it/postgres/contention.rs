@@ -98,8 +98,8 @@ const SLOW: &str = "create or replace function public.slow() returns trigger lan
     create or replace trigger slow after insert on diptych.event for each statement
     execute function public.slow();";
 
-/// What a subscriber sees while 200 slow appenders on 20 handles write 3 events each, up to the
-/// last position.
+/// The positions that a subscriber sees while 200 slow appenders on 20 handles write 3 events each,
+/// up to the last one.
 pub(super) fn seen_among_slow_appenders(
     server: &PostgresServer,
 ) -> Result<Vec<u64>, SubscribeError> {

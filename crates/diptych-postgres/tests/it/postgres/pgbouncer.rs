@@ -17,7 +17,7 @@ fn open(address: &str) -> Result<PostgresStore, OpenError> {
     block_on(PostgresStore::open(address, PostgresOptions::default()))
 }
 
-/// What a pooler without sessions is refused with.
+/// A pooler without sessions is refused with these words.
 fn assert_refused<T>(opened: Result<T, OpenError>) {
     let Err(error) = opened else { panic!("it was opened") };
     assert!(matches!(error, OpenError::Pooler { .. }), "{error}");
