@@ -188,8 +188,8 @@ fn clustering_that_is_off_waits_until_it_is_asked_for() {
     assert!(!all_but_two(&kinds(&disk)));
 }
 
-/// An index that is built from a clustered segment is the one that clustering wrote, and files of the
-/// time before are not used.
+/// An index that is built from a clustered segment is the one that clustering wrote, and files of
+/// the time before are not used.
 #[test]
 fn an_index_that_is_gone_or_of_the_other_order_is_built_again() {
     let disk = SimulatedDisk::new(1);
