@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::{Context, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
 use diptych::{
@@ -21,6 +22,9 @@ use super::{
     follow::follow,
     shop::{Note, Place, Totals, Trade, returned, sold},
 };
+
+/// A wait that is longer than any that a test needs.
+const LONG: Duration = Duration::from_secs(60);
 
 /// The money of each shop. The database refuses to let it fall below nothing.
 struct Till {
@@ -180,6 +184,8 @@ fn in_one_batch(
     type Appending<'a> = Pin<Box<dyn Future<Output = Result<AcceptedCommit, AppendError>> + 'a>>;
     let runtime = runtime();
     let client = runtime.block_on(server.client("postgres"));
+    // The server shows one state of its connections to a whole transaction.
+    let other = runtime.block_on(server.client("postgres"));
     let log = &scene.log;
     let lock = format!("begin; select from diptych.log where name = '{log}' for update");
     runtime.block_on(client.batch_execute(&lock)).unwrap();
@@ -195,10 +201,12 @@ fn in_one_batch(
     let waits = "select count(*) from pg_stat_activity
         where wait_event_type = 'Lock' and query like '%diptych.log%'";
     let count = || {
-        let row = runtime.block_on(client.query_one(waits, &[])).unwrap();
+        let row = runtime.block_on(other.query_one(waits, &[])).unwrap();
         row.get::<_, i64>(0)
     };
+    let began = Instant::now();
     while count() == 0 {
+        assert!(began.elapsed() < LONG, "the first commit does not come to the lock");
         thread::yield_now();
     }
     all[1..].iter_mut().for_each(poll);
