@@ -192,7 +192,12 @@ fn run(mode: Mode, events: u64) {
     proxy.set(Mode::Passes);
     assert!(!acknowledged.is_empty(), "nothing came through");
     check(&memory, &acknowledged);
-    // The connection is well again, and reads what was written.
+    // The connection is well again, and reads what was written. Changed bytes can stay in the table
+    // of headers that both ends of HTTP/2 keep, so that such a connection is wrong until it ends.
+    let store = match mode {
+        Mode::Flips => proxy.connect(Duration::from_secs(20)),
+        _ => store,
+    };
     let batch = pollster::block_on(store.read(&Filter::everything(), Read::all())).unwrap();
     assert!(batch.len() >= acknowledged.len());
 }
