@@ -8,6 +8,7 @@ mod aggregates;
 mod growth;
 mod ours;
 mod place;
+mod plain;
 mod streams;
 mod turns;
 
@@ -21,7 +22,7 @@ use diptych_postgres_testing::PostgresServer;
 use place::Place;
 
 const PROGRAM: Program = Program {
-    parts: &["appends", "hot", "batches", "reads", "delays", "growth"],
+    parts: &["appends", "hot", "boundaries", "batches", "reads", "delays", "growth"],
     least_events: 100_000,
     settings: &[Setting {
         name: "--log",
@@ -38,13 +39,14 @@ fn main() -> ExitCode {
     let (Some(server), Ok(runtime)) = (PostgresServer::with(SETTINGS), runtime) else {
         return ExitCode::FAILURE;
     };
-    for database in ["ours", "aggregates", "streams"] {
+    for database in ["ours", "aggregates", "streams", "plain"] {
         server.execute("postgres", &format!("create database {database}"));
     }
     let place = Place { server, runtime };
     let run = program::run(&PROGRAM, std::env::args().skip(1), |part, options| match part {
         "appends" => turns::appends(&place, options),
         "hot" => vec![turns::hot(&place, options)],
+        "boundaries" => vec![turns::boundaries(&place, options)],
         "batches" => vec![turns::batches(&place, options)],
         "reads" => turns::reads(&place, options),
         "delays" => vec![ours::delays(&place, options)],

@@ -24,9 +24,11 @@ use crate::place::{Bench, EVENTS_OF_THING, Place, THINGS};
 #[derive(Clone)]
 pub(crate) struct Ours {
     pub(crate) store: Store,
-    /// The last event and the number of each counter.
-    counters: Arc<Mutex<HashMap<u64, (Position, u64)>>>,
+    counters: Arc<Counters>,
 }
+
+/// The last event and the number of each counter, behind a gate of its own.
+type Counters = std::sync::Mutex<HashMap<u64, Arc<Mutex<(Position, u64)>>>>;
 
 /// A payload of 256 bytes.
 pub(crate) fn payload() -> Vec<u8> {
@@ -65,8 +67,9 @@ impl Bench for Ours {
 
     async fn decide(&self, boundary: u64) {
         let filter = Filter::tag(Tag::new("counter", boundary));
-        let mut counters = self.counters.lock().await;
-        let (after, number) = counters.entry(boundary).or_default();
+        let counter = self.counters.lock().unwrap().entry(boundary).or_default().clone();
+        let mut counter = counter.lock().await;
+        let (after, number) = &mut *counter;
         loop {
             let read = Read::after(*after);
             let payload = format!("{{\"counter\":{boundary},\"number\":{}}}", *number + 1);
@@ -76,7 +79,7 @@ impl Bench for Ours {
             match self.store.append(Append::event(event).condition(condition)).await {
                 Ok(accepted) => {
                     (*after, *number) = (accepted.last, *number + 1);
-                    drop(counters);
+                    drop(counter);
                     accepted.synced().await.unwrap();
                     return;
                 }

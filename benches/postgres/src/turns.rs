@@ -15,10 +15,12 @@ use crate::{
     aggregates::Aggregates,
     ours::Ours,
     place::{Bench, EVENTS_OF_THING, Place, THINGS},
+    plain::Plain,
     streams::Streams,
 };
 
 const NAMES: [&str; 3] = ["diptych-postgres", "postgres-es 0.5", "disintegrate-postgres 4.0"];
+const PLAIN: &str = "a plain table";
 
 /// The calls a second of callers that each wait for one call after another.
 fn rate<B, F>(
@@ -29,7 +31,7 @@ fn rate<B, F>(
     call: fn(B, u64, u64) -> F,
 ) -> f64
 where
-    B: Bench,
+    B: Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let began = Instant::now();
@@ -84,23 +86,27 @@ pub(crate) fn appends(place: &Place, options: &Options) -> Vec<Table> {
         let title = format!("appends of one event of 256 bytes, {callers} writers");
         let table = Table::new(title, "events/s", NAMES[0]);
         let turn = options.turn();
-        table.measure(
-            options,
-            contenders!(place, callers as usize, |store| rate(
-                place,
-                store,
-                callers,
-                turn,
-                |store, writer, number| async move { store.append(writer, number, 1).await }
-            )),
-        )
+        let mut all = contenders!(place, callers as usize, |store| rate(
+            place,
+            store,
+            callers,
+            turn,
+            |store, writer, number| async move { store.append(writer, number, 1).await }
+        ));
+        let plain = Plain::open(place, callers as usize);
+        all.push(Contender::new(PLAIN, move |_| {
+            rate(place, &plain, callers, turn, |plain, _, _| async move { plain.append(1).await })
+        }));
+        table.measure(options, all)
     };
     [1, 8, 64].map(of).into()
 }
 
+/// The callers of decisions.
+const CALLERS: u64 = 64;
+
 pub(crate) fn hot(place: &Place, options: &Options) -> Table {
-    const CALLERS: u64 = 64;
-    let title = "decisions on one hot boundary, 64 callers, in one process".to_owned();
+    let title = format!("decisions on one hot boundary, {CALLERS} callers, in one process");
     let table = Table::new(title, "decisions/s", NAMES[0]).notes(&[
         "each turn has a boundary without events at first; the peers fold all its events anew for \
          each decision, as they do without snapshots",
@@ -112,42 +118,31 @@ pub(crate) fn hot(place: &Place, options: &Options) -> Table {
     table.measure(
         options,
         contenders!(place, CALLERS as usize, |store| {
-            let boundary = fresh();
-            let store = &Hot { store: store.clone(), boundary };
-            rate(place, store, CALLERS, turn, |hot, _, _| async move {
-                hot.store.decide(hot.boundary).await;
+            let hot = (store.clone(), fresh());
+            rate(place, &hot, CALLERS, turn, |(store, boundary), _, _| async move {
+                store.decide(boundary).await;
             })
         }),
     )
 }
 
-/// A store whose callers decide on one boundary.
-#[derive(Clone)]
-struct Hot<B> {
-    store: B,
-    boundary: u64,
-}
-
-impl<B: Bench> Bench for Hot<B> {
-    fn open(place: &Place, callers: usize) -> Hot<B> {
-        Hot { store: B::open(place, callers), boundary: 0 }
-    }
-
-    async fn append(&self, writer: u64, number: u64, events: u64) {
-        self.store.append(writer, number, events).await;
-    }
-
-    async fn decide(&self, boundary: u64) {
-        self.store.decide(boundary).await;
-    }
-
-    async fn fill(&self, events: u64) {
-        self.store.fill(events).await;
-    }
-
-    async fn read(&self, thing: u64) -> u64 {
-        self.store.read(thing).await
-    }
+pub(crate) fn boundaries(place: &Place, options: &Options) -> Table {
+    let title = format!("decisions of {CALLERS} callers, each on a boundary of its own");
+    let table = Table::new(title, "decisions/s", NAMES[0]).notes(&[
+        "each turn has boundaries without events at first; the peers fold all events of a boundary \
+         anew for each decision, as they do without snapshots",
+        "a serializable transaction that conflicts with one of another boundary is tried again",
+    ]);
+    let turn = options.turn();
+    table.measure(
+        options,
+        contenders!(place, CALLERS as usize, |store| {
+            let cold = (store.clone(), fresh() << 16);
+            rate(place, &cold, CALLERS, turn, |(store, first), caller, _| async move {
+                store.decide(first + caller).await;
+            })
+        }),
+    )
 }
 
 pub(crate) fn batches(place: &Place, options: &Options) -> Table {
@@ -155,15 +150,18 @@ pub(crate) fn batches(place: &Place, options: &Options) -> Table {
     let title = "commits of 1,000 events of 256 bytes, 1 writer".to_owned();
     let table = Table::new(title, "events/s", NAMES[0]);
     let turn = options.turn();
-    table.measure(
-        options,
-        contenders!(place, 2, |store| {
-            let commits = rate(place, store, 1, turn, |store, writer, number| async move {
-                store.append(writer, number, EVENTS).await;
-            });
-            commits * EVENTS as f64
-        }),
-    )
+    let mut all = contenders!(place, 2, |store| {
+        let commits = rate(place, store, 1, turn, |store, writer, number| async move {
+            store.append(writer, number, EVENTS).await;
+        });
+        commits * EVENTS as f64
+    });
+    let plain = Plain::open(place, 2);
+    all.push(Contender::new(PLAIN, move |_| {
+        let insert = |plain: Plain, _, _| async move { plain.append(EVENTS).await };
+        rate(place, &plain, 1, turn, insert) * EVENTS as f64
+    }));
+    table.measure(options, all)
 }
 
 pub(crate) fn reads(place: &Place, options: &Options) -> Vec<Table> {

@@ -42,8 +42,12 @@ impl EventParts {
                 tags.push(tag.as_str());
             }
         }
+        // Two tags can have one hash, which is one row.
+        let mut hashes: Vec<i64> = tags.iter().map(|tag| tag_hash(log, tag)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
         Ok(EventParts {
-            hashes: tags.iter().map(|tag| tag_hash(log, tag)).collect(),
+            hashes,
             tags: array(tags.into_iter()),
             meta,
             bytes: encoded.len(),

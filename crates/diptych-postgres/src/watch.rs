@@ -23,6 +23,9 @@ const POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_s
 /// The shortest time between two notifications. The database sends them one after another, and more
 /// would delay other commits.
 const BETWEEN_HINTS: Duration = Duration::from_millis(10);
+/// The time to the next question after one that found new events. More events often follow at once,
+/// and the notification about them waits for [`BETWEEN_HINTS`].
+const AFTER_NEWS: Duration = Duration::from_millis(3);
 
 const NOTIFY: &str = "select pg_notify($1, $2)";
 
@@ -95,7 +98,10 @@ async fn follow_once(link: &Link, own: &mut watch::Receiver<Position>) -> Result
         let history = link.history();
         let before = history.head().position();
         let head = ask(link, &session, &history).await?;
-        poll = if head > before { POLL.0 } else { (poll * 3 / 2).min(POLL.1) };
+        poll = match head > before {
+            true => AFTER_NEWS,
+            false => (poll * 3 / 2).clamp(POLL.0, POLL.1),
+        };
         let next = Instant::now() + poll;
         loop {
             let due = hint_at.unwrap_or(next);
