@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod environment;
+mod group;
 mod release;
 mod suites;
 mod summary;

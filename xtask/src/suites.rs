@@ -2,14 +2,14 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
-    process::Stdio,
-    time::Instant,
+    process::Command,
+    time::{Duration, Instant},
 };
 
 use crate::{
     Lints,
     environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS, PGBOUNCER, POSTGRES_18},
+    group::{self, End, TimeLimits},
     summary::{Failures, Outcome, Row, Tests, summary},
     target,
     tools::{CHROMEDRIVER, CHROMIUM, GIT, POSTGRES, Tool, install},
@@ -41,10 +41,27 @@ struct Suite {
     needs: &'static [Tool],
     /// Packages of other languages that it needs.
     environment: Option<&'static Environment>,
+    /// How long its tests may take. A suite that takes longer is ended with all its processes, and
+    /// has failed. A test that waits for ever would otherwise hold up everybody who waits for the
+    /// gate.
+    limit: Duration,
     /// Whether the suite has a build of its own, in which the scheduler of the tests has the locks,
     /// atomics and threads. It is in a folder of its own, so that the other build stays.
     explores: bool,
 }
+
+/// The limit of time of a suite that takes a minute or two on two processors.
+const SHORT_SUITE: Duration = Duration::from_secs(10 * 60);
+
+/// The limit of time of any other suite of the first tier, which as a whole aims at this time.
+const CHECK_SUITE: Duration = Duration::from_secs(20 * 60);
+
+/// The limit of time of a suite of the long tier, which as a whole aims at 75 minutes.
+const LONG_SUITE: Duration = Duration::from_secs(60 * 60);
+
+/// The limit of time until a suite prints its first line. Cargo may compile everything meanwhile,
+/// or wait for another cargo.
+const COMPILATION: Duration = Duration::from_secs(60 * 60);
 
 /// The tests that another version of PostgreSQL could fail: the promises of a store, the words of
 /// its errors, and rows of projections. They wait for the disk, so more of them run at once.
@@ -73,7 +90,7 @@ const PRECISE_NUMBERS: &[&str] =
 const SCHEDULES: &[&str] = &["--package", "diptych-schedules"];
 
 const SUITES: &[Suite] = &[
-    suite("unit", UNIT, &[]),
+    Suite { limit: SHORT_SUITE, ..suite("unit", UNIT, &[]) },
     suite(
         "integration",
         INTEGRATION,
@@ -97,7 +114,7 @@ const SUITES: &[Suite] = &[
         ],
     ),
     suite("outside interference", INTEGRATION, &["interference::"]),
-    suite("fuzz, short", INTEGRATION, &["fuzz::"]),
+    Suite { limit: SHORT_SUITE, ..suite("fuzz, short", INTEGRATION, &["fuzz::"]) },
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
         environment: Some(&BROWSER),
@@ -107,7 +124,11 @@ const SUITES: &[Suite] = &[
         environment: Some(&CLIENT_GENERATORS),
         ..suite("generated clients", INTEGRATION, &["clients::"])
     },
-    Suite { environment: Some(&NATS), ..suite("NATS", INTEGRATION, &["nats::"]) },
+    Suite {
+        environment: Some(&NATS),
+        limit: SHORT_SUITE,
+        ..suite("NATS", INTEGRATION, &["nats::"])
+    },
     Suite {
         needs: &[POSTGRES],
         ..suite("PostgreSQL", INTEGRATION, &["postgres::", "--skip", "pgbouncer::"])
@@ -120,9 +141,10 @@ const SUITES: &[Suite] = &[
     Suite { environment: Some(&POSTGRES_18), ..suite("PostgreSQL 18", INTEGRATION, VERSION) },
     Suite {
         environment: Some(&FORMATS),
+        limit: SHORT_SUITE,
         ..suite("formats of other systems", INTEGRATION, &["formats::"])
     },
-    Suite { needs: &[GIT], ..suite("tidy", INTEGRATION, &["tidy::"]) },
+    Suite { needs: &[GIT], limit: SHORT_SUITE, ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
     Suite { packages: SCHEDULES, explores: true, ..suite("schedules", INTEGRATION, &[]) },
     // Ten times the default counts, which are constants of the tests.
@@ -205,9 +227,9 @@ const fn suite(
     tests: &'static [&'static str],
 ) -> Suite {
     let (packages, counts, needs): (_, _, &[Tool]) = (WORKSPACE, &[], &[]);
-    let (environment, explores) = (None, false);
+    let (environment, limit, explores) = (None, CHECK_SUITE, false);
     let tier = Tier::Check;
-    Suite { name, tier, packages, targets, tests, counts, needs, environment, explores }
+    Suite { name, tier, packages, targets, tests, counts, needs, environment, limit, explores }
 }
 
 const fn long(
@@ -215,7 +237,7 @@ const fn long(
     tests: &'static [&'static str],
     counts: &'static [(&'static str, &'static str)],
 ) -> Suite {
-    Suite { tier: Tier::Long, counts, ..suite(name, INTEGRATION, tests) }
+    Suite { tier: Tier::Long, counts, limit: LONG_SUITE, ..suite(name, INTEGRATION, tests) }
 }
 
 /// Runs the suites up to this tier and prints the summary. Returns whether none failed.
@@ -261,30 +283,67 @@ fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
     command.args(suite.packages).args(suite.targets);
     command.arg("--").args(suite.tests);
     command.envs(suite.environment.map(Environment::variable));
-    command.envs(suite.counts.iter().copied()).stdout(Stdio::piped());
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            eprintln!("xtask: cannot start cargo: {error}");
-            return Outcome::Failed(Tests::default(), Failures::default());
-        }
-    };
+    command.envs(suite.counts.iter().copied());
+    watch(suite.name, &mut command, TimeLimits { first_line: COMPILATION, rest: suite.limit })
+}
+
+/// Runs the command of a suite, repeats its output, and counts the tests in it.
+fn watch(suite: &str, command: &mut Command, limits: TimeLimits) -> Outcome {
     let (mut tests, mut failures) = (Tests::default(), Failures::default());
-    if let Some(output) = child.stdout.take() {
-        // A line that is not UTF-8 is a test's own output and contains no counts.
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line);
-            println!("{line}");
-            tests.add(&line);
-            failures.add(&line);
-        }
-    }
-    match child.wait() {
-        Ok(status) if status.success() && tests.is_empty() => {
-            eprintln!("xtask: no test of the suite {:?} was found", suite.name);
+    let end = group::run(command, limits, |line| {
+        println!("{line}");
+        tests.add(line);
+        failures.add(line);
+    });
+    match end {
+        Ok(End::Exit(status)) if status.success() && tests.is_empty() => {
+            eprintln!("xtask: no test of the suite {suite:?} was found");
             Outcome::Failed(tests, failures)
         }
-        Ok(status) if status.success() => Outcome::Passed(tests),
-        _ => Outcome::Failed(tests, failures),
+        Ok(End::Exit(status)) if status.success() => Outcome::Passed(tests),
+        Ok(End::Exit(_)) => Outcome::Failed(tests, failures),
+        Ok(End::TimeLimit(limit)) => {
+            eprintln!("\n!! the suite {suite:?} reached its limit of time, and was ended\n");
+            Outcome::TimeLimit(tests, failures, limit)
+        }
+        Err(error) => {
+            eprintln!("xtask: cannot run cargo: {error}");
+            Outcome::Failed(tests, failures)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gate once waited twenty minutes for such a test, until somebody ended it.
+    #[cfg(unix)]
+    #[test]
+    fn a_suite_with_a_test_that_hangs_fails_and_names_the_test() {
+        let output = "echo; echo 'running 3 tests'; echo 'test reads::a_read_ends ... ok'; \
+                      echo 'test reads::a_read_hangs has been running for over 60 seconds'; \
+                      sleep 60";
+        let mut command = Command::new("sh");
+        command.args(["-c", output]);
+        let limits =
+            TimeLimits { first_line: Duration::from_secs(60), rest: Duration::from_secs(1) };
+        let outcome = watch("integration", &mut command, limits);
+        let (text, passed) = summary(&[Row { suite: "integration", outcome, seconds: 1.0 }]);
+        assert!(!passed, "{text}");
+        let words = "integration failed: it reached its limit of 1 second";
+        assert!(text.contains(words), "{text}");
+        let named = "integration failed: reads::a_read_hangs had begun and not ended\n";
+        assert!(text.contains(named), "{text}");
+    }
+
+    #[test]
+    fn a_suite_may_take_longer_than_it_has_to() {
+        for suite in SUITES {
+            let seconds = suite.counts.iter().find(|(name, _)| name.ends_with("_SECONDS"));
+            let seconds = seconds.map_or(0, |(_, seconds)| seconds.parse().unwrap());
+            let least = Duration::from_secs(seconds) + SHORT_SUITE;
+            assert!(suite.limit >= least, "{}: {:?}", suite.name, suite.limit);
+        }
     }
 }

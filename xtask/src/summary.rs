@@ -1,6 +1,6 @@
 //! The table at the end, with the result of each suite.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 /// Counts of tests, read from the output of the test programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,9 @@ impl Tests {
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     names: Vec<String>,
+    /// The tests that have begun and not ended, as far as their program named them: after a minute,
+    /// or at once if it runs one test at a time.
+    unfinished: Vec<String>,
     /// The output of the tests, as their programs repeat it after the last test.
     words: String,
     is_in_words: bool,
@@ -54,6 +57,7 @@ impl Failures {
     pub(crate) fn add(&mut self, line: &str) {
         let name = line.strip_prefix("test ").and_then(|test| test.strip_suffix(" ... FAILED"));
         self.names.extend(name.map(str::to_owned));
+        self.follow(line);
         // A program prints `failures:` twice: before the output of the tests, and before their
         // names.
         if line == "failures:" {
@@ -66,6 +70,27 @@ impl Failures {
         {
             self.words.push_str(line);
             self.words.push('\n');
+        }
+    }
+
+    fn follow(&mut self, line: &str) {
+        // Test programs run one after another.
+        if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
+            self.unfinished.clear();
+        }
+        let Some(test) = line.strip_prefix("test ") else {
+            return;
+        };
+        let begun = test.strip_suffix(" has been running for over 60 seconds");
+        if let Some(name) = begun.or_else(|| test.strip_suffix(" ... ")) {
+            self.unfinished.push(name.to_owned());
+        } else if let Some((name, _)) = test.split_once(" ... ") {
+            // Such as `reads::a_read_ends - should panic`.
+            let is = |begun: &str| {
+                name.strip_prefix(begun)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(" - "))
+            };
+            self.unfinished.retain(|begun| !is(begun));
         }
     }
 }
@@ -82,6 +107,8 @@ fn is_of_backtrace(line: &str) -> bool {
 pub(crate) enum Outcome {
     Passed(Tests),
     Failed(Tests, Failures),
+    /// The suite did not end within its limit of time, and was ended.
+    TimeLimit(Tests, Failures, Duration),
     /// A program that the suite needs is missing. The text names it and says how to get it.
     DidNotRun(String),
 }
@@ -101,7 +128,9 @@ pub(crate) struct Row {
 pub(crate) fn summary(rows: &[Row]) -> (String, bool) {
     let width = rows.iter().map(|row| row.suite.len()).max().unwrap_or(0);
     let words = rows.iter().filter_map(|row| match &row.outcome {
-        Outcome::Failed(_, failures) if !failures.words.is_empty() => {
+        Outcome::Failed(_, failures) | Outcome::TimeLimit(_, failures, _)
+            if !failures.words.is_empty() =>
+        {
             Some(format!("== failures of {}\n{}\n", row.suite, failures.words))
         }
         _ => None,
@@ -118,6 +147,17 @@ pub(crate) fn summary(rows: &[Row]) -> (String, bool) {
                     let _ = writeln!(notes, "{suite} failed: {name}");
                 }
                 ("FAILED", Tests { failed: tests.failed.max(1), ..*tests })
+            }
+            Outcome::TimeLimit(tests, failures, limit) => {
+                let limit = in_words(*limit);
+                let _ = writeln!(notes, "{suite} failed: it reached its limit of {limit}");
+                for name in &failures.unfinished {
+                    let _ = writeln!(notes, "{suite} failed: {name} had begun and not ended");
+                }
+                for name in &failures.names {
+                    let _ = writeln!(notes, "{suite} failed: {name}");
+                }
+                ("TIME LIMIT", Tests { failed: tests.failed + 1, ..*tests })
             }
             Outcome::DidNotRun(why) => {
                 let _ = writeln!(notes, "{suite} did not run: {why}");
@@ -136,6 +176,15 @@ pub(crate) fn summary(rows: &[Row]) -> (String, bool) {
     let Tests { passed, failed, skipped } = total;
     let _ = write!(text, "{notes}\n{passed} passed, {failed} failed, {skipped} skipped");
     (text, failed == 0)
+}
+
+/// A duration in minutes, or in seconds.
+fn in_words(duration: Duration) -> String {
+    let (number, unit) = match duration.as_secs() {
+        seconds if seconds >= 60 => (seconds / 60, "minute"),
+        seconds => (seconds, "second"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -218,6 +267,35 @@ mod tests {
         assert!(!before.contains("panicking.rs") && !before.contains("Doc-tests"), "{text}");
         assert!(after.contains("\nintegration failed: reads::a_read_begins\n"), "{text}");
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 0 skipped"));
+        assert!(!passed);
+    }
+
+    #[test]
+    fn a_suite_that_reached_its_limit_names_the_tests_that_had_begun_and_not_ended() {
+        let output = [
+            "running 2 tests",
+            "test index::a_merge_hangs has been running for over 60 seconds",
+            // Its program is ended by the system, and cargo starts the next one.
+            "",
+            "running 5 tests",
+            "test reads::a_read_hangs has been running for over 60 seconds",
+            "test reads::a_slow_read_ends has been running for over 60 seconds",
+            "test reads::a_slow_read_panics has been running for over 60 seconds",
+            "test reads::a_slow_read_ends ... ok",
+            "test reads::a_slow_read_panics - should panic ... ok",
+            "test reads::a_read_begins ... FAILED",
+            "test writes::one_at_a_time ... ",
+        ];
+        let Outcome::Failed(tests, failures) = failed(&output) else { panic!("it failed") };
+        let outcome = Outcome::TimeLimit(tests, failures, Duration::from_secs(1_200));
+        let (text, passed) = summary(&[row("integration", outcome)]);
+        let notes = "integration failed: it reached its limit of 20 minutes
+integration failed: reads::a_read_hangs had begun and not ended
+integration failed: writes::one_at_a_time had begun and not ended
+integration failed: reads::a_read_begins
+
+0 passed, 1 failed, 0 skipped";
+        assert!(text.ends_with(notes), "{text}");
         assert!(!passed);
     }
 

@@ -100,3 +100,27 @@ impl StoredCommit {
         tracking.is_some_and(|tracking| tracking.source == source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(source: &str, position: u64) -> CommitFacts {
+        let tracking = Some(Tracking::new(source, position));
+        CommitFacts { recorded_at: Timestamp::from_micros(1), key: None, tracking }
+    }
+
+    /// An intake that finds nothing for it stores such a commit again and again.
+    #[test]
+    fn commits_without_events_do_not_pile_up() {
+        let mut commits = CommitList::default();
+        let nothing = (Position::new(1), Position::START);
+        for position in 1..=1_000 {
+            commits.push(nothing, facts("orders", position));
+            commits.push(nothing, facts("payments", position));
+        }
+        assert_eq!(commits.count(), 2_000);
+        let kept: Vec<_> = commits.after(Position::START).unwrap().map(|at| at.facts()).collect();
+        assert_eq!(kept, [facts("orders", 1_000), facts("payments", 1_000)]);
+    }
+}

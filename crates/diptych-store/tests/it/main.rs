@@ -6,4 +6,5 @@
 mod docs;
 mod histories;
 mod memory;
+mod pushed;
 mod wrong;
