@@ -30,7 +30,7 @@ use crate::{
     client::{
         AppendAnswer,
         checks::{self, CommitPlace, Contradiction},
-        link::{History, Link, Pauses, Trouble},
+        link::{CallOrigin, History, Link, LogCaller, Pauses, Trouble},
         pending::{AppendJob, SessionOrder},
         resolve::{self, Finding},
         sync_line::SyncLine,
@@ -132,6 +132,7 @@ impl SentCall {
 struct OpenStream {
     /// The history that the server agreed to.
     history: History,
+    origin: CallOrigin,
     opened: SessionOpened,
     requests: mpsc::Sender<AppendRequest>,
     replies: Streaming<AppendReply>,
@@ -188,7 +189,7 @@ impl Session {
             let patience = Instant::now() + self.link.options().connect_time;
             let trouble = match timeout_at(next.unwrap_or(patience), self.open()).await {
                 Ok(Ok(stream)) => return Some(stream),
-                Ok(Err((status, named))) => self.link.why(status, Some(named)),
+                Ok(Err((status, origin))) => self.link.why(status, origin),
                 Err(_) => Trouble::Connection(Status::deadline_exceeded("no answer in time")),
             };
             match trouble {
@@ -209,14 +210,19 @@ impl Session {
         }
     }
 
-    /// Opens a stream. An error comes with the history that the stream was opened for.
-    async fn open(&self) -> Result<OpenStream, (Status, LogIdentity)> {
+    /// Opens a stream. An error comes with the origin of the call.
+    async fn open(&self) -> Result<OpenStream, (Status, CallOrigin)> {
         let history = self.link.history();
-        let identity = history.identity;
-        self.open_for(history).await.map_err(|status| (status, identity))
+        let (log, origin) = self.link.caller_as(Some(history.identity));
+        self.open_by(log, history, origin).await.map_err(|status| (status, origin))
     }
 
-    async fn open_for(&self, history: History) -> Result<OpenStream, Status> {
+    async fn open_by(
+        &self,
+        mut log: LogCaller,
+        history: History,
+        origin: CallOrigin,
+    ) -> Result<OpenStream, Status> {
         let (requests, waiting) = mpsc::channel::<AppendRequest>(WAITING_MESSAGES);
         let open = OpenSession {
             session: self.id.as_bytes().to_vec(),
@@ -229,12 +235,11 @@ impl Session {
             let message = waiting.recv().await?;
             Some((message, waiting))
         });
-        let mut log = self.link.caller_as(Some(history.identity));
         let mut replies = log.append(messages).await?.into_inner();
         let reply = replies.message().await?;
         let opened = reply.and_then(|reply| reply.opened);
         let opened = opened.ok_or_else(|| Status::unavailable("the stream was not opened"))?;
-        Ok(OpenStream { history, opened, requests, replies })
+        Ok(OpenStream { history, origin, opened, requests, replies })
     }
 
     /// Ends the calls that were made for another history. Their conditions mean nothing here.
@@ -415,8 +420,7 @@ impl Session {
                     },
                     Ok(None) => return StreamEnd::Connection,
                     Err(status) => {
-                        let named = Some(stream.history.identity);
-                        if let Trouble::Final(error) = self.link.why(status, named) {
+                        if let Trouble::Final(error) = self.link.why(status, stream.origin) {
                             self.give_up(&unavailable(error), None);
                         }
                         return StreamEnd::Connection;
