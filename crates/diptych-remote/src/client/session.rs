@@ -31,7 +31,7 @@ use crate::{
         AppendAnswer,
         checks::{self, CommitPlace, Contradiction},
         link::{CallOrigin, History, Link, LogCaller, Pauses, Trouble},
-        pending::{AppendJob, SessionOrder},
+        pending::{AppendJob, CommitTrace, DueAnswer, SessionOrder},
         resolve::{self, Finding},
         sync_line::SyncLine,
     },
@@ -287,7 +287,9 @@ impl Session {
                 Some(Ok(Finding::Made(place))) => {
                     history.advance(place.last);
                     self.accept(number, &mut sent, place);
-                    self.synced(number, &mut sent);
+                    if let Some(due) = self.synced(number, &mut sent) {
+                        due.send();
+                    }
                 }
                 // Decisions can rest on the lost commit, and its positions will have other events.
                 Some(Ok(Finding::NotMade)) if sent.is_known() => self.unknown(&mut sent, lost()),
@@ -478,6 +480,21 @@ impl Session {
     }
 
     fn replied(&mut self, history: &History, reply: AppendReply) -> Result<(), Contradiction> {
+        let mut due = Vec::with_capacity(reply.replies.len());
+        let taken = self.take_replies(history, reply, &mut due);
+        // All at once: a caller's thread that wakes for the first answer finds the others there,
+        // too, and does not sleep again in between.
+        due.into_iter().for_each(DueAnswer::send);
+        taken
+    }
+
+    /// Takes the replies. The answers to the callers of synced commits are due then.
+    fn take_replies(
+        &mut self,
+        history: &History,
+        reply: AppendReply,
+        due: &mut Vec<DueAnswer>,
+    ) -> Result<(), Contradiction> {
         // The head is shown first, so that a caller reads its own write.
         history.advance(checks::head(reply.head)?);
         for CallReply { number, outcome } in reply.replies {
@@ -486,22 +503,23 @@ impl Session {
                 return Err(Contradiction(statement));
             }
             let Some(outcome) = outcome else { continue };
-            if let Some(sent) = self.sent.get(&number) {
-                let trace = &sent.job.trace;
-                checks::outcome(&outcome, (trace.events, trace.after), sent.place)?;
-            }
             let Some(mut sent) = self.sent.remove(&number) else { continue };
+            let CommitTrace { events, after, .. } = sent.job.trace;
+            if let Err(error) = checks::outcome(&outcome, (events, after), sent.place) {
+                self.sent.insert(number, sent);
+                return Err(error);
+            }
             self.pauses = Pauses::new();
             match outcome {
                 call_reply::Outcome::Accepted(accepted) => {
                     let place = CommitPlace::of(&accepted);
                     self.accept(number, &mut sent, place);
                     match accepted.synced {
-                        true => self.synced(number, &mut sent),
+                        true => due.extend(self.synced(number, &mut sent)),
                         false => drop(self.sent.insert(number, sent)),
                     }
                 }
-                call_reply::Outcome::Synced(_) => self.synced(number, &mut sent),
+                call_reply::Outcome::Synced(_) => due.extend(self.synced(number, &mut sent)),
                 call_reply::Outcome::Failure(failure) => {
                     let error = wire::as_append_error(failure, history.identity);
                     let error = error.unwrap_or_else(|error| {
@@ -529,15 +547,15 @@ impl Session {
         }
     }
 
-    /// Publishes a synced commit, and answers a caller that waits for that.
-    fn synced(&mut self, number: u64, sent: &mut SentCall) {
-        if let (Some(place), false) = (sent.place, sent.job.is_answered()) {
-            let sync = self.syncs.enter(number);
+    /// Publishes a synced commit. Returns the answer to a caller that waits for that.
+    fn synced(&mut self, number: u64, sent: &mut SentCall) -> Option<DueAnswer> {
+        let (Some(place), false) = (sent.place, sent.job.is_answered()) else {
             self.syncs.synced(number);
-            sent.job.answer(Ok(accepted(place, sync)));
-        } else {
-            self.syncs.synced(number);
-        }
+            return None;
+        };
+        let sync = self.syncs.enter(number);
+        self.syncs.synced(number);
+        sent.job.due(Ok(accepted(place, sync)))
     }
 
     fn failed(&mut self, sent: &mut SentCall, error: AppendError) {

@@ -167,18 +167,23 @@ impl Frames {
     }
 }
 
+fn append(memory: &Store, event: RawEvent) {
+    let accepted = pollster::block_on(memory.append(Append::event(event))).unwrap();
+    pollster::block_on(accepted.synced()).unwrap();
+}
+
 /// Runs `calls` over a connection of its own for each byte of the headers, which is changed in the
 /// first headers of `calls`. Returns how many bytes there are.
 fn for_each_byte(by: Sender, calls: impl Fn(&RemoteStore, &Store, Damage)) -> usize {
     for at in 0.. {
         let memory = Store::new(Memory::new());
         let event = RawEvent::new("counted", "1").tag(Tag::new("a", 1));
-        pollster::block_on(memory.append(Append::event(event))).unwrap();
+        append(&memory, event);
         let served = ServedLog::start(memory.clone());
         let proxy = HeaderProxy::start(served.address);
         let store = proxy.connect(None);
         // The watch of the head has its headers.
-        pollster::block_on(memory.append(Append::event(RawEvent::new("seen", "1")))).unwrap();
+        append(&memory, RawEvent::new("seen", "1"));
         let seen = pollster::block_on(store.head().after(Position::new(1))).unwrap();
         assert_eq!(seen.get(), 2);
         let damage = Damage { by, at };
