@@ -6,6 +6,7 @@
 
 mod address;
 mod checks;
+mod connection;
 mod feeds;
 mod link;
 mod live;

@@ -1,6 +1,6 @@
 //! Pages of a feed that a server offers.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use diptych_store::{Position, Unavailable};
 use parking_lot::Mutex;
@@ -8,7 +8,6 @@ use tokio::time::{Instant, timeout};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
-    transport::Channel,
 };
 
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
         AskTask, ConnectError, RemoteOptions, StoreThread,
         address::FeedAddress,
         checks,
+        connection::{Connections, raises_doubt},
         link::{self, MESSAGE_BYTES},
         tls,
     },
@@ -65,7 +65,7 @@ pub enum FeedCallError {
 pub struct FeedClient {
     name: String,
     feed: String,
-    channel: Channel,
+    connections: Arc<Connections>,
     token: Option<MetadataValue<Ascii>>,
     answer_time: Duration,
     ahead: Mutex<Option<PageAhead>>,
@@ -98,10 +98,10 @@ impl FeedClient {
         let token = link::bearer(&options).map_err(unusable)?;
         let thread = StoreThread::start().map_err(ConnectError::Thread)?;
         // The tasks of the connection run on that thread.
-        let channel = thread.within(|| endpoint.connect_lazy());
-        let channel = channel.ok_or_else(|| unusable(Unavailable::Closed))?;
+        let connections = thread.within(|| Connections::new(endpoint));
+        let connections = Arc::new(connections.ok_or_else(|| unusable(Unavailable::Closed))?);
         let (answer_time, ahead) = (options.answer_time, Mutex::default());
-        Ok(FeedClient { name, feed, channel, token, answer_time, ahead, thread })
+        Ok(FeedClient { name, feed, connections, token, answer_time, ahead, thread })
     }
 
     /// The address of the feed with a scheme of HTTP. It has no token.
@@ -158,21 +158,43 @@ impl FeedClient {
         question: FeedPageRequest,
     ) -> Result<AskTask<Result<FeedPageReply, FeedCallError>>, FeedCallError> {
         let longest = Duration::from_millis(question.wait_ms).saturating_add(self.answer_time);
-        let mut request = Request::new(question);
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        let mut client = FeedsClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES)
-            .max_encoding_message_size(MESSAGE_BYTES);
+        let (connections, token) = (self.connections.clone(), self.token.clone());
         let call = async move {
-            match timeout(longest, client.page(request)).await {
-                Ok(Ok(reply)) => checked(reply.into_inner()),
+            let answer = timeout(longest, ask(&connections, token, &question)).await;
+            match answer {
+                Ok(Ok(reply)) => checked(reply),
                 Ok(Err(status)) => Err(answered(status)),
                 Err(_) => Err(unreachable(format!("no answer within {} ms", longest.as_millis()))),
             }
         };
         self.thread.begin(call).ok_or_else(closed)
+    }
+}
+
+/// Asks until there is an answer that no other connection changes.
+async fn ask(
+    connections: &Connections,
+    token: Option<MetadataValue<Ascii>>,
+    question: &FeedPageRequest,
+) -> Result<FeedPageReply, Status> {
+    loop {
+        let mut request = Request::new(question.clone());
+        if let Some(token) = &token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        let (channel, connection) = connections.current();
+        let mut client = FeedsClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        match client.page(request).await {
+            Ok(reply) => return Ok(reply.into_inner()),
+            // An error of the log has details.
+            Err(status)
+                if status.details().is_empty()
+                    && raises_doubt(&status)
+                    && connections.doubt(connection) => {}
+            Err(status) => return Err(status),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
         RemoteOptions,
         address::{EndpointAddress, ServerAddress},
         checks::{self, Contradiction},
+        connection::{ConnectionId, Connections, raises_doubt},
         tls,
     },
     wire::{
@@ -73,7 +74,7 @@ const WINDOW_BYTES: (u32, u32) = (4 << 20, 64 << 20);
 pub(crate) struct Link {
     /// The address of the server, for errors.
     server: String,
-    channel: Channel,
+    connections: Connections,
     token: Option<MetadataValue<Ascii>>,
     log: MetadataValue<Ascii>,
     options: RemoteOptions,
@@ -117,7 +118,7 @@ impl Link {
         let log = log.map_err(|_| server("the name of the log is no text of a header"))?;
         let mut link = Link {
             server: address.endpoint.url,
-            channel: endpoint.connect_lazy(),
+            connections: Connections::new(endpoint),
             token,
             log,
             options,
@@ -237,18 +238,16 @@ impl Link {
         }
     }
 
-    /// A client for calls that any history answers.
-    pub(crate) fn any_history(&self) -> LogCaller {
-        self.caller_as(None)
-    }
-
-    /// A client for one call to the log with this history.
-    pub(crate) fn caller_as(&self, history: Option<LogIdentity>) -> LogCaller {
+    /// A client for one call to the log with this history, or with any.
+    pub(crate) fn caller_as(&self, history: Option<LogIdentity>) -> (LogCaller, CallOrigin) {
+        let (channel, connection) = self.connections.current();
+        let origin = CallOrigin { history, connection };
         let history = history.and_then(|history| wire::history_header(history).parse().ok());
         let headers = Headers { token: self.token.clone(), log: self.log.clone(), history };
-        LogClient::with_interceptor(self.channel.clone(), headers)
+        let caller = LogClient::with_interceptor(channel, headers)
             .max_decoding_message_size(MESSAGE_BYTES)
-            .max_encoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        (caller, origin)
     }
 
     /// Asks until there is an answer, or the time is over.
@@ -272,13 +271,13 @@ impl Link {
         let deadline = Instant::now() + self.options.answer_time;
         let mut pause = Pauses::new();
         loop {
-            let answer = timeout_at(deadline, ask(self.caller_as(history)));
-            let status = match answer.await {
+            let (caller, origin) = self.caller_as(history);
+            let status = match timeout_at(deadline, ask(caller)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(status)) => status,
                 Err(_) => return Err(no_answer(self.options.answer_time).into()),
             };
-            match self.why(status, history) {
+            match self.why(status, origin) {
                 Trouble::Final(error) => return Err(error),
                 Trouble::Connection(status) if Instant::now() + pause.next() >= deadline => {
                     return Err(Unavailable::Backend(Arc::new(status)).into());
@@ -288,36 +287,39 @@ impl Link {
         }
     }
 
-    /// Tells a lost connection from an answer of the server to a call that named this history.
-    pub(crate) fn why(&self, status: Status, named: Option<LogIdentity>) -> Trouble {
+    /// Tells a lost or doubted connection from an answer of the server to a call of this origin.
+    pub(crate) fn why(&self, status: Status, origin: CallOrigin) -> Trouble {
         if let Some(what) = tls::distrust(&status) {
             return Trouble::Final(Unavailable::Server { what: what.into() }.into());
         }
-        let code = status.code();
+        let status = match wire::from_status(status) {
+            Ok(failure) => return self.answered(failure, origin),
+            Err(status) => status,
+        };
+        if raises_doubt(&status) && self.connections.doubt(origin.connection) {
+            return Trouble::Connection(status);
+        }
         // A connection that ends by an error of HTTP/2 has codes that a server also gives.
         let is_of_transport = status.source().is_some();
-        match wire::from_status(status) {
-            Ok(failure) => self.answered(failure, named),
-            Err(status) => match code {
-                Code::Unauthenticated
-                | Code::PermissionDenied
-                | Code::NotFound
-                | Code::Unimplemented
-                | Code::InvalidArgument
-                | Code::OutOfRange
-                | Code::ResourceExhausted
-                    if !is_of_transport =>
-                {
-                    Trouble::Final(Unavailable::Server { what: described(&status).into() }.into())
-                }
-                // The transport gives the other codes, a server that starts or stops, and a peer
-                // that got a damaged message.
-                _ => Trouble::Connection(status),
-            },
+        match status.code() {
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::NotFound
+            | Code::Unimplemented
+            | Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::ResourceExhausted
+                if !is_of_transport =>
+            {
+                Trouble::Final(Unavailable::Server { what: described(&status).into() }.into())
+            }
+            // The transport gives the other codes, a server that starts or stops, and a peer that
+            // got a damaged message.
+            _ => Trouble::Connection(status),
         }
     }
 
-    fn answered(&self, failure: Failure, named: Option<LogIdentity>) -> Trouble {
+    fn answered(&self, failure: Failure, origin: CallOrigin) -> Trouble {
         // A server that stops closes its log, and another one opens it again.
         if let Some(failure::Kind::Unavailable(unavailable)) = &failure.kind
             && unavailable.closed
@@ -326,12 +328,13 @@ impl Link {
         }
         let head = Position::new(failure.head);
         // The watch may have found another history since the call was made.
-        let was = named.unwrap_or_else(|| self.identity());
+        let was = origin.history.unwrap_or_else(|| self.identity());
         match wire::as_read_error(failure, was) {
             // The name of the history was damaged on its way.
             Ok(ReadError::Unavailable(Unavailable::HistoryChanged(changed)))
                 if changed.is == was =>
             {
+                self.connections.doubt(origin.connection);
                 Trouble::Connection(Status::data_loss("a request was changed on its way"))
             }
             Ok(ReadError::Unavailable(Unavailable::HistoryChanged(changed))) => {
@@ -383,6 +386,14 @@ pub(crate) fn bearer(options: &RemoteOptions) -> Result<Option<MetadataValue<Asc
         token.set_sensitive(true);
     }
     Ok(token)
+}
+
+/// How a call was made.
+#[derive(Clone, Copy)]
+pub(crate) struct CallOrigin {
+    /// The history that it named.
+    history: Option<LogIdentity>,
+    connection: ConnectionId,
 }
 
 /// Why a call has no answer that can be used.

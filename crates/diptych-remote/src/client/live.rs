@@ -26,7 +26,7 @@ use tonic::Status;
 use crate::{
     client::{
         checks,
-        link::{History, Link, Trouble},
+        link::{History, Link, LogCaller, Trouble},
         read_ahead::goes_on,
     },
     wire::{
@@ -77,9 +77,10 @@ impl LiveCalls {
             let (upto, waiting) = (after, bytes);
             let (has_answered, behind_since) = (false, None);
             let mut call = OpenCall { filter, upto, send, waiting, has_answered, behind_since };
-            if let Err(status) = call.run(&link, &history, request).await {
+            let (log, origin) = link.caller_as(Some(history.identity));
+            if let Err(status) = call.run(log, &link, &history, request).await {
                 // A change of the history ends the head, which the subscription sees.
-                if let Trouble::Final(error) = link.why(status, Some(history.identity)) {
+                if let Trouble::Final(error) = link.why(status, origin) {
                     tracing::debug!(%error, "live events of a remote log ended");
                 }
             }
@@ -109,13 +110,13 @@ impl OpenCall {
     /// Takes messages until the connection is lost, or too many wait.
     async fn run(
         &mut self,
+        mut log: LogCaller,
         link: &Link,
         history: &History,
         request: SubscribeRequest,
     ) -> Result<(), Status> {
         let silent = |_| Status::unavailable("the server sends no sign of life");
         let patience = link.options().heartbeat * 3 / 2;
-        let mut log = link.caller_as(Some(history.identity));
         let stream = timeout(patience, log.subscribe(request)).await.map_err(silent)??;
         let mut stream = stream.into_inner();
         while let Some(reply) = timeout(patience, stream.message()).await.map_err(silent)?? {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use diptych_store::{
     AcceptedCommit, Append, AppendError, FilterItem, LogIdentity, Position, SyncError, Tracking,
+    encoding,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
@@ -42,8 +43,6 @@ pub(crate) struct CommitTrace {
     pub(crate) tracking: Option<Tracking>,
     /// Number of events.
     pub(crate) events: u64,
-    /// Type and first tag of the first event.
-    pub(crate) item: Option<FilterItem>,
     /// The encoding of the first event.
     pub(crate) first: Option<Bytes>,
     /// Whether the first event has an id, so that no other event is equal.
@@ -54,6 +53,15 @@ impl CommitTrace {
     /// Whether the log tells what became of the commit, also if its place is not known.
     pub(crate) fn can_be_found(&self) -> bool {
         self.key.is_some() || self.has_id
+    }
+
+    /// Type and first tag of the first event. They are worked out when they are needed, because few
+    /// commits are ever looked for.
+    pub(crate) fn item(&self) -> Option<FilterItem> {
+        let event = encoding::decode(self.first.as_ref()?).ok()?;
+        let item = FilterItem::everything().or_type(event.event_type);
+        // The bytes decide. One tag narrows the search within the limits of any store.
+        Some(event.tags.into_iter().take(1).fold(item, FilterItem::and_tag))
     }
 }
 
@@ -74,15 +82,9 @@ impl AppendJob {
         });
         let first = append.events.first();
         let has_id = first.and_then(|event| event.id).is_some_and(|id: Uuid| !id.is_nil());
-        let item = first.map(|event| {
-            let item = FilterItem::everything().or_type(event.event_type.clone());
-            // The bytes decide. One tag narrows the search within the limits of any store.
-            event.tags.iter().take(1).cloned().fold(item, FilterItem::and_tag)
-        });
         let trace = CommitTrace {
             after: history.head().position(),
             events: append.events.len() as u64,
-            item,
             first: bytes,
             has_id,
             key: append.key,
@@ -94,13 +96,31 @@ impl AppendJob {
 
     /// Answers the caller. A later answer has no effect.
     pub(crate) fn answer(&mut self, answer: Result<AcceptedCommit, AppendError>) {
-        if let Some(reply) = self.reply.take() {
-            // A caller that went away asks for nothing.
-            let _ = reply.send(answer);
+        if let Some(due) = self.due(answer) {
+            due.send();
         }
+    }
+
+    /// The answer to the caller, for one who sends it later. A later answer has no effect.
+    pub(crate) fn due(&mut self, answer: Result<AcceptedCommit, AppendError>) -> Option<DueAnswer> {
+        let reply = self.reply.take()?;
+        Some(DueAnswer { reply, answer })
     }
 
     pub(crate) fn is_answered(&self) -> bool {
         self.reply.is_none()
+    }
+}
+
+/// An answer that is to be sent.
+pub(crate) struct DueAnswer {
+    reply: oneshot::Sender<Result<AcceptedCommit, AppendError>>,
+    answer: Result<AcceptedCommit, AppendError>,
+}
+
+impl DueAnswer {
+    pub(crate) fn send(self) {
+        // A caller that went away asks for nothing.
+        let _ = self.reply.send(self.answer);
     }
 }

@@ -133,7 +133,7 @@ async fn read_ahead(
     send: mpsc::Sender<Batch>,
 ) {
     let answer_time = link.options().answer_time;
-    let mut log = link.caller_as(Some(history.identity));
+    let (mut log, _) = link.caller_as(Some(history.identity));
     let Ok(Ok(stream)) = timeout(answer_time, log.read(request)).await else { return };
     let mut stream = stream.into_inner();
     loop {

@@ -150,10 +150,10 @@ async fn recorded_at(
 
 /// Reads the events like the first one since the append was asked for.
 async fn find_by_id(link: &Link, trace: &CommitTrace) -> Result<Finding, ReadError> {
-    let (Some(item), Some(first)) = (&trace.item, &trace.first) else {
+    let (Some(item), Some(first)) = (trace.item(), &trace.first) else {
         return Ok(Finding::Unknown);
     };
-    let filter = Filter::from(item.clone());
+    let filter = Filter::from(item);
     let mut after = trace.after;
     loop {
         let batch = read(link, &filter, Read::after(after)).await?;

@@ -30,8 +30,8 @@ use crate::{
     client::{
         AppendAnswer,
         checks::{self, CommitPlace, Contradiction},
-        link::{History, Link, Pauses, Trouble},
-        pending::{AppendJob, SessionOrder},
+        link::{CallOrigin, History, Link, LogCaller, Pauses, Trouble},
+        pending::{AppendJob, CommitTrace, DueAnswer, SessionOrder},
         resolve::{self, Finding},
         sync_line::SyncLine,
     },
@@ -132,6 +132,7 @@ impl SentCall {
 struct OpenStream {
     /// The history that the server agreed to.
     history: History,
+    origin: CallOrigin,
     opened: SessionOpened,
     requests: mpsc::Sender<AppendRequest>,
     replies: Streaming<AppendReply>,
@@ -188,7 +189,7 @@ impl Session {
             let patience = Instant::now() + self.link.options().connect_time;
             let trouble = match timeout_at(next.unwrap_or(patience), self.open()).await {
                 Ok(Ok(stream)) => return Some(stream),
-                Ok(Err((status, named))) => self.link.why(status, Some(named)),
+                Ok(Err((status, origin))) => self.link.why(status, origin),
                 Err(_) => Trouble::Connection(Status::deadline_exceeded("no answer in time")),
             };
             match trouble {
@@ -209,14 +210,19 @@ impl Session {
         }
     }
 
-    /// Opens a stream. An error comes with the history that the stream was opened for.
-    async fn open(&self) -> Result<OpenStream, (Status, LogIdentity)> {
+    /// Opens a stream. An error comes with the origin of the call.
+    async fn open(&self) -> Result<OpenStream, (Status, CallOrigin)> {
         let history = self.link.history();
-        let identity = history.identity;
-        self.open_for(history).await.map_err(|status| (status, identity))
+        let (log, origin) = self.link.caller_as(Some(history.identity));
+        self.open_by(log, history, origin).await.map_err(|status| (status, origin))
     }
 
-    async fn open_for(&self, history: History) -> Result<OpenStream, Status> {
+    async fn open_by(
+        &self,
+        mut log: LogCaller,
+        history: History,
+        origin: CallOrigin,
+    ) -> Result<OpenStream, Status> {
         let (requests, waiting) = mpsc::channel::<AppendRequest>(WAITING_MESSAGES);
         let open = OpenSession {
             session: self.id.as_bytes().to_vec(),
@@ -229,12 +235,11 @@ impl Session {
             let message = waiting.recv().await?;
             Some((message, waiting))
         });
-        let mut log = self.link.caller_as(Some(history.identity));
         let mut replies = log.append(messages).await?.into_inner();
         let reply = replies.message().await?;
         let opened = reply.and_then(|reply| reply.opened);
         let opened = opened.ok_or_else(|| Status::unavailable("the stream was not opened"))?;
-        Ok(OpenStream { history, opened, requests, replies })
+        Ok(OpenStream { history, origin, opened, requests, replies })
     }
 
     /// Ends the calls that were made for another history. Their conditions mean nothing here.
@@ -282,7 +287,9 @@ impl Session {
                 Some(Ok(Finding::Made(place))) => {
                     history.advance(place.last);
                     self.accept(number, &mut sent, place);
-                    self.synced(number, &mut sent);
+                    if let Some(due) = self.synced(number, &mut sent) {
+                        due.send();
+                    }
                 }
                 // Decisions can rest on the lost commit, and its positions will have other events.
                 Some(Ok(Finding::NotMade)) if sent.is_known() => self.unknown(&mut sent, lost()),
@@ -415,8 +422,7 @@ impl Session {
                     },
                     Ok(None) => return StreamEnd::Connection,
                     Err(status) => {
-                        let named = Some(stream.history.identity);
-                        if let Trouble::Final(error) = self.link.why(status, named) {
+                        if let Trouble::Final(error) = self.link.why(status, stream.origin) {
                             self.give_up(&unavailable(error), None);
                         }
                         return StreamEnd::Connection;
@@ -474,6 +480,21 @@ impl Session {
     }
 
     fn replied(&mut self, history: &History, reply: AppendReply) -> Result<(), Contradiction> {
+        let mut due = Vec::with_capacity(reply.replies.len());
+        let taken = self.take_replies(history, reply, &mut due);
+        // All at once: a caller's thread that wakes for the first answer finds the others there,
+        // too, and does not sleep again in between.
+        due.into_iter().for_each(DueAnswer::send);
+        taken
+    }
+
+    /// Takes the replies. The answers to the callers of synced commits are due then.
+    fn take_replies(
+        &mut self,
+        history: &History,
+        reply: AppendReply,
+        due: &mut Vec<DueAnswer>,
+    ) -> Result<(), Contradiction> {
         // The head is shown first, so that a caller reads its own write.
         history.advance(checks::head(reply.head)?);
         for CallReply { number, outcome } in reply.replies {
@@ -482,22 +503,23 @@ impl Session {
                 return Err(Contradiction(statement));
             }
             let Some(outcome) = outcome else { continue };
-            if let Some(sent) = self.sent.get(&number) {
-                let trace = &sent.job.trace;
-                checks::outcome(&outcome, (trace.events, trace.after), sent.place)?;
-            }
             let Some(mut sent) = self.sent.remove(&number) else { continue };
+            let CommitTrace { events, after, .. } = sent.job.trace;
+            if let Err(error) = checks::outcome(&outcome, (events, after), sent.place) {
+                self.sent.insert(number, sent);
+                return Err(error);
+            }
             self.pauses = Pauses::new();
             match outcome {
                 call_reply::Outcome::Accepted(accepted) => {
                     let place = CommitPlace::of(&accepted);
                     self.accept(number, &mut sent, place);
                     match accepted.synced {
-                        true => self.synced(number, &mut sent),
+                        true => due.extend(self.synced(number, &mut sent)),
                         false => drop(self.sent.insert(number, sent)),
                     }
                 }
-                call_reply::Outcome::Synced(_) => self.synced(number, &mut sent),
+                call_reply::Outcome::Synced(_) => due.extend(self.synced(number, &mut sent)),
                 call_reply::Outcome::Failure(failure) => {
                     let error = wire::as_append_error(failure, history.identity);
                     let error = error.unwrap_or_else(|error| {
@@ -525,15 +547,15 @@ impl Session {
         }
     }
 
-    /// Publishes a synced commit, and answers a caller that waits for that.
-    fn synced(&mut self, number: u64, sent: &mut SentCall) {
-        if let (Some(place), false) = (sent.place, sent.job.is_answered()) {
-            let sync = self.syncs.enter(number);
+    /// Publishes a synced commit. Returns the answer to a caller that waits for that.
+    fn synced(&mut self, number: u64, sent: &mut SentCall) -> Option<DueAnswer> {
+        let (Some(place), false) = (sent.place, sent.job.is_answered()) else {
             self.syncs.synced(number);
-            sent.job.answer(Ok(accepted(place, sync)));
-        } else {
-            self.syncs.synced(number);
-        }
+            return None;
+        };
+        let sync = self.syncs.enter(number);
+        self.syncs.synced(number);
+        sent.job.due(Ok(accepted(place, sync)))
     }
 
     fn failed(&mut self, sent: &mut SentCall, error: AppendError) {

@@ -32,12 +32,12 @@ async fn follow_once(link: &Link) -> bool {
     let heartbeat = link.options().heartbeat;
     let heartbeat_ms = u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX);
     // The history is not named here: the answer tells which one the server has.
-    let mut log = link.any_history();
+    let (mut log, origin) = link.caller_as(None);
     let opened = log.watch(WatchRequest { heartbeat_ms, ..WatchRequest::default() });
     let mut stream = match timeout(heartbeat, opened).await {
         Ok(Ok(stream)) => stream.into_inner(),
         Ok(Err(status)) => {
-            if let Trouble::Final(error) = link.why(status, None) {
+            if let Trouble::Final(error) = link.why(status, origin) {
                 tracing::warn!(%error, "the head of the remote log cannot be followed");
             }
             return false;

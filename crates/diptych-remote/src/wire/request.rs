@@ -11,6 +11,9 @@ use crate::wire::{
     stored::{TAG_FORM, event_of, key_message, key_of, raw_events, tracking_message, tracking_of},
 };
 
+/// About the bytes of an encoded event beside its payload.
+const EVENT_BYTES: usize = 128;
+
 /// A request that a server cannot execute.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -82,7 +85,10 @@ fn item_of(message: messages::FilterItem) -> Result<FilterItem, MessageError> {
 /// [`InvalidRequest`] as [`Append::check`] and [`encoding::encode`] give it.
 pub fn call_of(append: &Append, number: u64, limits: &Limits) -> Result<Call, InvalidRequest> {
     append.check(limits)?;
-    let (mut bytes, mut sizes) = (Vec::new(), Vec::with_capacity(append.events.len()));
+    // A buffer that grows would copy the payloads.
+    let about = append.events.iter().map(|event| EVENT_BYTES + event.payload.len()).sum();
+    let (mut bytes, mut sizes) =
+        (Vec::with_capacity(about), Vec::with_capacity(append.events.len()));
     for event in &append.events {
         let start = bytes.len();
         encoding::encode(event, limits, &mut bytes)?;

@@ -5,7 +5,7 @@
 //! kept in the session.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashSet, VecDeque},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -45,7 +45,7 @@ const STREAM_OUTCOMES: usize = 4 * STREAM_CALLS;
 const WRITE_PAUSE: Duration = Duration::from_millis(200);
 
 type Replies = mpsc::Sender<Result<AppendReply, Status>>;
-type Accepting = Pin<Box<dyn Future<Output = (u64, Result<AcceptedCommit, AppendError>)> + Send>>;
+type Accepting = Pin<Box<dyn Future<Output = AnsweredCall> + Send>>;
 type Syncing = Pin<Box<dyn Future<Output = Result<(), SyncError>> + Send>>;
 
 /// The parts of the server that a stream of appends uses.
@@ -86,7 +86,7 @@ impl AppendStream {
             store: self.store,
             session,
             accepting: FuturesUnordered::new(),
-            under_way: HashMap::new(),
+            under_way: HashSet::new(),
             syncing: VecDeque::new(),
             front: None,
             outbox: Vec::new(),
@@ -152,16 +152,31 @@ impl CallAnswer {
     }
 }
 
+/// The answer of the store to a call.
+struct AnsweredCall {
+    number: u64,
+    answer: CallAnswer,
+    accepted: Result<AcceptedCommit, AppendError>,
+}
+
+/// An accepted commit that is not synced.
+struct SyncingCall {
+    number: u64,
+    answer: CallAnswer,
+    place: Accepted,
+    sync: CommitSync,
+}
+
 /// The calls of one stream.
 struct RunningCalls {
     store: Store,
     session: OpenSession,
     /// Calls that the store has not accepted yet.
     accepting: FuturesUnordered<Accepting>,
-    /// Their numbers, and when each has its reply.
-    under_way: HashMap<u64, CallAnswer>,
+    /// Their numbers.
+    under_way: HashSet<u64>,
     /// Accepted commits that are not synced, in the order in which they were accepted.
-    syncing: VecDeque<(u64, CallAnswer, CommitSync)>,
+    syncing: VecDeque<SyncingCall>,
     /// Waits for the first of them.
     front: Option<Syncing>,
     /// Replies that wait for the connection.
@@ -199,8 +214,8 @@ impl RunningCalls {
                     Ok(None) => is_reading = false,
                     Err(status) => return drop(replies.try_send(Err(status))),
                 },
-                Some((number, accepted)) = self.accepting.next(), if !self.accepting.is_empty() => {
-                    self.accepted(number, accepted);
+                Some(answered) = self.accepting.next(), if !self.accepting.is_empty() => {
+                    self.waited(answered);
                 }
                 synced = async {
                     match &mut self.front {
@@ -226,10 +241,10 @@ impl RunningCalls {
 
     /// Collects everything that is ready now, so that it goes into one message.
     fn collect(&mut self) {
-        while let Some(Some((number, accepted))) = self.accepting.next().now_or_never() {
-            self.accepted(number, accepted);
+        while let Some(Some(answered)) = self.accepting.next().now_or_never() {
+            self.waited(answered);
         }
-        while self.syncing.front().is_some_and(|(.., sync)| sync.is_done()) {
+        while self.syncing.front().is_some_and(|call| call.sync.is_done()) {
             self.front_synced(Ok(()));
         }
     }
@@ -239,7 +254,7 @@ impl RunningCalls {
         let limits = self.store.limits();
         for call in request.calls {
             let (number, answer) = (call.number, CallAnswer::of(call.synced_only));
-            if self.answer_again(number, answer) || self.under_way.contains_key(&number) {
+            if self.answer_again(number, answer) || self.under_way.contains(&number) {
                 continue;
             }
             if self.session.calls.is_settled(number) {
@@ -250,13 +265,13 @@ impl RunningCalls {
             let held = self.bytes.hold(&call);
             match wire::append_of(call, &limits) {
                 Ok(append) => {
-                    self.under_way.insert(number, answer);
                     let store = self.store.clone();
-                    let accepted = async move {
+                    let answered = async move {
                         let _held = held;
-                        (number, store.append(append).await)
+                        let accepted = store.append(append).await;
+                        AnsweredCall { number, answer, accepted }
                     };
-                    self.offer(Box::pin(accepted));
+                    self.offer(number, Box::pin(answered));
                 }
                 Err(error) => self.failed(number, failure(&self.store, &error)),
             }
@@ -265,58 +280,78 @@ impl RunningCalls {
 
     /// Gives a call to the store. A store that answers at once, as a log with room for the commit,
     /// is asked here. A call behind others that wait keeps its place.
-    fn offer(&mut self, mut accepted: Accepting) {
-        let answer = match self.accepting.is_empty() {
-            true => (&mut accepted).now_or_never(),
+    fn offer(&mut self, number: u64, mut call: Accepting) {
+        let answered = match self.accepting.is_empty() {
+            true => (&mut call).now_or_never(),
             false => None,
         };
-        match answer {
-            Some((number, accepted)) => self.accepted(number, accepted),
-            None => self.accepting.push(accepted),
+        match answered {
+            Some(answered) => self.accepted(answered),
+            None => {
+                self.under_way.insert(number);
+                self.accepting.push(call);
+            }
         }
+    }
+
+    /// Takes the answer to a call that has waited for the store.
+    fn waited(&mut self, answered: AnsweredCall) {
+        self.under_way.remove(&answered.number);
+        self.accepted(answered);
     }
 
     /// Sends the outcome of a call that was executed before. Returns whether it was.
     fn answer_again(&mut self, number: u64, answer: CallAnswer) -> bool {
-        let outcome = match self.session.calls.outcomes.get(&number) {
-            Some(CallOutcome::Failed(failure)) => call_reply::Outcome::Failure(failure.clone()),
+        match self.session.calls.outcomes.get(&number) {
+            Some(CallOutcome::Failed(failure)) => {
+                let outcome = Some(call_reply::Outcome::Failure(failure.clone()));
+                self.outbox.push(CallReply { number, outcome });
+            }
             Some(outcome @ CallOutcome::Accepted { sync, .. }) => {
-                let Some(accepted) = outcome.accepted() else { return false };
-                if !accepted.synced {
-                    self.syncing.push_back((number, answer, sync.clone()));
-                    self.wait_for_front();
-                    if answer == CallAnswer::Synced {
-                        return true;
-                    }
-                }
-                call_reply::Outcome::Accepted(accepted)
+                let (Some(place), sync) = (outcome.accepted(), sync.clone()) else { return false };
+                self.answer_accepted(SyncingCall { number, answer, place, sync });
             }
             None => return false,
-        };
-        self.outbox.push(CallReply { number, outcome: Some(outcome) });
+        }
         true
     }
 
-    fn accepted(&mut self, number: u64, accepted: Result<AcceptedCommit, AppendError>) {
-        let answer = self.under_way.remove(&number).unwrap_or(CallAnswer::Both);
+    /// Sends the place of an accepted commit, now or once it is synced.
+    fn answer_accepted(&mut self, call: SyncingCall) {
+        let SyncingCall { number, answer, place, .. } = call;
+        if !place.synced {
+            self.syncing.push_back(call);
+            self.wait_for_front();
+            if answer == CallAnswer::Synced {
+                return;
+            }
+        }
+        let outcome = Some(call_reply::Outcome::Accepted(place));
+        self.outbox.push(CallReply { number, outcome });
+    }
+
+    fn accepted(&mut self, AnsweredCall { number, answer, accepted }: AnsweredCall) {
         match accepted {
             Ok(AcceptedCommit { first, last, recorded_at, sync }) => {
-                let outcome = CallOutcome::Accepted { first, last, recorded_at, sync };
-                self.session.calls.outcomes.insert(number, outcome);
-                self.answer_again(number, answer);
+                let kept = CallOutcome::Accepted { first, last, recorded_at, sync: sync.clone() };
+                if let Some(place) = kept.accepted() {
+                    self.answer_accepted(SyncingCall { number, answer, place, sync });
+                }
+                self.session.calls.outcomes.insert(number, kept);
             }
             Err(error) => self.failed(number, failure(&self.store, &error)),
         }
     }
 
     fn failed(&mut self, number: u64, failure: Failure) {
+        let outcome = Some(call_reply::Outcome::Failure(failure.clone()));
         self.session.calls.outcomes.insert(number, CallOutcome::Failed(failure));
-        self.answer_again(number, CallAnswer::Both);
+        self.outbox.push(CallReply { number, outcome });
     }
 
     fn wait_for_front(&mut self) {
         if self.front.is_none() {
-            let front = self.syncing.front().map(|(.., sync)| sync.clone());
+            let front = self.syncing.front().map(|call| call.sync.clone());
             self.front = front.map(|sync| Box::pin(sync.wait()) as Syncing);
         }
     }
@@ -324,20 +359,23 @@ impl RunningCalls {
     fn front_synced(&mut self, synced: Result<(), SyncError>) {
         self.front = None;
         // The store keeps the commit, and writes it when there is room again.
-        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some((.., sync))) =
+        if let (Err(SyncError { cause: Unavailable::Storage { .. } }), Some(call)) =
             (&synced, self.syncing.front())
         {
-            let sync = sync.clone();
+            let sync = call.sync.clone();
             self.front = Some(Box::pin(async move {
                 sleep(WRITE_PAUSE).await;
                 sync.wait().await
             }));
             return;
         }
-        if let Some((number, answer, _)) = self.syncing.pop_front() {
-            let outcome = match synced {
-                Ok(()) => self.synced(number, answer),
-                Err(error) => {
+        if let Some(SyncingCall { number, answer, place, .. }) = self.syncing.pop_front() {
+            let outcome = match (synced, answer) {
+                (Ok(()), CallAnswer::Both) => call_reply::Outcome::Synced(Synced {}),
+                (Ok(()), CallAnswer::Synced) => {
+                    call_reply::Outcome::Accepted(Accepted { synced: true, ..place })
+                }
+                (Err(error), _) => {
                     let failure = failure(&self.store, &error);
                     let kept = CallOutcome::Failed(failure.clone());
                     self.session.calls.outcomes.insert(number, kept);
@@ -349,29 +387,15 @@ impl RunningCalls {
         self.wait_for_front();
     }
 
-    /// The reply to a call whose commit is synced.
-    fn synced(&self, number: u64, answer: CallAnswer) -> call_reply::Outcome {
-        let place = match answer {
-            CallAnswer::Synced => {
-                self.session.calls.outcomes.get(&number).and_then(CallOutcome::accepted)
-            }
-            CallAnswer::Both => None,
-        };
-        match place {
-            Some(place) => call_reply::Outcome::Accepted(Accepted { synced: true, ..place }),
-            None => call_reply::Outcome::Synced(Synced {}),
-        }
-    }
-
     /// Waits until the store has answered every call. The session keeps the outcomes.
     async fn complete(mut self) {
-        while let Some((number, accepted)) = self.accepting.next().await {
+        while let Some(answered) = self.accepting.next().await {
             self.outbox.clear();
-            self.accepted(number, accepted);
+            self.waited(answered);
         }
         // The server does not stop before they are durable.
-        while let Some((.., sync)) = self.syncing.pop_front() {
-            let _ = sync.wait().await;
+        while let Some(call) = self.syncing.pop_front() {
+            let _ = call.sync.wait().await;
         }
         self.session.calls.complete();
     }

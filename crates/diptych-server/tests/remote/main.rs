@@ -6,6 +6,7 @@ mod apps;
 mod child;
 mod compat;
 mod conformance;
+mod damaged_headers;
 mod door;
 mod door_server;
 mod encryption;
