@@ -270,8 +270,8 @@ pub(crate) fn takes_nothing(folder: &str) -> String {
 
 pub(crate) fn left(folder: &str, to: &str) -> String {
     format!(
-        "the log of {folder} moved to {to} and takes commits there: use it there; here it can still \
-         be read"
+        "the log of {folder} moved to {to} and takes commits there: use it there; here it can \
+         still be read"
     )
 }
 

@@ -154,7 +154,7 @@ fn a_server_neither_gives_its_log_away_nor_takes_one_and_names_the_commands_that
     let move_to = |from: &str, to: &str| run(&["copy", "--move", "--wait-seconds", "0", from, to]);
     let there = address(&other);
     let away = move_to(&server.url, &there);
-    away.ended(1, &format!("stop its `diptych serve`, and move the folder that it serves"));
+    away.ended(1, "stop its `diptych serve`, and move the folder that it serves");
     away.ended(1, &format!("`diptych copy --move FOLDER {there}`"));
     let database = "postgres://ann:secret@127.0.0.1:1/shop?log=orders";
     let away = move_to(&server.url, database);

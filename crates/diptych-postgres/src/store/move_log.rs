@@ -156,8 +156,8 @@ impl PostgresStore {
 
 type OwnedParameter = Box<dyn tokio_postgres::types::ToSql + Send + Sync>;
 
-/// The server said nothing of a standby that it stopped waiting for. If it did, a standby that takes
-/// over may not know the change.
+/// Refuses a change if the server said that it stopped waiting for a standby, which may not have
+/// the change when it takes over.
 fn must_be_replicated(session: &Session) -> Result<(), Fault> {
     match session.take_unreplicated() {
         true => Err(server(

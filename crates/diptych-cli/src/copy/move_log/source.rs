@@ -1,6 +1,9 @@
 //! The log that moves, at its old place.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use diptych_log::{LogOptions, fence, fenced};
 use diptych_postgres::{MoveError, PostgresStore};
@@ -103,7 +106,7 @@ impl MoveSource {
     }
 }
 
-fn canonical(dir: &PathBuf) -> Result<PathBuf, Failure> {
+fn canonical(dir: &Path) -> Result<PathBuf, Failure> {
     fs::canonicalize(dir).map_err(|error| {
         Failure::new(Exit::Failed, format!("cannot find {}: {error}", dir.display()))
     })

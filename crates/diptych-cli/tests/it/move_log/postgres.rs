@@ -257,7 +257,7 @@ fn programs_that_have_the_log_open_are_refused_from_the_fence_on_and_lose_nothin
         let moved = to.run(&["read"], "").lines();
         assert_eq!(moved.len(), acknowledged.len());
         for (position, payload) in &acknowledged {
-            assert_eq!(moved[*position as usize - 1]["payload"], json!(payload));
+            assert_eq!(moved[*position as usize - 1]["data"], json!(payload));
         }
         // The same handle reads on, and is refused again after it has connected again.
         server.execute(
@@ -274,7 +274,7 @@ fn programs_that_have_the_log_open_are_refused_from_the_fence_on_and_lose_nothin
 }
 
 fn append(store: &Store, payload: &str) -> Result<u64, AppendError> {
-    let event = RawEvent::new("noted", payload.to_owned());
+    let event = RawEvent::new("noted", format!("{payload:?}"));
     let append = Append::event(event);
     block_on(async { Ok(store.append(append).await?.synced().await?.last.get()) })
 }
@@ -318,24 +318,26 @@ fn a_target_with_another_log_is_refused_and_one_that_is_not_whole_can_be_removed
 
 #[test]
 fn a_log_moves_neither_from_nor_to_a_replica() {
-    let Some(server) = PostgresServer::start() else { return };
-    let from = Place::database(&server);
-    from.load(events("a", 3));
-    let standby = server.standby("");
-    standby.caught_up(&server);
-    let log = from.address().split_once("log=").unwrap().1.to_owned();
-    let replica = standby.address("postgres", &log) + "&target_session_attrs=read-only";
+    let Some(server) = shared() else { return };
+    let name = new_name();
+    server.execute("postgres", "create database frozen");
+    let primary = Place::Database(server.address("frozen", &name));
+    primary.load(events("a", 3));
+    // From now on it looks like a replica.
+    server.execute("postgres", "alter database frozen set default_transaction_read_only = on");
+    let replica = server.address("frozen", &name) + "&target_session_attrs=read-only";
     let replica = Place::Database(replica);
+    assert_eq!(replica.run(&["read"], "").positions(), [1, 2, 3]);
     move_place(&replica, &Place::folder()).ended(1, "give the address of the primary");
     move_place(&Place::folder().source(), &replica).ended(1, "give the address of the primary");
-    from.load(events("b", 1));
+    server.execute("postgres", "alter database frozen set default_transaction_read_only = off");
+    assert!(primary.takes_commits());
 }
 
 #[test]
 fn receipts_and_sessions_of_before_a_move_are_good_in_a_database_and_back_in_a_folder() {
     let Some(server) = shared() else { return };
     let (first, second, third) = (Place::folder(), Place::database(server), Place::folder());
-    // The store of a database needs a runtime only for its tasks, and the app brings none.
     runtime().block_on(async {
         let start = async |place: &Place| {
             let app = App::connect(&place.address()).await.unwrap().view::<Total>();
