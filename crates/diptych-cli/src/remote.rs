@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
-use diptych_postgres::{OpenError, PostgresOptions, PostgresStore};
+use diptych_postgres::{OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 use diptych_store::{ReadError, Store, TimeSource, Unavailable};
 
@@ -67,6 +67,25 @@ pub(crate) fn make_database(
     partition_events: u64,
 ) -> Result<Store, Failure> {
     open_database(address, wait, |options| options.partition_events = partition_events)
+}
+
+/// Opens a log in a database, which must exist, to move it.
+pub(crate) fn open_to_move(address: &str, wait: Wait) -> Result<PostgresStore, Failure> {
+    let mut options = database_options(wait);
+    options.create = false;
+    pollster::block_on(PostgresStore::open(address, options)).map_err(|error| match error {
+        OpenError::Schema { .. } => {
+            let advice = "`diptych postgres migrate` brings an older schema up to date";
+            database_failure(error).and(advice)
+        }
+        _ => database_failure(error),
+    })
+}
+
+/// The address of a log in a database without user and secrets.
+pub(crate) fn bare_address(address: &str, wait: Wait) -> Result<String, Failure> {
+    let database = PostgresDatabase::at(address, database_options(wait));
+    Ok(database.map_err(database_failure)?.bare_address())
 }
 
 fn open_database(

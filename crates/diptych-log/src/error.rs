@@ -80,12 +80,12 @@ pub enum OpenError {
         /// The folder.
         folder: String,
     },
-    /// The log moved to another folder and takes commits there.
+    /// The log moved to another place and takes commits there.
     #[error("{}", left(.folder, .to))]
     Left {
         /// The folder.
         folder: String,
-        /// The folder to which the log moved.
+        /// The folder or the address to which the log moved.
         to: String,
     },
     /// A log is being moved to the folder, and is not whole there yet.
@@ -96,7 +96,7 @@ pub enum OpenError {
     Arriving {
         /// The folder.
         folder: String,
-        /// The folder from which the log moves.
+        /// The folder or the address from which the log moves.
         from: String,
     },
     /// The folder is the archive of a log, and not a log.
@@ -270,7 +270,7 @@ pub(crate) fn takes_nothing(folder: &str) -> String {
 
 pub(crate) fn left(folder: &str, to: &str) -> String {
     format!(
-        "the log of {folder} moved to {to} and takes commits there: use that folder; this one can \
+        "the log of {folder} moved to {to} and takes commits there: use it there; here it can \
          still be read"
     )
 }

@@ -86,7 +86,7 @@ pub use backup::{
 };
 pub use error::{ArchiveError, BackupError, MoveError, OpenError, VerifyError};
 pub use log::{Blocking, Log};
-pub use move_log::{Arrival, Fence, MoveTarget, fence, fenced};
+pub use move_log::{Arrival, MoveTarget, fence, fenced};
 pub use options::{
     Access, Background, Clustering, Durability, FutureTime, LogOptions, PlacePolicy, ScrubSchedule,
     Tuning,

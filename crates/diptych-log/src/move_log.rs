@@ -1,13 +1,14 @@
-//! Moves a log to another folder with its identity.
+//! Moves a log from folder to folder, out of a folder or into one, with its identity.
 //!
-//! The log in the old folder, the source, and the log in the new folder, the target, have one
-//! identity, so at most one of them may take commits at any time. The manifests say which: the
-//! source is *fenced* before the target is opened for commits, and each step is durable before the
-//! next one begins. Between the steps neither takes commits, and the move can be repeated.
+//! The log at the old place, the source, and the log at the new place, the target, have one
+//! identity, so at most one of them may take commits at any time. The manifest of a folder says
+//! whether it does: the source is *fenced* before the target is opened for commits, and each step
+//! is durable before the next one begins. Between the steps neither takes commits, and the move can
+//! be repeated. The other end of a move may be no folder, so it is noted as a text.
 
-use std::path::Path;
+use std::{ffi::OsStr, path::Path};
 
-use diptych_store::{EventStore, LogIdentity, Position, SyncError};
+use diptych_store::{EventStore, Fence, LogIdentity, SyncError};
 
 use crate::{
     backup::must_be_empty,
@@ -26,25 +27,6 @@ use crate::{
     read_only::ReadOnlyLog,
 };
 
-/// The proof that the source of a move takes no commits any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fence {
-    identity: LogIdentity,
-    upto: Position,
-}
-
-impl Fence {
-    /// The identity of the log that moves.
-    pub fn identity(&self) -> LogIdentity {
-        self.identity
-    }
-
-    /// The last position of the source, for ever.
-    pub fn upto(&self) -> Position {
-        self.upto
-    }
-}
-
 /// The target of a move, as the move found it.
 #[derive(Debug)]
 pub enum MoveTarget {
@@ -60,8 +42,9 @@ pub enum MoveTarget {
 pub struct Arrival(Log);
 
 impl Arrival {
-    /// Begins a move to the folder `to`, or continues it, for the log with this identity in the
-    /// folder `from`. A target that is missing or empty becomes a log with that identity.
+    /// Begins a move to the folder `to`, or continues it, for the log with this identity at the
+    /// place `from`, which is a folder or an address. A target that is missing or empty becomes a
+    /// log with that identity.
     ///
     /// # Errors
     /// [`MoveError::Target`]: the folder has another log or other files. The other errors are those
@@ -69,7 +52,7 @@ impl Arrival {
     pub fn begin(
         to: impl AsRef<Path>,
         identity: LogIdentity,
-        from: impl AsRef<Path>,
+        from: impl AsRef<OsStr>,
         options: &LogOptions,
     ) -> Result<MoveTarget, MoveError> {
         let (folders, from) = (Folders::new(to.as_ref()), from.as_ref().display().to_string());
@@ -118,8 +101,8 @@ impl Arrival {
         let Arrival(log) = self;
         let (disk, root) = log.place();
         let (identity, upto) = (log.identity(), log.head().position());
-        if identity != fence.identity || upto != fence.upto {
-            let (was, end) = (fence.identity, fence.upto);
+        if identity != fence.identity() || upto != fence.upto() {
+            let (was, end) = (fence.identity(), fence.upto());
             let problem = format!(
                 "has {identity} up to position {upto}, and its source has {was} up to position \
                  {end}: repeat the move; if that does not help, remove this folder first"
@@ -144,8 +127,8 @@ impl Arrival {
     }
 }
 
-/// Fences the log in the folder `from`, which moves to the folder `to`: from now on it takes no
-/// commits. Reads go on. No other process may have it open for commits.
+/// Fences the log in the folder `from`, which moves to the place `to`, a folder or an address: from
+/// now on it takes no commits. Reads go on. No other process may have it open for commits.
 ///
 /// The fence is durable when this returns. Only `diptych adopt --copy` makes the folder a log that
 /// takes commits again, in a new epoch. A call that was interrupted can be repeated.
@@ -153,11 +136,11 @@ impl Arrival {
 /// # Errors
 /// [`MoveError::Source`] if the log has another identity, for example a newer epoch because commits
 /// may be lost. The other errors are those of an open, as [`OpenError::Left`] if the log moved to
-/// another folder. If the log could not be closed in order, it is not fenced.
+/// another place. If the log could not be closed in order, it is not fenced.
 pub fn fence(
     from: impl AsRef<Path>,
     identity: LogIdentity,
-    to: impl AsRef<Path>,
+    to: impl AsRef<OsStr>,
     options: &LogOptions,
 ) -> Result<Fence, MoveError> {
     let (from, to) = (from.as_ref(), to.as_ref());
@@ -188,14 +171,14 @@ pub fn fence(
         Role::Left { .. } => {
             // Also if the close failed after the manifest had its name.
             sync(&*disk, from)?;
-            Ok(Fence { identity, upto })
+            Ok(Fence::new(identity, upto))
         }
         _ => Err(not_closed(from, closed).into()),
     }
 }
 
-/// The fence of the log in the folder `from`, if that log moved to the folder `to`; `None` if it
-/// did not move yet.
+/// The fence of the log in the folder `from`, if that log moved to the place `to`; `None` if it did
+/// not move yet.
 ///
 /// # Errors
 /// [`OpenError::Left`] if it moved elsewhere, [`MoveError::Source`] if it is another log, and the
@@ -204,7 +187,7 @@ pub fn fence(
 pub fn fenced(
     from: impl AsRef<Path>,
     identity: LogIdentity,
-    to: impl AsRef<Path>,
+    to: impl AsRef<OsStr>,
     options: &LogOptions,
 ) -> Result<Option<Fence>, MoveError> {
     let (from, to) = (from.as_ref(), to.as_ref().display().to_string());
@@ -232,7 +215,7 @@ pub fn fenced(
     sync(&*disk, from)?;
     let once = LogOptions { background: Background::Inline, ..options.clone() };
     let upto = ReadOnlyLog::open(from, once)?.head().position();
-    Ok(Some(Fence { identity, upto }))
+    Ok(Some(Fence::new(identity, upto)))
 }
 
 fn role(disk: &dyn Disk, root: &Path) -> Result<Role, OpenError> {
@@ -244,12 +227,12 @@ fn sync(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
     disk.sync_dir(root).map_err(io_error("sync", root))
 }
 
-/// The manifest bounds the names of folders.
+/// The manifest bounds the other end of a move.
 fn must_be_short(folder: &Path, other: &str) -> Result<(), MoveError> {
     match other.len() <= OTHER_PATH {
         true => Ok(()),
         false => {
-            let problem = format!("cannot note a folder whose path has over {OTHER_PATH} bytes");
+            let problem = format!("cannot note a path or an address of over {OTHER_PATH} bytes");
             Err(target_error(folder, problem))
         }
     }

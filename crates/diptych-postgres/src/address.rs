@@ -117,6 +117,37 @@ impl DatabaseAddress {
         encryption.map(Some).map_err(|problem| OpenError::Address { problem })
     }
 
+    /// The address of the log with servers, ports, database and log, without user and secrets.
+    pub(crate) fn bare(&self, options: &PostgresOptions) -> String {
+        let (hosts, ports) = (self.config.get_hosts(), self.config.get_ports());
+        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(PORT);
+        let mut servers: Vec<String> = Vec::new();
+        let mut parameters: Vec<String> = Vec::new();
+        for (at, host) in hosts.iter().enumerate() {
+            match host {
+                Host::Tcp(name) if name.contains(':') => {
+                    servers.push(format!("[{name}]:{}", port(at)));
+                }
+                Host::Tcp(name) => servers.push(format!("{name}:{}", port(at))),
+                #[cfg(unix)]
+                Host::Unix(path) => {
+                    parameters.push(format!("host={}", encoded(&path.display().to_string())));
+                    parameters.push(format!("port={}", port(at)));
+                }
+            }
+        }
+        if hosts.is_empty() {
+            let addresses = self.config.get_hostaddrs().iter().enumerate();
+            servers.extend(addresses.map(|(at, host)| match host.is_ipv6() {
+                true => format!("[{host}]:{}", port(at)),
+                false => format!("{host}:{}", port(at)),
+            }));
+        }
+        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
+        parameters.push(format!("log={}", self.log_name(options)));
+        format!("postgres://{}/{}?{}", servers.join(","), encoded(database), parameters.join("&"))
+    }
+
     /// The server and the database, without secrets, for messages.
     pub(crate) fn place(&self) -> String {
         let hosts = self.config.get_hosts().iter().map(|host| match host {
@@ -127,6 +158,23 @@ impl DatabaseAddress {
         let hosts: Vec<_> = hosts.collect();
         format!("{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())
     }
+}
+
+/// The port of a server of PostgreSQL that an address does not name.
+const PORT: u16 = 5432;
+
+/// The text as a part of an address.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Takes the values of one parameter out of the others.
@@ -223,6 +271,29 @@ mod tests {
         assert_eq!(parsed.place(), "db/shop");
         let plain = DatabaseAddress::parse("postgres://ann@localhost/shop").unwrap();
         assert_eq!(plain.log, None);
+    }
+
+    #[test]
+    fn a_bare_address_names_the_log_and_has_no_user_and_no_secret() {
+        let bare = |address: &str| {
+            let parsed = DatabaseAddress::parse(address).unwrap();
+            let bare = parsed.bare(&PostgresOptions::default());
+            let again = DatabaseAddress::parse(&bare).unwrap();
+            assert_eq!(again.bare(&PostgresOptions::default()), bare, "it leads to the same log");
+            bare
+        };
+        let secret = "postgres://ann:a/b@db/shop?log=orders&password=c&connect_timeout=3";
+        assert_eq!(bare(secret), "postgres://db:5432/shop?log=orders");
+        assert_eq!(
+            bare("postgresql://one,two:5433/shop"),
+            "postgres://one:5432,two:5433/shop?log=main"
+        );
+        assert_eq!(bare("postgres://ann@[::1]:7/"), "postgres://[::1]:7/ann?log=main");
+        assert_eq!(bare("postgres://db/a%20shop?port=8"), "postgres://db:8/a%20shop?log=main");
+        assert_eq!(
+            bare("postgres:///shop?host=/var/run/postgresql&log=bank"),
+            "postgres:///shop?host=/var/run/postgresql&port=5432&log=bank"
+        );
     }
 
     #[test]

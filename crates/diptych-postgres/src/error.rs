@@ -70,6 +70,31 @@ pub enum OpenError {
     },
 }
 
+/// Why a log could not be moved into a database or out of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The log cannot be the target of this move, or not yet.
+    #[error("{log} {problem}")]
+    Target {
+        /// The log and its database.
+        log: String,
+        /// The reason, and advice.
+        problem: String,
+    },
+    /// The log cannot move, or is not the log that the target has. It was not fenced.
+    #[error("{log} {problem}")]
+    Source {
+        /// The log and its database.
+        log: String,
+        /// The reason, and advice.
+        problem: String,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
 impl OpenError {
     /// The error for the answer of this server.
     pub(crate) fn of(place: String, fault: Fault) -> OpenError {

@@ -48,6 +48,11 @@
 //! then gets a new epoch, and pinned handles get
 //! [`HistoryChanged`](diptych_store::Unavailable::HistoryChanged).
 //!
+//! # Moves
+//!
+//! A log can move into a database and out of it, and keep its identity: [`Arrival`] and
+//! [`PostgresStore::fence`]. `diptych copy --move` does it.
+//!
 //! # Replicas
 //!
 //! With `target_session_attrs=read-only` in its address, a store reads from a standby, and takes no
@@ -95,9 +100,9 @@ mod writer;
 
 pub use builder::StoreBuilder;
 pub use connection::{DatabaseConnection, connect, connect_to_read};
-pub use error::OpenError;
+pub use error::{MoveError, OpenError};
 pub use inline::{InlineRows, RowsBatch, RowsError, RowsStart};
 pub use options::PostgresOptions;
 pub use session::PLAN_SETTINGS;
-pub use store::PostgresStore;
+pub use store::{Arrival, MoveTarget, PostgresStore};
 pub use upkeep::{DatabaseReport, LogReport, PostgresDatabase, SchemaMigration};

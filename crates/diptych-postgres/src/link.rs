@@ -20,7 +20,7 @@ use crate::{
     options::PostgresOptions,
     pooler::Backends,
     reads,
-    schema::{self, LogRow, ServerFacts, ServerName, stored_position},
+    schema::{self, LogRow, NewLog, ServerFacts, ServerName, stored_position},
     session::{Session, SessionTimes},
     tls::Encryption,
 };
@@ -55,6 +55,7 @@ impl Link {
     pub(crate) async fn open(
         address: DatabaseAddress,
         options: PostgresOptions,
+        new: &NewLog,
     ) -> Result<(Arc<Link>, Session), OpenError> {
         let place = address.place();
         let failed = |fault: Fault| OpenError::of(place.clone(), fault);
@@ -85,7 +86,7 @@ impl Link {
         }
         let log = address.log_name(&options);
         let row = match role {
-            ServerRole::Primary => find_log(&session, &log, options.create).await,
+            ServerRole::Primary => find_log(&session, &log, new).await,
             ServerRole::Replica { .. } => LogRow::of(&session, &log).await,
         };
         let Some(row) = row.map_err(failed)? else { return Err(OpenError::NoLog { place, log }) };
@@ -370,11 +371,11 @@ async fn suitable(
 
 /// The log of this name. If the database came to another cluster, its history may go on in both, so
 /// it gets a new epoch here.
-async fn find_log(session: &Session, name: &str, create: bool) -> Result<Option<LogRow>, Fault> {
+async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<LogRow>, Fault> {
     let is = ServerName::of(session).await?;
     let mut row = LogRow::of(session, name).await?;
-    if row.is_none() && create {
-        LogRow::make(session, name, is).await?;
+    if row.is_none() {
+        LogRow::make(session, name, is, new).await?;
         row = LogRow::of(session, name).await?;
     }
     let Some(found) = row else { return Ok(None) };

@@ -6,10 +6,13 @@ use uuid::Uuid;
 use crate::{failure::Fault, session::Session};
 
 /// The statements of each version, which make it from the version before.
-const VERSIONS: [&str; 2] = [include_str!("sql/0001.sql"), include_str!("sql/0002.sql")];
+const VERSIONS: [&str; 3] =
+    [include_str!("sql/0001.sql"), include_str!("sql/0002.sql"), include_str!("sql/0003.sql")];
 
 /// The first version with inline projections.
 pub(crate) const WITH_INLINE: i32 = 2;
+/// The first version with logs that move.
+pub(crate) const WITH_MOVES: i32 = 3;
 
 /// The version that this program works with.
 pub(crate) const NEWEST: i32 = VERSIONS.len() as i32;
@@ -168,8 +171,20 @@ pub(crate) struct LogRow {
 
 const LOG: &str = "select id, uuid, epoch, head, system_id, timeline from diptych.log
   where name = $1";
-const NEW_LOG: &str = "insert into diptych.log (name, uuid, epoch, system_id, timeline)
-  values ($1, $2, $3, $4, $5) on conflict (name) do nothing";
+const NEW_LOG: &str =
+    "insert into diptych.log (name, uuid, epoch, system_id, timeline, moving_from)
+  values ($1, $2, $3, $4, $5, $6) on conflict (name) do nothing";
+
+/// The log that an open makes if the database has none of its name.
+#[derive(Clone, Debug)]
+pub(crate) enum NewLog {
+    /// None is made.
+    None,
+    /// A log of its own.
+    Own,
+    /// The target of a move from this place.
+    Arriving { identity: LogIdentity, from: String },
+}
 
 impl LogRow {
     /// The log of this name.
@@ -192,16 +207,21 @@ impl LogRow {
         }))
     }
 
-    /// Makes a log of this name, unless there is one.
+    /// Makes this log under the name, unless there is one.
     pub(crate) async fn make(
         session: &Session,
         name: &str,
         server: ServerName,
+        new: &NewLog,
     ) -> Result<(), Fault> {
-        let LogIdentity { id, epoch } = LogIdentity::random();
+        let (LogIdentity { id, epoch }, from) = match new {
+            NewLog::None => return Ok(()),
+            NewLog::Own => (LogIdentity::random(), None),
+            NewLog::Arriving { identity, from } => (*identity, Some(from)),
+        };
         let (uuid, epoch) = (Uuid::from_bytes(id.to_bytes()), epoch.to_u64().cast_signed());
         let ServerName { system_id, timeline } = server;
-        session.query(NEW_LOG, &[&name, &uuid, &epoch, &system_id, &timeline]).await?;
+        session.query(NEW_LOG, &[&name, &uuid, &epoch, &system_id, &timeline, &from]).await?;
         Ok(())
     }
 }

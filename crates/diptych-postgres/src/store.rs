@@ -1,3 +1,5 @@
+mod move_log;
+
 use std::{
     fmt,
     future::Future,
@@ -12,6 +14,7 @@ use diptych_store::{
     Head, KeyedCommit, Limits, LogIdentity, Position, Read, ReadCommits, ReadError, SyncError, Tag,
     Tracking, Unavailable,
 };
+pub use move_log::{Arrival, MoveTarget};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -31,6 +34,7 @@ use crate::{
     pool::Pool,
     reads::{self, PageLimits},
     replicas::Replicas,
+    schema::NewLog,
     session::Session,
     watch as watching,
     writer::{self, WriterOrder},
@@ -89,6 +93,17 @@ impl PostgresStore {
         options: PostgresOptions,
         rows: InlineSet,
     ) -> Result<PostgresStore, OpenError> {
+        let new = if options.create { NewLog::Own } else { NewLog::None };
+        PostgresStore::open_log(address, options, rows, new).await
+    }
+
+    /// Opens the log, and makes this one if there is none.
+    async fn open_log(
+        address: &str,
+        options: PostgresOptions,
+        rows: InlineSet,
+        new: NewLog,
+    ) -> Result<PostgresStore, OpenError> {
         let address = DatabaseAddress::parse(address)?;
         let options = options.within_bounds();
         let thread = StoreThread::start().map_err(OpenError::Thread)?;
@@ -102,7 +117,7 @@ impl PostgresStore {
         let (has_rows, rows) = (!rows.is_empty(), Arc::new(rows));
         let own_rows = rows.clone();
         let opening = async move {
-            let (link, session) = Link::open(address, options).await?;
+            let (link, session) = Link::open(address, options, &new).await?;
             inline::start(&link, &session, &own_rows).await?;
             Ok((link, session))
         };

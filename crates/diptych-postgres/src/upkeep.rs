@@ -78,6 +78,12 @@ impl PostgresDatabase {
         Ok(PostgresDatabase { address, options: options.within_bounds() })
     }
 
+    /// The address of the log with servers, ports, database and log, without user and secrets, as
+    /// the other end of a move notes it.
+    pub fn bare_address(&self) -> String {
+        self.address.bare(&self.options)
+    }
+
     /// Looks at the server, the schema and the log, and changes nothing.
     ///
     /// # Errors
@@ -222,6 +228,11 @@ impl PostgresDatabase {
                 inline.join(", ")
             ));
         }
+        if let Some(row) = &row
+            && schema >= schema::WITH_MOVES
+        {
+            warnings.extend(moved(session, row).await?);
+        }
         let (partitions, upto) = partitions(session, schema).await?;
         Ok(DatabaseReport {
             server: settings.server,
@@ -292,6 +303,25 @@ const INLINE: &str = "select inline from diptych.log where id = $1";
 async fn inline(session: &Session, log: &LogRow) -> Result<Vec<String>, Fault> {
     let row = session.query_one(INLINE, &[&log.id]).await?;
     Ok(row.map_or_else(Vec::new, |row| row.get("inline")))
+}
+
+const MOVED: &str = "select moved_to, moving_from from diptych.log where id = $1";
+
+/// The warning of a log that takes no commits because it moves.
+async fn moved(session: &Session, log: &LogRow) -> Result<Option<String>, Fault> {
+    let Some(row) = session.query_one(MOVED, &[&log.id]).await? else { return Ok(None) };
+    let (to, from): (Option<String>, Option<String>) =
+        (row.get("moved_to"), row.get("moving_from"));
+    Ok(match (to, from) {
+        (Some(to), _) => {
+            Some(format!("the log moved to {to} and takes commits there, and not here"))
+        }
+        (None, Some(from)) => Some(format!(
+            "the log moves here from {from} and takes no commits until all of it is here: repeat \
+             `diptych copy --move`"
+        )),
+        (None, None) => None,
+    })
 }
 
 const PARTITIONS: &str = "select count(*) as partitions,

@@ -62,6 +62,7 @@ mod commits;
 pub mod encoding;
 mod error;
 mod event;
+mod fence;
 mod filter;
 mod head;
 mod identity;
@@ -94,6 +95,7 @@ pub use error::{
     SyncError, Unavailable,
 };
 pub use event::{Metadata, RawEvent};
+pub use fence::Fence;
 pub use filter::{Filter, FilterItem, FilterSyntaxError};
 pub use head::{CommitNumber, Head, HeadPublisher, Pause};
 pub use identity::{Epoch, LogId, LogIdentity};

@@ -146,16 +146,18 @@ pub(crate) enum LogLevel {
 /// A server takes the times of events from its clock, so it refuses a copy. Copy into a folder on
 /// its machine, then serve that folder. A log in PostgreSQL takes a copy as a folder does.
 ///
-/// With --move the log itself moves from one folder to another, and keeps its identity: tokens,
-/// projections and tracking stay good. The command copies the log while its program goes on. Then
-/// it waits for that program to end, fences the source, so that it takes no commits any more,
-/// copies the rest, compares digests, and opens the target for commits. If it is killed, run it
-/// again.
+/// With --move the log itself moves between folders and databases, and keeps its identity: tokens,
+/// projections and tracking stay good. The command copies the log while its programs go on. Then it
+/// fences the source, so that it takes no commits any more, copies the rest, compares digests, and
+/// opens the target for commits. To fence a folder, it waits for the program there to end. A
+/// database is fenced at once. If the command is killed, run it again. Servers are refused: stop
+/// the server, and move its folder.
 ///
 /// Examples:
 ///   diptych copy diptych://server:4500/log bank
 ///   diptych copy bank /mnt/other-disk/bank
 ///   diptych copy --move bank /mnt/larger-disk/bank
+///   diptych copy --move bank 'postgres://ann@localhost/shop?log=bank'
 #[derive(Debug, Args)]
 #[command(about = "Copy a log to another place, and compare digests", verbatim_doc_comment)]
 pub(crate) struct CopyArgs {
@@ -166,7 +168,8 @@ pub(crate) struct CopyArgs {
     /// The address of the copy.
     #[arg(value_name = "TO", value_hint = ValueHint::DirPath, value_parser = address::log())]
     pub(crate) to: LogAddress,
-    /// Move the log from folder to folder, with its identity. The source takes no commits any more.
+    /// Move the log itself, with its identity, between folders and PostgreSQL. The source takes no
+    /// commits any more.
     #[arg(long = "move")]
     pub(crate) moves: bool,
     #[command(flatten)]

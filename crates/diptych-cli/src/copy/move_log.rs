@@ -1,133 +1,126 @@
-//! `diptych copy --move`: moves a log from one folder to another, with its identity.
+//! `diptych copy --move`: moves a log to another place, with its identity. Each place is a folder
+//! or a log in PostgreSQL.
 //!
 //! The steps, and what holds if the command is killed after a step:
 //!
 //! 1. The target becomes a log with the identity of the source, and takes the commits of the move
 //!    alone. The source takes commits as before.
-//! 2. All commits are copied beside the program that holds the source.
-//! 3. The source is fenced. From now on neither folder takes commits of users.
+//! 2. All commits are copied beside the programs that use the source.
+//! 3. The source is fenced. From now on neither place takes commits of users.
 //! 4. The rest is copied, and both logs are compared.
 //! 5. The target takes commits.
 //!
 //! Each step is durable before the next one, and the next run continues after the last one.
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::{self, Path, PathBuf},
-};
+mod source;
+mod target;
 
-use diptych_log::{Access, Arrival, Fence, LogOptions, MoveTarget, ReadOnlyLog, fence, fenced};
-use diptych_store::{LogIdentity, Store, TimeSource};
+use std::io::{self, Write};
+
+use diptych_store::{Fence, LogIdentity, Store};
 use pollster::block_on;
 use serde::Serialize;
 
 use crate::{
     address::{LogAddress, RemoteLog},
-    args::{CopyArgs, Folder},
+    args::CopyArgs,
     copy::{
         commits::{CopyPass, CopyReport},
         must_be_equal, tell,
     },
     exit::{Exit, Failure},
-    folder,
     ndjson::write_json,
     progress::Progress,
     table::count,
 };
 
+use self::{
+    source::MoveSource,
+    target::{ArrivingLog, MoveTarget},
+};
+
 pub(crate) fn run(args: &CopyArgs) -> Result<(), Failure> {
-    let (from, to) = (folder_of(&args.from, "FROM")?, folder_of(&args.to, "TO")?);
-    let source = folder::open_to_read(&Folder { dir: from.to_owned(), wait: args.wait })?;
-    let identity = Store::new(source.clone()).identity();
-    let (from, to) = (canonical(from)?, place_of(to)?);
-    if to.starts_with(&from) {
-        return Err(Failure::input(format!(
-            "{} is {} or lies in it: give another folder for the log",
-            to.display(),
-            from.display()
-        )));
-    }
-    let options =
-        LogOptions { access: Access::Append, time: TimeSource::Caller, ..LogOptions::default() };
+    must_be_no_servers(args)?;
+    let source = MoveSource::open(&args.from, args.wait)?;
+    let target = MoveTarget::of(&args.to, args.wait)?;
+    let (identity, from, to) = (source.identity(), source.place(), target.place());
+    target.must_lie_outside(from)?;
     // Before anything is written: the source may be unable to move.
-    let before = fenced(&from, identity, &to, &options)?;
-    let wait = args.wait.duration();
-    let target = folder::when_free(wait, || Arrival::begin(&to, identity, &from, &options))?;
-    let arrival = match (target, before) {
-        (MoveTarget::Incomplete(arrival), _) => arrival,
-        (MoveTarget::Complete, Some(fence)) => return moved_before(args, &to, &fence),
-        (MoveTarget::Complete, None) => {
+    let before = source.fenced(to)?;
+    let arriving = match (target.begin(identity, from)?, before) {
+        (Some(arriving), _) => arriving,
+        (None, Some(fence)) => return moved_before(args, &target, &fence),
+        (None, None) => {
             return Err(Failure::input(format!(
-                "{} and {} both take commits as {identity}: one of them is a copy; make it a log \
-                 of its own with `diptych adopt --copy`",
-                from.display(),
-                to.display()
+                "{from} and {to} both take commits as {identity}: if both addresses lead to one \
+                 log, give another place; otherwise one of them is a copy, which is made a log of \
+                 its own with `diptych copy`, or with `diptych adopt --copy` if it is a folder"
             )));
         }
     };
-    let moved = Move { args, identity, from: &from, to: &to, options }.run(source, &arrival);
+    let moved = Move { source: &source, target: &target, identity, before }.run(&arriving);
     match moved {
         Ok((fence, report)) => {
-            arrival.complete(&fence)?;
+            arriving.complete(&fence)?;
             tell(args, identity, identity, &report)
         }
         Err(failure) => {
             // The error of the move takes precedence.
-            drop(arrival.interrupt());
+            drop(arriving.interrupt());
             Err(failure)
         }
     }
 }
 
-/// A move between two folders that has not ended.
+/// A move that has not ended.
 struct Move<'a> {
-    args: &'a CopyArgs,
+    source: &'a MoveSource,
+    target: &'a MoveTarget,
     identity: LogIdentity,
-    from: &'a Path,
-    to: &'a Path,
-    options: LogOptions,
+    /// The fence of an earlier run.
+    before: Option<Fence>,
 }
 
 impl Move<'_> {
     /// Everything up to the last step, which opens the target for commits.
-    fn run(&self, source: ReadOnlyLog, arrival: &Arrival) -> Result<(Fence, CopyReport), Failure> {
+    fn run(&self, arriving: &ArrivingLog) -> Result<(Fence, CopyReport), Failure> {
         let progress = Progress::of_events(0);
         let show = |work, done, total| progress.events_of(work, done, total);
-        let target = Store::new(arrival.log().clone());
-        let before = CopyPass::begin(&Store::new(source), &target)?.copy(show)?;
-        let Move { args, identity, from, to, options } = self;
-        let fence = folder::when_free(args.wait.duration(), || fence(from, *identity, to, options));
-        let fence = fence.map_err(|error| {
-            Failure::from(error).and(
-                "the source is not fenced, and goes on as before: end the program that holds it, \
-                 then run this command again, which copies only the rest",
-            )
+        let Move { source, target, identity, before } = self;
+        let to = arriving.store();
+        let copy = || CopyPass::begin(&source.reader()?, &to)?.copy(show);
+        let copied = copy().map_err(|failure| match before {
+            Some(_) => failure.and(FENCED),
+            None => failure.and("the source is not fenced, and goes on as before"),
         })?;
-        let source =
-            Store::new(folder::open_to_read(&Folder { dir: from.to_path_buf(), wait: args.wait })?);
-        let rest = CopyPass::begin(&source, &target)?.run(show)?;
-        let report = rest.with(&before);
+        let fence = source.fence(*identity, target.place())?;
+        let rest = || CopyPass::begin(&source.reader()?, &to)?.run(show);
+        let report = rest().map_err(|failure| failure.and(FENCED))?.with(&copied);
         must_be_equal(
             &report,
-            "the target differs from the source, and neither takes commits: verify the source, \
-             remove the target, then run this command again",
+            &format!(
+                "the target differs from the source, and neither takes commits: verify the source, \
+                 {}, then run this command again",
+                target.removal()
+            ),
         )?;
         Ok((fence, report))
     }
 }
 
+/// The state after a failure behind the fence.
+const FENCED: &str =
+    "the source is fenced, and the target takes no commits yet: run this command again";
+
 /// Reports a move that an earlier run finished.
-fn moved_before(args: &CopyArgs, to: &Path, fence: &Fence) -> Result<(), Failure> {
-    let target = folder::open_to_read(&Folder { dir: to.to_owned(), wait: args.wait })?;
-    let head = block_on(Store::new(target).fresh_head())?;
-    let upto = fence.upto();
+fn moved_before(args: &CopyArgs, target: &MoveTarget, fence: &Fence) -> Result<(), Failure> {
+    let head = block_on(Store::known_head(&target.reader()?))?;
+    let (to, upto) = (target.place(), fence.upto());
     if head < upto {
         return Err(Failure::new(
             Exit::Damage,
             format!(
-                "{} ends at position {head}, and the log had {upto} when it moved: verify the log",
-                to.display()
+                "{to} ends at position {head}, and the log had {upto} when it moved: verify the log"
             ),
         ));
     }
@@ -138,7 +131,7 @@ fn moved_before(args: &CopyArgs, to: &Path, fence: &Fence) -> Result<(), Failure
         let output = MovedBeforeOutput { moved_before: true, log, epoch, upto: upto.get() };
         return Ok(write_json(&output, &mut out)?);
     }
-    let (to, upto) = (to.display(), count(upto.get()));
+    let upto = count(upto.get());
     Ok(writeln!(
         out,
         "the log moved to {to} before, up to position {upto}, and takes commits there"
@@ -154,37 +147,26 @@ struct MovedBeforeOutput {
     upto: u64,
 }
 
-/// Only folders move: a server holds a log of its own, with an identity that it cannot give up.
-fn folder_of<'a>(address: &'a LogAddress, name: &str) -> Result<&'a Path, Failure> {
-    match address {
-        LogAddress::Folder(dir) => Ok(dir),
-        LogAddress::Remote(RemoteLog::Database(_)) => Err(Failure::input(format!(
-            "{name} is the database {address}, and --move works on folders: copy the log, and keep \
-             programs from writing to the old one"
-        ))),
-        LogAddress::Remote(RemoteLog::Server(_)) => Err(Failure::input(format!(
-            "{name} is the server {address}, and --move works on folders, because a server keeps \
-             the log that it has: end the server, run the command on its machine with its folder, \
-             then serve the new folder"
-        ))),
+/// Refuses servers: a server holds the folder of one log, which it can neither fence nor give
+/// another identity.
+fn must_be_no_servers(args: &CopyArgs) -> Result<(), Failure> {
+    let CopyArgs { from, to, .. } = args;
+    if let LogAddress::Remote(RemoteLog::Server(_)) = from {
+        let to = match to {
+            LogAddress::Remote(RemoteLog::Server(_)) => "TO".to_owned(),
+            to => to.to_string(),
+        };
+        return Err(Failure::input(format!(
+            "FROM is the server {from}, which keeps the log that it has: stop its `diptych serve`, \
+             and move the folder that it serves, on its machine: `diptych copy --move FOLDER {to}`"
+        )));
     }
-}
-
-fn canonical(dir: &Path) -> Result<PathBuf, Failure> {
-    fs::canonicalize(dir).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot find {}: {error}", dir.display()))
-    })
-}
-
-/// The place of a folder that may be missing. The move notes it in the source.
-fn place_of(dir: &Path) -> Result<PathBuf, Failure> {
-    let whole = path::absolute(dir)
-        .map_err(|error| Failure::input(format!("cannot use {}: {error}", dir.display())))?;
-    let there = whole.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
-    let Some((above, there)) = there else { return Ok(whole) };
-    match whole.strip_prefix(above) {
-        Ok(missing) if missing.as_os_str().is_empty() => Ok(there),
-        Ok(missing) => Ok(there.join(missing)),
-        Err(_) => Ok(whole),
+    if let LogAddress::Remote(RemoteLog::Server(_)) = to {
+        return Err(Failure::input(format!(
+            "TO is the server {to}, which keeps the log that it has: move the log into a new \
+             folder on its machine, then serve that: `diptych copy --move {from} FOLDER` and \
+             `diptych serve --data FOLDER`"
+        )));
     }
+    Ok(())
 }

@@ -1,4 +1,6 @@
-//! `diptych copy --move` between folders.
+//! `diptych copy --move`, here between folders.
+
+mod postgres;
 
 use std::{thread, time::Duration};
 
@@ -146,15 +148,31 @@ fn a_server_of_a_log_that_moved_answers_reads_and_refuses_appends_with_the_new_f
 }
 
 #[test]
-fn only_folders_move_and_only_to_another_empty_folder() {
+fn a_server_neither_gives_its_log_away_nor_takes_one_and_names_the_commands_that_do() {
     let (from, other) = (source(), Program::new());
     let server = ServeProcess::start(&from);
     let move_to = |from: &str, to: &str| run(&["copy", "--move", "--wait-seconds", "0", from, to]);
-    move_to(&server.url, &address(&other)).ended(1, "--move works on folders");
-    move_to(&address(&from), &server.url).ended(1, "--move works on folders");
-    drop(server);
+    let there = address(&other);
+    let away = move_to(&server.url, &there);
+    away.ended(1, "stop its `diptych serve`, and move the folder that it serves");
+    away.ended(1, &format!("`diptych copy --move FOLDER {there}`"));
+    let database = "postgres://ann:secret@127.0.0.1:1/shop?log=orders";
+    let away = move_to(&server.url, database);
+    away.ended(1, "`diptych copy --move FOLDER postgres://127.0.0.1:1/shop?log=orders`");
+    move_to(&server.url, &server.url).ended(1, "`diptych copy --move FOLDER TO`");
+    let here = move_to(&address(&from), &server.url);
+    here.ended(1, &format!("`diptych copy --move {} FOLDER`", address(&from)));
+    here.ended(1, "`diptych serve --data FOLDER`");
+    move_to(database, "http://localhost:1/log").ended(1, "`diptych serve --data FOLDER`");
     assert!(!other.data().exists());
-    move_to(&address(&from), &address(&from)).ended(1, "give another folder");
+    server.run(&["append"], events("more", 1)).ended(0, "");
+}
+
+#[test]
+fn a_log_moves_only_to_another_empty_folder() {
+    let (from, other) = (source(), Program::new());
+    let move_to = |from: &str, to: &str| run(&["copy", "--move", "--wait-seconds", "0", from, to]);
+    move_to(&address(&from), &address(&from)).ended(1, "give another place");
     let within = from.data().join("within");
     move_to(&address(&from), within.to_str().unwrap()).ended(1, "lies in it");
     other.load(events("other", 1));

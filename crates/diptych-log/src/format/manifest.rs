@@ -52,7 +52,7 @@ pub(crate) const MOST_BYTES: usize = 64 << 10;
 /// 240  archives   u16     0, or 1: the fields behind it are there
 /// 242  archive    u8 role (0 owner, 1 reader), 16 bytes id, u32 last archived sequence,
 ///                 u16 length and bytes of its path, UTF-8
-///   .  other      u16 length and bytes, UTF-8: the other folder of a move; only with role 2 or 3
+///   .  other      u16 length and bytes, UTF-8: the other place of a move; only with role 2 or 3
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -86,7 +86,7 @@ pub(crate) struct ArchivePlace {
 
 /// The longest path of an archive, in bytes, which bounds the manifest.
 pub(crate) const ARCHIVE_PATH: usize = 4096;
-/// The longest path of the other folder of a move, in bytes, which bounds the manifest.
+/// The longest path or address of the other place of a move, in bytes, which bounds the manifest.
 pub(crate) const OTHER_PATH: usize = 4096;
 
 /// Whether the log takes commits.
@@ -97,14 +97,14 @@ pub(crate) enum Role {
     Primary,
     /// It takes no commits, because it is a copy of another log.
     Replica,
-    /// It takes no commits any more, because the log moved to another folder.
+    /// It takes no commits any more, because the log moved to another place.
     Left {
-        /// The folder to which it moved.
+        /// The folder or address to which it moved.
         to: String,
     },
     /// It takes the commits of a move alone, until it has all of them.
     Arriving {
-        /// The folder from which the log moves.
+        /// The folder or address from which the log moves.
         from: String,
     },
 }
@@ -119,7 +119,7 @@ impl Role {
         }
     }
 
-    /// The other folder of a move.
+    /// The other place of a move.
     fn other(&self) -> Option<&str> {
         match self {
             Role::Primary | Role::Replica => None,

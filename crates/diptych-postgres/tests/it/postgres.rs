@@ -9,6 +9,7 @@ mod histories;
 mod inline;
 mod logged;
 mod loss;
+mod move_log;
 mod pgbouncer;
 mod proxy;
 mod replicas;
