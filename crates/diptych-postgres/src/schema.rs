@@ -6,8 +6,12 @@ use uuid::Uuid;
 use crate::{failure::Fault, session::Session};
 
 /// The statements of each version, which make it from the version before.
-const VERSIONS: [&str; 3] =
-    [include_str!("sql/0001.sql"), include_str!("sql/0002.sql"), include_str!("sql/0003.sql")];
+const VERSIONS: [&str; 4] = [
+    include_str!("sql/0001.sql"),
+    include_str!("sql/0002.sql"),
+    include_str!("sql/0003.sql"),
+    include_str!("sql/0004.sql"),
+];
 
 /// The first version with inline projections.
 pub(crate) const WITH_INLINE: i32 = 2;
