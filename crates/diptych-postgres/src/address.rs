@@ -289,7 +289,7 @@ mod tests {
             "postgres://one:5432,two:5433/shop?log=main"
         );
         assert_eq!(bare("postgres://ann@[::1]:7/"), "postgres://[::1]:7/ann?log=main");
-        assert_eq!(bare("postgres://db/a%20shop?port=8"), "postgres://db:8/a%20shop?log=main");
+        assert_eq!(bare("postgres://db:8/a%20shop"), "postgres://db:8/a%20shop?log=main");
         assert_eq!(
             bare("postgres:///shop?host=/var/run/postgresql&log=bank"),
             "postgres:///shop?host=/var/run/postgresql&port=5432&log=bank"
