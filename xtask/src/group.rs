@@ -131,12 +131,15 @@ impl Group {
 
 /// This system has no process groups, so only the program itself is ended.
 #[cfg(not(unix))]
-struct Group;
+struct LoneProgram;
 
 #[cfg(not(unix))]
-impl Group {
-    fn new() -> io::Result<Group> {
-        Ok(Group)
+use LoneProgram as Group;
+
+#[cfg(not(unix))]
+impl LoneProgram {
+    fn new() -> io::Result<LoneProgram> {
+        Ok(LoneProgram)
     }
 
     fn join(&self, _: &mut Command) {}

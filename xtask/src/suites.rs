@@ -42,8 +42,7 @@ struct Suite {
     /// Packages of other languages that it needs.
     environment: Option<&'static Environment>,
     /// How long its tests may take. A suite that takes longer is ended with all its processes, and
-    /// has failed. A test that waits for ever would otherwise hold up everybody who waits for the
-    /// gate.
+    /// has failed. A test that waits for ever would otherwise hold up the gate.
     limit: Duration,
     /// Whether the suite has a build of its own, in which the scheduler of the tests has the locks,
     /// atomics and threads. It is in a folder of its own, so that the other build stays.
@@ -317,7 +316,6 @@ fn watch(suite: &str, command: &mut Command, limits: TimeLimits) -> Outcome {
 mod tests {
     use super::*;
 
-    /// The gate once waited twenty minutes for such a test, until somebody ended it.
     #[cfg(unix)]
     #[test]
     fn a_suite_with_a_test_that_hangs_fails_and_names_the_test() {

@@ -114,19 +114,6 @@ impl From<MoveError> for Failure {
     }
 }
 
-impl From<diptych_postgres::MoveError> for Failure {
-    fn from(error: diptych_postgres::MoveError) -> Failure {
-        use diptych_postgres::{MoveError, OpenError};
-        let exit = match &error {
-            MoveError::Source { .. }
-            | MoveError::Target { .. }
-            | MoveError::Open(OpenError::Address { .. }) => Exit::Input,
-            _ => Exit::Failed,
-        };
-        Failure::new(exit, error.to_string())
-    }
-}
-
 impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Failure {
         let exit = match &error {

@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
-use diptych_postgres::{OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
+use diptych_postgres::{MoveError, OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
 use diptych_remote::{ConnectError, RemoteOptions, RemoteStore};
 use diptych_store::{ReadError, Store, TimeSource, Unavailable};
 
@@ -118,6 +118,18 @@ pub(crate) fn database_failure(error: OpenError) -> Failure {
     match error {
         OpenError::Address { .. } => Failure::input(error.to_string()),
         _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+impl From<MoveError> for Failure {
+    fn from(error: MoveError) -> Failure {
+        match error {
+            MoveError::Open(error) => database_failure(error),
+            MoveError::Source { .. } | MoveError::Target { .. } => {
+                Failure::input(error.to_string())
+            }
+            _ => Failure::new(Exit::Failed, error.to_string()),
+        }
     }
 }
 

@@ -70,7 +70,7 @@ pub enum OpenError {
     },
 }
 
-/// Why a log could not be moved into a database or out of it.
+/// Why a log could not be moved into a database or away from one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {

@@ -50,7 +50,7 @@
 //!
 //! # Moves
 //!
-//! A log can move into a database and out of it, and keep its identity: [`Arrival`] and
+//! A log can move into a database or away from one, and keep its identity: [`Arrival`] and
 //! [`PostgresStore::fence`]. `diptych copy --move` does it.
 //!
 //! # Replicas

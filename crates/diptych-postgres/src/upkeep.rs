@@ -172,6 +172,20 @@ impl PostgresDatabase {
         OpenError::of(self.address.place(), fault)
     }
 
+    /// Problems of a schema that was found, for a report.
+    fn schema_problems(&self, found: i32) -> Vec<String> {
+        let mut problems: Vec<String> = Vec::new();
+        problems.extend(self.schema_problem(found).map(|problem| format!("schema: {problem}")));
+        if found > 0 && found < schema::NEWEST {
+            let newest = schema::NEWEST;
+            problems.push(format!(
+                "schema: it has version {found}, and this program needs version {newest}: run \
+                 `diptych postgres migrate`"
+            ));
+        }
+        problems
+    }
+
     async fn report(&self, session: &Session) -> Result<DatabaseReport, Fault> {
         let log_name = self.address.log_name(&self.options);
         let schema = schema::version(session).await?;
@@ -183,14 +197,7 @@ impl PostgresDatabase {
         if let Some(facts) = ServerFacts::of(session).await? {
             problems.extend(facts.problem(self.options.allow_unsafe_settings));
         }
-        problems.extend(self.schema_problem(schema).map(|problem| format!("schema: {problem}")));
-        if schema > 0 && schema < schema::NEWEST {
-            let newest = schema::NEWEST;
-            problems.push(format!(
-                "schema: it has version {schema}, and this program needs version {newest}: run \
-                 `diptych postgres migrate`"
-            ));
-        }
+        problems.extend(self.schema_problems(schema));
         if schema > 0 && row.is_none() {
             problems.push(format!(
                 "the database has no log {log_name:?}: check the name, or make it with `diptych \

@@ -3,7 +3,7 @@
 alter table diptych.log
   -- The place to which the log moved. From then on it takes no commits here.
   add column moved_to text,
-  -- The place from which the log is moving, until all of it is here, and the store that writes it.
+  -- The place from which the log is moving, until it is whole, and the store that writes it.
   add column moving_from text,
   add column mover uuid;
 

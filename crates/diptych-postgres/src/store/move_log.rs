@@ -1,4 +1,4 @@
-//! Moves a log into a database or out of it, with its identity.
+//! Moves a log into a database or away from one, with its identity.
 //!
 //! The row of the log says where it moved to, or where it is moving from. A trigger refuses commits
 //! by that row, whose lock each append holds. So no append of any program is accepted after the
