@@ -74,7 +74,8 @@ fn commits_use_the_prepared_space_and_a_complete_segment_ends_with_its_last_comm
     log.close().unwrap();
     assert!(files().len() > 3);
     for file in files() {
-        assert_eq!(zeros(&fs::read(&file).unwrap()), 0, "{} has more", file.display());
+        // A checksum can end with zeros.
+        assert!(zeros(&fs::read(&file).unwrap()) < 8, "{} has more", file.display());
     }
 }
 
