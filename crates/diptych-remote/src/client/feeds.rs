@@ -171,12 +171,14 @@ impl FeedClient {
     }
 }
 
-/// Asks until there is an answer that no other connection changes.
+/// Asks until there is an answer that no other connection changes. An error that another connection
+/// confirms has its first words: later ones can say less, as those about a token that was revoked.
 async fn ask(
     connections: &Connections,
     token: Option<MetadataValue<Ascii>>,
     question: &FeedPageRequest,
 ) -> Result<FeedPageReply, Status> {
+    let mut doubted: Option<Status> = None;
     loop {
         let mut request = Request::new(question.clone());
         if let Some(token) = &token {
@@ -192,8 +194,14 @@ async fn ask(
             Err(status)
                 if status.details().is_empty()
                     && raises_doubt(&status)
-                    && connections.doubt(connection) => {}
-            Err(status) => return Err(status),
+                    && connections.doubt(connection) =>
+            {
+                doubted.get_or_insert(status);
+            }
+            Err(status) => {
+                let first = doubted.filter(|first| first.code() == status.code());
+                return Err(first.unwrap_or(status));
+            }
         }
     }
 }
