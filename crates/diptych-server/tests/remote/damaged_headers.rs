@@ -41,7 +41,7 @@ struct Damage {
     at: usize,
 }
 
-/// What the proxy does, and did.
+/// The next order to the proxy, and counts of its work.
 #[derive(Default)]
 struct Orders {
     next: Option<Damage>,
@@ -196,7 +196,6 @@ fn for_each_byte(by: Sender, calls: impl Fn(&RemoteStore, &Store, Damage)) -> us
     0
 }
 
-/// Once such a connection stayed wrong, and each of its calls was a final error.
 #[test]
 fn a_read_with_damaged_headers_is_asked_again_over_another_connection() {
     for (by, least) in [(Sender::Client, 40), (Sender::Server, 2)] {
