@@ -11,6 +11,9 @@ pub(crate) const POOLED: &str = "a pooler gives each transaction another connect
     (pgbouncer: pool_mode = transaction or statement), and a session needs one for itself: connect \
     to the server itself, or to a pool with pool_mode = session";
 
+/// The code of the refusal of a log that moved to another place.
+const MOVED: &str = "DP005";
+
 /// Why a call of the database has no answer that can be used.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -54,6 +57,11 @@ impl From<Corruption> for Fault {
 }
 
 impl Fault {
+    /// Whether the log moved to another place. It never takes a commit here again.
+    pub(crate) fn is_of_moved_log(&self) -> bool {
+        matches!(self, Fault::Statement(refused) if refused.code().code() == MOVED)
+    }
+
     pub(crate) fn into_read_error(self) -> ReadError {
         match self {
             Fault::Connection(why) => why.into(),

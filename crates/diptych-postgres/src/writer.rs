@@ -169,7 +169,12 @@ impl Writer {
                     (grew, self.partitions_upto) = (true, Position::START);
                     continue;
                 }
-                Ok(Err(fault)) => fault.into_unavailable(),
+                Ok(Err(fault)) => {
+                    // The function looks for an earlier call with this number before it refuses
+                    // this one. So that call did not write, and cannot later.
+                    is_unknown &= !fault.is_of_moved_log();
+                    fault.into_unavailable()
+                }
             };
             let answer = |why: Unavailable| match is_unknown {
                 true => AppendError::OutcomeUnknown(SyncError { cause: why }),

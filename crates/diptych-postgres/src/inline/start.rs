@@ -121,15 +121,8 @@ impl Newcomer<'_> {
         if is_named {
             return Ok(());
         }
+        after = self.come_near(session, &found.filter, after).await?;
         // The last events are written under the lock, because others append all the time.
-        while self.is_far(after).await?
-            && let Some(next) = self.next(&found.filter, after).await?
-        {
-            session.execute("begin").await?;
-            self.write(session, &next).await?;
-            session.execute("commit").await?;
-            after = next.upto;
-        }
         session.execute("begin").await?;
         let named = names(session, LOCKED, &self.history).await?;
         match self.entry.version_in(&named) {
@@ -155,6 +148,42 @@ impl Newcomer<'_> {
             "the rows of each append are written in its transaction"
         );
         Ok(())
+    }
+
+    /// Writes rows until few events are left, while others append. If they are faster, pages are
+    /// written under the lock, which holds them up, and more at a time for as long as they still
+    /// are.
+    async fn come_near(
+        &self,
+        session: &Session,
+        filter: &Filter,
+        mut after: Position,
+    ) -> Result<Position, StepEnd> {
+        let (mut left, mut held_pages) = (self.left(after).await?, 0);
+        while left > PAGE_EVENTS as u64 {
+            let mut goal = after.plus(left);
+            while after < goal {
+                session.execute("begin").await?;
+                if held_pages > 0 {
+                    names(session, LOCKED, &self.history).await?;
+                }
+                for _ in 0..held_pages.max(1) {
+                    let Some(next) = self.next(filter, after).await? else {
+                        goal = after;
+                        break;
+                    };
+                    self.write(session, &next).await?;
+                    after = next.upto;
+                }
+                session.execute("commit").await?;
+            }
+            let before = left;
+            left = self.left(after).await?;
+            if left > before / 2 {
+                held_pages = (2 * held_pages).max(1);
+            }
+        }
+        Ok(after)
     }
 
     /// Ends an older version, whose rows are rebuilt. Returns whether this one is named.
@@ -210,10 +239,10 @@ impl Newcomer<'_> {
         Ok(position)
     }
 
-    /// Whether the rows lack more events than the lock is held for.
-    async fn is_far(&self, after: Position) -> Result<bool, StepEnd> {
+    /// How many events the rows lack.
+    async fn left(&self, after: Position) -> Result<u64, StepEnd> {
         let head = reads::head(self.reader, &self.history).await?;
-        Ok(head.get().saturating_sub(after.get()) > PAGE_EVENTS as u64)
+        Ok(head.get().saturating_sub(after.get()))
     }
 
     /// The next events, or `None` at the head.

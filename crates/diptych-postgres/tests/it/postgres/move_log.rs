@@ -185,6 +185,26 @@ fn a_connection_that_is_lost_at_any_message_leaves_one_place_or_none_that_takes_
     assert!(proxy.cuts() > 24, "{} connections were cut", proxy.cuts());
 }
 
+#[test]
+fn an_append_whose_refusal_is_lost_with_the_connection_is_known_to_be_refused() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mover = server.open("main");
+    let proxy = Proxy::start(server.port());
+    let address = server.address_at(proxy.port(), "postgres", "main");
+    let store = block_on(PostgresStore::open(&address, PostgresOptions::default())).unwrap();
+    let store = Store::new(store);
+    append(&store, Append::event(event("1", "k:1"))).unwrap();
+    block_on(mover.fence(mover.identity(), ELSEWHERE)).unwrap();
+    for pieces in 0..3 {
+        proxy.cut_after(pieces);
+        let error = append(&store, Append::event(event("late", "k:1"))).unwrap_err();
+        assert!(matches!(error, AppendError::Unavailable(_)), "cut after {pieces}: {error:?}");
+        assert!(error.to_string().contains("DP005"), "{error}");
+    }
+    assert!(proxy.cuts() > 0);
+    assert_eq!(payloads(&store), ["1"]);
+}
+
 /// Takes the schema back to the version before moves.
 const WITHOUT_MOVES: &str = "drop function diptych.end_arrival(text);
     drop trigger check_move on diptych.log;
