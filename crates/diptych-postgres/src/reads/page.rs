@@ -14,7 +14,7 @@ use crate::{
     history::History,
     parts::EventColumns,
     schema::{position_of, stored_position},
-    session::Session,
+    session::{Parameter, Session},
     text::FilterColumns,
 };
 
@@ -34,6 +34,9 @@ impl PageLimits {
 
 static ALL_FORWARDS: LazyLock<String> = LazyLock::new(|| page_sql(&all_events(""), ""));
 static ALL_BACKWARDS: LazyLock<String> = LazyLock::new(|| page_sql(&all_events("desc"), "desc"));
+static TAGGED_FORWARDS: LazyLock<String> = LazyLock::new(|| page_sql(&tagged_events(""), ""));
+static TAGGED_BACKWARDS: LazyLock<String> =
+    LazyLock::new(|| page_sql(&tagged_events("desc"), "desc"));
 static SOME_FORWARDS: LazyLock<String> = LazyLock::new(|| page_sql(&some_events(""), ""));
 static SOME_BACKWARDS: LazyLock<String> = LazyLock::new(|| page_sql(&some_events("desc"), "desc"));
 
@@ -68,8 +71,44 @@ fn all_events(order: &str) -> String {
     )
 }
 
+/// The matches of one item with tags, found by its rarest tag. They come in the order of the index,
+/// and each event is looked up once. Without `offset 0` the server may join with all events.
+fn tagged_events(order: &str) -> String {
+    let rarest = rarest("($7::bigint[])[1]", "($8::text[])[1]");
+    format!(
+        "select e.* from diptych.tag t
+        cross join lateral (
+          select e.* from diptych.event e where e.log = $1 and e.pos = t.pos offset 0
+        ) e
+        where t.log = $1 and t.h = ({rarest}) and t.pos > $2 and t.pos <= least($3, l.head)
+          and (($9::text[])[1] is null or t.type = any(array(
+            select n.id from diptych.type_name n where n.name = any(($9::text[])[1]::text[])
+          )))
+          and e.tags @> (select ($6::text[])[1]::text[])
+        order by t.pos {order} limit $4"
+    )
+}
+
+/// The hash of the rarest tag of an item: this hash, unless there are several.
+fn rarest(hash: &str, hashes: &str) -> String {
+    format!(
+        "case when {hashes} is null then {hash} else (
+          select h.h from unnest({hashes}::bigint[]) as h(h)
+          order by (
+            select count(*) from (
+              select from diptych.tag s
+              where s.log = $1 and s.h = h.h and s.pos > $2 and s.pos <= least($3, l.head)
+              limit 1000
+            ) s
+          )
+          limit 1
+        ) end"
+    )
+}
+
 /// The matches of each item are found by its rarest tag, or by its types.
 fn some_events(order: &str) -> String {
+    let rarest = rarest("i.hash", "i.hashes");
     format!(
         "select e.* from (
           select distinct m.pos
@@ -79,20 +118,7 @@ fn some_events(order: &str) -> String {
             (
               select t.pos from diptych.tag t
               where i.hash is not null and t.log = $1
-                and t.h = (
-                  case when i.hashes is null then i.hash else (
-                    select h.h from unnest(i.hashes::bigint[]) as h(h)
-                    order by (
-                      select count(*) from (
-                        select from diptych.tag s
-                        where s.log = $1 and s.h = h.h and s.pos > $2
-                          and s.pos <= least($3, l.head)
-                        limit 1000
-                      ) s
-                    )
-                    limit 1
-                  ) end
-                )
+                and t.h = ({rarest})
                 and t.pos > $2 and t.pos <= least($3, l.head)
                 and (i.types is null or t.type = any(array(
                   select n.id from diptych.type_name n where n.name = any(i.types::text[])
@@ -131,38 +157,26 @@ pub(crate) async fn page(
     limits: PageLimits,
 ) -> Result<Batch, Fault> {
     let is_all = filter.is_everything();
-    let sql = match (is_all, read.direction) {
-        (true, Direction::Forwards) => ALL_FORWARDS.as_str(),
-        (true, Direction::Backwards) => ALL_BACKWARDS.as_str(),
-        (false, Direction::Forwards) => SOME_FORWARDS.as_str(),
-        (false, Direction::Backwards) => SOME_BACKWARDS.as_str(),
+    let (forwards, backwards) = match filter.items() {
+        _ if is_all => (&ALL_FORWARDS, &ALL_BACKWARDS),
+        [item] if !item.tags.is_empty() => (&TAGGED_FORWARDS, &TAGGED_BACKWARDS),
+        _ => (&SOME_FORWARDS, &SOME_BACKWARDS),
+    };
+    let sql = match read.direction {
+        Direction::Forwards => forwards.as_str(),
+        Direction::Backwards => backwards.as_str(),
     };
     let limit = read.limit.min(limits.events);
     let (after, upto) = (stored_position(read.after), stored_position(read.upto));
     let most_events = i64::try_from(limit).unwrap_or(i64::MAX);
     let most_bytes = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
-    let rows = if is_all {
-        session.query(sql, &[&history.log, &after, &upto, &most_events, &most_bytes]).await?
-    } else {
-        let FilterColumns { tags, hash, hashes, types } =
-            FilterColumns::of(history.identity.id, filter);
-        session
-            .query(
-                sql,
-                &[
-                    &history.log,
-                    &after,
-                    &upto,
-                    &most_events,
-                    &most_bytes,
-                    &tags,
-                    &hash,
-                    &hashes,
-                    &types,
-                ],
-            )
-            .await?
-    };
+    let items = FilterColumns::of(history.identity.id, filter);
+    let mut parameters: Vec<Parameter<'_>> =
+        vec![&history.log, &after, &upto, &most_events, &most_bytes];
+    if !is_all {
+        parameters.extend([&items.tags as Parameter<'_>, &items.hash, &items.hashes, &items.types]);
+    }
+    let rows = session.query(sql, &parameters).await?;
     let Some(first) = rows.first() else {
         return Err(crate::failure::server("the log is gone from its database").into());
     };

@@ -1,5 +1,7 @@
 //! The schema, its partitions, and servers that do not fit.
 
+use std::time::{Duration, Instant};
+
 use diptych_postgres::{OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
 use diptych_store::{
     Append, AppendError, Direction, EventStore, Filter, InvalidRequest, Read, Refusal, Store, Tag,
@@ -63,6 +65,51 @@ fn a_log_goes_through_many_partitions() {
     let refused = append(&stores[1], stale).unwrap_err();
     let expected = Refusal::Conflict { at: 210.into(), after: 3.into() };
     assert!(matches!(refused, AppendError::Refused(refusal) if refusal == expected));
+}
+
+/// A condition or a bound that the server cannot compare with those of the partitions would give the
+/// right answers, and take longer with each partition.
+#[test]
+fn an_append_and_a_read_of_recent_events_leave_older_partitions_alone() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mut options = PostgresOptions::default();
+    options.partition_events = 10;
+    let open = || Store::new(server.open_with("main", options.clone()));
+    let looks = |partitions: &str| {
+        server.number(&format!(
+            "select sum(idx_scan + seq_scan)::bigint from pg_stat_all_tables
+            where schemaname = 'diptych' and relname ~ '^(event|tag)_p'
+              and substring(relname from '[0-9]+$')::integer {partitions}"
+        ))
+    };
+    // A server counts the looks of a session at the latest when that ends.
+    let closed = |store: Store, before: i64| {
+        drop(store);
+        let start = Instant::now();
+        while looks(">= 20") <= before {
+            assert!(start.elapsed() < Duration::from_secs(30), "no look was counted");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let store = open();
+    append(&store, Append::events((0..205).map(|turn| event(turn, "k:1")))).unwrap();
+    append(&store, Append::event(event("last", "k:1"))).unwrap();
+    closed(store, 0);
+    let (older, newer) = (looks("< 20"), looks(">= 20"));
+
+    // After a few calls a server uses one plan for all parameters.
+    let store = open();
+    for turn in 0..12 {
+        let after = 206 + turn - 3;
+        let new = Append::event(event(turn, "l:1")).condition(unless_newer("l:2", after));
+        append(&store, new).unwrap();
+        for filter in ["tag=k:1", "tag=k:1 or tag=l:1", "type=noted", "*"] {
+            let read = Read { after: after.into(), ..Read::all() };
+            block_on(store.read(&filter.parse::<Filter>().unwrap(), read)).unwrap();
+        }
+    }
+    closed(store, newer + 12);
+    assert_eq!(looks("< 20"), older);
 }
 
 #[test]
