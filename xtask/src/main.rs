@@ -219,10 +219,36 @@ pub(crate) fn target() -> PathBuf {
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // Cargo describes the package that it runs in these. Build scripts of some crates depend on
+    // them, so a plain `cargo test` after this one would compile those crates again.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|of| name.as_encoded_bytes().starts_with(of.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
 fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once, `cargo test` after `cargo xtask test` compiled half of the workspace again.
+    #[test]
+    fn a_cargo_that_this_program_starts_does_not_see_the_package_of_this_program() {
+        let command = cargo();
+        let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
+            assert!(env::var_os(name).is_some(), "{name} is not set in a test");
+            assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
+        }
+    }
 }
