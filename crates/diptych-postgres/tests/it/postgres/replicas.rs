@@ -46,6 +46,14 @@ fn resume(standby: &PostgresServer) {
     standby.execute("postgres", "select pg_wal_replay_resume()");
 }
 
+/// The connections by which stores have read events there.
+fn readers(standby: &PostgresServer) -> i64 {
+    standby.number(
+        "select count(*) from pg_stat_activity
+         where application_name = 'diptych' and query like '%diptych.event%'",
+    )
+}
+
 #[test]
 fn a_store_at_a_replica_reads_what_the_replica_has_and_takes_no_appends() {
     let Some(primary) = PostgresServer::start() else { return };
@@ -141,11 +149,7 @@ fn long_reads_go_to_a_replica_and_others_to_the_primary() {
     proxy.set_closed(true);
     let late = std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_all(&store));
-        while standby.number(
-            "select count(*) from pg_stat_activity
-             where application_name = 'diptych' and query like '%diptych.event%'",
-        ) == 0
-        {}
+        while readers(&standby) == 0 {}
         resume(&standby);
         reading.join().unwrap().unwrap()
     });
@@ -165,6 +169,36 @@ fn long_reads_go_to_a_replica_and_others_to_the_primary() {
     append(&store, Append::event(event(5, "k:1"))).unwrap();
     for _ in 0..20 {
         assert_eq!(read_all(&store).unwrap(), ["1", "2", "3", "4", "5"]);
+    }
+}
+
+#[test]
+fn several_replicas_answer_in_turn_and_the_rest_answer_for_one_that_is_away() {
+    let Some(primary) = PostgresServer::start() else { return };
+    let mut standbys = [(); 2].map(|()| primary.standby(""));
+    let proxy = Proxy::start(primary.port());
+    let [one, two] = [standbys[0].port(), standbys[1].port()];
+    let address = primary.address_at(proxy.port(), "postgres", "main");
+    let address = format!("{address}&replicas=127.0.0.1:{one},127.0.0.1:{two}");
+    let mut options = PostgresOptions::default();
+    options.replica_wait = Duration::from_secs(20);
+    let store = open(&address, options);
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    // Without the primary, only the replicas can answer.
+    proxy.set_closed(true);
+    for _ in 0..4 {
+        assert_eq!(read_all(&store).unwrap(), ["1"]);
+    }
+    assert!(standbys.iter().all(|standby| readers(standby) == 1));
+    standbys[0].stop();
+    for _ in 0..4 {
+        assert_eq!(read_all(&store).unwrap(), ["1"]);
+    }
+    standbys[1].stop();
+    assert!(matches!(read_all(&store), Err(ReadError::Unavailable(_))));
+    proxy.set_closed(false);
+    for _ in 0..4 {
+        assert_eq!(read_all(&store).unwrap(), ["1"]);
     }
 }
 
