@@ -66,9 +66,11 @@ impl Link {
         let opening = Opening { writer, hints: None, is_first: true };
         let session = open_session(opened, role, &options, opening).await;
         let session = session.map_err(failed)?;
-        // A replica loses no commit by its settings.
-        let is_safe = options.allow_unsafe_settings || role != ServerRole::Primary;
-        suitable(&session, is_safe, &place).await?;
+        if let Some(problem) =
+            unsuitable(&session, is_safe(role, &options)).await.map_err(failed)?
+        {
+            return Err(OpenError::Unsuitable { place, problem });
+        }
         let found = schema::version(&session).await.map_err(failed)?;
         if found > schema::NEWEST {
             return Err(OpenError::Schema { place, problem: schema::too_new(found) });
@@ -82,7 +84,8 @@ impl Link {
                 );
                 return Err(OpenError::Schema { place, problem });
             }
-            schema::migrate(&session, options.partition_events).await.map_err(failed)?;
+            let (partitions, patience) = (options.partition_events, options.answer_time);
+            schema::migrate(&session, partitions, patience).await.map_err(failed)?;
         }
         let log = address.log_name(&options);
         let row = match role {
@@ -111,7 +114,8 @@ impl Link {
         Ok((Arc::new(link), session))
     }
 
-    /// A new connection to the log. The events that this handle has seen are looked for first.
+    /// A new connection to the log. Its server may be another one than before, so the settings are
+    /// checked, and the events that this handle has seen are looked for first.
     pub(crate) async fn connect(
         &self,
         hints: Option<mpsc::UnboundedSender<String>>,
@@ -121,6 +125,10 @@ impl Link {
         let session = open_session(opened, self.role, &self.options, opening).await?;
         if self.backends.add(&session.backend) {
             session.refuse_pooler(opened, times(&self.options)).await?;
+        }
+        if let Some(problem) = unsuitable(&session, is_safe(self.role, &self.options)).await? {
+            let what = format!("the database {} cannot hold a log: {problem}", self.place);
+            return Err(server(what).into());
         }
         match self.compare(&session).await {
             // Another connection found the change at the same time.
@@ -354,19 +362,16 @@ pub(crate) async fn open_session(
     }
 }
 
-/// Refuses a server that cannot hold a log.
-async fn suitable(
-    session: &Session,
-    allow_unsafe_settings: bool,
-    place: &str,
-) -> Result<(), OpenError> {
-    let facts = ServerFacts::of(session).await;
-    let facts = facts.map_err(|fault| OpenError::of(place.to_owned(), fault))?;
-    let problem = facts.and_then(|facts| facts.problem(allow_unsafe_settings));
-    match problem {
-        Some(problem) => Err(OpenError::Unsuitable { place: place.to_owned(), problem }),
-        None => Ok(()),
-    }
+/// Whether no setting of the server can lose commits, or the options allow that. A replica loses
+/// none.
+fn is_safe(role: ServerRole, options: &PostgresOptions) -> bool {
+    options.allow_unsafe_settings || role != ServerRole::Primary
+}
+
+/// Why the server cannot hold a log.
+async fn unsuitable(session: &Session, is_safe: bool) -> Result<Option<String>, Fault> {
+    let facts = ServerFacts::of(session).await?;
+    Ok(facts.and_then(|facts| facts.problem(is_safe)))
 }
 
 /// The log of this name. If the database came to another cluster, its history may go on in both, so

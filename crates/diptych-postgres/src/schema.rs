@@ -1,9 +1,15 @@
 //! The schema of a database: its versions, its logs, and the server that it is on.
 
+use std::time::Duration;
+
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::{failure::Fault, session::Session};
+use crate::{
+    failure::{Fault, server},
+    session::Session,
+};
 
 /// The statements of each version, which make it from the version before.
 const VERSIONS: [&str; 4] = [
@@ -51,17 +57,46 @@ pub(crate) async fn version(session: &Session) -> Result<i32, Fault> {
     Ok(row.map_or(0, |row| row.get("version")))
 }
 
+/// How long a migration waits for a lock at once, and the pause until it tries again. Every append
+/// and read of a program that runs waits behind it.
+const LOCK_WAIT: &str = "set local lock_timeout = '200ms'";
+const LOCK_PAUSE: Duration = Duration::from_millis(300);
+
 /// Brings the schema to the newest version, all or nothing. Processes that do so at once wait for
-/// each other.
-pub(crate) async fn migrate(session: &Session, partition_events: u64) -> Result<(), Fault> {
-    session.execute("begin").await?;
-    let migrated = migrate_within(session, partition_events).await;
-    let end = if migrated.is_ok() { "commit" } else { "rollback" };
-    let ended = session.execute(end).await;
-    migrated.and(ended)
+/// each other. Programs that run go on meanwhile, also while a dump or a long read holds a table:
+/// then the migration tries again for this time.
+pub(crate) async fn migrate(
+    session: &Session,
+    partition_events: u64,
+    patience: Duration,
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    loop {
+        session.execute("begin").await?;
+        let migrated = migrate_within(session, partition_events).await;
+        let end = if migrated.is_ok() { "commit" } else { "rollback" };
+        let ended = session.execute(end).await;
+        match migrated {
+            Err(fault) if fault.is_of_held_lock() => {
+                ended?;
+                if Instant::now() >= deadline {
+                    let what = format!(
+                        "the schema cannot be changed: another session holds a table of it, as a \
+                         dump or a long transaction does, for {} s (pg_stat_activity shows it): \
+                         wait until it has ended, and migrate again",
+                        patience.as_secs()
+                    );
+                    return Err(server(what).into());
+                }
+                sleep(LOCK_PAUSE).await;
+            }
+            migrated => return migrated.and(ended),
+        }
+    }
 }
 
 async fn migrate_within(session: &Session, partition_events: u64) -> Result<(), Fault> {
+    session.execute(LOCK_WAIT).await?;
     session.execute(LOCK).await?;
     session.execute(NEW_SCHEMA).await?;
     let found = version(session).await?;
