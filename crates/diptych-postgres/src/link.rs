@@ -46,7 +46,8 @@ pub(crate) struct Link {
 }
 
 const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
-const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
+const SET_SERVER: &str =
+    "update diptych.log set system_id = $2, timeline = $3, database_id = $4 where id = $1";
 const FORGET_WRITERS: &str =
     "delete from diptych.writer where log = $1 and used_at < now() - interval '30 days'";
 
@@ -175,12 +176,14 @@ impl Link {
             return self.lost(session, &history, &row, highest).await;
         }
         let is = ServerName::of(session).await?;
-        if is != row.server {
+        if is.differs(&row.server) {
             tracing::warn!(
                 log = self.log, was = ?row.server, is = ?is, head = row.head.get(),
                 "another server or timeline has the log; every commit that was seen is there"
             );
-            session.query(SET_SERVER, &[&row.id, &is.system_id, &is.timeline]).await?;
+        }
+        if is != row.server {
+            set_server(session, row.id, &is).await?;
         }
         Ok(())
     }
@@ -374,8 +377,8 @@ async fn unsuitable(session: &Session, is_safe: bool) -> Result<Option<String>, 
     Ok(facts.and_then(|facts| facts.problem(is_safe)))
 }
 
-/// The log of this name. If the database came to another cluster, its history may go on in both, so
-/// it gets a new epoch here.
+/// The log of this name. If it came to another database, on this cluster or another one, its history
+/// may go on in both, so it gets a new epoch here.
 async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<LogRow>, Fault> {
     let is = ServerName::of(session).await?;
     let mut row = LogRow::of(session, name).await?;
@@ -387,9 +390,7 @@ async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<
     if found.server == is {
         return Ok(row);
     }
-    if let (Some(was), Some(now)) = (found.server.system_id, is.system_id)
-        && was != now
-    {
+    if is.is_elsewhere(&found.server) {
         let LogIdentity { epoch, .. } = found.identity;
         let next = epoch.next().to_u64().cast_signed();
         let epoch = epoch.to_u64().cast_signed();
@@ -397,15 +398,19 @@ async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<
         tracing::warn!(
             log = name,
             head = stored_position(found.head),
-            "the log came to another database cluster, where it has a new epoch"
+            "the log came to another database or cluster, where it has a new epoch"
         );
-    } else if found.server.timeline.zip(is.timeline).is_some_and(|(was, is)| was != is) {
+    } else if is.differs(&found.server) {
         tracing::warn!(
             log = name, was = ?found.server, is = ?is, head = stored_position(found.head),
             "a standby took over: commits that it did not receive are gone, and programs that saw \
              them find that out"
         );
     }
-    session.query(SET_SERVER, &[&found.id, &is.system_id, &is.timeline]).await?;
+    set_server(session, found.id, &is).await?;
     LogRow::of(session, name).await
+}
+
+async fn set_server(session: &Session, log: i16, is: &ServerName) -> Result<(), Fault> {
+    session.query(SET_SERVER, &[&log, &is.system_id, &is.timeline, &is.database]).await.map(drop)
 }

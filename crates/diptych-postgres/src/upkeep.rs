@@ -221,7 +221,7 @@ impl PostgresDatabase {
         // A replica does not tell its timeline.
         if let Some(row) = row
             && !is_replica
-            && row.server != ServerName::of(session).await?
+            && ServerName::of(session).await?.differs(&row.server)
         {
             warnings.push(
                 "another server or timeline wrote to the log last: look for acknowledged commits \
