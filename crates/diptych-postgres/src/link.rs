@@ -377,8 +377,8 @@ async fn unsuitable(session: &Session, is_safe: bool) -> Result<Option<String>, 
     Ok(facts.and_then(|facts| facts.problem(is_safe)))
 }
 
-/// The log of this name. If it came to another database, on this cluster or another one, its history
-/// may go on in both, so it gets a new epoch here.
+/// The log of this name. If it came to another database, on this cluster or another one, its
+/// history may go on in both, so it gets a new epoch here.
 async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<LogRow>, Fault> {
     let is = ServerName::of(session).await?;
     let mut row = LogRow::of(session, name).await?;
