@@ -68,8 +68,8 @@ fn a_log_goes_through_many_partitions() {
     assert!(matches!(refused, AppendError::Refused(refusal) if refusal == expected));
 }
 
-/// A condition or a bound that the server cannot compare with those of the partitions would give the
-/// right answers, and take longer with each partition.
+/// A condition or a bound that the server cannot compare with those of the partitions would give
+/// the right answers, and take longer with each partition.
 #[test]
 fn an_append_and_a_read_of_recent_events_leave_older_partitions_alone() {
     let Some(server) = PostgresServer::start() else { return };
