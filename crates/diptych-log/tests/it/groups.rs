@@ -102,7 +102,8 @@ fn a_group_file_that_reaches_the_segment_in_use_is_removed() {
     };
     ["00000001-00000008.group", "00000001-00000064.group"].into_iter().for_each(put);
     Log::open(FOLDER, options(&disk)).unwrap().close().unwrap();
-    assert_eq!(names(&disk, ".group"), [PathBuf::new(); 0]);
+    let left = names(&disk, ".group");
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
