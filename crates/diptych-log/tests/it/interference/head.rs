@@ -404,7 +404,7 @@ fn a_published_head_that_cannot_be_written_is_replaced() {
         let acknowledged = beside.commit().unwrap();
         beside.found_beside(acknowledged);
         let identity = beside.log.identity();
-        beside.log.close().unwrap();
+        beside.log.clone().close().unwrap();
         beside.found_beside(acknowledged);
         let again = Log::open(FOLDER, on(&beside.disk)).unwrap();
         assert_eq!((again.head().position(), again.identity()), (acknowledged, identity));
