@@ -160,7 +160,7 @@ const SUITES: &[Suite] = &[
     ),
     long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),
     long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")]),
-    long("killed servers of a log, longer", &["kills::"], &[("DIPTYCH_KILLS", "80")]),
+    long("killed servers of a log, longer", &["kills::"], &[("DIPTYCH_KILLS", "100")]),
     long(
         "killed programs of processes, longer",
         &["processes::kills::", "processes::nodes::"],

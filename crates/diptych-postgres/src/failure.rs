@@ -62,6 +62,13 @@ impl Fault {
         matches!(self, Fault::Statement(refused) if refused.code().code() == MOVED)
     }
 
+    /// Whether another session held a lock for longer than the statement may wait.
+    pub(crate) fn is_of_held_lock(&self) -> bool {
+        let Fault::Connection(Unavailable::Backend(cause)) = self else { return false };
+        let error = cause.downcast_ref::<tokio_postgres::Error>();
+        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
     pub(crate) fn into_read_error(self) -> ReadError {
         match self {
             Fault::Connection(why) => why.into(),

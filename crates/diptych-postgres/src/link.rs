@@ -46,7 +46,8 @@ pub(crate) struct Link {
 }
 
 const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
-const SET_SERVER: &str = "update diptych.log set system_id = $2, timeline = $3 where id = $1";
+const SET_SERVER: &str =
+    "update diptych.log set system_id = $2, timeline = $3, database_id = $4 where id = $1";
 const FORGET_WRITERS: &str =
     "delete from diptych.writer where log = $1 and used_at < now() - interval '30 days'";
 
@@ -66,9 +67,11 @@ impl Link {
         let opening = Opening { writer, hints: None, is_first: true };
         let session = open_session(opened, role, &options, opening).await;
         let session = session.map_err(failed)?;
-        // A replica loses no commit by its settings.
-        let is_safe = options.allow_unsafe_settings || role != ServerRole::Primary;
-        suitable(&session, is_safe, &place).await?;
+        if let Some(problem) =
+            unsuitable(&session, is_safe(role, &options)).await.map_err(failed)?
+        {
+            return Err(OpenError::Unsuitable { place, problem });
+        }
         let found = schema::version(&session).await.map_err(failed)?;
         if found > schema::NEWEST {
             return Err(OpenError::Schema { place, problem: schema::too_new(found) });
@@ -82,7 +85,8 @@ impl Link {
                 );
                 return Err(OpenError::Schema { place, problem });
             }
-            schema::migrate(&session, options.partition_events).await.map_err(failed)?;
+            let (partitions, patience) = (options.partition_events, options.answer_time);
+            schema::migrate(&session, partitions, patience).await.map_err(failed)?;
         }
         let log = address.log_name(&options);
         let row = match role {
@@ -111,7 +115,8 @@ impl Link {
         Ok((Arc::new(link), session))
     }
 
-    /// A new connection to the log. The events that this handle has seen are looked for first.
+    /// A new connection to the log. Its server may be another one than before, so the settings are
+    /// checked, and the events that this handle has seen are looked for first.
     pub(crate) async fn connect(
         &self,
         hints: Option<mpsc::UnboundedSender<String>>,
@@ -121,6 +126,10 @@ impl Link {
         let session = open_session(opened, self.role, &self.options, opening).await?;
         if self.backends.add(&session.backend) {
             session.refuse_pooler(opened, times(&self.options)).await?;
+        }
+        if let Some(problem) = unsuitable(&session, is_safe(self.role, &self.options)).await? {
+            let what = format!("the database {} cannot hold a log: {problem}", self.place);
+            return Err(server(what).into());
         }
         match self.compare(&session).await {
             // Another connection found the change at the same time.
@@ -167,12 +176,14 @@ impl Link {
             return self.lost(session, &history, &row, highest).await;
         }
         let is = ServerName::of(session).await?;
-        if is != row.server {
+        if is.differs(&row.server) {
             tracing::warn!(
                 log = self.log, was = ?row.server, is = ?is, head = row.head.get(),
                 "another server or timeline has the log; every commit that was seen is there"
             );
-            session.query(SET_SERVER, &[&row.id, &is.system_id, &is.timeline]).await?;
+        }
+        if is != row.server {
+            set_server(session, row.id, &is).await?;
         }
         Ok(())
     }
@@ -354,23 +365,20 @@ pub(crate) async fn open_session(
     }
 }
 
-/// Refuses a server that cannot hold a log.
-async fn suitable(
-    session: &Session,
-    allow_unsafe_settings: bool,
-    place: &str,
-) -> Result<(), OpenError> {
-    let facts = ServerFacts::of(session).await;
-    let facts = facts.map_err(|fault| OpenError::of(place.to_owned(), fault))?;
-    let problem = facts.and_then(|facts| facts.problem(allow_unsafe_settings));
-    match problem {
-        Some(problem) => Err(OpenError::Unsuitable { place: place.to_owned(), problem }),
-        None => Ok(()),
-    }
+/// Whether no setting of the server can lose commits, or the options allow that. A replica loses
+/// none.
+fn is_safe(role: ServerRole, options: &PostgresOptions) -> bool {
+    options.allow_unsafe_settings || role != ServerRole::Primary
 }
 
-/// The log of this name. If the database came to another cluster, its history may go on in both, so
-/// it gets a new epoch here.
+/// Why the server cannot hold a log.
+async fn unsuitable(session: &Session, is_safe: bool) -> Result<Option<String>, Fault> {
+    let facts = ServerFacts::of(session).await?;
+    Ok(facts.and_then(|facts| facts.problem(is_safe)))
+}
+
+/// The log of this name. If it came to another database, on this cluster or another one, its
+/// history may go on in both, so it gets a new epoch here.
 async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<LogRow>, Fault> {
     let is = ServerName::of(session).await?;
     let mut row = LogRow::of(session, name).await?;
@@ -382,9 +390,7 @@ async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<
     if found.server == is {
         return Ok(row);
     }
-    if let (Some(was), Some(now)) = (found.server.system_id, is.system_id)
-        && was != now
-    {
+    if is.is_elsewhere(&found.server) {
         let LogIdentity { epoch, .. } = found.identity;
         let next = epoch.next().to_u64().cast_signed();
         let epoch = epoch.to_u64().cast_signed();
@@ -392,15 +398,19 @@ async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<
         tracing::warn!(
             log = name,
             head = stored_position(found.head),
-            "the log came to another database cluster, where it has a new epoch"
+            "the log came to another database or cluster, where it has a new epoch"
         );
-    } else if found.server.timeline.zip(is.timeline).is_some_and(|(was, is)| was != is) {
+    } else if is.differs(&found.server) {
         tracing::warn!(
             log = name, was = ?found.server, is = ?is, head = stored_position(found.head),
             "a standby took over: commits that it did not receive are gone, and programs that saw \
              them find that out"
         );
     }
-    session.query(SET_SERVER, &[&found.id, &is.system_id, &is.timeline]).await?;
+    set_server(session, found.id, &is).await?;
     LogRow::of(session, name).await
+}
+
+async fn set_server(session: &Session, log: i16, is: &ServerName) -> Result<(), Fault> {
+    session.query(SET_SERVER, &[&log, &is.system_id, &is.timeline, &is.database]).await.map(drop)
 }

@@ -1,16 +1,23 @@
 //! The schema of a database: its versions, its logs, and the server that it is on.
 
+use std::time::Duration;
+
 use diptych_store::{Epoch, LogId, LogIdentity, Position};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::{failure::Fault, session::Session};
+use crate::{
+    failure::{Fault, server},
+    session::Session,
+};
 
 /// The statements of each version, which make it from the version before.
-const VERSIONS: [&str; 4] = [
+const VERSIONS: [&str; 5] = [
     include_str!("sql/0001.sql"),
     include_str!("sql/0002.sql"),
     include_str!("sql/0003.sql"),
     include_str!("sql/0004.sql"),
+    include_str!("sql/0005.sql"),
 ];
 
 /// The first version with inline projections.
@@ -51,17 +58,46 @@ pub(crate) async fn version(session: &Session) -> Result<i32, Fault> {
     Ok(row.map_or(0, |row| row.get("version")))
 }
 
+/// How long a migration waits for a lock at once, and the pause until it tries again. Every append
+/// and read of a program that runs waits behind it.
+const LOCK_WAIT: &str = "set local lock_timeout = '200ms'";
+const LOCK_PAUSE: Duration = Duration::from_millis(300);
+
 /// Brings the schema to the newest version, all or nothing. Processes that do so at once wait for
-/// each other.
-pub(crate) async fn migrate(session: &Session, partition_events: u64) -> Result<(), Fault> {
-    session.execute("begin").await?;
-    let migrated = migrate_within(session, partition_events).await;
-    let end = if migrated.is_ok() { "commit" } else { "rollback" };
-    let ended = session.execute(end).await;
-    migrated.and(ended)
+/// each other. Programs that run go on meanwhile, also while a dump or a long read holds a table:
+/// then the migration tries again for this time.
+pub(crate) async fn migrate(
+    session: &Session,
+    partition_events: u64,
+    patience: Duration,
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    loop {
+        session.execute("begin").await?;
+        let migrated = migrate_within(session, partition_events).await;
+        let end = if migrated.is_ok() { "commit" } else { "rollback" };
+        let ended = session.execute(end).await;
+        match migrated {
+            Err(fault) if fault.is_of_held_lock() => {
+                ended?;
+                if Instant::now() >= deadline {
+                    let what = format!(
+                        "the schema cannot be changed: another session holds a table of it, as a \
+                         dump or a long transaction does, for {} s (pg_stat_activity shows it): \
+                         wait until it has ended, and migrate again",
+                        patience.as_secs()
+                    );
+                    return Err(server(what).into());
+                }
+                sleep(LOCK_PAUSE).await;
+            }
+            migrated => return migrated.and(ended),
+        }
+    }
 }
 
 async fn migrate_within(session: &Session, partition_events: u64) -> Result<(), Fault> {
+    session.execute(LOCK_WAIT).await?;
     session.execute(LOCK).await?;
     session.execute(NEW_SCHEMA).await?;
     let found = version(session).await?;
@@ -128,11 +164,13 @@ impl ServerFacts {
     }
 }
 
-/// The server, as its control file and its log name it. Each is `None` where the role may not ask.
+/// The server, as its control file and its log name it, and the database. Each is `None` where the
+/// role may not ask, or where an older version did not note it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerName {
     pub(crate) system_id: Option<i64>,
     pub(crate) timeline: Option<i64>,
+    pub(crate) database: Option<u32>,
 }
 
 const IN_RECOVERY: &str = "select pg_is_in_recovery() as is_replica";
@@ -144,6 +182,7 @@ pub(crate) async fn is_replica(session: &Session) -> Result<bool, Fault> {
 }
 
 const SYSTEM: &str = "select system_identifier from pg_control_system()";
+const DATABASE: &str = "select oid from pg_database where datname = current_database()";
 const TIMELINE: &str =
     "select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) as timeline";
 
@@ -156,12 +195,29 @@ impl ServerName {
         };
         let system: Option<tokio_postgres::Row> = told(session.query_one(SYSTEM, &[]).await)?;
         let timeline = told(session.query_one(TIMELINE, &[]).await)?;
+        let database = session.query_one(DATABASE, &[]).await?;
         let number = |text: String| i64::from_str_radix(&text, 16).ok();
         Ok(ServerName {
             system_id: system.map(|row| row.get("system_identifier")),
             timeline: timeline.and_then(|row| number(row.get("timeline"))),
+            database: database.map(|row| row.get("oid")),
         })
     }
+
+    /// Whether it is another database, of another cluster or of the same one, as far as both names
+    /// tell.
+    pub(crate) fn is_elsewhere(&self, was: &ServerName) -> bool {
+        differ(self.system_id, was.system_id) || differ(self.database, was.database)
+    }
+
+    /// Whether it is another database, or another timeline of it, as far as both names tell.
+    pub(crate) fn differs(&self, was: &ServerName) -> bool {
+        self.is_elsewhere(was) || differ(self.timeline, was.timeline)
+    }
+}
+
+fn differ<T: PartialEq>(is: Option<T>, was: Option<T>) -> bool {
+    is.zip(was).is_some_and(|(is, was)| is != was)
 }
 
 /// The row of a log.
@@ -173,11 +229,12 @@ pub(crate) struct LogRow {
     pub(crate) server: ServerName,
 }
 
-const LOG: &str = "select id, uuid, epoch, head, system_id, timeline from diptych.log
-  where name = $1";
+const LOG: &str = "select id, uuid, epoch, head, system_id, timeline,
+    (to_jsonb(l) ->> 'database_id')::oid as database_id
+  from diptych.log l where name = $1";
 const NEW_LOG: &str =
-    "insert into diptych.log (name, uuid, epoch, system_id, timeline, moving_from)
-  values ($1, $2, $3, $4, $5, $6) on conflict (name) do nothing";
+    "insert into diptych.log (name, uuid, epoch, system_id, timeline, database_id, moving_from)
+  values ($1, $2, $3, $4, $5, $6, $7) on conflict (name) do nothing";
 
 /// The log that an open makes if the database has none of its name.
 #[derive(Clone, Debug)]
@@ -206,6 +263,7 @@ impl LogRow {
                 server: ServerName {
                     system_id: row.get("system_id"),
                     timeline: row.get("timeline"),
+                    database: row.get("database_id"),
                 },
             }
         }))
@@ -224,8 +282,10 @@ impl LogRow {
             NewLog::Arriving { identity, from } => (*identity, Some(from)),
         };
         let (uuid, epoch) = (Uuid::from_bytes(id.to_bytes()), epoch.to_u64().cast_signed());
-        let ServerName { system_id, timeline } = server;
-        session.query(NEW_LOG, &[&name, &uuid, &epoch, &system_id, &timeline, &from]).await?;
+        let ServerName { system_id, timeline, database } = server;
+        session
+            .query(NEW_LOG, &[&name, &uuid, &epoch, &system_id, &timeline, &database, &from])
+            .await?;
         Ok(())
     }
 }

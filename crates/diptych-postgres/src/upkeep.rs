@@ -95,10 +95,13 @@ impl PostgresDatabase {
         .await
     }
 
-    /// Brings a schema that is there to the newest version, all or nothing. Stores go on meanwhile.
+    /// Brings a schema that is there to the newest version, all or nothing. Stores go on meanwhile,
+    /// also while a dump or a long transaction holds a table: then the migration tries again until
+    /// [`answer_time`](PostgresOptions::answer_time) is over.
     ///
     /// # Errors
-    /// [`OpenError`] if the server does not answer, or if the schema is missing or too new.
+    /// [`OpenError`] if the server does not answer, if the schema is missing or too new, or if
+    /// another session holds a table for too long.
     pub async fn migrate(&self) -> Result<SchemaMigration, OpenError> {
         self.on_thread(|database, session| async move {
             let failed = |fault| database.failed(fault);
@@ -113,8 +116,9 @@ impl PostgresDatabase {
                 return Err(OpenError::Schema { place, problem });
             }
             if was < schema::NEWEST {
-                let partition_events = database.options.partition_events;
-                schema::migrate(&session, partition_events).await.map_err(failed)?;
+                let options = &database.options;
+                let (partitions, patience) = (options.partition_events, options.answer_time);
+                schema::migrate(&session, partitions, patience).await.map_err(failed)?;
             }
             let is = schema::version(&session).await.map_err(failed)?;
             Ok(SchemaMigration { was, is })
@@ -217,7 +221,7 @@ impl PostgresDatabase {
         // A replica does not tell its timeline.
         if let Some(row) = row
             && !is_replica
-            && row.server != ServerName::of(session).await?
+            && ServerName::of(session).await?.differs(&row.server)
         {
             warnings.push(
                 "another server or timeline wrote to the log last: look for acknowledged commits \

@@ -160,6 +160,7 @@
 //! | `log` | yes | the embedded log, `App::open` |
 //! | `derive` | yes | `#[derive(Event)]` |
 //! | `jiff`, `chrono`, `time` | no | conversions of [`Timestamp`] from and to these crates |
+//! | `calendars` | no | due times of timers by calendar and time zone, in [`process`] |
 //! | `schemas` | no | schemas of the entries of a [`catalogue`], made from the types by schemars |
 //! | `postgres` | no | `App::connect` to a log in PostgreSQL; the feature `remote` comes along |
 //! | `remote` | no | logs and feeds of servers, `App::connect`, `Poster::follow` by address |

@@ -118,7 +118,7 @@ fn a_database_is_made_checked_and_migrated() {
         assert!(check.stdout.contains(part), "{part:?} is not in: {}", check.stdout);
     }
     let migrated = run(&["postgres", "migrate", &address]);
-    assert_eq!(migrated.stdout, "the schema has version 4, which is the newest\n");
+    assert_eq!(migrated.stdout, "the schema has version 5, which is the newest\n");
     server.execute("postgres", "insert into diptych.schema_version (version) values (5)");
     run(&["postgres", "migrate", &address]).ended(5, "use a newer program");
     run(&["postgres", "check", &address]).ended(5, "use a newer program");

@@ -155,13 +155,18 @@ mod tests {
     const CHECKSUM: u32 = 77;
 
     fn put(out: &mut Vec<u8>, flags: u8, position: u32, body: &[u8]) {
+        put_at(out, flags, (position, u64::from(position)), body);
+    }
+
+    /// A frame with any position and time.
+    fn put_at(out: &mut Vec<u8>, flags: u8, (position, time): (u32, u64), body: &[u8]) {
         let start = out.len();
         let fill = |out: &mut Vec<u8>| {
             out.extend_from_slice(body);
             Ok::<_, Infallible>(())
         };
         frame::prepare(out, flags, fill).unwrap();
-        frame::complete(&mut out[start..], position, u64::from(position), CHECKSUM);
+        frame::complete(&mut out[start..], position, time, CHECKSUM);
     }
 
     /// Three batches: one event; two commits, of two events and of one; one event.
@@ -260,6 +265,33 @@ mod tests {
             // This event is marked SYNCED, so damage before it is not a torn tail.
             all[log().len() - 3] ^= 1;
             assert!(commits(&all).is_err(), "{prepared}");
+        }
+    }
+
+    #[test]
+    fn a_whole_record_with_an_earlier_time_or_a_wrong_position_is_out_of_order() {
+        for (place, is_in_order) in [((5, 4), true), ((5, 3), false), ((6, 5), false)] {
+            let mut bytes = log();
+            put_at(&mut bytes, LAST, place, b"one more");
+            let found = commits(&bytes).map(|(_, found)| found.next);
+            let offset = 64 + log().len() as u64;
+            let defect = Defect { offset, what: "a record is out of order" };
+            assert_eq!(found, if is_in_order { Ok(6) } else { Err(defect) }, "{place:?}");
+        }
+    }
+
+    /// The payload of a lost event may look like a frame of an older time.
+    #[test]
+    fn behind_a_damaged_place_only_a_synced_frame_with_a_later_time_is_evidence() {
+        for (time, is_evidence) in [(2, false), (3, true), (9, true)] {
+            let mut bytes = log();
+            let damaged = bytes.len() - 3;
+            bytes[damaged] ^= 1;
+            // The last whole record has the position and the time 3.
+            put_at(&mut bytes, LAST | SYNCED, (5, time), b"behind");
+            let found = commits(&bytes).map(|(_, found)| (found.next, found.torn));
+            let is_torn = Ok((4, true)) == found;
+            assert_eq!((is_torn, found.is_err()), (!is_evidence, is_evidence), "time {time}");
         }
     }
 

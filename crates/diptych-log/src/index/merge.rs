@@ -145,6 +145,28 @@ mod tests {
     use super::*;
     use crate::index::{Columns, index_file::encode};
 
+    #[test]
+    fn a_merged_file_has_a_key_as_the_last_of_the_files_has_it() {
+        let coverage = Coverage { end: 77, ..Coverage::default() };
+        let columns = |events: &[u64]| {
+            let mut columns = Columns::new(Position::new(events[0]));
+            for event in events {
+                columns.push(*event as u32 * 300, "paid", std::iter::empty());
+                let first = Position::new(*event);
+                let digest = Digest([*event as u8; 16]);
+                columns.keys.insert("key".into(), KeyedCommit { first, last: first, digest });
+            }
+            columns
+        };
+        let files = [10, 11].map(|event| {
+            let bytes = encode(&columns(&[event]), &coverage, Seed::random());
+            IndexFile::parse(bytes.into()).unwrap().0
+        });
+        let seed = Seed::random();
+        let merged = merge(&files, &coverage, seed).unwrap();
+        assert_eq!(merged, encode(&columns(&[10, 11]), &coverage, seed));
+    }
+
     proptest! {
         #[test]
         fn merging_files_gives_the_file_of_all_events(

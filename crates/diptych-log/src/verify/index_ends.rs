@@ -72,3 +72,30 @@ impl IndexEnds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use diptych_store::Tracking;
+
+    use super::*;
+
+    fn tracking(position: u64) -> TrackingTable {
+        let tracking = Tracking::new("billing", position);
+        [("billing".into(), (tracking, Position::new(position)))].into()
+    }
+
+    #[test]
+    fn an_index_file_agrees_only_with_the_state_that_was_scanned_at_its_end() {
+        let scanned = [(100, Some((tracking(3), 7))), (200, None)];
+        let ends = IndexEnds(scanned.into());
+        let agrees = |end, time, tracking| {
+            ends.agree(&Coverage { end, time, tracking, ..Coverage::default() })
+        };
+        assert!(agrees(100, 7, tracking(3)));
+        assert!(!agrees(100, 8, tracking(3)), "another time");
+        assert!(!agrees(100, 7, tracking(4)), "another position of a source");
+        assert!(!agrees(100, 7, TrackingTable::default()), "no source");
+        assert!(!agrees(200, 7, tracking(3)), "no commit ends there");
+        assert!(agrees(300, 7, tracking(3)), "its end was not read before");
+    }
+}

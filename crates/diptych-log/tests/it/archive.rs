@@ -9,8 +9,8 @@ use std::{
 
 use diptych_log::{
     Adoption, ArchiveError, ArchiveLimit, ArchiveReport, Background, BackupOptions, Clustering,
-    Follower, Log, LogOptions, OpenError, ReadOnlyLog, SealedSegments, VerifyError, adopt, backup,
-    bring_back_archive, relocate_archive, restore, verify, verify_without_archive,
+    Follower, Log, LogOptions, OpenError, PlacePolicy, ReadOnlyLog, SealedSegments, VerifyError,
+    adopt, backup, bring_back_archive, relocate_archive, restore, verify, verify_without_archive,
 };
 use diptych_store::{
     Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, Unavailable,
@@ -190,6 +190,53 @@ fn a_limit_says_which_segments_stay() {
     assert_eq!(moved(ArchiveLimit::KeepSegments(0)), 0, "the last complete one stays");
     assert_eq!(place.segments("log").len(), 2);
     assert_eq!(payloads(&log), all);
+}
+
+#[test]
+fn a_segment_that_ends_at_the_limit_is_archived_and_one_that_ends_behind_it_stays() {
+    let place = Place::new();
+    place.write();
+    let (log, to) = (place.open(), place.at("archive"));
+    let base_of_third = {
+        let third = &place.segments("log")[2];
+        let base = third.strip_suffix(".seg").unwrap().split_once('-').unwrap().1;
+        Position::new(base.parse().unwrap())
+    };
+    let end_of_second = base_of_third.before();
+    let moved = |limit| archive(&log, &to, limit).unwrap().moved;
+    assert_eq!(moved(ArchiveLimit::Upto(end_of_second.before())), 1);
+    assert_eq!(moved(ArchiveLimit::Upto(end_of_second)), 1);
+    assert_eq!(moved(ArchiveLimit::Upto(base_of_third)), 0);
+    log.close().unwrap();
+}
+
+/// The checksums of such a segment are right, and it is of the same epoch. Only the segments beside
+/// it show that it does not belong there.
+#[test]
+fn a_log_with_a_segment_of_another_copy_archives_nothing_from_there_on() {
+    let place = Place::new();
+    let options =
+        LogOptions { clustering: Clustering::Off, place: PlacePolicy::Follow, ..options() };
+    let open = |of: &str| Log::open(place.at(of), options.clone()).unwrap();
+    let log = open("log");
+    append(&log, 20);
+    log.close().unwrap();
+    copy_folder(&place.at("log"), &place.at("copy"));
+    for of in ["log", "copy"] {
+        let log = open(of);
+        append(&log, 200);
+        log.close().unwrap();
+    }
+    let name = place.segments("log")[5].clone();
+    assert_eq!(place.segments("copy")[5], name);
+    let file = |of: &str| place.at(of).join("segments").join(&name);
+    fs::copy(file("copy"), file("log")).unwrap();
+    let log = open("log");
+    let error = archive(&log, &place.at("archive"), ArchiveLimit::All).unwrap_err();
+    assert!(matches!(error, ArchiveError::Open(OpenError::Corrupt(_))), "{error}");
+    assert!(error.to_string().contains("continues other records"), "{error}");
+    assert_eq!(place.segments("archive"), place.segments("copy")[..4], "those before it");
+    assert!(file("log").exists());
 }
 
 /// With the index files and filters that stay, names are found to be absent, and the log goes on.
@@ -489,6 +536,23 @@ fn a_copy_brings_segments_back_and_leaves_the_archive_of_its_original() {
     assert_eq!(payloads(&copy), all);
     assert!(archive(&copy, &place.at("another"), ArchiveLimit::All).unwrap().moved > 10);
     copy.close().unwrap();
+}
+
+/// A replica is a copy, too: the archive is that of the log that it was copied from.
+#[test]
+fn a_replica_brings_segments_back_and_leaves_the_archive_of_its_original() {
+    let place = Place::new();
+    place.write_archived();
+    let archived = place.segments("archive");
+    let expected = answers(&place.read_only());
+    copy_folder(&place.at("log"), &place.at("copy"));
+    adopt(place.at("copy"), Adoption::Replica, &options()).unwrap();
+    let report = bring_back_archive(place.at("copy"), &options(), |_, _| {}).unwrap();
+    assert_eq!(report.moved, archived.len() as u64);
+    assert_eq!(place.segments("archive"), archived);
+    assert_eq!(answers(&place.read_only()), expected);
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    assert_eq!(answers(&ReadOnlyLog::open(place.at("copy"), options()).unwrap()), expected);
 }
 
 /// Nothing changes, neither in the folder nor in the archive.

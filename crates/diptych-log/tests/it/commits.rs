@@ -9,10 +9,13 @@ use diptych_log::{
 };
 use diptych_store::{
     Append, CommitBatch, Digest, EventStore, Filter, Key, Position, RawEvent, Read, ReadCommits,
-    Tag, Tracking,
+    ReadError, Tag, Tracking,
 };
 
-use crate::{hooked::Hooked, log_files::FOLDER};
+use crate::{
+    hooked::Hooked,
+    log_files::{FOLDER, disk_of, is, with},
+};
 
 /// The facts about a commit: its positions, its key and its tracking.
 type Facts = (u64, u64, Option<Key>, Option<Tracking>);
@@ -67,10 +70,14 @@ fn filled(log: &Log) -> Vec<Facts> {
     facts
 }
 
-fn read(log: &Log, mut read: ReadCommits) -> Vec<Facts> {
+fn read(log: &Log, read: ReadCommits) -> Vec<Facts> {
+    try_read(log, read).unwrap()
+}
+
+fn try_read(log: &Log, mut read: ReadCommits) -> Result<Vec<Facts>, ReadError> {
     let (head, mut facts) = (log.head().position(), Vec::new());
     loop {
-        let batch: CommitBatch = log.blocking().commits(&read).unwrap();
+        let batch: CommitBatch = log.blocking().commits(&read)?;
         for commit in batch.iter() {
             let positions: Vec<_> = commit.events().map(|event| event.position().get()).collect();
             let (first, last) = (commit.first().get(), commit.last().get());
@@ -79,7 +86,7 @@ fn read(log: &Log, mut read: ReadCommits) -> Vec<Facts> {
         }
         read.after = batch.upto();
         if batch.upto() == head {
-            return facts;
+            return Ok(facts);
         }
     }
 }
@@ -121,6 +128,59 @@ fn commits_are_whole_in_both_orders_and_after_reopening() {
     let log = Log::open(dir.path(), options()).unwrap();
     check(&log, &expected);
     log.close().unwrap();
+}
+
+/// Fills segments with commits without events, of two sources, and adds an event. Returns the
+/// commits that a read has to give: the newest of each source.
+fn filled_without_events(log: &Log) -> [Facts; 3] {
+    let alone = |source: &str, position: u64| {
+        let tracking = Tracking::new(source, position);
+        log.blocking().commit(Append::default().tracking(tracking.clone())).unwrap();
+        (1, 0, None, Some(tracking))
+    };
+    let early = alone("early", 7);
+    for position in 1..200 {
+        alone("late", position);
+    }
+    let late = alone("late", 200);
+    log.blocking().commit(Append::event(RawEvent::new("counted", "{}"))).unwrap();
+    let segments = log.blocking().stats().unwrap().segments;
+    assert!(segments > 3, "the log has only {segments} segments");
+    [early, late, (1, 1, None, None)]
+}
+
+/// Such a segment has no part of the index.
+#[test]
+fn the_newest_commit_of_a_source_is_read_from_a_segment_without_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    let expected = filled_without_events(&log);
+    assert_eq!(read(&log, ReadCommits::after(Position::START)), expected);
+    log.close().unwrap();
+    let log = Log::open(dir.path(), options()).unwrap();
+    assert_eq!(read(&log, ReadCommits::after(Position::START)), expected);
+}
+
+/// No position counts commits without events, so none is missing if they are left out.
+#[test]
+fn a_damaged_record_hides_no_commit_without_events() {
+    let on = |disk: &SimulatedDisk| LogOptions { disk: Arc::new(disk.clone()), ..options() };
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, on(&disk)).unwrap();
+    let expected = filled_without_events(&log);
+    log.close().unwrap();
+    let files = disk.contents();
+    let first = files.iter().position(|(path, _)| is(path, ".seg")).unwrap();
+    for at in 64..264 {
+        let mut bytes = files[first].1.clone();
+        bytes[at] ^= 0x80;
+        let damaged = disk_of(&with(&files, first, &bytes));
+        let log = Log::open(FOLDER, on(&damaged)).unwrap();
+        match try_read(&log, ReadCommits::after(Position::START)) {
+            Ok(found) => assert_eq!(found, expected, "byte {at}"),
+            Err(error) => assert!(matches!(error, ReadError::Corrupt(_)), "byte {at}: {error}"),
+        }
+    }
 }
 
 #[test]

@@ -87,6 +87,25 @@ fn compare(log: &Log) {
     assert_eq!(log.count(&Tag::new("hundred", 4), Position::MAX).unwrap(), 100);
 }
 
+/// Such a file is of a log that lost its end, or of a copy that went on.
+#[test]
+fn a_group_file_that_reaches_the_segment_in_use_is_removed() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    while names(&disk, ".seg").len() < 8 {
+        log.blocking().commit(Append::event(event(1))).unwrap();
+    }
+    log.close().unwrap();
+    let put = |name: &str| {
+        let path = PathBuf::from(FOLDER).join("index").join(name);
+        disk.create(&path, 0).unwrap().write_at(0, b"noise").unwrap();
+    };
+    ["00000001-00000008.group", "00000001-00000064.group"].into_iter().for_each(put);
+    Log::open(FOLDER, options(&disk)).unwrap().close().unwrap();
+    let left = names(&disk, ".group");
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn look_ups_find_the_same_events_with_groups_and_without() {
     let disk = filled();

@@ -3,8 +3,8 @@
 use std::{
     io,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -118,6 +118,136 @@ fn a_log_without_space_for_its_index_refuses_commits_until_there_is_some() {
     let all = log.blocking().read(&Filter::everything(), Read::all()).unwrap();
     assert_eq!(all.len() as u64, taken + 1);
     log.close().unwrap();
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A log that finds no space for its commits while there is none for its index, either. Each has
+/// its own flag. An attempt counts when it begins, and waits while its gate is closed.
+struct TwoPauses {
+    log: Log,
+    disk: SimulatedDisk,
+    commits: Arc<FullPlace>,
+    index: Arc<FullPlace>,
+}
+
+#[derive(Default)]
+struct FullPlace {
+    full: AtomicBool,
+    attempts: AtomicU64,
+    gate: Mutex<()>,
+}
+
+impl FullPlace {
+    fn attempt(&self) -> io::Result<()> {
+        if !self.full.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.lock().unwrap());
+        match self.full.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+
+    /// Waits until another attempt begins.
+    fn wait_for_attempt(&self) {
+        let (before, start) = (self.attempts(), Instant::now());
+        while self.attempts() == before {
+            assert!(start.elapsed() < LONG, "there is no attempt");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl TwoPauses {
+    /// The last of the five commits finds no space.
+    fn new() -> TwoPauses {
+        let [commits, index] = [(); 2].map(|()| Arc::<FullPlace>::default());
+        let (disk, of_commits, of_index) = (SimulatedDisk::new(1), commits.clone(), index.clone());
+        let hooked = Hooked::new(&disk, move |operation, path| match operation {
+            Operation::Write if path.starts_with("/data/log/index") => of_index.attempt(),
+            Operation::Write if is(path, ".seg") => of_commits.attempt(),
+            _ => Ok(()),
+        });
+        let options = LogOptions {
+            index_bytes: 4 << 10,
+            tuning: Tuning { index_patience: Duration::ZERO, ..Tuning::default() },
+            disk: Arc::new(hooked),
+            ..LogOptions::default()
+        };
+        let log = Log::open(FOLDER, options).unwrap();
+        index.full.store(true, Ordering::SeqCst);
+        let closed = index.gate.lock().unwrap();
+        (0..4).for_each(|number| append(&log, number).unwrap());
+        let start = Instant::now();
+        while index.attempts() == 0 {
+            assert!(start.elapsed() < LONG, "no part of the index is written");
+            thread::sleep(Duration::from_millis(1));
+        }
+        // The index does not know yet that it finds no space.
+        commits.full.store(true, Ordering::SeqCst);
+        let error = append(&log, 4).unwrap_err();
+        assert!(matches!(error, AppendError::OutcomeUnknown(_)), "{error}");
+        drop(closed);
+        index.wait_for_attempt();
+        TwoPauses { log, disk, commits, index }
+    }
+
+    /// Waits until the log is published up to this position.
+    fn wait_for(&self, position: u64) {
+        let start = Instant::now();
+        while self.log.head().position().get() < position {
+            assert!(start.elapsed() < LONG, "the commit is not written");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_index_finds_space_first_writes_its_commits_once_they_find_some() {
+    let two = TwoPauses::new();
+    two.index.full.store(false, Ordering::SeqCst);
+    let start = Instant::now();
+    while !two.disk.contents().iter().any(|(path, _)| is(path, ".run")) {
+        assert!(start.elapsed() < LONG, "the index is not written");
+        thread::sleep(Duration::from_millis(1));
+    }
+    two.commits.wait_for_attempt();
+    two.commits.full.store(false, Ordering::SeqCst);
+    two.wait_for(5);
+    append(&two.log, 5).unwrap();
+    two.log.close().unwrap();
+}
+
+/// The index is tried again at once for an append that waits for it, and not only at the end of a
+/// pause of one second.
+#[test]
+fn a_log_whose_commits_find_space_first_still_hurries_its_index_for_an_append() {
+    let two = TwoPauses::new();
+    // The pauses get longer.
+    while two.index.attempts() < 9 {
+        two.index.wait_for_attempt();
+    }
+    let closed = two.commits.gate.lock().unwrap();
+    two.commits.wait_for_attempt();
+    two.index.wait_for_attempt();
+    thread::sleep(Duration::from_millis(50));
+    two.commits.full.store(false, Ordering::SeqCst);
+    drop(closed);
+    two.wait_for(5);
+    let start = Instant::now();
+    let error = append(&two.log, 5).unwrap_err();
+    assert!(matches!(error, AppendError::Unavailable(Unavailable::Storage { .. })), "{error}");
+    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+    two.index.full.store(false, Ordering::SeqCst);
+    append(&two.log, 5).unwrap();
+    two.log.close().unwrap();
 }
 
 #[test]

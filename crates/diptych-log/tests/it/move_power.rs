@@ -19,8 +19,8 @@ use diptych_log::{
     fence, fenced,
 };
 use diptych_store::{
-    Append, AppendError, EventStore, LogIdentity, Position, RawEvent, ReadCommits, TimeSource,
-    Unavailable,
+    Append, AppendError, Epoch, EventStore, LogIdentity, Position, RawEvent, ReadCommits,
+    TimeSource, Unavailable,
 };
 
 use crate::backup::{append, payloads};
@@ -227,6 +227,51 @@ fn a_log_that_moved_refuses_commits_with_the_new_folder_and_moves_to_no_other_on
     let adopted = adopt(OLD, Adoption::Copy, &options).unwrap();
     assert_ne!(adopted.identity, identity);
     append(&Log::open(OLD, options).unwrap(), 1);
+}
+
+/// The target of the move holds the commits of another log then, as after a restore of the source.
+#[test]
+fn a_log_that_moved_as_another_one_is_no_fence_for_this_one() {
+    let disk = SimulatedDisk::new(1);
+    let options = options(&disk, 1);
+    let log = Log::open(OLD, options.clone()).unwrap();
+    append(&log, 3);
+    let identity = log.identity();
+    log.close().unwrap();
+    let moved = fence(OLD, identity, NEW, &options).unwrap();
+    let newer = LogIdentity { epoch: Epoch::from_u64(2 << 32), ..identity };
+    for other in [newer, LogIdentity::random()] {
+        for answer in [
+            fenced(OLD, other, NEW, &options).map(drop),
+            fence(OLD, other, NEW, &options).map(drop),
+        ] {
+            let error = answer.unwrap_err();
+            assert!(matches!(error, MoveError::Source { .. }), "{error}");
+            assert!(error.to_string().contains(&identity.to_string()), "{error}");
+        }
+    }
+    assert_eq!(fenced(OLD, identity, NEW, &options).unwrap(), Some(moved));
+}
+
+/// A manifest has room for a path or an address of 4,096 bytes.
+#[test]
+fn a_path_that_is_too_long_to_be_noted_moves_nothing() {
+    let disk = SimulatedDisk::new(1);
+    let options = options(&disk, 1);
+    let log = Log::open(OLD, options.clone()).unwrap();
+    append(&log, 3);
+    let identity = log.identity();
+    log.close().unwrap();
+    let long = format!("/{}", "long".repeat(2_000));
+    for answer in [
+        fence(OLD, identity, &long, &options).map(drop),
+        Arrival::begin(NEW, identity, &long, &options).map(drop),
+    ] {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, MoveError::Target { .. }), "{error}");
+        assert!(error.to_string().contains("cannot note a path or an address"), "{error}");
+    }
+    Log::open(OLD, options).unwrap().close().unwrap();
 }
 
 #[test]

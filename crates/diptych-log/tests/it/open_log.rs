@@ -3,7 +3,7 @@
 use std::{
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diptych_log::{
@@ -177,6 +177,45 @@ fn a_log_syncs_at_its_interval_under_constant_load() {
     // The interval is zero, so a sync follows every write.
     let (writes, syncs) = (disk.count(Operation::Write), disk.count(Operation::Sync) - before);
     assert!(syncs * 3 + 10 >= writes, "{syncs} syncs for {writes} writes");
+}
+
+/// The thread that appends writes by itself, and then nothing else comes to the log.
+#[test]
+fn the_only_commit_of_a_caller_is_synced_at_the_end_of_the_interval() {
+    const LONG: Duration = Duration::from_secs(30);
+    let disk = SimulatedDisk::new(1);
+    let options = LogOptions {
+        durability: Durability::Interval { interval: Duration::from_millis(20) },
+        disk: Arc::new(disk.clone()),
+        ..LogOptions::default()
+    };
+    let log = Log::open("/data/log", options).unwrap();
+    let start = Instant::now();
+    log.blocking().commit(Append::event(event(100))).unwrap();
+    let survives = |seed| {
+        let disk = Arc::new(disk.power_loss(seed));
+        let log = Log::open("/data/log", LogOptions { disk, ..LogOptions::default() }).unwrap();
+        log.head().position().get() == 1
+    };
+    while !(0..8).all(survives) {
+        assert!(start.elapsed() < LONG, "the commit is not synced");
+        thread::sleep(Duration::from_millis(5));
+    }
+    log.close().unwrap();
+}
+
+/// A commit may be larger than a segment. A new segment would not make room for it.
+#[test]
+fn a_commit_that_is_larger_than_a_segment_goes_to_an_empty_one() {
+    let disk = SimulatedDisk::new(1);
+    let options =
+        LogOptions { segment_bytes: 4096, disk: Arc::new(disk.clone()), ..LogOptions::default() };
+    let log = Log::open("/data/log", options).unwrap();
+    for number in 1..=3 {
+        log.blocking().commit(Append::event(event(10_000))).unwrap();
+        assert_eq!(log.blocking().stats().unwrap().segments, number);
+    }
+    log.close().unwrap();
 }
 
 /// An event with 280 bytes of content (a payload of 256, a type, two tags) takes at most 311 bytes

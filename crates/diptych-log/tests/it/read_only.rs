@@ -14,7 +14,7 @@ use diptych_log::{
     Background, Clustering, Log, LogOptions, OpenError, ReadOnlyLog, Tuning,
     disk::{
         Disk,
-        simulated::{Random, SimulatedDisk},
+        simulated::{Operation, Random, SimulatedDisk},
     },
 };
 use diptych_store::{
@@ -25,7 +25,11 @@ use diptych_store::{
 };
 use pollster::block_on;
 
-use crate::{log_files::FOLDER, read_only_disk::ReadOnlyDisk};
+use crate::{
+    hooked::Hooked,
+    log_files::{FOLDER, is},
+    read_only_disk::ReadOnlyDisk,
+};
 
 /// A writer and a log that is opened for reading, as one store: the writer appends, and the reader
 /// reads.
@@ -204,6 +208,31 @@ fn the_writer_s_commits_are_read_beside_it_over_segments_and_index_files() {
     writer.close().unwrap();
     reader.refresh_now().unwrap();
     check(&reader, 400);
+}
+
+/// The writer may replace or remove a file between two operations of a reader.
+#[test]
+fn a_reader_tries_again_when_an_operation_fails_once() {
+    let (disk, writing, _) = on_simulated_disk();
+    let writer = Log::open(FOLDER, writing).unwrap();
+    append(&writer, 1..=5);
+    let fails = Arc::new(AtomicBool::new(false));
+    let hook = {
+        let fails = fails.clone();
+        move |operation, path: &Path| {
+            let is_head = operation == Operation::Read && is(path, "/head");
+            match is_head && fails.swap(false, Ordering::SeqCst) {
+                true => Err(std::io::ErrorKind::Other.into()),
+                false => Ok(()),
+            }
+        }
+    };
+    let reader = ReadOnlyLog::open(FOLDER, small(Arc::new(Hooked::new(&disk, hook)))).unwrap();
+    append(&writer, 6..=9);
+    fails.store(true, Ordering::SeqCst);
+    reader.refresh_now().unwrap();
+    assert!(!fails.load(Ordering::SeqCst), "the head was not read");
+    check(&reader, 9);
 }
 
 /// The reader keeps few files mapped, so it reads replaced files again.

@@ -87,6 +87,34 @@ fn the_sample_of_format_1_opens_with_all_its_commits() {
     opens_and_holds(&sample("format-1"));
 }
 
+/// No record of this format binds an index file to its segment. It is not read any more, and still
+/// says up to where the segment was durable.
+#[test]
+fn an_index_file_of_format_1_shows_that_the_last_commit_is_missing() {
+    let last = "segments/00000005-00000000000000000064.seg";
+    // The last commit with an index file of its own.
+    const FROM: usize = 1643;
+    for (cut, what) in [
+        (true, "proves it durable up to byte 1847"),
+        (false, "records up to byte 1847 were durable and are gone"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&sample("format-1"), dir.path());
+        fs::remove_file(dir.path().join("head")).unwrap();
+        let mut bytes = fs::read(dir.path().join(last)).unwrap();
+        assert_eq!(bytes.len(), 1847);
+        match cut {
+            true => bytes.truncate(FROM),
+            false => bytes[FROM..].fill(0),
+        }
+        fs::write(dir.path().join(last), &bytes).unwrap();
+        let error = Log::open(dir.path(), options()).unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(fs::read(dir.path().join(last)).unwrap(), bytes, "it was changed");
+    }
+}
+
 /// This sample has records of the running checksum, and index files of format 3.
 #[test]
 fn the_sample_with_running_checksums_opens_with_all_its_commits() {

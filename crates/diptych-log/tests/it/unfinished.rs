@@ -1,4 +1,4 @@
-//! Files under temporary names.
+//! Files under temporary names, and commits that were written in part.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use diptych_log::{
         simulated::{Operation, SimulatedDisk},
     },
 };
-use diptych_store::{Append, RawEvent};
+use diptych_store::{Append, EventStore, RawEvent};
 
 use crate::{
     hooked::Hooked,
@@ -101,4 +101,32 @@ fn a_backup_leaves_no_file_that_it_cannot_finish() {
     assert!(unfinished(&disk).is_empty(), "{:?}", unfinished(&disk));
     let options = BackupOptions { disk: Arc::new(disk.clone()), ..BackupOptions::default() };
     backup(FOLDER, TO, &options, |_, _| ()).unwrap();
+}
+
+/// A new segment has a new checksum. Bytes that were cut off never pass for its records, wherever a
+/// disk may still have them.
+#[test]
+fn a_log_goes_on_in_a_new_segment_if_its_end_was_cut_off() {
+    let segments = |disk: &SimulatedDisk| {
+        disk.contents().into_iter().filter(|(path, _)| is(path, ".seg")).collect::<Vec<_>>()
+    };
+    for torn in [false, true] {
+        let disk = SimulatedDisk::new(1);
+        let log = Log::open(FOLDER, options(Arc::new(disk.clone()))).unwrap();
+        append(&log);
+        std::mem::forget(log);
+        let disk = disk.process_kill();
+        let (path, before) = segments(&disk).pop().unwrap();
+        if torn {
+            let file = disk.open(&path, 0).unwrap();
+            file.write_at(before.len() as u64, b"the beginning of a commit").unwrap();
+        }
+        let log = Log::open(FOLDER, options(Arc::new(disk.clone()))).unwrap();
+        append(&log);
+        assert_eq!(log.head().position().get(), 2);
+        log.close().unwrap();
+        let after = segments(&disk);
+        assert_eq!(after.len(), if torn { 2 } else { 1 });
+        assert!(after[0].1.starts_with(&before), "the first commit is still there");
+    }
 }

@@ -134,9 +134,16 @@ impl RowsAppend<'_> {
                 Err((name, error)) => return Err(fault_of(&name, error)),
             }
         }
-        *is_sent = true;
-        session.execute("commit").await?;
+        self.commit(is_sent).await?;
         Ok(Some(answer))
+    }
+
+    /// Commits the transaction. Only a notice from here on is about a standby: a trigger of a table
+    /// may warn as well.
+    async fn commit(&self, is_sent: &mut bool) -> Result<(), Fault> {
+        self.session.take_unreplicated();
+        *is_sent = true;
+        self.session.execute("commit").await
     }
 
     /// Decides and writes each commit by itself, in one transaction.
@@ -179,8 +186,7 @@ impl RowsAppend<'_> {
             session.query(UNDECIDED, &writer).await?;
         }
         session.query(DECIDE, &[&head.log, &head.writer, &head.number, &numbers]).await?;
-        *is_sent = true;
-        session.execute("commit").await?;
+        self.commit(is_sent).await?;
         let epoch = self.history.epoch();
         Ok(AppendAnswer { epoch, head: log.head, numbers: Some(numbers) })
     }

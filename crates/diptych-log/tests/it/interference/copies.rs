@@ -391,6 +391,24 @@ fn a_follower_does_not_go_past_a_segment_of_another_log_or_copy() {
     }
 }
 
+/// This follower has read no segment before, whose end could show that.
+#[test]
+fn a_follower_begins_with_no_segment_of_another_log_or_place() {
+    let files = gone_on(&[], 1..LAST, "ours");
+    let segments: Vec<_> = (0..files.len()).filter(|at| is(&files[*at].0, ".seg")).collect();
+    let (third, fourth) = (segments[2], segments[3]);
+    let foreign = another().into_iter().find(|(path, _)| *path == files[third].0).unwrap();
+    for (what, bytes) in [("place", &files[fourth].1), ("log", &foreign.1)] {
+        let disk = disk_of(&with(&files, third, bytes));
+        let name = files[third].0.file_stem().unwrap().to_str().unwrap();
+        let base = Position::new(name.split_once('-').unwrap().1.parse().unwrap());
+        let mut follower = Follower::open(FOLDER, base.before(), options(&disk)).unwrap();
+        let error = follower.next(&Filter::everything(), 10).unwrap_err();
+        assert!(matches!(error, ReadError::Corrupt(_)), "{what}: {error}");
+        assert!(error.to_string().contains(name), "{what}: {error}");
+    }
+}
+
 /// The two copies have equal positions, times and sizes, so only the content tells that the newer
 /// one does not continue the backup.
 #[test]

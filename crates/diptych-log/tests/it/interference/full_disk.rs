@@ -11,9 +11,10 @@ use std::{
     path::Path,
     process::Command,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -369,7 +370,7 @@ fn callers_are_answered_at_once_and_their_commits_come_with_the_space() {
     let log = hooked(Operation::Write, &full);
     assert_eq!(offer(&log, 0, "before"), Ok(1));
     full.store(true, Ordering::SeqCst);
-    let told: Vec<_> = std::thread::scope(|scope| {
+    let told: Vec<_> = thread::scope(|scope| {
         let callers = (1..=CALLERS).map(|number| {
             let log = log.clone();
             (number, scope.spawn(move || offer(&log, number, "full").unwrap_err()))
@@ -392,6 +393,44 @@ fn callers_are_answered_at_once_and_their_commits_come_with_the_space() {
     }
     let next = commit(&log, CALLERS + 1).unwrap();
     assert_eq!(next, accepted.len() as u64 + 2);
+    log.close().unwrap();
+}
+
+/// Commits that are queued behind the one that found no space make no attempts of their own.
+#[test]
+fn a_full_disk_is_tried_again_a_few_times_and_not_without_end() {
+    let (full, attempts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let gate = Arc::new(Mutex::new(()));
+    let hook = {
+        let (full, attempts, gate) = (full.clone(), attempts.clone(), gate.clone());
+        move |operation, path: &Path| {
+            if operation != Operation::Write || !is(path, ".seg") || !full.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            attempts.fetch_add(1, Ordering::SeqCst);
+            drop(gate.lock().unwrap());
+            Err(ErrorKind::StorageFull.into())
+        }
+    };
+    let disk: Arc<dyn Disk> = Arc::new(Hooked::new(&SimulatedDisk::new(1), hook));
+    let log = Log::open(FOLDER, LogOptions { disk, ..LogOptions::default() }).unwrap();
+    full.store(true, Ordering::SeqCst);
+    let closed = gate.lock().unwrap();
+    let accept = || log.blocking().append(Append::event(RawEvent::new("noted", []))).unwrap();
+    let _ = accept();
+    while attempts.load(Ordering::SeqCst) == 0 {
+        thread::yield_now();
+    }
+    // The first attempt goes on, and this commit is behind it.
+    let _ = accept();
+    drop(closed);
+    thread::sleep(Duration::from_millis(300));
+    // They come after 10 ms, 20 ms, 40 ms, and so on.
+    let made = attempts.load(Ordering::SeqCst);
+    full.store(false, Ordering::SeqCst);
+    assert!((2..=6).contains(&made), "{made} attempts");
+    let both = log.head().after(Position::new(1));
+    assert_eq!(block_on(both).unwrap(), Position::new(2));
     log.close().unwrap();
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use diptych_log::{
     Adoption, Background, BackupOptions, Durability, Follower, Log, LogOptions, OpenError,
-    PlacePolicy, VerifyError, adopt, backup,
+    PlacePolicy, Tuning, VerifyError, adopt, backup,
     disk::{
         Disk,
         simulated::{Fault, Operation, SimulatedDisk},
@@ -101,6 +101,67 @@ fn a_missing_newest_segment_is_noticed_even_without_published_head_and_index() {
         let expected = format!("events from position {base} to at least");
         assert!(problem.contains(&expected) && problem.contains("manifest"), "{problem}");
     }
+}
+
+/// An index file says up to where its segment was durable. One batch has one frame that says the
+/// same, at its beginning. So damage in the batch looks like a commit that was never finished.
+#[test]
+fn damage_before_the_end_that_only_an_index_file_proves_is_noticed() {
+    let disk = SimulatedDisk::new(1);
+    let tuning = Tuning { prepared_bytes: 0, ..Tuning::default() };
+    let whole = LogOptions { segment_bytes: 1 << 20, tuning, ..options(&disk) };
+    let log = Log::open(FOLDER, whole).unwrap();
+    append(&log, 1..2);
+    let segment = |files: &Files| files.iter().find(|(path, _)| is(path, ".seg")).unwrap().1.len();
+    let batch = segment(&disk.contents());
+    for number in 2..40_u64 {
+        let event = RawEvent::new("counted", number.to_string());
+        let _ = log.blocking().append(Append::event(event)).unwrap();
+    }
+    log.blocking().flush().unwrap();
+    let mut files = disk.process_kill().contents();
+    // The first index file would show where the damaged records begin.
+    files.retain(|(path, _)| !is(path, "/head"));
+    let indexes = (0..files.len()).filter(|at| is(&files[*at].0, ".run"));
+    let indexes: Vec<_> = indexes.collect();
+    assert!(indexes.len() > 1, "{indexes:?}");
+    files.remove(indexes[0]);
+    let segment = files.iter_mut().find(|(path, _)| is(path, ".seg")).unwrap();
+    segment.1[batch + 100] ^= 1;
+    let problem = damage(&disk_of(&files));
+    assert!(problem.contains("were durable and are gone"), "{problem}");
+}
+
+/// A segment that holds commits has a header that was durable before them.
+#[test]
+fn a_damaged_header_of_the_only_segment_is_noticed_without_anything_else() {
+    let disk = SimulatedDisk::new(1);
+    log_of(options(&disk), 3, false);
+    let mut files = disk.process_kill().contents();
+    files.retain(|(path, _)| !is(path, "/head") && !is(path, ".run"));
+    let only = segments(&files)[0];
+    files[only].1[20] ^= 1;
+    let disk = disk_of(&files);
+    let problem = damage(&disk);
+    assert!(problem.contains("the header of the segment is damaged"), "{problem}");
+    assert!(disk.contents().contains(&files[only]), "the segment is still there");
+}
+
+/// Index files alone prove that there was a log: no new one takes their folder.
+#[test]
+fn a_folder_that_lost_everything_but_its_index_files_gets_no_new_log() {
+    let disk = SimulatedDisk::new(1);
+    log_of(options(&disk), 60, true);
+    let mut files = disk.contents();
+    files.retain(|(path, _)| is(path, ".run"));
+    assert!(files.len() > 1, "{files:?}");
+    let disk = disk_of(&files);
+    let error = Log::open(FOLDER, options(&disk)).unwrap_err();
+    assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains("segment 1 is missing"), "{error}");
+    let mut left = disk.contents();
+    left.retain(|(path, _)| !is(path, "/lock"));
+    assert_eq!(left, files, "nothing was changed");
 }
 
 /// Once, a log of one segment took the identity of any segment that replaced it.
@@ -325,6 +386,25 @@ fn commits_that_may_be_lost_change_the_epoch_even_if_only_the_storage_failed() {
             assert_eq!(log.identity(), was, "closed, or synced: nothing can be lost");
         }
     }
+}
+
+/// A copy of an open log may lack commits, although the machine and its disk are those that it was
+/// written with.
+#[test]
+fn a_copy_of_an_open_log_on_the_disk_of_the_log_has_a_new_epoch() {
+    let (folder, _) = Folder::new();
+    let follow = LogOptions { durability: HOUR, place: PlacePolicy::Follow, ..real() };
+    let log = Log::open(folder.at("log"), follow.clone()).unwrap();
+    append(&log, 41..50);
+    ["followed", "adopted"].into_iter().for_each(|name| folder.copy("log", name));
+    adopt(folder.at("adopted"), Adoption::Moved, &follow).unwrap();
+    for (name, options) in [("followed", follow), ("adopted", real())] {
+        let copy = Log::open(folder.at(name), options).unwrap();
+        assert_eq!(copy.identity().id, log.identity().id, "{name}");
+        assert_eq!(copy.identity().epoch.number(), log.identity().epoch.number() + 1, "{name}");
+        copy.close().unwrap();
+    }
+    log.close().unwrap();
 }
 
 /// Other processes read the published head. Once, the log wrote it after it had acknowledged

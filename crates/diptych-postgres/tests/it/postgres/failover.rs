@@ -116,3 +116,43 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     assert_eq!(again.identity(), changed.is);
     assert_eq!(read_all(&again).unwrap(), payloads(&store));
 }
+
+/// Once, a copy of a database on the same server had the identity of its original, epoch included:
+/// two logs took other events at the same positions.
+#[test]
+fn a_log_that_came_to_another_database_by_a_dump_or_a_template_has_a_new_epoch() {
+    let Some(server) = PostgresServer::start() else { return };
+    server.execute("postgres", "create database original");
+    let at = |server: &PostgresServer, database: &str| {
+        open(&server.address(database, "main"), PostgresOptions::default())
+    };
+    let store = at(&server, "original");
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    let was = store.identity();
+    assert_eq!(at(&server, "original").identity(), was);
+    drop(store);
+    // A session that ends may keep the database for a moment.
+    let others = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = 'original'";
+    server.execute("postgres", others);
+    server.execute("postgres", "create database copied template original");
+    let mut copies = vec![at(&server, "copied")];
+    let dump = server.folder().join("dump");
+    let other = PostgresServer::start().unwrap();
+    if server.dump("original", dump.to_str().unwrap()).is_some() {
+        other.execute("postgres", "create database original");
+        let readable = std::fs::read(&dump).unwrap();
+        let dump = other.folder().join("dump");
+        std::fs::write(&dump, readable).unwrap();
+        other.restore("original", dump.to_str().unwrap());
+        copies.push(at(&other, "original"));
+    }
+    for copy in &copies {
+        let is = copy.identity();
+        assert_eq!((is.id, is.epoch.number()), (was.id, was.epoch.number() + 1));
+        assert_eq!(payloads(copy), ["1"]);
+        append(copy, Append::event(event("of the copy", "k:1"))).unwrap();
+    }
+    assert_eq!(at(&server, "copied").identity(), copies[0].identity());
+    assert_eq!(at(&server, "original").identity(), was);
+}

@@ -127,6 +127,27 @@ fn a_connection_that_is_lost_at_any_message_writes_rows_once() {
     assert_in_step(&server, &store);
 }
 
+/// Once, any warning of the server counted as that of a standby, which has the same code.
+#[test]
+fn a_warning_of_a_trigger_is_no_unknown_outcome() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::new(open(&server.address("postgres", "main")));
+    append(&store, Append::event(event(0, "k:1"))).unwrap();
+    server.execute(
+        "postgres",
+        "create function public.warn() returns trigger language plpgsql as $$
+         begin raise warning 'a line'; return new; end $$;
+         create trigger warns before insert on public.line
+         for each row execute function public.warn()",
+    );
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    // Its neighbours are decided one by one.
+    let refused = append(&store, Append::event(event("refused-2", "k:1")));
+    assert!(matches!(refused, Err(AppendError::Refused(Refusal::Rows { .. }))), "{refused:?}");
+    append(&store, Append::event(event(2, "k:1"))).unwrap();
+    assert_in_step(&server, &store);
+}
+
 #[test]
 fn rows_that_were_changed_by_others_stop_appends_until_they_are_mended() {
     let Some(server) = PostgresServer::start() else { return };

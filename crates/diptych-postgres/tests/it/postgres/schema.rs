@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use diptych_postgres::{OpenError, PostgresDatabase, PostgresOptions, PostgresStore};
 use diptych_store::{
-    Append, AppendError, Direction, EventStore, Filter, InvalidRequest, Read, Refusal, Store, Tag,
+    Append, AppendError, Direction, EventStore, Filter, InvalidRequest, Read, Refusal, Store,
+    SyncError, Tag,
 };
 use pollster::block_on;
 use tokio_postgres::error::SqlState;
@@ -67,8 +68,8 @@ fn a_log_goes_through_many_partitions() {
     assert!(matches!(refused, AppendError::Refused(refusal) if refusal == expected));
 }
 
-/// A condition or a bound that the server cannot compare with those of the partitions would give the
-/// right answers, and take longer with each partition.
+/// A condition or a bound that the server cannot compare with those of the partitions would give
+/// the right answers, and take longer with each partition.
 #[test]
 fn an_append_and_a_read_of_recent_events_leave_older_partitions_alone() {
     let Some(server) = PostgresServer::start() else { return };
@@ -145,9 +146,9 @@ fn nothing_is_made_unless_the_options_say_so() {
     assert!(error.to_string().contains("1000"), "{error}");
 }
 
-#[test]
-fn a_database_of_the_first_version_is_migrated_and_its_log_goes_on() {
-    let Some(server) = PostgresServer::start() else { return };
+/// A database as the first version of the schema made it, with an empty log.
+fn of_first_version() -> Option<PostgresServer> {
+    let server = PostgresServer::start()?;
     let first = include_str!("../../../src/sql/0001.sql");
     let made = "create schema diptych;
         create table diptych.schema_version (
@@ -157,6 +158,47 @@ fn a_database_of_the_first_version_is_migrated_and_its_log_goes_on() {
     server.execute("postgres", "insert into diptych.setting (partition_events) values (1000)");
     let log = "insert into diptych.log (name, uuid, epoch) values ('main', gen_random_uuid(), 1)";
     server.execute("postgres", log);
+    Some(server)
+}
+
+/// Once, a migration waited for the lock of a dump, and every program waited behind it.
+#[test]
+fn a_migration_waits_for_a_long_transaction_and_programs_do_not_wait_for_the_migration() {
+    let Some(server) = of_first_version() else { return };
+    let address = server.address("postgres", "main");
+    runtime().block_on(async {
+        let long = server.client("postgres").await;
+        long.batch_execute("begin; select head from diptych.log").await.unwrap();
+        let mut options = PostgresOptions::default();
+        let migrate = |options: &PostgresOptions| {
+            let database = PostgresDatabase::at(&address, options.clone()).unwrap();
+            std::thread::spawn(move || block_on(database.migrate()))
+        };
+        let (migration, program) = (migrate(&options), server.client("postgres").await);
+        let start = Instant::now();
+        let mut longest = Duration::ZERO;
+        while start.elapsed() < Duration::from_secs(2) {
+            let asked = Instant::now();
+            program.batch_execute("select head from diptych.log").await.unwrap();
+            longest = longest.max(asked.elapsed());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(longest < Duration::from_secs(1), "a program waited for {longest:?}");
+        assert!(!migration.is_finished());
+        // The migration does not wait for ever, and says for what.
+        options.answer_time = Duration::from_secs(1);
+        let error = migrate(&options).join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("another session holds a table"), "{error}");
+        long.batch_execute("commit").await.unwrap();
+        assert_eq!(migration.join().unwrap().unwrap().was, 1);
+    });
+    let store = Store::new(server.open("main"));
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+}
+
+#[test]
+fn a_database_of_the_first_version_is_migrated_and_its_log_goes_on() {
+    let Some(server) = of_first_version() else { return };
     let address = server.address("postgres", "main");
     let mut options = PostgresOptions::default();
     options.create = false;
@@ -185,6 +227,31 @@ fn a_server_that_can_lose_commits_is_refused_unless_the_options_allow_it() {
         let store = Store::new(server.open_with("main", options));
         append(&store, Append::event(event(0, "k:1"))).unwrap();
     }
+}
+
+/// Once, only the first connection looked: a standby that took over with `fsync` off was taken.
+#[test]
+fn a_server_whose_settings_become_unsafe_is_refused_by_the_next_connection() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::new(server.open("main"));
+    append(&store, Append::event(event(0, "k:1"))).unwrap();
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where application_name = 'diptych'";
+    server.execute("postgres", "alter role postgres set synchronous_commit = off");
+    server.execute("postgres", cut);
+    // The first one was sent over the connection that was cut, so its outcome is not known.
+    for _ in 0..2 {
+        let error = append(&store, Append::event(event("refused", "k:1"))).unwrap_err();
+        let (AppendError::Unavailable(cause) | AppendError::OutcomeUnknown(SyncError { cause })) =
+            &error
+        else {
+            panic!("{error:?}")
+        };
+        assert!(cause.to_string().contains("synchronous_commit is off"), "{error}");
+    }
+    server.execute("postgres", "alter role postgres reset synchronous_commit");
+    append(&store, Append::event(event(1, "k:1"))).unwrap();
+    assert_eq!(payloads(&store), ["0", "1"]);
 }
 
 #[test]
