@@ -3,7 +3,7 @@
 
 /** All parameters of the address. */
 const NAMES = ["at", "airport", "find", "flight", "position", "plane", "day", "order", "routes",
-  "from", "hours"];
+  "from", "hours", "hourly"];
 
 /** `null` stands for a parameter that is absent. */
 let state = read();

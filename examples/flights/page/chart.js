@@ -97,18 +97,21 @@ export function nothing(width, words) {
 const STEPS = [1, 2, 2.5, 3, 4, 5];
 
 /**
- * Round values of an axis from `least` to `most`, which is a `ceiling`: about `wanted` of them
- * above zero, and those below zero. Counts have only whole ones.
+ * Round values of an axis from `least` to `most`: about `wanted` of them above zero, and those below
+ * zero. The last one is at `most` if that does not make it more of them. Counts have only whole ones.
  */
 export function ticks(least, most, wanted, { isWhole = false } = {}) {
   const unit = 10 ** Math.floor(Math.log10(most));
-  const parts = [unit / 10, unit].flatMap((of) => STEPS.map((n) => most / (n * of)))
-    .filter((n) => Math.abs(n - Math.round(n)) < 1e-9 && (!isWhole || (most / n) % 1 === 0))
-    .filter((n) => Math.round(n) >= 2);
-  const count = Math.round(parts.sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted))[0]
-    ?? 1);
-  const from = Math.ceil((least / most) * count - 1e-9);
-  return Array.from({ length: count - from + 1 }, (_, index) => ((from + index) * most) / count);
+  const steps = [unit / 10, unit].flatMap((of) => STEPS.map((n) => n * of))
+    .filter((step) => !isWhole || Number.isInteger(step))
+    .map((step) => ({ step, count: Math.floor(most / step + 1e-9) }))
+    .filter(({ count }) => count >= 1);
+  const isUneven = ({ step, count }) => Math.abs(step * count - most) > 1e-9;
+  const distance = ({ count }) => Math.abs(count - wanted);
+  const [{ step, count }] = steps.sort((a, b) => distance(a) - distance(b)
+    || isUneven(a) - isUneven(b));
+  const from = Math.ceil(least / step - 1e-9);
+  return Array.from({ length: count - from + 1 }, (_, index) => (from + index) * step);
 }
 
 /** A round number at or above `value`, for the end of an axis. */

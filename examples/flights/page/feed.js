@@ -11,6 +11,7 @@ export function startFeed({ onFlight }) {
   /** The newest answer of now, also while the page shows the past or the feed is paused. */
   let newest = null;
   let at = null;
+  let isLost = false;
 
   function happenings(answer) {
     newest = answer;
@@ -23,7 +24,25 @@ export function startFeed({ onFlight }) {
     at = to;
     $("feed-pause").hidden = at !== null;
     if (at !== null) $("feed-log").dataset.stale = "true";
-    else if (newest && !paused) draw(newest);
+    else if (newest) draw(newest);
+  }
+
+  /** Without a connection, the list of now stands still. */
+  function connected(state) {
+    if (state === "connecting") return;
+    const wasLost = isLost;
+    isLost = state === "lost";
+    if (at === null && newest && isLost !== wasLost) mark(null);
+  }
+
+  function mark(then) {
+    if (then === null && isLost) $("feed-log").dataset.stale = "true";
+    else delete $("feed-log").dataset.stale;
+    if (then !== null) say($("feed-order"), `The latest before ${spokenOf(then)} first.`);
+    else {
+      say($("feed-order"), isLost ? "As it was when the connection was lost."
+        : "Newest in the log first.");
+    }
   }
 
   function past(answer, then) {
@@ -31,9 +50,7 @@ export function startFeed({ onFlight }) {
   }
 
   function draw(answer, then = null) {
-    delete $("feed-log").dataset.stale;
-    say($("feed-order"), then === null ? "Newest in the log first."
-      : `The latest before ${spokenOf(then)} first.`);
+    mark(then);
     const wanted = new Set(answer.recent.map((item) => item.position));
     for (const [position, element] of items) {
       if (wanted.has(position)) continue;
@@ -84,5 +101,5 @@ export function startFeed({ onFlight }) {
     if (!paused && newest && at === null) draw(newest);
   });
 
-  return { happenings, moved, past };
+  return { happenings, moved, past, connected };
 }

@@ -13,10 +13,12 @@ export function startHours({ time }) {
   const [airport, day, follows] = [$("hours-airport"), $("hours-day"), $("hours-follow")];
   let list = null;
   let past = {};
-  airport.value = inAddress("airport") ?? "EWR";
   readAddress();
 
   function readAddress() {
+    const chosen = inAddress("hourly");
+    const isKnown = [...airport.options].some(({ value }) => value === chosen);
+    airport.value = isKnown ? chosen : ofBoard();
     follows.checked = inAddress("hours") === null;
     if (!follows.checked) day.value = inAddress("hours");
   }
@@ -61,18 +63,22 @@ export function startHours({ time }) {
 
   async function load(of = past) {
     past = of;
-    if (time.shown() === null) return;
+    if (time.shown() === null) return true;
     if (follows.checked || !day.value) day.value = dayIn(time.shown());
-    await ask(past);
+    return ask(past);
   }
 
+  /** The chart follows the board, unless the reader chose another airport for it. */
   function setAirport(code) {
-    if (airport.value === code) return;
+    if (airport.value === code || inAddress("hourly") !== null) return;
     airport.value = code;
     load();
   }
 
-  airport.addEventListener("change", () => load());
+  airport.addEventListener("change", () => {
+    goTo({ hourly: airport.value === ofBoard() ? null : airport.value });
+    load();
+  });
   day.addEventListener("change", () => {
     follows.checked = false;
     goTo({ hours: day.value || null });
@@ -83,13 +89,14 @@ export function startHours({ time }) {
     load();
   });
   onStep((changed) => {
-    if (!changed.has("hours")) return;
+    if (!changed.has("hours") && !changed.has("hourly")) return;
     readAddress();
     load();
   });
   return { load, setAirport };
 }
 
+const ofBoard = () => inAddress("airport") ?? "EWR";
 const dayAfter = (day) => new Date(Date.parse(day) + 24 * HOUR_MS).toISOString().slice(0, 10);
 
 /** The hours from midnight to midnight in New York: 24, or one more or less at a clock change. */

@@ -50,7 +50,10 @@ const past = startPast({
     feed.past(answered.answer, at);
     refusals.counted(answered.answer.refused, at);
   },
-  onTrouble: diptych.troubledPast,
+  onTrouble(problem) {
+    diptych.troubledPast(problem);
+    refusals.troubled(problem);
+  },
 });
 const board = startBoard({
   onFlight: card.open,
@@ -91,6 +94,8 @@ watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
   board.connected(state);
+  feed.connected(state);
+  pictures.connected(state);
   $("connection").dataset.state = state;
   say($("connection"), {
     open: "Connected", connecting: "Connecting",

@@ -1,6 +1,6 @@
 // The answer to a command, in words: a receipt, the refusal of a rule, or the reason of a failure.
 import { $, fact, h } from "./dom.js";
-import { count, flightName, millis, sentence } from "./words.js";
+import { count, flightName, inLocalTime, millis, sentence } from "./words.js";
 
 const DONE = {
   "schedule-flight": "is scheduled", "depart-flight": "has departed",
@@ -45,12 +45,13 @@ export function showRefused({ sent, problem, isNumber, onFlight, onAgain }) {
   const { status, body: told } = problem;
   const isMalformed = told.type === "urn:diptych:malformed";
   const field = told.field ?? (isMalformed ? fieldAt(sent.body, told.column) : null);
-  const words = isMalformed ? mistake(told.detail, field, sent.body[field], isNumber(field))
-    : told.problem ?? problem.message;
+  const words = inLocalTime(isMalformed
+    ? mistake(told.detail, field, sent.body[field], isNumber(field))
+    : told.problem ?? problem.message);
   const facts = [];
   const rule = told.rejection?.rule;
   for (const [name, value] of Object.entries(told.rejection ?? {})) {
-    const shown = typeof value === "string" ? value : JSON.stringify(value);
+    const shown = inLocalTime(typeof value === "string" ? value : JSON.stringify(value));
     const isFlight = name === "flight" && typeof value === "string";
     facts.push(fact(name, isFlight ? h("button", { type: "button", class: "link",
       onclick: () => onFlight(value) }, flightName(value)) : h("code", {}, shown)));

@@ -19,6 +19,10 @@ export function startPictures({ time, isInSight }) {
   let head = 0;
   let shown = null;
   let isAsking = false;
+  /** Whether the charts may be of several times, because not all of them were answered. */
+  let hasFailed = false;
+  /** The sentence on the charts that are shown. */
+  let words = "";
 
   let pausesUntil = 0;
 
@@ -26,7 +30,11 @@ export function startPictures({ time, isInSight }) {
 
   /** Asks for the charts of the page's time, unless they are drawn or out of sight. */
   async function look() {
-    if (time.shown() === null || wanted() === shown) return;
+    if (time.shown() === null) return;
+    if (wanted() === shown && !hasFailed) {
+      if (!isAsking) unmark();
+      return;
+    }
     markStale();
     if (isAsking || document.hidden || (shown !== null && !isInSight())) return;
     const pause = pausesUntil - performance.now();
@@ -38,24 +46,50 @@ export function startPictures({ time, isInSight }) {
     const [mine, at] = [wanted(), time.at()];
     const past = at === null ? {} : { _occurred_before: instant(at) };
     const started = performance.now();
-    await Promise.all(charts.map((chart) => chart.load(past)));
-    shown = mine;
-    const took = millis(performance.now() - started);
-    delete $("gallery").dataset.stale;
-    say($("pictures-state"), at === null
-      ? "The charts show the present, and are drawn again as events come."
-      : `The charts show what was so before ${spokenOf(at)}, folded from the log in ${took}.`);
+    const answered = await Promise.all(charts.map((chart) => chart.load(past)));
     isAsking = false;
     pausesUntil = performance.now() + BETWEEN_MS;
+    hasFailed = !answered.every(Boolean);
+    if (hasFailed) {
+      markLost();
+      if (mine !== wanted()) look();
+      return;
+    }
+    shown = mine;
+    const took = millis(performance.now() - started);
+    words = at === null
+      ? "The charts show the present, and are drawn again as events come."
+      : `The charts show what was so before ${spokenOf(at)}, folded from the log in ${took}.`;
+    unmark();
     look();
   }
 
   /** Whether the charts show the present and the clock the past, or the other way round. */
   const isOtherMode = () => shown !== null && shown.slice(0, 2) !== wanted().slice(0, 2);
 
+  function unmark() {
+    delete $("gallery").dataset.stale;
+    say($("pictures-state"), words);
+  }
+
+  /** Charts that could not be asked for the time of the clock. */
+  function markLost() {
+    $("gallery").dataset.stale = "true";
+    say($("pictures-state"), "These charts may be of another time than the clock, because the "
+      + "server does not answer. They are asked for again once it does.");
+  }
+
+  /** Charts of the present are no longer of the present without a connection. */
+  function connected(state) {
+    if (state === "open" && hasFailed) look();
+    if (state !== "lost" || time.at() !== null || shown === null) return;
+    hasFailed = true;
+    markLost();
+  }
+
   /** Charts of another time are grey, and a sentence says so. New events alone do not count. */
   function markStale() {
-    if (shown === null || (time.at() === null && !isOtherMode())) return;
+    if (hasFailed || shown === null || (time.at() === null && !isOtherMode())) return;
     $("gallery").dataset.stale = "true";
     say($("pictures-state"), "The log is asked for the charts of this time. Until then, these are "
       + `of ${shown.startsWith("at ") ? spokenOf(Number(shown.slice(3))) : "the end of the log"}.`);
@@ -65,30 +99,39 @@ export function startPictures({ time, isInSight }) {
   function grown(to) {
     head = to;
     if (shown === null) setTimeout(look, FIRST_MS);
-    else if (time.at() === null) look();
+    else if (time.at() === null || hasFailed) look();
   }
 
-  return { look, grown, airport: hours.setAirport };
+  return { look, grown, connected, airport: hours.setAirport };
 }
 
-/** Asks a query and passes the answer to `show`. Only the newest of several answers is shown. */
+/**
+ * Asks queries and passes the answers to `show`. Only the newest of several answers is shown. The
+ * function resolves to whether the newest was answered.
+ */
 export function loader(figure, queries, show) {
-  let asked = 0;
-  return async (past = {}) => {
-    const mine = ++asked;
+  let newest = null;
+  const load = async (past, isNewest) => {
     try {
       const answers = await Promise.all(queries().map(([name, args]) =>
         ask(name, { ...args, ...past })));
-      if (mine !== asked) return;
+      if (!isNewest()) return newest;
       figure.querySelector(".trouble")?.remove();
       figure.classList.remove("waiting");
       show(...answers.map(({ answer }) => answer));
+      return true;
     } catch (problem) {
-      if (mine !== asked) return;
+      if (!isNewest()) return newest;
       figure.querySelector(".trouble")?.remove();
       const words = `This could not be asked: ${problem.message}.`;
       figure.querySelector("figcaption").append(h("p", { class: "trouble" }, words));
+      return false;
     }
+  };
+  return (past = {}) => {
+    const mine = load(past, () => newest === mine);
+    newest = mine;
+    return mine;
   };
 }
 

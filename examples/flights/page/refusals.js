@@ -1,7 +1,9 @@
 // The commands that rules refused, of now or of the time that is shown.
 import { ask } from "./api.js";
 import { $, h, say, table } from "./dom.js";
-import { count, dayOf, flightName, instant, originOf, plural, spokenOf, timeOf } from "./words.js";
+import {
+  count, dayOf, flightName, inLocalTime, instant, originOf, plural, spokenOf, timeOf,
+} from "./words.js";
 
 /** Shortest interval between two queries. */
 const BETWEEN_MS = 1000;
@@ -36,11 +38,20 @@ export function startRefusals({ timeShown, onFlight }) {
       draw(answer, at);
     } catch (problem) {
       known = null;
-      if (mine === asked) say($("refusals-total"), `This could not be asked: ${problem.message}.`);
+      if (mine === asked) troubled(problem);
     }
   }
 
+  /** The refusals of the page's time could not be asked for. Those that are shown are grey. */
+  function troubled(problem) {
+    if (problem === null) return;
+    $("refusals").dataset.stale = "true";
+    const which = newest === null ? "" : " The refusals below are of another time.";
+    say($("refusals-total"), `This could not be asked: ${problem.message}.${which}`);
+  }
+
   function draw({ total, by_rule: byRule, newest: latest }, at) {
+    delete $("refusals").dataset.stale;
     const until = at === null ? "" : ` before ${spokenOf(at)}`;
     say($("refusals-total"), total === 0 ? `No command was refused${until}.`
       : `${plural(total, "command was", "commands were")} refused${until}. The data breaks the `
@@ -56,8 +67,8 @@ export function startRefusals({ timeShown, onFlight }) {
       refusal.flight ? h("button", { type: "button", class: "link",
         onclick: () => onFlight(refusal.flight) },
       `${flightName(refusal.flight)} from ${originOf(refusal.flight)}`) : "",
-      h("span", {}, refusal.reason))));
+      h("span", {}, inLocalTime(refusal.reason)))));
   }
 
-  return { counted };
+  return { counted, troubled };
 }

@@ -9,7 +9,7 @@ use crate::{
     append::queue::{Piece, WriteBatch},
     catalog::segment::Segment,
     disk::DiskFile,
-    error::{OpenError, WriteFailure, io_error},
+    error::{OpenError, WriteFailure, io_error, is_full},
     folder::{
         head_file::{self, HEAD_FILE},
         manifest, unclean,
@@ -133,7 +133,7 @@ impl Writer {
         if let Some((header, sealed)) = &batch.begun {
             self.note_segment(shared, (header, *sealed), batch.position)?;
         }
-        self.leave_head(shared, batch.position);
+        self.leave_head(shared, batch.position)?;
         for piece in &mut batch.pieces {
             piece.segment.publish(piece.offset + piece.bytes.len() as u64);
             self.jobs.append(&mut piece.jobs);
@@ -426,16 +426,29 @@ impl Writer {
     }
 
     /// Tells other processes that the log is published up to everything that was written, which
-    /// ends with the event at `position`.
-    pub(crate) fn leave_head(&mut self, shared: &SharedState, position: Position) {
-        let mut left = self.write_head(shared, position);
+    /// ends with the event at `position`. A file that cannot be written is replaced by another one.
+    ///
+    /// # Errors
+    /// If that fails too, the batch counts as not written: other processes take the end of the log
+    /// from this file, and would miss an acknowledged commit without an error.
+    fn leave_head(&mut self, shared: &SharedState, position: Position) -> Result<(), WriteFailure> {
+        let path = shared.folders().root.join(HEAD_FILE);
+        match self.write_head(shared, position) {
+            Err(error) if !is_full(&error) => {
+                tracing::warn!(%error, "`head` cannot be written: another file takes its place");
+                let replaced = self.replace_head_file(shared, position);
+                replaced.map_err(|error| WriteFailure::of("replace", &path, error))?;
+            }
+            left => left.map_err(|error| WriteFailure::of("write to", &path, error))?,
+        }
         if self.head_looked.elapsed() >= HEAD_LOOK {
             self.head_looked = Instant::now();
-            left = left.and_then(|()| self.keep_head_file(shared, position));
+            if let Err(error) = self.keep_head_file(shared, position) {
+                // Without the file, other processes find the end in the last segment.
+                tracing::warn!(%error, "the published head cannot be left for followers");
+            }
         }
-        if let Err(error) = left {
-            tracing::warn!(%error, "the published head cannot be left for followers");
-        }
+        Ok(())
     }
 
     /// As `leave_head`, and durable: later opens compare its nonce with that of the manifest.
@@ -462,6 +475,10 @@ impl Writer {
             return Ok(());
         }
         tracing::warn!("the file `head` was removed while the log was open: it is made again");
+        self.replace_head_file(shared, position)
+    }
+
+    fn replace_head_file(&mut self, shared: &SharedState, position: Position) -> io::Result<()> {
         let head = self.head_bytes(shared, position);
         let file = head_file::recreate(shared.disk(), &shared.folders().root, &head)?;
         self.head_file = Some(file);

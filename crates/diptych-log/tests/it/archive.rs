@@ -449,6 +449,76 @@ fn archived_segments_come_back_and_the_archive_is_free_again() {
     verify(place.at("log"), &options(), |_, _| {}).unwrap();
 }
 
+/// The readers are of other processes: the log itself must be closed when its archive comes back.
+#[test]
+fn readers_and_followers_go_on_while_an_archive_comes_back() {
+    const ROUNDS: usize = 6;
+    let place = Place::new();
+    let all = place.write_archived();
+    let reader = place.read_only();
+    let before = answers(&reader);
+    // One that has read a part, one that has read nothing yet, and a look at each step.
+    let mut follower = Follower::open(place.at("log"), Position::START, options()).unwrap();
+    let mut late = Follower::open(place.at("log"), Position::START, options()).unwrap();
+    let mut found: Vec<_> = {
+        let batch = follower.next(&Filter::everything(), 50).unwrap();
+        batch.iter().map(|event| event.payload().to_vec()).collect()
+    };
+    let mut steps = 0;
+    bring_back_archive(place.at("log"), &options(), |_, _| {
+        steps += 1;
+        assert_eq!(answers(&reader), before, "a reader that was there before, at step {steps}");
+        assert_eq!(answers(&place.read_only()), before, "a new reader, at step {steps}");
+        assert_eq!(followed(&place.at("log")), all, "a new follower, at step {steps}");
+        if follower.upto() < follower.head() {
+            let batch = follower.next(&Filter::everything(), 20).unwrap();
+            found.extend(batch.iter().map(|event| event.payload().to_vec()));
+        }
+    })
+    .unwrap();
+    assert!(steps > 10, "{steps}");
+    let rest = |follower: &mut Follower| {
+        let mut found = Vec::new();
+        while follower.upto() < follower.head() {
+            let batch = follower.next(&Filter::everything(), 50).unwrap();
+            found.extend(batch.iter().map(|event| event.payload().to_vec()));
+        }
+        found
+    };
+    found.extend(rest(&mut follower));
+    assert_eq!((&found, &rest(&mut late)), (&all, &all));
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    assert_eq!(answers(&reader), before, "nothing is read in the archive");
+
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                assert_eq!(answers(&reader), before);
+            }
+        });
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                assert_eq!(followed(&place.at("log")), all);
+            }
+        });
+        let _done = SetOnDrop(&is_done);
+        for round in 0..ROUNDS {
+            let log = place.open();
+            let to = place.at(&format!("archive {round}"));
+            assert!(archive(&log, &to, ArchiveLimit::All).unwrap().moved > 10);
+            log.close().unwrap();
+            bring_back_archive(place.at("log"), &options(), |_, _| {}).unwrap();
+        }
+    });
+    let log = place.open();
+    append(&log, 3);
+    reader.refresh_now().unwrap();
+    assert_eq!(reader.head().position(), log.head().position());
+    log.close().unwrap();
+    verify(place.at("log"), &options(), |_, _| {}).unwrap();
+}
+
 /// A copy has its own segments then, and its original keeps the archive.
 #[test]
 fn a_copy_brings_segments_back_and_leaves_the_archive_of_its_original() {

@@ -19,6 +19,7 @@ use diptych_store::{Append, AppendError, EventStore, Filter, RawEvent, Read, Tag
 use crate::{
     hooked::Hooked,
     log_files::{FOLDER, is},
+    warnings::told,
 };
 
 /// A log of one segment. Its index files cannot be written while the flag is set. An index part has
@@ -260,10 +261,13 @@ fn a_late_index_makes_appends_slower_before_they_wait() {
     thread::sleep(LATE);
     // From the second of these appends on, each takes at least five milliseconds longer.
     let start = Instant::now();
-    for number in 0..5 {
-        append(&log, number).unwrap();
-    }
+    let told = told(|| (0..5).for_each(|number| append(&log, number).unwrap()));
     assert!(start.elapsed() >= Duration::from_millis(20), "{:?}", start.elapsed());
+    let is_about_lateness = |told: &&String| told.contains("the index is late");
+    let told: Vec<_> = told.iter().filter(is_about_lateness).collect();
+    assert_eq!(told.len(), 1, "the operator is told once: {told:#?}");
+    assert!(told[0].starts_with("WARN") && told[0].contains("appends are slowed down"), "{told:?}");
+    assert!(told[0].contains("parts="), "{told:?}");
     full.store(false, Ordering::SeqCst);
     log.close().unwrap();
 }

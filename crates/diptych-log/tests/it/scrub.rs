@@ -1,14 +1,15 @@
 //! Scrubs: verifying a log that is open and written to.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use diptych_log::{
@@ -21,6 +22,10 @@ use diptych_log::{
     scrub,
 };
 use diptych_store::{Append, EventStore, RawEvent, Tag};
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
+    Unit,
+};
 
 use crate::hooked::Hooked;
 
@@ -292,4 +297,120 @@ fn closing_the_log_stops_a_scrub_on_demand() {
     log.close().unwrap();
     let stopped = scrubbing.join().unwrap().unwrap_err().to_string();
     assert!(stopped.contains("the scrub was stopped"), "{stopped}");
+}
+
+/// A recorder of counters and gauges, by name.
+#[derive(Default)]
+struct Figures(Mutex<BTreeMap<String, Arc<Figure>>>);
+
+#[derive(Default)]
+struct Figure(Mutex<f64>);
+
+impl CounterFn for Figure {
+    fn increment(&self, value: u64) {
+        *self.0.lock().unwrap() += value as f64;
+    }
+
+    fn absolute(&self, value: u64) {
+        *self.0.lock().unwrap() = value as f64;
+    }
+}
+
+impl GaugeFn for Figure {
+    fn increment(&self, value: f64) {
+        *self.0.lock().unwrap() += value;
+    }
+
+    fn decrement(&self, value: f64) {
+        *self.0.lock().unwrap() -= value;
+    }
+
+    fn set(&self, value: f64) {
+        *self.0.lock().unwrap() = value;
+    }
+}
+
+impl Figures {
+    fn figure(&self, key: &Key) -> Arc<Figure> {
+        self.0.lock().unwrap().entry(key.name().to_owned()).or_default().clone()
+    }
+
+    fn of(&self, name: &str) -> f64 {
+        let figures = self.0.lock().unwrap();
+        let figure = figures.get(name).unwrap_or_else(|| panic!("no {name}"));
+        *figure.0.lock().unwrap()
+    }
+
+    /// Bytes read, damaged places, and whether the last scrub failed.
+    fn of_scrubs(&self) -> (f64, f64, f64) {
+        let [bytes, damaged, failed] =
+            ["bytes_total", "damaged_files", "failed"].map(|name| format!("diptych_scrub_{name}"));
+        (self.of(&bytes), self.of(&damaged), self.of(&failed))
+    }
+}
+
+impl Recorder for Figures {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.figure(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.figure(key))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn scrubs_report_to_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, archive) = (dir.path().join("log"), dir.path().join("archive"));
+    let figures = Figures::default();
+    let scrub = |log: &Log| metrics::with_local_recorder(&figures, || log.scrub(FAST, |_, _| {}));
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let log = Log::open(&folder, small(Clustering::Off)).unwrap();
+    append(&log, 600);
+    let begun = now();
+    let whole = scrub(&log).unwrap().bytes as f64;
+    assert_eq!(figures.of_scrubs(), (whole, 0.0, 0.0));
+    let finished = figures.of("diptych_scrub_finished_seconds");
+    // The clock of the log has microseconds.
+    assert!((begun - 1e-3..=now() + 1e-3).contains(&finished), "{begun} {finished}");
+    assert_eq!(scrub(&log).unwrap().bytes as f64, whole);
+    assert_eq!(figures.of_scrubs(), (2.0 * whole, 0.0, 0.0));
+
+    let segments = files_in(&folder.join("segments"), ".seg");
+    for segment in &segments[1..3] {
+        change_byte(segment, 200);
+    }
+    assert_eq!(damage_of(scrub(&log)).len(), 2);
+    let (bytes, damaged, failed) = figures.of_scrubs();
+    assert!(bytes > 2.0 * whole, "{bytes} of {whole}");
+    assert_eq!((damaged, failed), (2.0, 0.0));
+    assert!(figures.of("diptych_scrub_finished_seconds") > finished);
+    for segment in &segments[1..3] {
+        change_byte(segment, 200);
+    }
+
+    // A log that is open holds the folder of its archive, wherever that is moved.
+    assert!(log.archive(&archive, ArchiveLimit::All, |_, _| {}).unwrap().moved > 3);
+    log.close().unwrap();
+    let gone = dir.path().join("gone");
+    fs::rename(&archive, &gone).unwrap();
+    let log = Log::open(&folder, small(Clustering::Off)).unwrap();
+    scrub(&log).unwrap_err();
+    let (_, damaged, failed) = figures.of_scrubs();
+    assert_eq!((damaged, failed), (0.0, 1.0));
+    fs::rename(&gone, &archive).unwrap();
+    scrub(&log).unwrap();
+    let (_, damaged, failed) = figures.of_scrubs();
+    assert_eq!((damaged, failed), (0.0, 0.0));
 }

@@ -52,6 +52,11 @@ fn axe_has_no_findings_on_a_desktop_in_both_themes() {
 }
 
 #[test]
+fn axe_has_no_findings_on_a_tablet_in_both_themes() {
+    look_over(Window::Tablet);
+}
+
+#[test]
 fn axe_has_no_findings_on_a_phone_in_both_themes() {
     look_over(Window::Phone);
 }

@@ -20,7 +20,8 @@ const ACCEPTED: &str = "
 async fn wait_for_clock(page: &Page, time: &str) {
     page.wait_for_text("#clock-time", time).await;
     // The charts follow when they are in sight.
-    page.wait("nothing is stale", "!document.querySelector('[data-stale]:not(#gallery)')").await;
+    page.run("document.querySelector('#pictures').scrollIntoView();", vec![]).await;
+    page.wait("nothing is stale", "!document.querySelector('[data-stale]')").await;
 }
 
 #[test]
@@ -83,7 +84,11 @@ fn the_feed_names_flight_and_position() {
 fn an_address_opens_the_same_page_again() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
-        page.load_at(&format!("?at={NOON}&airport=JFK&find=los&routes=latest&order=on-time")).await;
+        page.load_at(&format!(
+            "?at={NOON}&airport=JFK&find=los&routes=latest&order=on-time\
+             &hours=2013-01-01&hourly=LGA&from=JFK"
+        ))
+        .await;
         for _ in 0..2 {
             page.wait_for_text("#mode", "Past").await;
             wait_for_clock(page, "12:00").await;
@@ -97,8 +102,16 @@ fn an_address_opens_the_same_page_again() {
             let orders = "[document.querySelector('#routes-order').value,
                 document.querySelector('#punctuality-order').value]";
             assert_eq!(page.value(orders).await, json!(["latest", "on-time"]));
+            let charts = "['airport', 'day'].map((of) =>
+                document.querySelector(`#hours-${of}`).value)
+                .concat(document.querySelector('#routes-origin').value)";
+            assert_eq!(page.value(charts).await, json!(["LGA", "2013-01-01", "JFK"]));
             page.reload().await;
         }
+        page.set("#hours-airport", "EWR").await;
+        page.wait("it is in the address", "location.search.includes('hourly=EWR')").await;
+        page.set("#hours-airport", "JFK").await;
+        page.wait("it is that of the board", "!location.search.includes('hourly')").await;
         page.assert_no_errors_but(&[]);
     });
 }

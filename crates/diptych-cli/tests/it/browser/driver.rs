@@ -32,6 +32,8 @@ pub(crate) enum Window {
     Desktop,
     /// The size of a desktop, with a reader who has nothing against movement.
     Moving,
+    /// 820 pixels wide.
+    Tablet,
     /// 360 pixels wide.
     Phone,
 }
@@ -77,7 +79,7 @@ impl Driver {
         let profile = format!("--user-data-dir={}", self.profile.path().display());
         let motion = match window {
             Window::Moving => "--force-prefers-no-reduced-motion",
-            Window::Desktop | Window::Phone => "--force-prefers-reduced-motion",
+            Window::Desktop | Window::Tablet | Window::Phone => "--force-prefers-reduced-motion",
         };
         let mut chromium = json!({
             "binary": path_of("chromium", "chromium"),
@@ -88,9 +90,14 @@ impl Driver {
                 profile,
             ],
         });
-        if let Window::Phone = window {
+        let emulated = match window {
+            Window::Tablet => Some((820, 1180)),
+            Window::Phone => Some((360, 740)),
+            Window::Desktop | Window::Moving => None,
+        };
+        if let Some((width, height)) = emulated {
             chromium["mobileEmulation"] = json!({
-                "deviceMetrics": { "width": 360, "height": 740, "pixelRatio": 1.0 }
+                "deviceMetrics": { "width": width, "height": height, "pixelRatio": 1.0 }
             });
         }
         json!({

@@ -188,8 +188,17 @@ fn the_chosen_theme_is_kept() {
 
 #[test]
 fn the_page_fits_a_phone() {
+    assert_fits(Window::Phone, 360);
+}
+
+#[test]
+fn the_page_fits_a_tablet() {
+    assert_fits(Window::Tablet, 820);
+}
+
+fn assert_fits(window: Window, width: u32) {
     let demo = Demo::shared();
-    open(&demo.address, Window::Phone, async |page| {
+    open(&demo.address, window, async |page| {
         page.wait("the board is full", "document.querySelectorAll('#board tr').length > 20").await;
         page.run(
             "document.querySelectorAll('details').forEach((more) => (more.open = true));
@@ -203,16 +212,26 @@ fn the_page_fits_a_phone() {
             page.wait_for_text("#theme", theme).await;
             let wide = "[document.documentElement.scrollWidth, innerWidth]";
             let wide = page.value(wide).await;
-            assert_eq!(wide, json!([360, 360]), "{theme}");
+            assert_eq!(wide, json!([width, width]), "{theme}");
         }
         // The contents of each row are visible, too.
         let cut = page
             .value(
                 "[...document.querySelectorAll('#board tr[data-flight] :is(time, b, .name)')]
-                    .filter((part) => part.getBoundingClientRect().right > 360).length",
+                    .filter((part) => part.getBoundingClientRect().right > innerWidth).length",
             )
             .await;
         assert_eq!(cut, 0);
+        page.wait("the clock has words", "document.querySelector('#clock-words').offsetHeight > 0")
+            .await;
+        // The values of an axis do not overlap.
+        let overlaps = "
+            const boxes = [...document.querySelectorAll('#hours .axis.end')]
+                .map((value) => value.getBoundingClientRect());
+            return boxes.filter((box, index) => index > 0 && box.height > 0
+                && Math.abs(box.top - boxes[index - 1].top) < 11).length;";
+        page.wait("hours are drawn", "document.querySelector('#hours .axis.end')").await;
+        assert_eq!(page.run(overlaps, vec![]).await, 0);
         page.assert_no_errors_but(&[]);
     });
 }

@@ -16,8 +16,14 @@ fn rows_of_another_time_are_marked_while_the_server_is_away() {
     let address = demo.address.clone();
     open(&address, Window::Desktop, async |page| {
         page.wait("the board is full", "document.querySelectorAll('#board tr').length > 20").await;
+        page.wait_for_text("#pictures-state", "show the present").await;
+        page.wait_for_text("#refusals-total", "refused").await;
+        page.run("document.querySelector('#pictures').scrollIntoView();", vec![]).await;
         demo.kill();
         page.wait_for_text("#mode", "Not live").await;
+        page.wait_for_text("#feed-order", "when the connection was lost").await;
+        page.wait("so is the feed", "document.querySelector('#feed-log').dataset.stale").await;
+        page.wait_for_text("#pictures-state", "may be of another time").await;
         page.wait_for_text("#stale", "These rows are of Wednesday 2 January, 17:59.").await;
         page.wait("they are marked", "document.querySelector('#board-panel').dataset.stale").await;
 
@@ -27,11 +33,19 @@ fn rows_of_another_time_are_marked_while_the_server_is_away() {
         page.wait("they are marked", "document.querySelector('#board-panel').dataset.stale").await;
         page.wait("so is the feed", "document.querySelector('#feed-log').dataset.stale").await;
 
+        page.wait_for_text("#refusals-total", "This could not be asked").await;
+        page.wait("they are marked", "document.querySelector('#refusals').dataset.stale").await;
+        page.wait("the charts are asked for", "document.querySelector('#hours .trouble')").await;
+        page.wait_for_text("#pictures-state", "may be of another time").await;
+        page.wait("they are marked", "document.querySelector('#gallery').dataset.stale").await;
+
         demo.start_again();
         page.wait_for_text("#connection[data-state=open]", "Connected").await;
-        let stale = "document.querySelector('[data-stale]:not(#gallery)')";
+        let stale = "document.querySelector('[data-stale]')";
         page.wait("the rows are of the clock", &format!("!{stale}")).await;
         page.wait_for_text("#answered", "before Wed 2 Jan, 09:00").await;
+        page.wait_for_text("#pictures-state", "so before Wednesday 2 January, 09:00").await;
+        page.wait_for_text("#refusals-total", "before Wednesday 2 January, 09:00").await;
     });
 }
 

@@ -1,9 +1,12 @@
-//! The file `head` is removed while the log is open. The process that has it open makes it again
-//! only with one of its next commits. Until then programs that follow find the end in the last
-//! segment.
+//! The file `head` is removed while the log is open, or cannot be written.
+//!
+//! The process that has the log open makes a removed file again only with one of its next commits.
+//! Until then programs that follow find the end in the last segment. A file that cannot be written
+//! is replaced. If that fails too, no commit is acknowledged that these programs would not find.
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,7 +20,10 @@ use diptych_log::{
     },
     scrub, verify,
 };
-use diptych_store::{Append, EventStore, Filter, Position, RawEvent, Read};
+use diptych_store::{
+    Append, AppendError, EventStore, Filter, Position, RawEvent, Read, SyncError, Unavailable,
+};
+use pollster::block_on;
 use tempfile::TempDir;
 
 use crate::{
@@ -303,4 +309,166 @@ fn a_log_that_is_cut_off_is_not_followed_without_its_published_head() {
     file.set_len(file.metadata().unwrap().len() - 40).unwrap();
     let error = Follower::open(dir.path(), Position::START, options()).unwrap_err().to_string();
     assert!(error.contains("before the place that its manifest promises"), "{error}");
+}
+
+/// The error of each write of a file whose name begins as that of the published head.
+#[derive(Default)]
+struct Refusals {
+    in_place: Option<ErrorKind>,
+    by_replacing: Option<ErrorKind>,
+}
+
+/// A log whose published head cannot be written from some time on, and a reader beside it.
+struct Unwritable {
+    disk: SimulatedDisk,
+    refusals: Arc<Mutex<Refusals>>,
+    log: Log,
+    reader: ReadOnlyLog,
+    follower: Follower,
+}
+
+impl Unwritable {
+    fn new(durability: Durability) -> Unwritable {
+        let disk = SimulatedDisk::new(5);
+        let refusals = Arc::<Mutex<Refusals>>::default();
+        let hooked = Hooked::new(&disk, {
+            let refusals = refusals.clone();
+            move |operation, path| {
+                let refusals = refusals.lock().unwrap();
+                let refusal = match operation {
+                    Operation::Write if path == head_path() => refusals.in_place,
+                    Operation::Create if path == head_path().with_extension("tmp") => {
+                        refusals.by_replacing
+                    }
+                    _ => None,
+                };
+                refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+            }
+        });
+        let writing = LogOptions { durability, disk: Arc::new(hooked), ..on(&disk) };
+        let log = Log::open(FOLDER, writing).unwrap();
+        append(&log, 3);
+        let reader = ReadOnlyLog::open(FOLDER, on(&disk)).unwrap();
+        let follower = Follower::open(FOLDER, Position::START, on(&disk)).unwrap();
+        Unwritable { disk, refusals, log, reader, follower }
+    }
+
+    fn refuse(&self, in_place: Option<ErrorKind>, by_replacing: Option<ErrorKind>) {
+        *self.refusals.lock().unwrap() = Refusals { in_place, by_replacing };
+    }
+
+    fn commit(&self) -> Result<Position, AppendError> {
+        let event = RawEvent::new("counted", "one more");
+        self.log.blocking().commit(Append::event(event)).map(|committed| committed.last)
+    }
+
+    /// Checks what other processes are told: everything up to `acknowledged`, without an error.
+    fn found_beside(&mut self, acknowledged: Position) {
+        let fresh = block_on(self.reader.fresh_head()).unwrap();
+        assert!(fresh >= acknowledged, "{fresh} is told, and {acknowledged} is acknowledged");
+        assert_eq!(read_from(&self.reader).len() as u64, fresh.get());
+        followed(&mut self.follower);
+        assert_eq!(self.follower.head(), fresh);
+        assert_eq!(block_on(self.reader.fresh_head()).unwrap(), fresh);
+    }
+
+    /// Checks that a crash now loses nothing that was acknowledged, and changes no epoch.
+    fn kept_by_crashes(&self, acknowledged: Position, durability: Durability) {
+        for crashed in [self.disk.process_kill(), self.disk.power_loss(acknowledged.get())] {
+            let again = Log::open(FOLDER, on(&crashed)).unwrap();
+            assert!(again.head().position() >= acknowledged);
+            assert_eq!(again.identity(), self.log.identity());
+            again.close().unwrap();
+            if durability != Durability::Synced {
+                return;
+            }
+        }
+    }
+}
+
+const LONG: Durability = Durability::Interval { interval: Duration::from_secs(3_600) };
+
+/// Once, a published head that could not be written was a warning of the writer: commits were
+/// acknowledged, and a reader in another process answered without them, however fresh it was to be.
+#[test]
+fn a_published_head_that_cannot_be_written_is_replaced() {
+    for durability in [Durability::Synced, LONG] {
+        let mut beside = Unwritable::new(durability);
+        beside.refuse(Some(ErrorKind::Other), None);
+        for _ in 0..5 {
+            let acknowledged = beside.commit().unwrap();
+            beside.found_beside(acknowledged);
+            beside.kept_by_crashes(acknowledged, durability);
+        }
+        beside.refuse(None, None);
+        let acknowledged = beside.commit().unwrap();
+        beside.found_beside(acknowledged);
+        let identity = beside.log.identity();
+        beside.log.clone().close().unwrap();
+        beside.found_beside(acknowledged);
+        let again = Log::open(FOLDER, on(&beside.disk)).unwrap();
+        assert_eq!((again.head().position(), again.identity()), (acknowledged, identity));
+    }
+}
+
+/// The commit is in the log, and its outcome is unknown to its caller, as after any other write that
+/// fails.
+#[test]
+fn a_log_stops_when_its_published_head_can_be_neither_written_nor_replaced() {
+    for durability in [Durability::Synced, LONG] {
+        let mut beside = Unwritable::new(durability);
+        let acknowledged = beside.commit().unwrap();
+        beside.refuse(Some(ErrorKind::Other), Some(ErrorKind::Other));
+        let error = beside.commit().unwrap_err();
+        let AppendError::OutcomeUnknown(SyncError { cause: Unavailable::Failed { .. } }) = &error
+        else {
+            panic!("another error: {error:?}")
+        };
+        let said = error.to_string();
+        assert!(said.contains("cannot replace /data/log/head"), "{said}");
+        beside.found_beside(acknowledged);
+        let refused = beside.commit().unwrap_err();
+        assert!(matches!(refused, AppendError::Unavailable(_)), "{refused}");
+        beside.kept_by_crashes(acknowledged, durability);
+        let (disk, identity) = (beside.disk.process_kill(), beside.log.identity());
+        let again = Log::open(FOLDER, on(&disk)).unwrap();
+        assert_eq!(again.head().position(), acknowledged.plus(1));
+        assert_eq!(again.identity(), identity);
+    }
+}
+
+/// The log waits for space, as for a commit that finds none, and goes on by itself.
+#[test]
+fn a_log_waits_when_there_is_no_space_for_its_published_head() {
+    for durability in [Durability::Synced, LONG] {
+        let mut beside = Unwritable::new(durability);
+        let acknowledged = beside.commit().unwrap();
+        for [in_place, by_replacing] in [
+            [ErrorKind::StorageFull, ErrorKind::StorageFull],
+            [ErrorKind::StorageFull, ErrorKind::Other],
+            [ErrorKind::Other, ErrorKind::StorageFull],
+        ] {
+            let before = beside.log.head().position().max(acknowledged);
+            beside.refuse(Some(in_place), Some(by_replacing));
+            let error = beside.commit().unwrap_err();
+            let AppendError::OutcomeUnknown(SyncError { cause: Unavailable::Storage { .. } }) =
+                &error
+            else {
+                panic!("another error: {error:?}")
+            };
+            let said = error.to_string();
+            assert!(said.contains("/data/log/head") && said.contains("free space"), "{said}");
+            beside.found_beside(before);
+            let refused = beside.commit().unwrap_err();
+            assert!(matches!(refused, AppendError::Unavailable(_)), "{refused}");
+            beside.kept_by_crashes(before, durability);
+            // There is space again.
+            beside.refuse(None, None);
+            let acknowledged = beside.commit().unwrap();
+            assert_eq!(acknowledged, before.plus(2), "the commit that waited is there once");
+            beside.found_beside(acknowledged);
+            beside.kept_by_crashes(acknowledged, durability);
+        }
+        beside.log.close().unwrap();
+    }
 }
