@@ -150,7 +150,7 @@ const SUITES: &[Suite] = &[
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
     long(
         "loss of power in clusters, backups and archives, longer",
-        &["cluster::", "backup_power::", "archive_power::"],
+        &["cluster::", "backup_power::", "archive_power::", "move_power::"],
         &[("DIPTYCH_SIM_SEEDS", "120")],
     ),
     long(
@@ -158,8 +158,11 @@ const SUITES: &[Suite] = &[
         &["every_operation::", "full_disk::"],
         &[("DIPTYCH_SIM_SEEDS", "1000")],
     ),
-    long("killed writers, longer", &["crash::"], &[("DIPTYCH_KILLS", "500")]),
-    long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")]),
+    long("killed writers, longer", &["crash::", "backup_kills::"], &[("DIPTYCH_KILLS", "500")]),
+    Suite {
+        needs: &[POSTGRES],
+        ..long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")])
+    },
     long("killed servers of a log, longer", &["kills::"], &[("DIPTYCH_KILLS", "100")]),
     long(
         "killed programs of processes, longer",
@@ -314,6 +317,8 @@ fn watch(suite: &str, command: &mut Command, limits: TimeLimits) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
     use super::*;
 
     #[cfg(unix)]
@@ -333,6 +338,97 @@ mod tests {
         assert!(text.contains(words), "{text}");
         let named = "integration failed: reads::a_read_hangs had begun and not ended\n";
         assert!(text.contains(named), "{text}");
+    }
+
+    /// Variables of tests that no suite of the long tier sets, each with the reason. A name with a
+    /// `*` at its end stands for all that begin so.
+    const NO_COUNTS: &[(&str, &str)] = &[
+        ("DIPTYCH_BROWSER", "an environment"),
+        ("DIPTYCH_CLIENT_GENERATORS", "an environment"),
+        ("DIPTYCH_FORMATS", "an environment"),
+        ("DIPTYCH_NATS", "an environment"),
+        ("DIPTYCH_CRASH_*", "arguments of a child"),
+        ("DIPTYCH_FEW_DESCRIPTORS", "an argument of a child"),
+        ("DIPTYCH_FOREIGN_FOLDER", "an argument of a child"),
+        ("DIPTYCH_KILL_FOLDER", "an argument of a child"),
+        ("DIPTYCH_KILL_SEED", "an argument of a child"),
+        ("DIPTYCH_POSTER_*", "arguments of a child"),
+        ("DIPTYCH_PROCESS_ADDRESS", "an argument of a child"),
+        ("DIPTYCH_PROCESS_FOLDER", "an argument of a child"),
+        ("DIPTYCH_PROCESS_NUMBERS", "an argument of a child"),
+        ("DIPTYCH_PROCESS_ROLE", "an argument of a child"),
+        ("DIPTYCH_SERVED_*", "arguments of a child"),
+        ("DIPTYCH_SMALL_FILE_SYSTEM", "an argument of a child"),
+        ("DIPTYCH_TABLES_*", "arguments of a child"),
+        ("DIPTYCH_TEST_*", "arguments of a child"),
+        ("DIPTYCH_THEATRE_FOLDER", "an argument of a child"),
+        ("DIPTYCH_FUZZ_SEED", "repeats one run"),
+        ("DIPTYCH_SCHEDULE", "repeats one schedule"),
+        ("DIPTYCH_SCHEDULE_SEED", "repeats one run"),
+        ("DIPTYCH_SEED", "repeats one run"),
+        ("DIPTYCH_SIM_SEED", "repeats one run"),
+        ("DIPTYCH_DATA", "an option of the program"),
+        ("DIPTYCH_TRACE_TOKEN", "an option of the program"),
+        ("DIPTYCH_COMPAT", "records a new sample"),
+        ("DIPTYCH_WRITE_SAMPLE", "writes a new sample"),
+        ("DIPTYCH_SCHEMAS", "accepts new schemas"),
+        ("DIPTYCH_PROSE", "prints sentences"),
+        ("DIPTYCH_TIDY_WRITE", "writes lists anew"),
+        ("DIPTYCH_INLINE", "a second run by hand, with a projection"),
+        ("DIPTYCH_SEGMENTS", "a larger log, by hand"),
+        // These measure, and a gate says nothing about speed.
+        ("DIPTYCH_CATCH_UP", "a measurement"),
+        ("DIPTYCH_INLINE_APPENDS", "a measurement"),
+        ("DIPTYCH_MEASURE", "a measurement"),
+    ];
+
+    #[test]
+    fn a_suite_of_the_long_tier_sets_every_count_that_a_test_reads() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        let mut read = BTreeSet::new();
+        for folder in fs::read_dir(crates).unwrap() {
+            variables(&folder.unwrap().path().join("tests"), &mut read);
+        }
+        let long = SUITES.iter().filter(|suite| suite.tier == Tier::Long);
+        let set: BTreeSet<&str> =
+            long.flat_map(|suite| suite.counts).map(|(name, _)| *name).collect();
+        assert!(read.contains("DIPTYCH_KILLS"), "{read:?}");
+        let named = |variable: &str| {
+            NO_COUNTS.iter().any(|(name, _)| match name.strip_suffix('*') {
+                Some(begin) => variable.starts_with(begin),
+                None => *name == variable,
+            })
+        };
+        let unset: Vec<_> =
+            read.iter().filter(|name| !set.contains(name.as_str()) && !named(name)).collect();
+        assert!(unset.is_empty(), "set in no suite of the long tier: {unset:?}");
+        let stale: Vec<_> = NO_COUNTS
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| {
+                let begin = name.strip_suffix('*');
+                !read.iter().any(|read| begin.map_or(read == name, |begin| read.starts_with(begin)))
+                    || set.contains(name)
+            })
+            .collect();
+        assert!(stale.is_empty(), "no test reads these, or a suite sets them: {stale:?}");
+    }
+
+    /// The variables that the sources in a folder name.
+    fn variables(folder: &Path, found: &mut BTreeSet<String>) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                variables(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let names = text.split('"').filter(|name| name.starts_with("DIPTYCH_"));
+                let is_of_a_name =
+                    |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+                let names = names.filter(|name| name.chars().all(is_of_a_name));
+                found.extend(names.map(str::to_owned));
+            }
+        }
     }
 
     #[test]

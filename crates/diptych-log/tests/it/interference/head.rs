@@ -411,8 +411,8 @@ fn a_published_head_that_cannot_be_written_is_replaced() {
     }
 }
 
-/// The commit is in the log, and its outcome is unknown to its caller, as after any other write that
-/// fails.
+/// The commit is in the log, and its outcome is unknown to its caller, as after any other write
+/// that fails.
 #[test]
 fn a_log_stops_when_its_published_head_can_be_neither_written_nor_replaced() {
     for durability in [Durability::Synced, LONG] {

@@ -85,6 +85,14 @@ pub(crate) fn metrics_out_of_step(code: &str, page: &str) -> Vec<String> {
     unnamed.chain(gone).collect()
 }
 
+/// The metrics that a source records, each between quotation marks.
+pub(crate) fn measured(source: &str) -> Vec<String> {
+    let kinds = ["counter!(", "gauge!(", "histogram!("];
+    let calls = kinds.iter().flat_map(|kind| source.split(kind).skip(1));
+    let names = calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split_once('"'));
+    names.map(|(name, _)| format!("\"{name}\"")).collect()
+}
+
 /// The names of metrics between two of these characters.
 fn metrics(text: &str, quote: char) -> BTreeSet<&str> {
     text.split(quote).filter(|name| name.starts_with("diptych_")).collect()
@@ -100,6 +108,13 @@ mod tests {
         assert!(metrics_out_of_step(code, page).is_empty());
         assert_eq!(metrics_out_of_step(code, "`other`").len(), 1);
         assert_eq!(metrics_out_of_step("", page).len(), 1);
+    }
+
+    #[test]
+    fn metrics_of_every_kind_are_found_in_a_source() {
+        let source = "counter!(\"diptych_a\"); metrics::gauge!(\n\"diptych_b\", x); \
+                      histogram!(\"diptych_c\").record(\"diptych_table\"); gauge!(name);";
+        assert_eq!(measured(source), ["\"diptych_a\"", "\"diptych_b\"", "\"diptych_c\""]);
     }
 
     #[test]

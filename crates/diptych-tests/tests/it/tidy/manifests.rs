@@ -12,7 +12,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-log", &["diptych-store"]),
     ("diptych-remote", &["diptych-store"]),
     ("diptych-postgres", &["diptych-store"]),
-    ("diptych-jetstream", &["diptych-store", "diptych-log"]),
     (
         "diptych",
         &["diptych-store", "diptych-log", "diptych-macros", "diptych-remote", "diptych-postgres"],
@@ -171,6 +170,17 @@ pub(crate) fn crossings(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<St
     problems
 }
 
+/// Rows of the lists above about crates that do not exist, and allowed dependencies that do not.
+pub(crate) fn stale(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let rows = MAY_USE.iter().flat_map(|(name, used)| [name].into_iter().chain(*used));
+    let lists = [MAY_USE_ALL, NETWORKED, BLOCKING].into_iter().flatten();
+    let features = NETWORK_FEATURES.iter().map(|(name, _)| name);
+    let names: BTreeSet<&str> = rows.chain(lists).chain(features).copied().collect();
+    let gone = names.into_iter().filter(|name| !packages.contains_key(*name));
+    gone.map(|name| format!("{name} does not exist: take it off the lists of the tidy test"))
+        .collect()
+}
+
 /// Forbidden dependencies of a crate, from the output of `cargo tree --prefix none`
 /// with its [offline features](offline_features).
 pub(crate) fn unwanted(name: &str, tree: &str) -> Vec<String> {
@@ -251,6 +261,20 @@ mod tests {
     #[test]
     fn a_crate_that_is_not_in_the_table_is_found() {
         assert!(uses("diptych-new", "diptych-store", "null")[0].contains("is new"));
+    }
+
+    #[test]
+    fn a_row_about_a_crate_that_does_not_exist_is_found() {
+        let rows = MAY_USE.iter().flat_map(|(name, used)| [name].into_iter().chain(*used));
+        let all = [MAY_USE_ALL, NETWORKED].into_iter().flatten().chain(rows);
+        let mut packages: BTreeMap<String, BTreeSet<String>> =
+            all.map(|name| ((*name).to_owned(), BTreeSet::new())).collect();
+        assert_eq!(stale(&packages), [""; 0]);
+        for name in ["diptych-macros", "xtask", "diptych-log"] {
+            let row = packages.remove(name).unwrap();
+            assert!(matches!(&stale(&packages)[..], [one] if one.starts_with(name)), "{name}");
+            packages.insert(name.to_owned(), row);
+        }
     }
 
     #[test]

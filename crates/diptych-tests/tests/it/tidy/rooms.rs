@@ -49,9 +49,25 @@ struct Room {
     path: String,
     /// The paths that it uses, as absolute paths.
     uses: BTreeSet<Names>,
-    /// Names that it re-exports, with their origin.
-    exports: BTreeMap<String, Names>,
+    /// The paths that it uses and that lead out of the crate.
+    foreign: BTreeSet<Names>,
+    /// Names that it re-exports, as paths within the file, each with its origin in this crate. A
+    /// name of another crate has none.
+    exports: BTreeMap<Names, Option<Names>>,
     types: Vec<String>,
+    /// Modules that are compiled for tests alone, in files of their own.
+    tests: Vec<Names>,
+}
+
+/// The uses of one file, for rules over the order of rooms.
+pub(crate) struct FileUses<'a> {
+    pub(crate) path: &'a str,
+    /// The module of the file.
+    pub(crate) at: &'a [String],
+    /// The modules of other files that it uses.
+    pub(crate) modules: BTreeSet<&'a Names>,
+    /// The paths out of the crate that it uses.
+    pub(crate) foreign: &'a BTreeSet<Names>,
 }
 
 impl House {
@@ -84,10 +100,13 @@ impl House {
             let room = Room {
                 path: path.clone(),
                 uses: BTreeSet::new(),
+                foreign: BTreeSet::new(),
                 exports: BTreeMap::new(),
                 types: Vec::new(),
+                tests: Vec::new(),
             };
-            let mut reader = Reader { modules: &modules, root, at: at.clone(), room };
+            let mut reader =
+                Reader { modules: &modules, root, file: at.clone(), at: at.clone(), room };
             reader.visit_file(&syn::parse_file(text)?);
             rooms.insert(at, reader.room);
         }
@@ -97,23 +116,43 @@ impl House {
     /// Files that import through the root of the crate, which hides the origin of a name, each with
     /// the number of such names.
     pub(crate) fn imports_through_the_root(&self) -> BTreeMap<String, usize> {
-        let root = self.rooms.get(&Names::new());
-        let is_handed_on = |name: &&String| {
-            let is_module = self.rooms.contains_key(std::slice::from_ref(*name));
-            !is_module && root.is_some_and(|root| root.exports.contains_key(*name))
+        let Some(root) = self.rooms.get(&Names::new()) else { return BTreeMap::new() };
+        let handed_on = |used: &Names| {
+            let is_module = used
+                .first()
+                .is_some_and(|name| self.rooms.contains_key(std::slice::from_ref(name)));
+            let export = (1..=used.len()).map(|length| &used[..length]);
+            let mut export = export.filter(|names| root.exports.contains_key(*names));
+            export.next().filter(|_| !is_module).map(<[String]>::to_vec)
         };
         let rooms = self.rooms.iter().filter(|(at, _)| !at.is_empty());
         let counted = rooms.map(|(_, room)| {
-            let firsts: BTreeSet<&String> =
-                room.uses.iter().filter_map(|used| used.first()).collect();
-            (format!("root-import {}", room.path), firsts.into_iter().filter(is_handed_on).count())
+            let names: BTreeSet<Names> = room.uses.iter().filter_map(handed_on).collect();
+            (format!("root-import {}", room.path), names.len())
         });
         counted.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// The number of names that the root re-exports.
+    /// The number of names that the root re-exports, of this crate and of others. Names in modules
+    /// within its file are not at the root.
     pub(crate) fn names_at_the_root(&self) -> usize {
-        self.rooms.get(&Names::new()).map_or(0, |root| root.exports.len())
+        let root = self.rooms.get(&Names::new());
+        root.map_or(0, |root| root.exports.keys().filter(|names| names.len() == 1).count())
+    }
+
+    /// The uses of each file that is not for tests alone.
+    pub(crate) fn uses(&self) -> Vec<FileUses<'_>> {
+        let tests: Vec<&Names> = self.rooms.values().flat_map(|room| &room.tests).collect();
+        let rooms = self.rooms.iter();
+        let rooms = rooms.filter(|(at, _)| !tests.iter().any(|test| at.starts_with(test)));
+        rooms
+            .map(|(at, room)| FileUses {
+                path: &room.path,
+                at,
+                modules: self.used_by(at, room),
+                foreign: &room.foreign,
+            })
+            .collect()
     }
 
     /// Files that use each other in a circle, with the number of files in it.
@@ -161,11 +200,14 @@ impl House {
         let lengths = (0..=path.len()).rev();
         let (module, room) =
             lengths.filter_map(|length| self.rooms.get_key_value(&path[..length])).next()?;
-        let handed_on = path.get(module.len()).and_then(|name| room.exports.get(name));
+        let within = &path[module.len()..];
+        let handed_on = (1..=within.len()).find_map(|length| {
+            let target = room.exports.get(&within[..length])?.as_ref()?;
+            Some((target, &within[length..]))
+        });
         match handed_on {
-            Some(target) if hops > 0 && target.as_slice() != path => {
-                let mut target = target.clone();
-                target.extend_from_slice(path.get(module.len() + 1..).unwrap_or(&[]));
+            Some((target, rest)) if hops > 0 && target.as_slice() != path => {
+                let target = [target.as_slice(), rest].concat();
                 self.room_of(&target, hops - 1)
             }
             _ => Some(module),
@@ -198,6 +240,8 @@ struct Reader<'a> {
     modules: &'a BTreeSet<Names>,
     /// The module that `crate` stands for.
     root: Names,
+    /// The module of the file.
+    file: Names,
     /// The current module, which may be one within the file.
     at: Names,
     room: Room,
@@ -230,9 +274,10 @@ impl Reader<'_> {
     }
 
     fn names_path(&mut self, names: &[String]) {
-        if let Some(path) = self.absolute(names) {
-            self.room.uses.insert(path);
-        }
+        match self.absolute(names) {
+            Some(path) => self.room.uses.insert(path),
+            None => self.room.foreign.insert(names.to_vec()),
+        };
     }
 
     fn use_tree(&mut self, tree: &UseTree, before: &mut Names, is_export: bool) {
@@ -256,11 +301,12 @@ impl Reader<'_> {
         if name != "self" {
             path.push(name.to_string());
         }
-        let Some(path) = self.absolute(&path) else { return };
+        self.names_path(&path);
         if is_export {
-            self.room.exports.insert(called.to_string(), path.clone());
+            let within = self.at.strip_prefix(self.file.as_slice()).unwrap_or(&[]);
+            let called = [within, &[called.to_string()]].concat();
+            self.room.exports.insert(called, self.absolute(&path));
         }
-        self.room.uses.insert(path);
     }
 
     fn names_type(&mut self, name: &Ident, attributes: &[Attribute]) {
@@ -284,6 +330,8 @@ impl<'ast> Visit<'ast> for Reader<'_> {
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
         if item.attrs.iter().any(is_cfg_test) {
+            let name = [item.ident.to_string()];
+            self.room.tests.push([self.at.as_slice(), &name].concat());
             return;
         }
         self.at.push(item.ident.to_string());
@@ -332,8 +380,19 @@ mod tests {
 
     #[test]
     fn an_import_through_the_root_is_found_in_every_form() {
-        let root = ("lib.rs", "mod a; mod b; mod c; pub use a::App; fn f() {}");
-        for used in ["use crate::App;", "use crate::{c, App};", "fn f() { crate::App::new(); }"] {
+        let root = (
+            "lib.rs",
+            "mod a; mod b; mod c; pub use a::App; pub use uuid::{Uuid, Other as Id}; fn f() {} \
+             pub mod topic { pub use other::Tag; }",
+        );
+        for used in [
+            "use crate::App;",
+            "use crate::{c, App};",
+            "fn f() { crate::App::new(); }",
+            "use crate::Uuid;",
+            "use crate::{c, Id};",
+            "use crate::topic::Tag;",
+        ] {
             let house = house(&[root, ("a.rs", "pub struct App;"), ("b.rs", used)]);
             let expected = BTreeMap::from([("root-import x/src/b.rs".to_owned(), 1)]);
             assert_eq!(house.imports_through_the_root(), expected, "{used}");
@@ -342,6 +401,13 @@ mod tests {
             let house = house(&[root, ("a.rs", "pub struct App;"), ("b.rs", used)]);
             assert!(house.imports_through_the_root().is_empty(), "{used}");
         }
+    }
+
+    #[test]
+    fn names_of_all_crates_at_the_root_are_counted() {
+        let root = "mod a; pub use a::{A, B as C}; pub use other::{D, e::E as F}; use other::G; \
+                    pub mod topic { pub use other::H; }";
+        assert_eq!(house(&[("lib.rs", root), ("a.rs", "")]).names_at_the_root(), 4);
     }
 
     #[test]
