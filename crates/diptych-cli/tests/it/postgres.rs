@@ -103,7 +103,7 @@ fn a_database_is_made_checked_and_migrated() {
 
     let made = run(&["postgres", "init", "--partition-events", "1000", &address]);
     made.ended(0, "");
-    assert!(made.stdout.contains("version 4, made"), "{}", made.stdout);
+    assert!(made.stdout.contains("version 5, made"), "{}", made.stdout);
     assert!(made.stdout.contains("orders, made"), "{}", made.stdout);
     let again = run(&["postgres", "init", &address]);
     again.ended(0, "");
@@ -114,12 +114,12 @@ fn a_database_is_made_checked_and_migrated() {
     on(&address, &["append"], &events("a", 3)).ended(0, "");
     let check = run(&["postgres", "check", &address]);
     check.ended(0, "");
-    for part in ["version 4 of 4", "head      3", "up to position", "synchronous_standby_names"] {
+    for part in ["version 5 of 5", "head      3", "up to position", "synchronous_standby_names"] {
         assert!(check.stdout.contains(part), "{part:?} is not in: {}", check.stdout);
     }
     let migrated = run(&["postgres", "migrate", &address]);
     assert_eq!(migrated.stdout, "the schema has version 5, which is the newest\n");
-    server.execute("postgres", "insert into diptych.schema_version (version) values (5)");
+    server.execute("postgres", "insert into diptych.schema_version (version) values (6)");
     run(&["postgres", "migrate", &address]).ended(5, "use a newer program");
     run(&["postgres", "check", &address]).ended(5, "use a newer program");
 }
