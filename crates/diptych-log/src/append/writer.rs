@@ -432,14 +432,15 @@ impl Writer {
     /// If that fails too, the batch counts as not written: other processes take the end of the log
     /// from this file, and would miss an acknowledged commit without an error.
     fn leave_head(&mut self, shared: &SharedState, position: Position) -> Result<(), WriteFailure> {
-        let path = shared.folders().root.join(HEAD_FILE);
+        let failed = |what: &'static str| {
+            move |error| WriteFailure::of(what, &shared.folders().root.join(HEAD_FILE), error)
+        };
         match self.write_head(shared, position) {
             Err(error) if !is_full(&error) => {
                 tracing::warn!(%error, "`head` cannot be written: another file takes its place");
-                let replaced = self.replace_head_file(shared, position);
-                replaced.map_err(|error| WriteFailure::of("replace", &path, error))?;
+                self.replace_head_file(shared, position).map_err(failed("replace"))?;
             }
-            left => left.map_err(|error| WriteFailure::of("write to", &path, error))?,
+            left => left.map_err(failed("write to"))?,
         }
         if self.head_looked.elapsed() >= HEAD_LOOK {
             self.head_looked = Instant::now();
