@@ -1,17 +1,13 @@
 //! A store whose history changes under a running app, and a store that returns unchanged.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use diptych::{
-    App, CommandError, ExecuteError, Memory, Position, QueryError, Store,
-    follow::FollowState,
-    store::{LogIdentity, Unavailable},
+    App, CommandError, ExecuteError, Memory, Position, QueryError, Store, follow::FollowState,
+    store::Unavailable,
 };
 use diptych_store::{
     Append, AppendError, HistoryChanged, RawEvent,
@@ -21,52 +17,9 @@ use parking_lot::Mutex;
 
 use crate::support::{
     bank::{deposit, open},
+    distant::{DistantStore, restore},
     ledger::{Hooked, Ledger, Look, Mirror, comes, write},
 };
-
-/// A store behind a connection. It can be unreachable, and another history can replace its own.
-struct DistantStore {
-    store: Store,
-    identity: Arc<Mutex<LogIdentity>>,
-    is_out: Arc<AtomicBool>,
-}
-
-impl DistantStore {
-    fn new() -> DistantStore {
-        let store = Store::new(Memory::new());
-        let identity = Arc::new(Mutex::new(store.identity()));
-        DistantStore { store, identity, is_out: Arc::default() }
-    }
-
-    fn connect(&self) -> WrappedStore {
-        let (identity, is_out) = (self.identity.clone(), self.is_out.clone());
-        WrappedStore::over(self.store.clone()).identity(move || *identity.lock()).before(
-            move |_| {
-                let is_out = is_out.load(Ordering::SeqCst);
-                async move {
-                    match is_out {
-                        true => {
-                            Err(Unavailable::Backend(Arc::new(io::Error::other("no route"))).into())
-                        }
-                        false => Ok(()),
-                    }
-                }
-            },
-        )
-    }
-
-    /// A backup replaces the log.
-    fn restore(&self) -> HistoryChanged {
-        restore(&self.identity)
-    }
-}
-
-fn restore(identity: &Mutex<LogIdentity>) -> HistoryChanged {
-    let mut identity = identity.lock();
-    let was = *identity;
-    identity.epoch = was.epoch.next();
-    HistoryChanged { was, is: *identity }
-}
 
 /// Extracts the change of history that a command failed with.
 fn failed_with<R: std::error::Error>(error: ExecuteError<R>) -> HistoryChanged {

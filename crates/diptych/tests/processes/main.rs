@@ -3,8 +3,11 @@
 
 #[cfg(feature = "calendars")]
 mod calendars;
+#[path = "../support/distant.rs"]
+mod distant;
 mod doors;
 mod gateways;
+mod history;
 mod kills;
 mod kit;
 mod letters;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, advance, pause};
 
 use crate::support::{
     bank,
+    distant::DistantStore,
     ledger::{Hooked, LookInMirror, Mirror, comes, small, write},
     rows::{Place, Rows, Trouble},
 };
@@ -52,6 +53,23 @@ fn stopped(projection: &FollowerControl) -> (u64, String) {
     assert_eq!(error, WaitError::Stopped { follower: "rows".to_owned(), stopped: stopped.clone() });
     assert!(error.to_string().starts_with("rows stopped before position"), "{error}");
     (stopped.at.get(), stopped.reason)
+}
+
+#[test]
+fn a_projection_stops_when_the_history_of_the_log_changes_and_keeps_its_rows() {
+    let (ledger, rows, distant) = (Hooked::new(), Rows::default(), DistantStore::new());
+    write(&distant.store, ledger.commit(&[1]));
+    let (app, projection) = run(&Store::new(distant.connect()), &rows, Refresh::Live);
+    assert_eq!(caught_up(&projection), 1);
+
+    let changed = distant.restore();
+    write(&distant.store, ledger.commit(&[2]));
+    let is_told = || projection.status().state == FollowState::HistoryChanged(changed);
+    comes("the projection stops", is_told);
+    let error = block_on(projection.caught_up(LONG)).unwrap_err();
+    assert_eq!(error, WaitError::HistoryChanged(changed));
+    assert_eq!(rows.amounts(), [1], "events of the new history are in the rows");
+    block_on(app.stop()).unwrap();
 }
 
 /// Rows have an effect outside the process, and a poster has none.

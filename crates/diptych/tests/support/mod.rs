@@ -7,6 +7,7 @@ pub(crate) mod bank;
 pub(crate) mod call_hooks;
 pub(crate) mod counted_store;
 pub(crate) mod declare;
+pub(crate) mod distant;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod manual_sync;
