@@ -15,10 +15,9 @@ use std::{
 
 use diptych_remote::{AppendAnswer, RemoteStore};
 use diptych_store::{
-    AcceptedCommit, Append, AppendCondition, AppendError, Batch, CommitBatch, CommitNumber,
-    CommitSync, Digest, EventStore, Filter, Head, HeadPublisher, Key, KeyedCommit, Limits,
-    LogIdentity, Memory, Position, RawEvent, Read, ReadCommits, ReadError, Store, Tag, Timestamp,
-    Tracking, Unavailable,
+    AcceptedCommit, Append, AppendCondition, AppendError, CommitNumber, CommitSync, Digest,
+    EventStore, Filter, Head, HeadPublisher, Key, Memory, Position, RawEvent, Store, Timestamp,
+    Unavailable, testing::WrappedStore,
 };
 use uuid::Uuid;
 
@@ -151,8 +150,8 @@ fn a_killed_server_loses_and_doubles_nothing_that_was_synced() {
 fn a_store_ends_if_its_server_lost_a_commit_that_it_had_accepted() {
     let memory = Store::new(Memory::new());
     let line = HeadPublisher::new(Position::START);
-    let never_synced = NeverSynced { memory: memory.clone(), line };
     let address = free_address();
+    let never_synced = never_synced(memory.clone(), line.head());
     let server = ServedLog::start_at(Store::new(never_synced), address);
     let store = connect(address, AppendAnswer::Accepted);
     let event = || Append::event(RawEvent::new("a", "").id(Uuid::new_v4()));
@@ -170,55 +169,14 @@ fn a_store_ends_if_its_server_lost_a_commit_that_it_had_accepted() {
     drop(server);
 }
 
-/// A store whose commits are accepted and never synced.
-struct NeverSynced {
-    memory: Store,
-    /// The commits, none of which is published.
-    line: HeadPublisher,
-}
-
-impl EventStore for NeverSynced {
-    fn identity(&self) -> LogIdentity {
-        self.memory.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.memory.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.memory.head()
-    }
-
-    async fn append(&self, _: Append) -> Result<AcceptedCommit, AppendError> {
-        let first = self.memory.head().position().plus(1);
-        let sync = CommitSync::new(CommitNumber(1), self.line.head());
-        Ok(AcceptedCommit { first, last: first, recorded_at: Timestamp::now(), sync })
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.memory.read(filter, read).await
-    }
-
-    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
-        self.memory.commits(read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.memory.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.memory.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.memory.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.memory.tracked(source).await
-    }
+/// A store whose commits are accepted and never synced. `line` publishes none of them.
+fn never_synced(memory: Store, line: Head) -> WrappedStore {
+    WrappedStore::over(memory).append_by(move |memory, _| {
+        let first = memory.head().position().plus(1);
+        let sync = CommitSync::new(CommitNumber(1), line.clone());
+        let recorded_at = Timestamp::now();
+        async move { Ok(AcceptedCommit { first, last: first, recorded_at, sync }) }
+    })
 }
 
 fn unavailable(error: AppendError) -> Unavailable {

@@ -1,3 +1,5 @@
+mod own_answers;
+
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
@@ -10,10 +12,13 @@ use crate::{
     head::{CommitNumber, Head, HeadPublisher},
     identity::LogIdentity,
     limits::Limits,
+    live::LiveEvents,
     position::Position,
     store::{EventStore, Store},
     tag::Tag,
 };
+
+use self::own_answers::OwnAnswers;
 
 type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Identity = dyn Fn() -> LogIdentity + Send + Sync;
@@ -21,7 +26,8 @@ type Before = dyn Fn(Call<'_>) -> BoxedFuture<Result<(), ReadError>> + Send + Sy
 type After = dyn Fn(Reply<'_>) -> BoxedFuture<()> + Send + Sync;
 
 /// A store that passes each call on to another store, with hooks around the call. Tests use it to
-/// count calls, delay them, change them, let them fail, or report another identity.
+/// count calls, delay them, change them, let them fail, answer them without the other store, or
+/// report another identity.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
@@ -46,9 +52,10 @@ pub struct WrappedStore {
     after: Option<Arc<After>>,
     /// The head of a handle that is behind.
     behind: Option<Arc<HeadPublisher>>,
+    own: OwnAnswers,
 }
 
-/// A call, before the store gets it. A hook may change an append or a read.
+/// A call, before the store gets it. A hook may change an append, a read, or the end of a look-up.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Call<'a> {
@@ -63,9 +70,9 @@ pub enum Call<'a> {
     /// [`EventStore::checksum`].
     Checksum(Position),
     /// [`EventStore::last`].
-    Last(&'a Filter, Position),
+    Last(&'a Filter, &'a mut Position),
     /// [`EventStore::count`].
-    Count(&'a Tag, Position),
+    Count(&'a Tag, &'a mut Position),
     /// [`EventStore::keyed`].
     Keyed(&'a str),
     /// [`EventStore::tracked`].
@@ -110,7 +117,14 @@ impl WrappedStore {
 
     /// A store without hooks around a store that other handles use, too.
     pub fn over(store: Store) -> WrappedStore {
-        WrappedStore { store, identity: None, before: None, after: None, behind: None }
+        WrappedStore {
+            store,
+            identity: None,
+            before: None,
+            after: None,
+            behind: None,
+            own: OwnAnswers::default(),
+        }
     }
 
     /// Reports this identity instead of that of the inner store.
@@ -231,11 +245,16 @@ impl EventStore for WrappedStore {
     }
 
     fn head(&self) -> Head {
-        self.behind.as_ref().map_or_else(|| self.store.head(), |behind| behind.head())
+        match (&self.own.head, &self.behind) {
+            (Some(own), _) => own(&self.store),
+            (None, Some(behind)) => behind.head(),
+            (None, None) => self.store.head(),
+        }
     }
 
     fn has_other_writers(&self) -> bool {
-        self.behind.is_some() || self.store.has_other_writers()
+        let passed_on = || self.behind.is_some() || self.store.has_other_writers();
+        self.own.other_writers.unwrap_or_else(passed_on)
     }
 
     fn is_replica(&self) -> bool {
@@ -254,7 +273,11 @@ impl EventStore for WrappedStore {
 
     async fn append(&self, mut append: Append) -> Result<AcceptedCommit, AppendError> {
         self.begin(Call::Append(&mut append)).await.map_err(append_error)?;
-        let reply = match self.store.append(append).await {
+        let answer = match &self.own.append {
+            Some(own) => own(self.store.clone(), append).await,
+            None => self.store.append(append).await,
+        };
+        let reply = match answer {
             Ok(accepted) => self.synced_here(accepted).await,
             Err(error) => {
                 if let AppendError::Refused(_) = error {
@@ -273,7 +296,10 @@ impl EventStore for WrappedStore {
         let reply = match self.check_after(read.after) {
             Ok(()) => {
                 let shown = Read { upto: self.shown(read.upto), ..read.clone() };
-                self.store.read(filter, shown).await
+                match &self.own.read {
+                    Some(own) => own(self.store.clone(), filter.clone(), shown).await,
+                    None => self.store.read(filter, shown).await,
+                }
             }
             Err(invalid) => Err(invalid.into()),
         };
@@ -299,15 +325,19 @@ impl EventStore for WrappedStore {
         reply
     }
 
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.begin(Call::Last(filter, upto)).await?;
+    async fn last(
+        &self,
+        filter: &Filter,
+        mut upto: Position,
+    ) -> Result<Option<Position>, ReadError> {
+        self.begin(Call::Last(filter, &mut upto)).await?;
         let reply = self.store.last(filter, self.shown(upto)).await;
         self.end(Reply::Last(&reply)).await;
         reply
     }
 
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.begin(Call::Count(tag, upto)).await?;
+    async fn count(&self, tag: &Tag, mut upto: Position) -> Result<u64, ReadError> {
+        self.begin(Call::Count(tag, &mut upto)).await?;
         let reply = self.store.count(tag, self.shown(upto)).await;
         self.end(Reply::Count(&reply)).await;
         reply
@@ -334,6 +364,10 @@ impl EventStore for WrappedStore {
         let reply = self.store.types().await;
         self.end(Reply::Types(&reply)).await;
         reply
+    }
+
+    fn live(&self, filter: &Filter, after: Position) -> Option<Box<dyn LiveEvents>> {
+        self.own.live.as_ref().and_then(|own| own(filter, after))
     }
 
     async fn close(&self) -> Result<(), SyncError> {

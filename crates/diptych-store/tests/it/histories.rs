@@ -27,7 +27,7 @@ use diptych_store::{
     },
 };
 use durable::Durable;
-use tampered::{Lie, Tampered};
+use tampered::{Lie, tampered};
 
 const HISTORIES: u64 = 3;
 const CALLS: u64 = 150;
@@ -265,7 +265,7 @@ fn a_prefix_may_survive_if_the_epoch_changes() {
 }
 
 fn lying(lie: Lie) -> Durable {
-    Durable::new().wrapped(move |store, _| Store::new(Tampered::new(store, lie)))
+    Durable::new().wrapped(move |store, _| Store::new(tampered(store, lie)))
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn a_head_that_goes_back_is_named() {
 fn a_receipt_that_is_not_readable_yet_is_named() {
     let mut store = Durable::new().wrapped(|store, _| {
         let behind = Store::new(WrappedStore::over(store).behind());
-        Store::new(Tampered::new(behind, Lie::WritesAlone))
+        Store::new(tampered(behind, Lie::WritesAlone))
     });
     let drill = Drill { kills: 0, mix: HEADS, ..Drill::new(9) };
     let consequences = [ViolationKind::StaleFreshHead];

@@ -10,26 +10,29 @@ use std::{
 };
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, CommitBatch, Delivery, EventStore, Filter, Head,
-    KeyedCommit, Limits, LiveEvents, LogIdentity, Memory, Position, RawEvent, Read, ReadCommits,
-    ReadError, Store, SubscribeOptions, Subscription, Tag, Tracking,
+    Append, Batch, Delivery, Filter, LiveEvents, LogIdentity, Memory, Position, RawEvent, Read,
+    Store, SubscribeOptions, Subscription, testing::WrappedStore,
 };
 use pollster::block_on;
 
 type NextBatch = Box<dyn FnOnce(&Pushing) -> Batch + Send>;
 
 /// A store in memory that sends these batches to a subscription that has caught up.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Pushing(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
-    memory: Memory,
+    memory: Store,
     sends: Mutex<VecDeque<NextBatch>>,
     is_restored: AtomicBool,
 }
 
 impl Pushing {
+    fn new() -> Pushing {
+        let (memory, sends) = (Store::new(Memory::new()), Mutex::default());
+        Pushing(Arc::new(Inner { memory, sends, is_restored: AtomicBool::new(false) }))
+    }
+
     fn append(&self, names: &[&'static str]) {
         let events = names.iter().map(|name| RawEvent::new(*name, []));
         let accepted = block_on(self.0.memory.append(Append::events(events))).unwrap();
@@ -40,6 +43,25 @@ impl Pushing {
         block_on(self.0.memory.read(&Filter::everything(), read)).unwrap()
     }
 
+    fn store(&self) -> Store {
+        let (restored, sending) = (self.clone(), self.clone());
+        let wrapped = WrappedStore::over(self.0.memory.clone())
+            .identity(move || restored.identity())
+            .live_by(move |_, _| {
+                let has_more = !sending.0.sends.lock().unwrap().is_empty();
+                has_more.then(|| Box::new(Sent(sending.clone())) as Box<dyn LiveEvents>)
+            });
+        Store::new(wrapped)
+    }
+
+    fn identity(&self) -> LogIdentity {
+        let LogIdentity { id, epoch } = self.0.memory.identity();
+        match self.0.is_restored.load(Ordering::Relaxed) {
+            true => LogIdentity { id, epoch: epoch.next() },
+            false => LogIdentity { id, epoch },
+        }
+    }
+
     fn send(&self, send: impl FnOnce(&Pushing) -> Batch + Send + 'static) {
         self.0.sends.lock().unwrap().push_back(Box::new(send));
     }
@@ -48,7 +70,7 @@ impl Pushing {
     fn subscription(&self, batch_events: usize) -> Subscription {
         self.append(&["first"]);
         let options = SubscribeOptions { batch_events, ..SubscribeOptions::default() };
-        let store = Store::new(self.clone());
+        let store = self.store();
         let mut subscription = store.subscribe(Filter::everything(), Position::START, options);
         assert_eq!(delivered(&mut subscription), ["1 first"]);
         let caught_up = block_on(subscription.next()).unwrap();
@@ -83,60 +105,9 @@ impl LiveEvents for Sent {
     }
 }
 
-impl EventStore for Pushing {
-    fn identity(&self) -> LogIdentity {
-        let LogIdentity { id, epoch } = self.0.memory.identity();
-        match self.0.is_restored.load(Ordering::Relaxed) {
-            true => LogIdentity { id, epoch: epoch.next() },
-            false => LogIdentity { id, epoch },
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        EventStore::limits(&self.0.memory)
-    }
-
-    fn head(&self) -> Head {
-        self.0.memory.head()
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        self.0.memory.append(append).await
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.0.memory.read(filter, read).await
-    }
-
-    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
-        self.0.memory.commits(read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.0.memory.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.0.memory.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.0.memory.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.0.memory.tracked(source).await
-    }
-
-    fn live(&self, _: &Filter, _: Position) -> Option<Box<dyn LiveEvents>> {
-        let has_more = !self.0.sends.lock().unwrap().is_empty();
-        has_more.then(|| Box::new(Sent(self.clone())) as Box<dyn LiveEvents>)
-    }
-}
-
 #[test]
 fn events_that_a_store_sends_again_are_delivered_once() {
-    let store = Pushing::default();
+    let store = Pushing::new();
     let mut subscription = store.subscription(10);
     store.send(|store| {
         let before = store.batch(Read::all());
@@ -149,7 +120,7 @@ fn events_that_a_store_sends_again_are_delivered_once() {
 
 #[test]
 fn a_batch_that_is_too_large_for_the_reader_is_delivered_in_parts() {
-    let store = Pushing::default();
+    let store = Pushing::new();
     let mut subscription = store.subscription(2);
     store.send(|store| {
         store.append(&["a", "b", "c", "d", "e"]);
@@ -162,10 +133,10 @@ fn a_batch_that_is_too_large_for_the_reader_is_delivered_in_parts() {
 
 #[test]
 fn events_of_a_former_history_are_not_delivered() {
-    let store = Pushing::default();
+    let store = Pushing::new();
     let mut subscription = store.subscription(10);
     store.send(|store| {
-        let former = Pushing::default();
+        let former = Pushing::new();
         former.append(&["first", "lost"]);
         // The log was restored to an earlier state, and has gone on from there.
         store.0.is_restored.store(true, Ordering::Relaxed);

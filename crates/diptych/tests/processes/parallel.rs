@@ -2,22 +2,16 @@
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use diptych::{
-    Memory, Store,
-    process::ProcessStart,
-    store::{Append, Position},
-    testing::Clock,
-};
+use diptych::{Memory, Store, process::ProcessStart, store::Position, testing::Clock};
 use diptych_store::{
-    AcceptedCommit, AppendError, Batch, CommitBatch, CommitNumber, CommitSync, EventStore, Filter,
-    Head, HeadPublisher, KeyedCommit, Limits, LogIdentity, Read, ReadCommits, ReadError, Tag,
-    Tracking,
+    AcceptedCommit, CommitNumber, CommitSync, HeadPublisher, Read,
     testing::{Call, WrappedStore},
 };
 use tokio::sync::Semaphore;
@@ -99,52 +93,28 @@ impl Unsynced {
         self.head.publish(self.store.head().position(), commit);
     }
 
-    fn shown(&self, upto: Position) -> Position {
-        upto.min(self.head.head().position())
-    }
-}
-
-impl EventStore for Unsynced {
-    fn identity(&self) -> LogIdentity {
-        self.store.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.store.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.head.head()
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        let accepted = self.store.append(append).await?;
-        let number = CommitNumber(self.accepted.fetch_add(1, Ordering::SeqCst) + 1);
-        Ok(AcceptedCommit { sync: CommitSync::new(number, self.head.head()), ..accepted })
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.store.read(filter, Read { upto: self.shown(read.upto), ..read }).await
-    }
-
-    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
-        self.store.commits(read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.store.last(filter, self.shown(upto)).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.store.count(tag, self.shown(upto)).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.store.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.store.tracked(source).await
+    fn handle(&self) -> WrappedStore {
+        let (head, end) = (self.head.head(), self.head.head());
+        let (line, accepted) = (self.head.head(), self.accepted.clone());
+        WrappedStore::over(self.store.clone())
+            .head_by(move |_| head.clone())
+            .before(move |call| {
+                if let Call::Read(_, Read { upto, .. })
+                | Call::Last(_, upto)
+                | Call::Count(_, upto) = call
+                {
+                    *upto = (*upto).min(end.position());
+                }
+                ready(Ok(()))
+            })
+            .append_by(move |store, append| {
+                let (line, accepted) = (line.clone(), accepted.clone());
+                async move {
+                    let commit = store.append(append).await?;
+                    let number = CommitNumber(accepted.fetch_add(1, Ordering::SeqCst) + 1);
+                    Ok(AcceptedCommit { sync: CommitSync::new(number, line), ..commit })
+                }
+            })
     }
 }
 
@@ -154,7 +124,7 @@ async fn commits_of_reactions_do_not_wait_for_each_other_and_commands_wait_for_t
     let unsynced = Unsynced::new();
     let inner = unsynced.store.clone();
     let client = shop(&inner, &clock).start().await.unwrap();
-    let store = Store::new(unsynced.clone());
+    let store = Store::new(unsynced.handle());
     let mut options = quick();
     options.reactions_per_commit = 1;
     let app = shop(&store, &clock);

@@ -12,7 +12,7 @@ use pollster::block_on;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::{
-    alternating::Alternating,
+    alternating::alternating,
     contention::{race, seen_among_slow_appenders, sees_commits_without_hints},
     handles,
     proxy::Proxy,
@@ -64,7 +64,7 @@ fn the_conformance_suite_fails_a_store_that_checks_before_it_locks() {
     let fresh = |_: &Setup| {
         let name = new_name();
         let handles = (0..8).map(|_| server.open(&name)).collect();
-        Some(TestStore::new(Alternating::new(handles)))
+        Some(TestStore::new(alternating(handles)))
     };
     let suite = Suite::new(&fresh);
     let named = |name: &str| cases().iter().find(|case| case.name == name).unwrap();

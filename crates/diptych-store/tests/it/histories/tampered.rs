@@ -1,12 +1,14 @@
 //! A store that gives the answers of another one, with one lie.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, BatchBuilder, CommitBatch, EventStore, Filter,
-    Head, HeadPublisher, KeyedCommit, Limits, LogIdentity, Position, RawEvent, Read, ReadCommits,
-    ReadError, Store, Tag, Timestamp, Tracking, encoding,
+    Batch, BatchBuilder, Direction, HeadPublisher, Limits, Position, RawEvent, Store, Timestamp,
+    encoding, testing::WrappedStore,
 };
 
 /// The lie.
@@ -22,109 +24,63 @@ pub(crate) enum Lie {
     WritesAlone,
 }
 
-pub(crate) struct Tampered {
-    store: Store,
-    lie: Lie,
-    first: Position,
-    calls: AtomicU64,
-}
-
-impl Tampered {
-    pub(crate) fn new(store: Store, lie: Lie) -> Tampered {
-        let first = store.head().position();
-        Tampered { store, lie, first, calls: AtomicU64::new(0) }
-    }
-
-    fn is_turn(&self, lie: Lie, every: u64) -> bool {
-        self.lie == lie && self.calls.fetch_add(1, Ordering::SeqCst) % every == every - 1
-    }
-
-    fn rebuild(&self, batch: &Batch, more: Option<u64>) -> Batch {
-        let mut builder = BatchBuilder::new();
-        let mut push = |position: Position, at: Timestamp, event: &RawEvent| {
-            let mut bytes = Vec::new();
-            encoding::encode(event, &Limits::default(), &mut bytes).unwrap();
-            let end = u32::try_from(bytes.len()).unwrap();
-            let chunk = builder.chunk(Bytes::from(bytes));
-            builder.push(position, at, chunk, 0, end).unwrap();
-        };
-        for event in batch.iter() {
-            let mut raw = event.to_raw();
-            if more.is_none() {
-                raw.payload.push(b'!');
+/// A store that gives the answers of this one, with the lie.
+pub(crate) fn tampered(store: Store, lie: Lie) -> WrappedStore {
+    let first = HeadPublisher::new(store.head().position());
+    let wrapped = WrappedStore::over(store);
+    let turns = Arc::new(Turns::default());
+    match lie {
+        Lie::OtherBytes => wrapped.read_by(move |store, filter, read| {
+            let turns = turns.clone();
+            async move {
+                let batch = store.read(&filter, read).await?;
+                Ok(if turns.is_turn(3) { rebuild(&batch, None) } else { batch })
             }
-            push(event.position(), event.recorded_at(), &raw);
+        }),
+        Lie::OneMoreEvent => wrapped.read_by(move |store, filter, read| {
+            let turns = turns.clone();
+            async move {
+                let forwards = read.direction == Direction::Forwards;
+                let batch = store.read(&filter, read.clone()).await?;
+                let lies = forwards && batch.len() < read.limit && turns.is_turn(3);
+                Ok(if lies { rebuild(&batch, Some(1_000_000)) } else { batch })
+            }
+        }),
+        Lie::FirstHead => {
+            wrapped.head_by(move |store| if turns.is_turn(2) { first.head() } else { store.head() })
         }
-        if let Some(position) = more {
-            push(position.into(), Timestamp::NEVER, &RawEvent::new("opened", b"phantom"));
-        }
-        builder.finish(batch.upto(), batch.commit_end())
+        Lie::WritesAlone => wrapped.other_writers(false),
     }
 }
 
-impl EventStore for Tampered {
-    fn identity(&self) -> LogIdentity {
-        self.store.identity()
-    }
+#[derive(Default)]
+struct Turns(AtomicU64);
 
-    fn limits(&self) -> Limits {
-        self.store.limits()
+impl Turns {
+    fn is_turn(&self, every: u64) -> bool {
+        self.0.fetch_add(1, Ordering::SeqCst) % every == every - 1
     }
+}
 
-    fn head(&self) -> Head {
-        match self.is_turn(Lie::FirstHead, 2) {
-            true => {
-                let publisher = HeadPublisher::new(self.first);
-                let head = publisher.head();
-                // A publisher that is dropped ends its head, which would be another lie.
-                std::mem::forget(publisher);
-                head
-            }
-            false => self.store.head(),
+/// The batch with other payloads, or with one more event at this position.
+fn rebuild(batch: &Batch, more: Option<u64>) -> Batch {
+    let mut builder = BatchBuilder::new();
+    let mut push = |position: Position, at: Timestamp, event: &RawEvent| {
+        let mut bytes = Vec::new();
+        encoding::encode(event, &Limits::default(), &mut bytes).unwrap();
+        let end = u32::try_from(bytes.len()).unwrap();
+        let chunk = builder.chunk(Bytes::from(bytes));
+        builder.push(position, at, chunk, 0, end).unwrap();
+    };
+    for event in batch.iter() {
+        let mut raw = event.to_raw();
+        if more.is_none() {
+            raw.payload.push(b'!');
         }
+        push(event.position(), event.recorded_at(), &raw);
     }
-
-    fn has_other_writers(&self) -> bool {
-        self.lie != Lie::WritesAlone && self.store.has_other_writers()
+    if let Some(position) = more {
+        push(position.into(), Timestamp::NEVER, &RawEvent::new("opened", b"phantom"));
     }
-
-    async fn fresh_head(&self) -> Result<Position, ReadError> {
-        self.store.fresh_head().await
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        self.store.append(append).await
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        let forwards = read.direction == diptych_store::Direction::Forwards;
-        let batch = self.store.read(filter, read.clone()).await?;
-        if self.is_turn(Lie::OtherBytes, 3) {
-            return Ok(self.rebuild(&batch, None));
-        }
-        if forwards && batch.len() < read.limit && self.is_turn(Lie::OneMoreEvent, 3) {
-            return Ok(self.rebuild(&batch, Some(1_000_000)));
-        }
-        Ok(batch)
-    }
-
-    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
-        self.store.commits(read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.store.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.store.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.store.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.store.tracked(source).await
-    }
+    builder.finish(batch.upto(), batch.commit_end())
 }

@@ -17,7 +17,7 @@ use diptych_server::LogServer;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    fuse::{Death, Fuse, MortalStore, Point, points},
+    fuse::{Death, Fuse, Point, mortal_store, points},
     kills::gateway_policy,
     nodes,
     provider::{Keys, Provider},
@@ -155,7 +155,7 @@ fn burn(folder: &Path) {
     let options = LogOptions { segment_bytes: 64 << 10, ..LogOptions::default() };
     let log = Log::open(folder.join("log"), options).unwrap();
     let store = Store::new(log.clone());
-    let mortal = MortalStore { store: store.clone(), fuse: fuse.clone() };
+    let mortal = mortal_store(store.clone(), fuse.clone());
     let provider = Provider::new(folder.join("effects"), keys, fuse.clone());
     let builder = shop(Store::new(mortal), provider, gateway_policy(keys), varied(&mut random));
     runtime().block_on(async {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use diptych_store::{
-    AcceptedCommit, Append, AppendError, Batch, CommitBatch, EventStore, Filter, Head, KeyedCommit,
-    Limits, LogIdentity, Position, Read, ReadCommits, ReadError, Store, Tag, Tracking,
+    Append, Store,
+    testing::{Call, WrappedStore},
 };
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::Notify;
@@ -159,73 +159,31 @@ impl Fuse {
 }
 
 /// The store of a program that dies with its fuse.
-pub(crate) struct MortalStore {
-    pub(crate) store: Store,
-    pub(crate) fuse: Fuse,
-}
-
-impl EventStore for MortalStore {
-    fn identity(&self) -> LogIdentity {
-        self.store.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.store.limits()
-    }
-
-    fn head(&self) -> Head {
-        self.store.head()
-    }
-
-    fn has_other_writers(&self) -> bool {
-        self.store.has_other_writers()
-    }
-
-    async fn fresh_head(&self) -> Result<Position, ReadError> {
-        self.fuse.live().await;
-        self.store.fresh_head().await
-    }
-
-    async fn append(&self, append: Append) -> Result<AcceptedCommit, AppendError> {
-        let step = step(&append);
-        match step {
-            Some(step) => self.fuse.reach(step, false).await,
-            None => self.fuse.live().await,
-        }
-        let accepted = self.store.append(append).await?;
-        if let Some(step) = step {
-            self.fuse.reach(step, true).await;
-        }
-        Ok(accepted)
-    }
-
-    async fn read(&self, filter: &Filter, read: Read) -> Result<Batch, ReadError> {
-        self.fuse.live().await;
-        self.store.read(filter, read).await
-    }
-
-    async fn commits(&self, read: ReadCommits) -> Result<CommitBatch, ReadError> {
-        self.fuse.live().await;
-        self.store.commits(read).await
-    }
-
-    async fn last(&self, filter: &Filter, upto: Position) -> Result<Option<Position>, ReadError> {
-        self.fuse.live().await;
-        self.store.last(filter, upto).await
-    }
-
-    async fn count(&self, tag: &Tag, upto: Position) -> Result<u64, ReadError> {
-        self.fuse.live().await;
-        self.store.count(tag, upto).await
-    }
-
-    async fn keyed(&self, key: &str) -> Result<Option<KeyedCommit>, ReadError> {
-        self.fuse.live().await;
-        self.store.keyed(key).await
-    }
-
-    async fn tracked(&self, source: &str) -> Result<Option<Tracking>, ReadError> {
-        self.fuse.live().await;
-        self.store.tracked(source).await
-    }
+pub(crate) fn mortal_store(store: Store, fuse: Fuse) -> WrappedStore {
+    let living = fuse.clone();
+    WrappedStore::over(store)
+        .before(move |call| {
+            let living = (!matches!(call, Call::Append(_))).then(|| living.clone());
+            async move {
+                if let Some(living) = living {
+                    living.live().await;
+                }
+                Ok(())
+            }
+        })
+        .append_by(move |store, append| {
+            let fuse = fuse.clone();
+            async move {
+                let step = step(&append);
+                match step {
+                    Some(step) => fuse.reach(step, false).await,
+                    None => fuse.live().await,
+                }
+                let accepted = store.append(append).await?;
+                if let Some(step) = step {
+                    fuse.reach(step, true).await;
+                }
+                Ok(accepted)
+            }
+        })
 }

@@ -18,7 +18,7 @@ use diptych_log::{Log, LogOptions};
 
 use super::{
     child::{Ended, FuseWork},
-    fuse::{Death, Fuse, MortalStore, Point, points},
+    fuse::{Death, Fuse, Point, mortal_store, points},
     provider::{Keys, Provider},
     shop::{counts, ended, events, idle, live, policy, quick, shop, until, varied},
 };
@@ -70,7 +70,7 @@ async fn a_program_that_dies_at_any_named_point_has_each_effect_once() {
         for (point, nth, batch) in lives(seed) {
             orders = batch.end;
             let fuse = Fuse::new(Some((point, nth)), Death::Stands);
-            let mortal = MortalStore { store: store.clone(), fuse: fuse.clone() };
+            let mortal = mortal_store(store.clone(), fuse.clone());
             let provider = Provider::new(file.clone(), keys(seed), fuse.clone());
             let gateway = gateway_policy(keys(seed));
             let app = shop(Store::new(mortal), provider, gateway, varied(&mut random));

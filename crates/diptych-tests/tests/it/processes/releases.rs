@@ -13,7 +13,7 @@ use diptych::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    fuse::{Death, Fuse, MortalStore, Step},
+    fuse::{Death, Fuse, Step, mortal_store},
     shop::{events, idle, policy, quick, until},
 };
 
@@ -280,7 +280,7 @@ async fn reacted(store: &Store) -> usize {
 /// The first release. It dies when its first command is to be committed.
 async fn first_release(store: &Store, clock: &Clock, scales: &Scales) -> (App, Fuse) {
     let fuse = Fuse::new(Some(((Step::Command, false), 1)), Death::Stands);
-    let mortal = Store::new(MortalStore { store: store.clone(), fuse: fuse.clone() });
+    let mortal = Store::new(mortal_store(store.clone(), fuse.clone()));
     let catalogue = Catalogue::new().infallible_command::<first::Finish>("finish");
     let mut options = quick();
     options.reactions_per_commit = 1;
