@@ -73,6 +73,9 @@ fn rooms_have_no_circles_and_types_have_nouns_for_names() {
         let crate_name = last_folder(&name);
         let order = orders.get(crate_name).map_or(&[][..], Vec::as_slice);
         found.extend(order::crossings(crate_name, &house, order));
+        let tests = rooms::House::new(&name, &format!("{name}/tests/"), &files);
+        let tests = tests.unwrap_or_else(|error| panic!("tests of {name} do not parse: {error}"));
+        found.extend(tests.participles());
     }
     hold(&found, ROOMS);
 }
@@ -309,6 +312,13 @@ fn the_readme_begins_with_a_short_program_and_measured_figures() {
         assert!(readme.contains(command), "README.md lacks the command {command}");
     }
     assert_none(docs::other_figures(&readme, &read("docs/reference/measured.md")));
+}
+
+#[test]
+fn the_figures_of_when_to_use_it_are_those_of_the_page_of_figures() {
+    let page = read("docs/explain/when-to-use.md");
+    assert!(page.contains("| | measured |"), "the page has no table of figures");
+    assert_none(docs::cells_not_measured(&page, &read("docs/reference/measured.md")));
 }
 
 #[test]

@@ -77,6 +77,27 @@ pub(crate) fn other_figures(page: &str, measured: &str) -> Vec<String> {
     missing.map(|figures| format!("the page of figures has no row with | {figures}")).collect()
 }
 
+/// Cells under `measured` whose numbers do not stand together in one row of the page of figures.
+pub(crate) fn cells_not_measured(page: &str, figures: &str) -> Vec<String> {
+    let rows: Vec<Vec<&str>> =
+        figures.lines().filter(|line| line.starts_with('|')).map(numbers).collect();
+    let table = page.lines().skip_while(|line| !line.starts_with("| | measured |")).skip(2);
+    let cells = table.map_while(|line| line.strip_prefix('|')?.split('|').nth(1));
+    let is_measured = |cell: &&str| {
+        let numbers = numbers(cell);
+        !numbers.is_empty() && rows.iter().any(|row| numbers.iter().all(|n| row.contains(n)))
+    };
+    let missing = cells.filter(|cell| !is_measured(cell));
+    missing.map(|cell| format!("no row of the page of figures has: {}", cell.trim())).collect()
+}
+
+/// The numbers in a text, with their commas and points.
+fn numbers(text: &str) -> Vec<&str> {
+    let is_part = |c: char| c.is_ascii_digit() || c == ',' || c == '.';
+    let parts = text.split(|c: char| !is_part(c)).map(|part| part.trim_matches([',', '.']));
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
 /// Metrics that only the code or only the page has.
 pub(crate) fn metrics_out_of_step(code: &str, page: &str) -> Vec<String> {
     let (code, page) = (metrics(code, '"'), metrics(page, '`'));
@@ -143,6 +164,22 @@ mod tests {
         let page = "| | Diptych | tephra |\n|---|--:|--:|\n| 64 threads | 150,000 | 56,700 |\n";
         assert_eq!(other_figures(page, measured), [""; 0]);
         assert_eq!(other_figures(&page.replace("56,7", "56,8"), measured).len(), 1);
+    }
+
+    #[test]
+    fn a_cell_whose_numbers_were_not_measured_together_is_found() {
+        let figures = "| 1 thread | 143 | 142 | 148 |\n| 256 tasks | 540,000 |\n";
+        let page = "a\n| | measured | command |\n|---|---|---|\n\
+                    | append | 142 us, the disk 143 | `a` |\n\
+                    | tasks | 540,000 a second | `b` |\n\n| other | 7 |\n";
+        assert_eq!(cells_not_measured(page, figures), [""; 0]);
+        let apart = page.replace("143", "540,000");
+        assert_eq!(
+            cells_not_measured(&apart, figures),
+            ["no row of the page of figures has: 142 us, the disk 540,000"]
+        );
+        assert_eq!(cells_not_measured(&page.replace("540,000", "540,001"), figures).len(), 1);
+        assert_eq!(cells_not_measured(&page.replace("540,000", "many"), figures).len(), 1);
     }
 
     const COMPILED: &str = "#[doc = include_str!(\"../../../README.md\")]";
