@@ -335,9 +335,9 @@ impl RowChanges<Thing> for Codes {
     }
 }
 
-struct Doubled;
+struct DoubleName;
 
-impl diptych::Query for Doubled {
+impl diptych::Query for DoubleName {
     type View = RowFold<Thing, Codes>;
     type Answer = u32;
 
@@ -383,6 +383,6 @@ async fn changes_at_one_time_never_give_two_rows_one_unique_value() {
         done += task.await.unwrap();
     }
     assert!(done > 50, "{done} changes");
-    assert_eq!(app.query(Doubled).strong().await.unwrap().value, 0);
+    assert_eq!(app.query(DoubleName).strong().await.unwrap().value, 0);
     app.stop().await.unwrap();
 }

@@ -66,19 +66,19 @@ impl Demo {
 }
 
 /// A demo that serves its page. It is killed when dropped.
-struct Served {
+struct DemoServer {
     process: Child,
     address: String,
 }
 
-impl Served {
-    fn start(demo: &Demo, args: &[&str]) -> Served {
+impl DemoServer {
+    fn start(demo: &Demo, args: &[&str]) -> DemoServer {
         let args = [&["--listen", "127.0.0.1:0"], args].concat();
-        Served::of(demo.command(&args))
+        DemoServer::of(demo.command(&args))
     }
 
     /// Starts this program, and reads the address of its page.
-    fn of(mut command: Command) -> Served {
+    fn of(mut command: Command) -> DemoServer {
         let mut process = command.spawn().unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap());
         let mut line = String::new();
@@ -89,7 +89,7 @@ impl Served {
             panic!("it says {line:?}");
         });
         let address = address.trim_end_matches('/').to_owned();
-        Served { process, address }
+        DemoServer { process, address }
     }
 
     fn ask(&self, head: &str, body: &str) -> (u16, String) {
@@ -132,7 +132,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for DemoServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -177,7 +177,7 @@ fn a_killed_load_continues_where_it_was() {
     for kill in 1..=kills {
         // Alternates between full speed, and a speed so low that the kill comes before the end.
         let speed = if kill % 2 == kills % 2 { "50000" } else { "max" };
-        let served = Served::start(&demo, &["--until", UNTIL, "--speed", speed]);
+        let served = DemoServer::start(&demo, &["--until", UNTIL, "--speed", speed]);
         // A little later in each round, and never at the same command.
         served.wait_for_events(commands * kill / (kills + 1));
         drop(served);
@@ -192,7 +192,7 @@ fn a_killed_load_continues_where_it_was() {
 fn a_termination_signal_ends_it_in_order_and_the_next_run_continues() {
     let demo = Demo::new();
     let args = ["--until", "2013-01-20T00:00:00Z"];
-    let served = Served::start(&demo, &args);
+    let served = DemoServer::start(&demo, &args);
     served.wait_for_events(6_000);
     let (code, out) = served.end();
     assert_eq!(code, 0, "{out}");
@@ -205,7 +205,7 @@ fn a_termination_signal_ends_it_in_order_and_the_next_run_continues() {
 #[test]
 fn acknowledged_commands_survive_a_kill() {
     let demo = Demo::new();
-    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    let served = DemoServer::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     let flight = r#"{"flight":"DI1-EWR-2013-01-02","departs_at":"2013-01-02T17:00:00Z",
                      "destination":"IAH","plane":null,"distance_miles":null}"#;
     let (status, receipt) = served.ask("POST /commands/schedule-flight", flight);
@@ -218,7 +218,7 @@ fn acknowledged_commands_survive_a_kill() {
     assert_eq!(served.ask("POST /commands/depart-flight", departure).0, 422);
     drop(served);
 
-    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    let served = DemoServer::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     let card = served.get("/queries/flight-card?flight=DI1-EWR-2013-01-02&_consistency=strong");
     assert_eq!(card["destination"], "IAH");
     // Refusals are recorded, too.
@@ -240,7 +240,7 @@ fn a_taken_port_and_a_held_folder_are_named() {
     ran.ended(4, &format!("another program listens at {address}"));
     assert!(!demo.data().exists(), "something was written before that was known");
 
-    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    let served = DemoServer::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     demo.run(&["--once"]).ended(4, "process");
     drop(served);
 }
@@ -287,7 +287,7 @@ fn a_command_far_from_the_flights_does_not_change_the_live_board() {
     let demo = Demo::new();
     let until = ["--until", "2013-01-02T17:00:00Z"];
     demo.load(&until);
-    let served = Served::start(&demo, &until);
+    let served = DemoServer::start(&demo, &until);
     let board = "/queries/departure-board?airport=EWR&_consistency=strong";
     let before = served.get(board);
     assert!(before["rows"].as_array().unwrap().len() > 10, "{before}");

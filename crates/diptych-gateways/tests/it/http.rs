@@ -20,17 +20,17 @@ pub(crate) struct Charge {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Charged {
+pub(crate) struct ChargeReceipt {
     pub(crate) receipt: String,
 }
 
-type Payments = HttpGateway<Charge, Charged>;
+type Payments = HttpGateway<Charge, ChargeReceipt>;
 
 pub(crate) fn payments(url: &str) -> Payments {
     Payments::post(&format!("{url}/charges"), HttpOptions::default()).unwrap()
 }
 
-async fn sent(gateway: &Payments) -> Result<Charged, CallFailure> {
+async fn sent(gateway: &Payments) -> Result<ChargeReceipt, CallFailure> {
     gateway.send(&Charge { order: 7 }, "diptych-key").await
 }
 
@@ -52,7 +52,7 @@ async fn not_sent(gateway: &Payments) -> (String, Option<Duration>) {
 async fn a_call_is_posted_with_its_key_and_the_secret_of_the_gateway() {
     let server = Server::with([Reply::json(201, r#"{"receipt":"r7"}"#)]).await;
     let gateway = payments(&server.url).header("authorization", "Bearer secret").unwrap();
-    assert_eq!(sent(&gateway).await, Ok(Charged { receipt: "r7".to_owned() }));
+    assert_eq!(sent(&gateway).await, Ok(ChargeReceipt { receipt: "r7".to_owned() }));
     let requests = server.requests();
     assert_eq!((&*requests[0].line, &*requests[0].body), ("POST /charges", r#"{"order":7}"#));
     assert_eq!(requests[0].header("idempotency-key"), Some("diptych-key"));
@@ -222,7 +222,7 @@ async fn an_earlier_call_is_asked_about_by_its_key() {
     let ask = async |gateway: &Payments| gateway.reconcile(&Charge { order: 7 }, "k-1").await;
     assert_eq!(ask(&gateway).await, Ok(Reconciliation::Unknown), "it cannot ask");
     let gateway = gateway.found_at(&format!("{}/charges/{{key}}", server.url)).unwrap();
-    let done = Charged { receipt: "r7".to_owned() };
+    let done = ChargeReceipt { receipt: "r7".to_owned() };
     assert_eq!(ask(&gateway).await, Ok(Reconciliation::Done(done)));
     assert_eq!(server.requests()[0].line, "GET /charges/k-1");
     assert_eq!(ask(&gateway).await, Ok(Reconciliation::NotDone));

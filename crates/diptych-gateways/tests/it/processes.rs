@@ -14,7 +14,7 @@ use diptych_gateways::HttpGateway;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    http::{Charge, Charged, payments},
+    http::{Charge, ChargeReceipt, payments},
     server::{Reply, Request, Server},
 };
 
@@ -54,7 +54,7 @@ impl Process for Checkout {
         match trigger.event() {
             Some(placed) => {
                 let charge = Charge { order: placed.order };
-                Reactions::none().call::<HttpGateway<Charge, Charged>>("payments", &charge)
+                Reactions::none().call::<HttpGateway<Charge, ChargeReceipt>>("payments", &charge)
             }
             None => Reactions::none(),
         }
@@ -70,7 +70,7 @@ fn policy() -> GatewayOptions {
 
 async fn running(
     store: &Store,
-    gateway: HttpGateway<Charge, Charged>,
+    gateway: HttpGateway<Charge, ChargeReceipt>,
     policy: GatewayOptions,
 ) -> App {
     let mut options = ProcessOptions::default();

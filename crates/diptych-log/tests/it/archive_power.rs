@@ -26,7 +26,7 @@ use diptych_store::{EventStore, Filter, Position, Read, Tag};
 use crate::{
     backup::{append, payloads},
     forgetful::{Forgetful, Forgotten},
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::is,
 };
 
@@ -251,7 +251,7 @@ fn a_segment_or_its_copy_is_in_use_wherever_bringing_back_is_cut_off() {
 fn steps_of(disk: &SimulatedDisk, work: impl FnOnce(Arc<dyn Disk>)) -> Vec<String> {
     let steps = Arc::new(Mutex::new(Vec::new()));
     let noted = steps.clone();
-    let hooked = Hooked::new(disk, move |operation, path: &Path| {
+    let hooked = HookedDisk::new(disk, move |operation, path: &Path| {
         use Operation::{Remove, Rename, Sync, SyncDir};
         if [Remove, Rename, Sync, SyncDir].contains(&operation) {
             noted.lock().unwrap().push(format!("{operation:?} {}", path.display()));
@@ -358,7 +358,7 @@ fn hooked(
     disk: &SimulatedDisk,
     allows: impl Fn(Operation) -> io::Result<()> + Send + Sync + 'static,
 ) -> Arc<dyn Disk> {
-    Arc::new(Hooked::new(disk, move |operation, path: &Path| {
+    Arc::new(HookedDisk::new(disk, move |operation, path: &Path| {
         if path.starts_with("/archives") { allows(operation) } else { Ok(()) }
     }))
 }

@@ -11,8 +11,8 @@ use diptych_store::{EventStore, LogIdentity};
 use crate::{
     backup::{files, payloads},
     check,
-    crash::{Killed, kills, options},
-    witness::{self, Found},
+    crash::{TestChild, kills, options},
+    witness::{self, WriterCommits},
 };
 
 /// The work of a child with this role; `None` if this module does not have the role.
@@ -71,8 +71,8 @@ fn kill_again_and_again(rounds: std::ops::Range<u64>) -> u64 {
     for round in rounds {
         let seed = 5_000 + round;
         let mut random = Random::new(seed);
-        let writer = Killed::spawn("write", folder.path(), seed, round);
-        let child = Killed::spawn("back up", folder.path(), seed, round);
+        let writer = TestChild::spawn("write", folder.path(), seed, round);
+        let child = TestChild::spawn("back up", folder.path(), seed, round);
         thread::sleep(Duration::from_millis(1 + random.below(90)));
         child.kill();
         let found = found_in(&copy);
@@ -87,7 +87,7 @@ fn kill_again_and_again(rounds: std::ops::Range<u64>) -> u64 {
     }
     let log = Log::open(log, options("write", 1)).unwrap();
     let scan = check::scan(&log).unwrap();
-    Found::of(&scan).has_all(&witness::read(&folder.path().join("witness")));
+    WriterCommits::of(&scan).has_all(&witness::read(&folder.path().join("witness")));
     if let Some(events) = before {
         let backup = Log::open(&copy, options("write", 1)).unwrap();
         assert_eq!(payloads(&backup), payloads(&log)[..usize::try_from(events).unwrap()]);
@@ -111,7 +111,7 @@ fn a_killed_restore_leaves_no_log_and_can_be_repeated() {
     let (mut unfinished, mut whole) = (0, 0);
     for round in 0..kills() / 2 {
         let seed = 7_000 + round;
-        let child = Killed::spawn("restore", folder.path(), seed, round);
+        let child = TestChild::spawn("restore", folder.path(), seed, round);
         // Every third child gets more time, so that some restores finish even on a busy machine.
         let most = if round % 3 == 2 { 2_000 } else { 40 };
         thread::sleep(Duration::from_millis(1 + Random::new(seed).below(most)));

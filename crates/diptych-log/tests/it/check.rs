@@ -13,16 +13,16 @@ use diptych_store::{
 
 /// An event from a read of everything. Its position is its index plus 1.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Scanned {
+pub(crate) struct ScannedEvent {
     pub(crate) event: RawEvent,
     pub(crate) recorded_at: Timestamp,
 }
 
 /// Reads everything, and checks that positions are dense from 1 to the head and that time never
 /// goes back.
-pub(crate) fn scan(log: &Log) -> Result<Vec<Scanned>, ReadError> {
+pub(crate) fn scan(log: &Log) -> Result<Vec<ScannedEvent>, ReadError> {
     let head = EventStore::head(log).position();
-    let mut found: Vec<Scanned> = Vec::new();
+    let mut found: Vec<ScannedEvent> = Vec::new();
     let mut after = Position::START;
     while after < head {
         let read = Read::after(after).upto(head);
@@ -36,7 +36,7 @@ pub(crate) fn scan(log: &Log) -> Result<Vec<Scanned>, ReadError> {
             let before = found.last().map(|before| before.recorded_at);
             assert!(before <= Some(recorded_at), "time goes back at {expected}");
             let event = event.to_raw();
-            found.push(Scanned { event, recorded_at });
+            found.push(ScannedEvent { event, recorded_at });
         }
         after = batch.upto();
         assert_eq!(after.get(), found.len() as u64, "a read left events out");
@@ -45,10 +45,14 @@ pub(crate) fn scan(log: &Log) -> Result<Vec<Scanned>, ReadError> {
 }
 
 /// Checks that every kind of look-up gives the same events as a scan of all of them.
-pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Result<(), ReadError> {
+pub(crate) fn indexes(
+    log: &Log,
+    scan: &[ScannedEvent],
+    random: &mut Random,
+) -> Result<(), ReadError> {
     let mut types = BTreeSet::from(["no-such-type".to_owned()]);
     let mut tags = BTreeSet::from([Tag::new("no-such", "tag")]);
-    for Scanned { event, .. } in scan {
+    for ScannedEvent { event, .. } in scan {
         types.insert(event.event_type.to_string());
         tags.extend(event.tags.iter().cloned());
     }
@@ -78,10 +82,10 @@ pub(crate) fn indexes(log: &Log, scan: &[Scanned], random: &mut Random) -> Resul
 }
 
 /// Checks that the stats are equal to a count of the events.
-fn stats(log: &Log, scan: &[Scanned]) -> Result<(), ReadError> {
+fn stats(log: &Log, scan: &[ScannedEvent]) -> Result<(), ReadError> {
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
     let mut tag_keys: BTreeMap<&str, u64> = BTreeMap::new();
-    for Scanned { event, .. } in scan {
+    for ScannedEvent { event, .. } in scan {
         *types.entry(&event.event_type).or_default() += 1;
         event.tags.iter().for_each(|tag| *tag_keys.entry(tag.key()).or_default() += 1);
     }
@@ -108,7 +112,12 @@ fn item(types: &[String], tags: &[Tag], random: &mut Random) -> FilterItem {
     item
 }
 
-fn count(log: &Log, scan: &[Scanned], tag: &Tag, random: &mut Random) -> Result<(), ReadError> {
+fn count(
+    log: &Log,
+    scan: &[ScannedEvent],
+    tag: &Tag,
+    random: &mut Random,
+) -> Result<(), ReadError> {
     for upto in [some_position(scan, random), Position::MAX] {
         let within = scan.iter().take(usize_of(upto));
         let expected = within.filter(|scanned| scanned.event.tags.contains(tag));
@@ -120,11 +129,11 @@ fn count(log: &Log, scan: &[Scanned], tag: &Tag, random: &mut Random) -> Result<
 
 fn filter(
     log: &Log,
-    scan: &[Scanned],
+    scan: &[ScannedEvent],
     filter: &Filter,
     random: &mut Random,
 ) -> Result<(), ReadError> {
-    let matches = |scanned: &Scanned| {
+    let matches = |scanned: &ScannedEvent| {
         let tags = || scanned.event.tags.iter().map(Tag::as_str);
         filter.matches_parts(&scanned.event.event_type, tags)
     };
@@ -157,7 +166,7 @@ fn filter(
 
 fn forwards(
     log: &Log,
-    scan: &[Scanned],
+    scan: &[ScannedEvent],
     filter: &Filter,
     mut read: Read,
 ) -> Result<Vec<Position>, ReadError> {
@@ -174,7 +183,7 @@ fn forwards(
 
 fn backwards(
     log: &Log,
-    scan: &[Scanned],
+    scan: &[ScannedEvent],
     filter: &Filter,
     mut read: Read,
 ) -> Result<Vec<Position>, ReadError> {
@@ -189,7 +198,7 @@ fn backwards(
     Ok(found)
 }
 
-fn take(batch: &Batch, scan: &[Scanned], found: &mut Vec<Position>) {
+fn take(batch: &Batch, scan: &[ScannedEvent], found: &mut Vec<Position>) {
     for event in batch.iter() {
         let position = event.position();
         let scanned = &scan[usize_of(position.before())];
@@ -199,7 +208,7 @@ fn take(batch: &Batch, scan: &[Scanned], found: &mut Vec<Position>) {
     }
 }
 
-fn some_position(scan: &[Scanned], random: &mut Random) -> Position {
+fn some_position(scan: &[ScannedEvent], random: &mut Random) -> Position {
     Position::new(random.below(scan.len() as u64 + 1))
 }
 

@@ -9,7 +9,7 @@ use diptych_log::{
 };
 use diptych_store::{Append, AppendError, Filter, RawEvent, Read, Timestamp, Unavailable};
 
-use crate::hooked::Hooked;
+use crate::hooked::HookedDisk;
 
 const FOLDER: &str = "/data/log";
 const MINUTE: u64 = 60;
@@ -22,11 +22,11 @@ fn at(seconds: u64, wrong: i64) -> ClockReading {
     ClockReading { wall: Timestamp::from_micros(wall * 1_000_000), steady }
 }
 
-fn disk() -> Hooked {
-    Hooked::new(&SimulatedDisk::new(1), |_, _| Ok(()))
+fn disk() -> HookedDisk {
+    HookedDisk::new(&SimulatedDisk::new(1), |_, _| Ok(()))
 }
 
-fn options(disk: &Hooked) -> LogOptions {
+fn options(disk: &HookedDisk) -> LogOptions {
     LogOptions {
         background: Background::Inline,
         disk: Arc::new(disk.clone()),

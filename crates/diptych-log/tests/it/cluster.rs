@@ -27,7 +27,7 @@ use diptych_store::{Append, EventStore, Filter, Position, RawEvent, Read, ReadEr
 
 use crate::{
     check,
-    crash::Killed,
+    crash::TestChild,
     forgetful::{Forgetful, Forgotten},
 };
 
@@ -589,7 +589,7 @@ fn a_follower_reads_clustered_segments_of_another_process() {
     let everything = Filter::everything();
     let (mut seen, mut met) = (Vec::new(), 0);
     for round in 0..6 {
-        let child = Killed::spawn("write", folder.path(), 100 + round, round);
+        let child = TestChild::spawn("write", folder.path(), 100 + round, round);
         let end = Instant::now() + Duration::from_millis(250);
         let from_start = round == 3;
         if from_start {

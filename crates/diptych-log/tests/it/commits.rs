@@ -13,7 +13,7 @@ use diptych_store::{
 };
 
 use crate::{
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, disk_of, is, with},
 };
 
@@ -210,7 +210,7 @@ fn a_read_of_commits_ends_at_its_head_while_later_segments_are_published() {
     for after in [0, 1] {
         let armed: Arc<Mutex<Option<Log>>> = Arc::default();
         let hook = armed.clone();
-        let hooked = Hooked::new(&SimulatedDisk::new(1), move |operation, _| {
+        let hooked = HookedDisk::new(&SimulatedDisk::new(1), move |operation, _| {
             let log = hook.lock().unwrap().take_if(|_| operation == Operation::Share);
             if let Some(log) = log {
                 log.blocking().flush().unwrap();

@@ -21,7 +21,7 @@ use diptych_store::EventStore;
 
 use crate::{
     backup_kills, check, histories,
-    witness::{self, Witnessed},
+    witness::{self, WitnessLine},
     writers,
 };
 
@@ -95,7 +95,7 @@ fn kill_again_and_again(role: &str, kills: u64) {
     for round in 0..kills {
         let seed = 1_000 + round;
         let mut random = Random::new(seed);
-        let child = Killed::spawn(role, folder.path(), seed, round);
+        let child = TestChild::spawn(role, folder.path(), seed, round);
         thread::sleep(Duration::from_millis(5 + random.below(55)));
         child.kill();
 
@@ -126,12 +126,12 @@ fn kill_again_and_again(role: &str, kills: u64) {
 /// Checks the log against the witness file and itself, and returns the number of its events.
 pub(crate) fn compare(
     log: &Log,
-    witnessed: &[Witnessed],
+    witnessed: &[WitnessLine],
     round: u64,
     random: &mut Random,
 ) -> usize {
     let scan = check::scan(log).unwrap();
-    let found = witness::Found::of(&scan);
+    let found = witness::WriterCommits::of(&scan);
     found.has_all(witnessed);
     found.answers_for_keys(log, round, random);
     found.answers_for_sources(log);
@@ -149,10 +149,10 @@ fn remove_index(folder: &Path, random: &mut Random) {
 }
 
 /// A child that does not outlive the test.
-pub(crate) struct Killed(Child);
+pub(crate) struct TestChild(Child);
 
-impl Killed {
-    pub(crate) fn spawn(role: &str, folder: &Path, seed: u64, round: u64) -> Killed {
+impl TestChild {
+    pub(crate) fn spawn(role: &str, folder: &Path, seed: u64, round: u64) -> TestChild {
         let child = Command::new(env::current_exe().unwrap())
             .args(["crash::child", "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
@@ -162,7 +162,7 @@ impl Killed {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut child = Killed(child);
+        let mut child = TestChild(child);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         let is_open = |line: std::io::Result<String>| line.unwrap().contains(OPEN);
         assert!(lines.any(is_open), "the child of round {round} could not open the log");
@@ -180,7 +180,7 @@ impl Killed {
     }
 }
 
-impl Drop for Killed {
+impl Drop for TestChild {
     fn drop(&mut self) {
         // The child has already ended, unless the test fails.
         let _ = self.0.kill();

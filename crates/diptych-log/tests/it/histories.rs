@@ -30,7 +30,7 @@ use diptych_store::{
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::crash::{self, Killed};
+use crate::crash::{self, TestChild};
 
 const HISTORIES: u64 = 2;
 const CALLS: u64 = 120;
@@ -260,7 +260,7 @@ struct InChild {
     kills: u64,
     round: u64,
     random: Random,
-    child: Option<Killed>,
+    child: Option<TestChild>,
     log: Option<Log>,
 }
 
@@ -287,7 +287,7 @@ impl Deployment for InChild {
     fn start(&mut self, round: u64) {
         self.round = round;
         if round < self.kills {
-            let child = Killed::spawn(self.role, self.folder.path(), self.seed, round);
+            let child = TestChild::spawn(self.role, self.folder.path(), self.seed, round);
             self.child = Some(child);
         } else {
             let options = crash::options(self.role, self.seed);

@@ -17,19 +17,19 @@ type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
 
 /// The disk and the hook.
 #[derive(Clone)]
-pub(crate) struct Hooked {
+pub(crate) struct HookedDisk {
     disk: SimulatedDisk,
     hook: Hook,
     /// The clocks that the log reads; `None` for the clocks of the machine.
     clock: Arc<Mutex<Option<ClockReading>>>,
 }
 
-impl Hooked {
+impl HookedDisk {
     pub(crate) fn new(
         disk: &SimulatedDisk,
         hook: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Hooked {
-        Hooked { disk: disk.clone(), hook: Arc::new(hook), clock: Arc::default() }
+    ) -> HookedDisk {
+        HookedDisk { disk: disk.clone(), hook: Arc::new(hook), clock: Arc::default() }
     }
 
     pub(crate) fn set_clock(&self, clock: ClockReading) {
@@ -41,13 +41,13 @@ impl Hooked {
     }
 }
 
-impl fmt::Debug for Hooked {
+impl fmt::Debug for HookedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.disk.fmt(f)
     }
 }
 
-impl Disk for Hooked {
+impl Disk for HookedDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         (self.hook)(Operation::CreateDir, dir)?;
         self.disk.create_dir(dir)

@@ -17,7 +17,7 @@ use diptych_log::{
 use diptych_store::{Append, AppendError, EventStore, Filter, RawEvent, Read, Tag, Unavailable};
 
 use crate::{
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, is},
     warnings::told,
 };
@@ -31,7 +31,7 @@ fn log(full: &Arc<AtomicBool>, tuning: Tuning) -> (SimulatedDisk, Log) {
 /// The same, with another error.
 fn log_with(full: &Arc<AtomicBool>, error: io::ErrorKind, tuning: Tuning) -> (SimulatedDisk, Log) {
     let (disk, full) = (SimulatedDisk::new(1), full.clone());
-    let hooked = Hooked::new(&disk, move |operation, path| {
+    let hooked = HookedDisk::new(&disk, move |operation, path| {
         let is_index = path.starts_with("/data/log/index") && operation == Operation::Write;
         match full.load(Ordering::SeqCst) && is_index {
             true => Err(error.into()),
@@ -170,7 +170,7 @@ impl TwoPauses {
     fn new() -> TwoPauses {
         let [commits, index] = [(); 2].map(|()| Arc::<FullPlace>::default());
         let (disk, of_commits, of_index) = (SimulatedDisk::new(1), commits.clone(), index.clone());
-        let hooked = Hooked::new(&disk, move |operation, path| match operation {
+        let hooked = HookedDisk::new(&disk, move |operation, path| match operation {
             Operation::Write if path.starts_with("/data/log/index") => of_index.attempt(),
             Operation::Write if is(path, ".seg") => of_commits.attempt(),
             _ => Ok(()),

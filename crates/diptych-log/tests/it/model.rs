@@ -14,7 +14,7 @@ use diptych_store::{
     Timestamp, Tracking, Unavailable,
 };
 
-use crate::check::{self, Scanned};
+use crate::check::{self, ScannedEvent};
 
 /// The commits that may be lost when a log is opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +30,16 @@ pub(crate) enum MayLose {
 
 /// A commit that was accepted, as far as its caller knows.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct TakenCommit {
     pub(crate) positions: Option<(Position, Position)>,
     pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) sync: Option<CommitSync>,
     pub(crate) acknowledged: bool,
 }
 
-impl From<AcceptedCommit> for Taken {
-    fn from(accepted: AcceptedCommit) -> Taken {
-        Taken {
+impl From<AcceptedCommit> for TakenCommit {
+    fn from(accepted: AcceptedCommit) -> TakenCommit {
+        TakenCommit {
             positions: Some((accepted.first, accepted.last)),
             recorded_at: Some(accepted.recorded_at),
             sync: Some(accepted.sync),
@@ -48,10 +48,10 @@ impl From<AcceptedCommit> for Taken {
     }
 }
 
-impl From<SyncedCommit> for Taken {
-    fn from(committed: SyncedCommit) -> Taken {
+impl From<SyncedCommit> for TakenCommit {
+    fn from(committed: SyncedCommit) -> TakenCommit {
         let positions = Some((committed.first, committed.last));
-        Taken { positions, recorded_at: None, sync: None, acknowledged: true }
+        TakenCommit { positions, recorded_at: None, sync: None, acknowledged: true }
     }
 }
 
@@ -126,7 +126,7 @@ impl Model {
 
     /// Compares the decision of the log about a commit with the decision of the model, which must
     /// be equal. A commit whose outcome is unknown counts as accepted.
-    pub(crate) fn decided(&mut self, append: Append, decided: Result<Taken, AppendError>) {
+    pub(crate) fn decided(&mut self, append: Append, decided: Result<TakenCommit, AppendError>) {
         let expected = pollster::block_on(self.memory.append(append.clone()));
         let taken = match (decided, expected) {
             (Ok(taken), Ok(expected)) => {
@@ -136,7 +136,7 @@ impl Model {
                 assert_eq!(found, expected, "accepted at other positions");
                 let said = taken.recorded_at.unwrap_or(recorded_at);
                 assert_eq!(said, recorded_at, "accepted at another time");
-                Taken { positions: Some(found), recorded_at: Some(said), ..taken }
+                TakenCommit { positions: Some(found), recorded_at: Some(said), ..taken }
             }
             (Err(AppendError::Refused(found)), Err(AppendError::Refused(expected))) => {
                 return assert_eq!(found, expected, "refused for another reason");
@@ -235,7 +235,7 @@ impl Model {
     }
 
     /// The number of whole commits, from the first on, that these events are.
-    fn prefix(&self, scan: &[Scanned]) -> usize {
+    fn prefix(&self, scan: &[ScannedEvent]) -> usize {
         let (mut rest, mut whole) = (scan, 0);
         for commit in &self.commits {
             let events = &commit.append.events;
@@ -256,7 +256,7 @@ impl Model {
     }
 
     /// The number of whole commits in the log. A commit without events shows only in its tracking.
-    fn kept(&self, log: &Log, scan: &[Scanned]) -> usize {
+    fn kept(&self, log: &Log, scan: &[ScannedEvent]) -> usize {
         let most = self.prefix(scan);
         let stored = |source: &CompactString| log.blocking().tracked(source).unwrap();
         let stored: Vec<_> = self.sources.iter().map(stored).collect();
@@ -313,7 +313,7 @@ impl Model {
     }
 }
 
-fn check_event(scanned: &Scanned, event: &RawEvent, commit: &Commit) {
+fn check_event(scanned: &ScannedEvent, event: &RawEvent, commit: &Commit) {
     assert_eq!(&scanned.event, event, "an event is not what was appended");
     assert_eq!(scanned.recorded_at, commit.recorded_at, "recorded at another time");
 }

@@ -26,7 +26,7 @@ use diptych_store::{
 use pollster::block_on;
 
 use crate::{
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, is},
     read_only_disk::ReadOnlyDisk,
 };
@@ -227,7 +227,7 @@ fn a_reader_tries_again_when_an_operation_fails_once() {
             }
         }
     };
-    let reader = ReadOnlyLog::open(FOLDER, small(Arc::new(Hooked::new(&disk, hook)))).unwrap();
+    let reader = ReadOnlyLog::open(FOLDER, small(Arc::new(HookedDisk::new(&disk, hook)))).unwrap();
     append(&writer, 6..=9);
     fails.store(true, Ordering::SeqCst);
     reader.refresh_now().unwrap();

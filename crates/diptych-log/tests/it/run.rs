@@ -23,7 +23,7 @@ use diptych_store::{
 };
 
 use crate::{
-    model::{MayLose, Model, Taken},
+    model::{MayLose, Model, TakenCommit},
     requests::Requests,
 };
 
@@ -244,7 +244,7 @@ impl Run {
             Err(AppendError::OutcomeUnknown(error)) => self.not_taken(&error.cause),
             decided => {
                 assert!(!self.failed, "the log takes commits again: {decided:?}");
-                self.model.decided(append, decided.map(Taken::from));
+                self.model.decided(append, decided.map(TakenCommit::from));
             }
         }
         self.settle();
@@ -276,13 +276,13 @@ impl Run {
                 // While there is no space, the log keeps it.
                 let held = matches!(error.cause, Unavailable::Storage { .. });
                 let sync = CommitSync::new(self.model.next_commit(), EventStore::head(log));
-                let taken = Taken { sync: held.then_some(sync), ..Taken::default() };
+                let taken = TakenCommit { sync: held.then_some(sync), ..TakenCommit::default() };
                 self.model.decided(append, Ok(taken));
                 self.not_taken(&error.cause);
             }
             decided => {
                 assert!(!self.failed, "the log takes commits again: {decided:?}");
-                self.model.decided(append, decided.map(Taken::from));
+                self.model.decided(append, decided.map(TakenCommit::from));
             }
         }
         self.settle();

@@ -27,7 +27,7 @@ use metrics::{
     Unit,
 };
 
-use crate::hooked::Hooked;
+use crate::hooked::HookedDisk;
 
 /// Faster than any test needs.
 const FAST: u64 = 1 << 40;
@@ -230,7 +230,7 @@ fn an_error_that_passes_is_no_damage() {
 #[test]
 fn a_segment_that_cannot_be_read_is_damage_and_the_others_are_verified() {
     let fails = Arc::new(AtomicBool::new(false));
-    let disk = Hooked::new(&SimulatedDisk::new(1), {
+    let disk = HookedDisk::new(&SimulatedDisk::new(1), {
         let fails = fails.clone();
         move |operation, path| {
             let is_second = path.to_string_lossy().contains("segments/00000002");

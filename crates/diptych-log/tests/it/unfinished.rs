@@ -16,7 +16,7 @@ use diptych_log::{
 use diptych_store::{Append, EventStore, RawEvent};
 
 use crate::{
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, is},
 };
 
@@ -59,7 +59,7 @@ fn unfinished_files_of_an_earlier_process_are_removed() {
 fn a_file_that_cannot_be_finished_is_removed() {
     for ending in ["run", "interval"] {
         let disk = SimulatedDisk::new(1);
-        let hooked = Hooked::new(&disk, move |operation, path| {
+        let hooked = HookedDisk::new(&disk, move |operation, path| {
             let fails = path.starts_with("/data/log/index") == (ending == "run");
             let is_it = path.extension().is_some_and(|ending| ending == "tmp");
             match operation {
@@ -88,7 +88,7 @@ fn a_backup_leaves_no_file_that_it_cannot_finish() {
     let log = Log::open(FOLDER, options(Arc::new(disk.clone()))).unwrap();
     append(&log);
     log.close().unwrap();
-    let hooked = Hooked::new(&disk, |operation, path| {
+    let hooked = HookedDisk::new(&disk, |operation, path| {
         let is_it = path.starts_with("/data/backup/segments") && is(path, ".tmp");
         match operation {
             Operation::Sync if is_it => Err(io::ErrorKind::StorageFull.into()),

@@ -12,7 +12,7 @@ use diptych_log::{
 use diptych_store::{Append, EventStore, RawEvent};
 use pollster::block_on;
 
-use crate::hooked::Hooked;
+use crate::hooked::HookedDisk;
 
 /// Blocks writes of segments while it is closed.
 #[derive(Default)]
@@ -59,7 +59,7 @@ fn append() -> Append {
 fn a_waiting_append_keeps_one_waker_until_it_is_dropped() {
     let gate = Arc::new(Gate::default());
     let at_the_gate = gate.clone();
-    let hooked = Hooked::new(&SimulatedDisk::new(1), move |operation, path| {
+    let hooked = HookedDisk::new(&SimulatedDisk::new(1), move |operation, path| {
         if operation == Operation::Write && path.extension().is_some_and(|ending| ending == "seg") {
             at_the_gate.pass();
         }

@@ -20,7 +20,7 @@ use crate::log_files::{FOLDER, disk_of, is};
 
 /// The warnings and errors of this thread.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Vec<String>>>);
+pub(crate) struct ThreadWarnings(Arc<Mutex<Vec<String>>>);
 
 struct Text(String);
 
@@ -30,7 +30,7 @@ impl Visit for Text {
     }
 }
 
-impl Subscriber for Told {
+impl Subscriber for ThreadWarnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= Level::WARN
     }
@@ -56,7 +56,7 @@ impl Subscriber for Told {
 
 /// Runs `run`, and returns the warnings and errors that this thread logs meanwhile.
 pub(crate) fn told(run: impl FnOnce()) -> Vec<String> {
-    let told = Told::default();
+    let told = ThreadWarnings::default();
     tracing::subscriber::with_default(told.clone(), run);
     let told = told.0.lock().unwrap();
     told.clone()

@@ -12,25 +12,25 @@ use diptych_store::{
     Append, AppendError, Digest, Key, KeyedCommit, Position, RawEvent, Refusal, Tag, Tracking,
 };
 
-use crate::check::Scanned;
+use crate::check::ScannedEvent;
 
 /// A line of the witness file. It describes a commit that was acknowledged.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Witnessed {
+pub(crate) struct WitnessLine {
     pub(crate) round: u64,
     pub(crate) writer: u64,
     pub(crate) number: u64,
     pub(crate) positions: (u64, u64),
 }
 
-impl Witnessed {
+impl WitnessLine {
     pub(crate) fn to_line(&self) -> String {
         let (first, last) = self.positions;
         format!("{} {} {} {first} {last}\n", self.round, self.writer, self.number)
     }
 }
 
-pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
+pub(crate) fn read(path: &Path) -> Vec<WitnessLine> {
     let text = fs::read_to_string(path).unwrap_or_default();
     // A last line without a line end is unfinished.
     let finished = text.rsplit_once('\n').map_or("", |(finished, _)| finished);
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Vec<Witnessed> {
             panic!("the witness says {line:?}")
         };
         let positions = (first, last);
-        Witnessed { round, writer, number, positions }
+        WitnessLine { round, writer, number, positions }
     };
     finished.lines().map(parse).collect()
 }
@@ -62,7 +62,7 @@ fn an_unfinished_line_is_removed_before_the_next_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("witness");
     cut_off_unfinished(&path);
-    let whole = Witnessed { round: 7, writer: 0, number: 177, positions: (2_480, 2_489) };
+    let whole = WitnessLine { round: 7, writer: 0, number: 177, positions: (2_480, 2_489) };
     fs::write(&path, whole.to_line() + "7 0 178 2490").unwrap();
     cut_off_unfinished(&path);
     assert_eq!(fs::read_to_string(&path).unwrap(), whole.to_line());
@@ -80,7 +80,7 @@ pub(crate) fn source(writer: u64) -> String {
 
 /// The description of a commit that each of its events contains.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct CommitWords {
     pub(crate) round: u64,
     pub(crate) writer: u64,
     pub(crate) number: u64,
@@ -91,7 +91,7 @@ pub(crate) struct Told {
     pub(crate) tracked: Option<(u64, u64)>,
 }
 
-impl Told {
+impl CommitWords {
     /// The event with this index, of `of` events. Only the first event of a commit has the tag of
     /// the counter.
     pub(crate) fn event(&self, index: u64, of: u64) -> RawEvent {
@@ -108,7 +108,7 @@ impl Told {
 
     /// A line with the whole description, and pseudo-random bytes that follow from it.
     fn payload(&self, index: u64, of: u64) -> Vec<u8> {
-        let Told { round, writer, number, counted, key, tracked } = self;
+        let CommitWords { round, writer, number, counted, key, tracked } = self;
         let (counter, value) = counted.unwrap_or_default();
         let (source, position) = tracked.unwrap_or_default();
         let key = key.as_deref().unwrap_or("-");
@@ -124,12 +124,12 @@ impl Told {
     }
 
     /// The description in an event, the index of the event and the number of events of the commit.
-    fn of(event: &RawEvent) -> (Told, u64, u64) {
+    fn of(event: &RawEvent) -> (CommitWords, u64, u64) {
         let line = event.payload.split(|byte| *byte == b'\n').next().unwrap();
         let parts: Vec<&str> = str::from_utf8(line).unwrap().split(' ').collect();
         let number = |at: usize| parts[at].parse::<u64>().unwrap();
         let some = |at: usize| Some((number(at), number(at + 1))).filter(|(_, second)| *second > 0);
-        let told = Told {
+        let told = CommitWords {
             round: number(0),
             writer: number(1),
             number: number(2),
@@ -144,7 +144,7 @@ impl Told {
 /// Every commit in a log, by its writer. The log itself proves that each commit is whole and occurs
 /// once, and that no condition, key or tracking was violated.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct WriterCommits {
     commits: BTreeMap<(u64, u64, u64), (u64, u64)>,
     counters: BTreeMap<u64, u64>,
     keys: BTreeMap<String, (u64, u64)>,
@@ -153,12 +153,12 @@ pub(crate) struct Found {
     numbers: BTreeMap<(u64, u64), u64>,
 }
 
-impl Found {
-    pub(crate) fn of(scan: &[Scanned]) -> Found {
-        let mut found = Found::default();
+impl WriterCommits {
+    pub(crate) fn of(scan: &[ScannedEvent]) -> WriterCommits {
+        let mut found = WriterCommits::default();
         let mut at = 0;
         while at < scan.len() {
-            let (told, _, of) = Told::of(&scan[at].event);
+            let (told, _, of) = CommitWords::of(&scan[at].event);
             for index in 0..of {
                 let position = at + usize::try_from(index).unwrap();
                 let event = scan.get(position).map(|scanned| &scanned.event);
@@ -172,8 +172,8 @@ impl Found {
         found
     }
 
-    fn add(&mut self, told: Told, positions: (u64, u64)) {
-        let Told { round, writer, number, counted, key, tracked } = told;
+    fn add(&mut self, told: CommitWords, positions: (u64, u64)) {
+        let CommitWords { round, writer, number, counted, key, tracked } = told;
         let twice = self.commits.insert((round, writer, number), positions);
         assert_eq!(
             twice, None,
@@ -199,7 +199,7 @@ impl Found {
     }
 
     /// Checks that every acknowledged commit has the positions that its writer got.
-    pub(crate) fn has_all(&self, witnessed: &[Witnessed]) {
+    pub(crate) fn has_all(&self, witnessed: &[WitnessLine]) {
         for commit in witnessed {
             let found = self.commits.get(&(commit.round, commit.writer, commit.number));
             assert_eq!(found, Some(&commit.positions), "acknowledged: {commit:?}");

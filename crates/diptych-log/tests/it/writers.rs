@@ -18,7 +18,7 @@ use diptych_store::{
 
 use crate::{
     crash::append_to,
-    witness::{self, Told, Witnessed},
+    witness::{self, CommitWords, WitnessLine},
 };
 
 const WRITERS: u64 = 4;
@@ -73,9 +73,14 @@ impl Writer {
 
     /// The description of the next commit: its round, writer and number. The kind of the commit
     /// adds the rest.
-    fn next(&mut self) -> Told {
+    fn next(&mut self) -> CommitWords {
         self.number += 1;
-        Told { round: self.round, writer: self.name, number: self.number, ..Told::default() }
+        CommitWords {
+            round: self.round,
+            writer: self.name,
+            number: self.number,
+            ..CommitWords::default()
+        }
     }
 
     /// Commits the next number of a counter that all writers share. Only the condition prevents
@@ -142,7 +147,7 @@ impl Writer {
 
     /// Appends several commits before it waits for any of them.
     fn commit_several(&mut self) {
-        let mut accepted: Vec<(Told, AcceptedCommit)> = Vec::new();
+        let mut accepted: Vec<(CommitWords, AcceptedCommit)> = Vec::new();
         for _ in 0..1 + self.random.below(6) {
             let told = self.next();
             let append = self.append(&told);
@@ -154,14 +159,14 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, told: &Told) -> Append {
+    fn append(&mut self, told: &CommitWords) -> Append {
         let events = 1 + self.random.below(4);
         Append::events((0..events).map(|index| told.event(index, events)))
     }
 
     /// Appends a line to the witness file with one write: after a kill the line is there or not.
-    fn bear_witness(&mut self, told: &Told, committed: SyncedCommit) {
-        let line = Witnessed {
+    fn bear_witness(&mut self, told: &CommitWords, committed: SyncedCommit) {
+        let line = WitnessLine {
             round: told.round,
             writer: told.writer,
             number: told.number,

@@ -73,8 +73,8 @@ async fn asking_now_asking_the_past_watching_and_explaining_are_admitted_separat
 
 #[tokio::test]
 async fn the_hook_sees_method_path_and_arguments() {
-    type Seen = (String, String, Vec<(String, String)>);
-    static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
+    type SeenCall = (String, String, Vec<(String, String)>);
+    static SEEN: Mutex<Vec<SeenCall>> = Mutex::new(Vec::new());
     async fn admit(visit: Visit) -> Result<Caller, Denial> {
         let Visit { method, path, arguments, .. } = visit;
         SEEN.lock().unwrap().push((method.to_string(), path, arguments));

@@ -173,9 +173,9 @@ async fn feeds_are_listed_with_what_was_read() {
 }
 
 /// A source that refuses its reader.
-struct Revoked;
+struct RevokedSource;
 
-impl FeedSource for Revoked {
+impl FeedSource for RevokedSource {
     fn name(&self) -> String {
         "seats".to_owned()
     }
@@ -189,7 +189,8 @@ impl FeedSource for Revoked {
 async fn a_stalled_intake_shows_its_reason_and_one_that_does_not_run_its_place() {
     let store = Store::new(Memory::new());
     let app = || with_views(App::over_store(store.clone()));
-    let running = app().intake::<Cleaning>(Revoked, IntakeStart::Beginning).start().await.unwrap();
+    let running =
+        app().intake::<Cleaning>(RevokedSource, IntakeStart::Beginning).start().await.unwrap();
     let served = TheatreServer::of(running, Server::process_operations).await;
     let stalled = intake(&served, "stalled").await;
     assert!(stalled["trouble"].as_str().unwrap().contains("the token was revoked"), "{stalled}");

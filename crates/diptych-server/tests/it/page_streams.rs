@@ -214,9 +214,9 @@ impl Serialize for Tally {
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct Counted {}
+struct StreamCount {}
 
-impl Query for Counted {
+impl Query for StreamCount {
     type View = Plan;
     type Answer = Tally;
 
@@ -228,7 +228,7 @@ impl Query for Counted {
 #[tokio::test]
 async fn windows_on_equal_queries_share_each_answer() {
     const WINDOWS: usize = 8;
-    let served = serving(|server| server.live_query::<Counted>("counted")).await;
+    let served = serving(|server| server.live_query::<StreamCount>("counted")).await;
     let mut windows = Vec::new();
     for window in 0..WINDOWS {
         // A page and a stream of one query share, too.

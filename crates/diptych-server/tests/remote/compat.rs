@@ -161,7 +161,7 @@ fn copied(body: Body, to: &Arc<Mutex<Vec<u8>>>) -> Body {
 }
 
 /// A call that is being recorded.
-struct Recorded {
+struct RecordedCall {
     path: String,
     headers: Vec<(String, String)>,
     sent: Arc<Mutex<Vec<u8>>>,
@@ -174,7 +174,7 @@ async fn record() -> Conversation {
     let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
     let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     tokio::spawn(connection);
-    let recorded: Arc<Mutex<Vec<Recorded>>> = Arc::default();
+    let recorded: Arc<Mutex<Vec<RecordedCall>>> = Arc::default();
     let all = recorded.clone();
     let routes = Router::new().fallback(move |request: Request<Body>| {
         let (mut sender, all) = (sender.clone(), all.clone());
@@ -187,7 +187,7 @@ async fn record() -> Conversation {
             let request = request.map(|body| copied(body, &sent));
             let answer = sender.send_request(request).await.unwrap();
             let answer = answer.map(|body| copied(Body::new(body), &answered));
-            all.lock().push(Recorded { path, headers, sent, answered });
+            all.lock().push(RecordedCall { path, headers, sent, answered });
             answer
         }
     });

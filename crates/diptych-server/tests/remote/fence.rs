@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::door_server::{DoorServer, call, in_time};
 
 /// A store whose appends wait until they are let through.
-struct Gated {
+struct GatedStore {
     memory: Store,
     store: Store,
     /// Tells each append that waits.
@@ -20,7 +20,7 @@ struct Gated {
     gate: Arc<Semaphore>,
 }
 
-fn gated() -> Gated {
+fn gated() -> GatedStore {
     let memory = Store::new(Memory::new());
     let (waits, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
     let (told, passed) = (waits.clone(), gate.clone());
@@ -35,7 +35,7 @@ fn gated() -> Gated {
             Ok(())
         }
     });
-    Gated { memory, store: Store::new(store), waits, gate }
+    GatedStore { memory, store: Store::new(store), waits, gate }
 }
 
 fn short(limits: &mut ServerLimits) {

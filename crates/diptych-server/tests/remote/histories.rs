@@ -19,7 +19,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// A server in a child process. Each client has a connection of its own.
-struct Served {
+struct HistoryServer {
     folder: TempDir,
     address: SocketAddr,
     answer: AppendAnswer,
@@ -27,7 +27,7 @@ struct Served {
     pause_ms: u64,
 }
 
-impl Deployment for Served {
+impl Deployment for HistoryServer {
     fn start(&mut self, _round: u64) {
         self.server = Some(ServerProcess::start(self.folder.path(), self.address));
     }
@@ -54,7 +54,8 @@ fn each_is_right(answer: AppendAnswer) {
         let drill = Drill { kills: 3, calls, ..Drill::new(seed) };
         let folder = tempfile::tempdir().unwrap();
         let pause_ms = 20 + seed * 15;
-        let mut served = Served { folder, address: free_address(), answer, server: None, pause_ms };
+        let mut served =
+            HistoryServer { folder, address: free_address(), answer, server: None, pause_ms };
         let history = drill.run_and_check(&mut served, Survival::EveryCommit);
         println!("{} calls, {} commits", history.operations().len(), history.commits().len());
     }

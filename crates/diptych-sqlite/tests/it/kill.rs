@@ -58,7 +58,7 @@ fn kill(child: &str, assert_in_step: impl Fn(&Store, &Path) -> Position) {
     let kills = env::var("DIPTYCH_KILLS").map_or(KILLS, |text| text.parse().unwrap());
     let (mut positions, mut identity) = (Vec::new(), None);
     for round in 0..kills {
-        let child = Killed::spawn(child, folder.path(), seed + round);
+        let child = TestChild::spawn(child, folder.path(), seed + round);
         thread::sleep(Duration::from_millis(random.u64(..60)));
         child.kill();
         let app = open(folder.path());
@@ -167,10 +167,10 @@ fn open(folder: &Path) -> App {
 }
 
 /// A child that does not outlive the test.
-struct Killed(Child);
+struct TestChild(Child);
 
-impl Killed {
-    fn spawn(child: &str, folder: &Path, seed: u64) -> Killed {
+impl TestChild {
+    fn spawn(child: &str, folder: &Path, seed: u64) -> TestChild {
         let child = Command::new(env::current_exe().unwrap())
             .args([child, "--exact", "--nocapture", "--test-threads=1"])
             .env(FOLDER, folder)
@@ -178,7 +178,7 @@ impl Killed {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut child = Killed(child);
+        let mut child = TestChild(child);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         let begun = lines.any(|line| line.unwrap().contains(BEGUN));
         assert!(begun, "the child of seed {seed} could not begin");
@@ -192,7 +192,7 @@ impl Killed {
     }
 }
 
-impl Drop for Killed {
+impl Drop for TestChild {
     fn drop(&mut self) {
         // It is gone already unless the test fails.
         let _ = self.0.kill();

@@ -36,7 +36,7 @@ enum Runner {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Replaced {
+enum Replacement {
     /// Another file takes its name.
     Renamed,
     /// Other bytes are written into it.
@@ -112,15 +112,15 @@ impl Scene {
         self.file = now;
     }
 
-    fn replace(&self, how: Replaced, left: Left) {
+    fn replace(&self, how: Replacement, left: Left) {
         match how {
-            Replaced::Renamed => {
+            Replacement::Renamed => {
                 let copy = self.folder.path().join("copy.db");
                 fs::copy(&self.older, &copy).unwrap();
                 fs::rename(copy, &self.file).unwrap();
             }
-            Replaced::Copied => drop(fs::copy(&self.older, &self.file).unwrap()),
-            Replaced::Removed => fs::remove_file(&self.file).unwrap(),
+            Replacement::Copied => drop(fs::copy(&self.older, &self.file).unwrap()),
+            Replacement::Removed => fs::remove_file(&self.file).unwrap(),
         }
         let ends: &[&str] = match left {
             Left::WalAndShm => &[],
@@ -171,7 +171,7 @@ impl Scene {
 fn rows_are_never_a_mixture_of_two_databases() {
     let mut seed = 100;
     for runner in [Runner::Open, Runner::Killed, Runner::Stopped] {
-        for how in [Replaced::Renamed, Replaced::Copied, Replaced::Removed] {
+        for how in [Replacement::Renamed, Replacement::Copied, Replacement::Removed] {
             for left in [Left::WalAndShm, Left::Wal, Left::Neither] {
                 seed += 1;
                 let mut scene = Scene::new(seed);
@@ -217,7 +217,7 @@ fn nor_with_a_copy_that_a_vacuum_made() {
             scene.kill(sales);
             sales = crate::shop::sales(&scene.file);
         }
-        scene.replace(Replaced::Renamed, Left::WalAndShm);
+        scene.replace(Replacement::Renamed, Left::WalAndShm);
         scene.goes_on(sales);
     }
 }

@@ -49,7 +49,7 @@ impl Pushing {
             .identity(move || restored.identity())
             .live_by(move |_, _| {
                 let has_more = !sending.0.sends.lock().unwrap().is_empty();
-                has_more.then(|| Box::new(Sent(sending.clone())) as Box<dyn LiveEvents>)
+                has_more.then(|| Box::new(SentBatches(sending.clone())) as Box<dyn LiveEvents>)
             });
         Store::new(wrapped)
     }
@@ -90,15 +90,15 @@ fn delivered(subscription: &mut Subscription) -> Vec<String> {
     }
 }
 
-struct Sent(Pushing);
+struct SentBatches(Pushing);
 
-impl std::fmt::Debug for Sent {
+impl std::fmt::Debug for SentBatches {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sent")
     }
 }
 
-impl LiveEvents for Sent {
+impl LiveEvents for SentBatches {
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Batch>> {
         let send = self.0.0.sends.lock().unwrap().pop_front();
         Poll::Ready(send.map(|send| send(&self.0)))

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::support::{
     bank::{deposit, open},
     distant::{DistantStore, restore},
-    ledger::{Hooked, Ledger, Look, Mirror, comes, write},
+    ledger::{HookedLedger, Ledger, Look, Mirror, comes, write},
 };
 
 /// Extracts the change of history that a command failed with.
@@ -42,7 +42,7 @@ fn have_stopped(app: &App, changed: HistoryChanged) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_change_of_history_commands_and_queries_fail_and_followers_stop() {
-    let (distant, ledger) = (DistantStore::new(), Hooked::new());
+    let (distant, ledger) = (DistantStore::new(), HookedLedger::new());
     let app = App::over(distant.connect()).view::<Ledger>().view::<Mirror>();
     let app = app.start().await.unwrap();
     app.execute(open("a")).await.unwrap();
@@ -87,7 +87,7 @@ async fn an_idle_app_notices_a_change_of_history() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_of_the_same_history_everything_goes_on() {
-    let (distant, ledger) = (DistantStore::new(), Hooked::new());
+    let (distant, ledger) = (DistantStore::new(), HookedLedger::new());
     let app = App::over(distant.connect()).view::<Ledger>().start().await.unwrap();
     app.execute(open("a")).await.unwrap();
     distant.is_out.store(true, Ordering::SeqCst);

@@ -13,21 +13,21 @@ use tracing::{
 
 use crate::support::{
     bank::{self, deposit, withdraw},
-    ledger::{Hooked, Ledger, Look, LookInMirror, Mirror, Moment, comes, write},
-    measured::Measured,
+    ledger::{HookedLedger, Ledger, Look, LookInMirror, Mirror, Moment, comes, write},
+    measured::MetricsRecorder,
     rows::{Rows, Trouble},
 };
 
 /// Starts an app that is measured.
-fn start_measured(measured: &Measured, builder: diptych::AppBuilder) -> App {
+fn start_measured(measured: &MetricsRecorder, builder: diptych::AppBuilder) -> App {
     metrics::with_local_recorder(measured, || block_on(builder.start()).unwrap())
 }
 
 /// The view itself is blocked, so it cannot report its lag.
 #[test]
 fn a_fold_that_hangs_shows_up_as_lag() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
-    let measured = Measured::default();
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
+    let measured = MetricsRecorder::default();
     let app = start_measured(&measured, App::over_store(store.clone()).view::<Ledger>());
     let lag = |unit: &str| measured.of(&format!("diptych_lag_{unit} kind=view name=Ledger"));
     let (go, held) = std::sync::mpsc::channel::<()>();
@@ -47,8 +47,8 @@ fn a_fold_that_hangs_shows_up_as_lag() {
 
 #[test]
 fn views_and_projections_that_lag_stall_or_stop_show_up() {
-    let (ledger, store, rows) = (Hooked::new(), Store::new(Memory::new()), Rows::default());
-    let measured = Measured::default();
+    let (ledger, store, rows) = (HookedLedger::new(), Store::new(Memory::new()), Rows::default());
+    let measured = MetricsRecorder::default();
     let app = App::over_store(store.clone()).view::<Ledger>().view::<Mirror>();
     let app = start_measured(&measured, app.projection(rows.clone()));
     let (view, projection) = (app.view::<Ledger>().unwrap(), app.projection("rows").unwrap());
@@ -100,7 +100,7 @@ fn views_and_projections_that_lag_stall_or_stop_show_up() {
 
 #[test]
 fn commands_are_counted_by_how_they_ended() {
-    let measured = Measured::default();
+    let measured = MetricsRecorder::default();
     let app = start_measured(&measured, App::over(Memory::new()));
     metrics::with_local_recorder(&measured, || {
         block_on(app.execute(bank::open("anna")).into_future()).unwrap();
@@ -125,7 +125,7 @@ fn commands_are_counted_by_how_they_ended() {
 
 /// The fields of each span, in the order in which the spans were created.
 #[derive(Clone, Default)]
-struct Traced(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
+struct SpanFields(Arc<Mutex<Vec<BTreeMap<&'static str, String>>>>);
 
 struct Fields<'a>(&'a mut BTreeMap<&'static str, String>);
 
@@ -135,7 +135,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-impl Subscriber for Traced {
+impl Subscriber for SpanFields {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_span()
     }
@@ -163,7 +163,7 @@ impl Subscriber for Traced {
 
 #[test]
 fn the_span_of_a_command_has_its_correlation_and_its_outcome() {
-    let traced = Traced::default();
+    let traced = SpanFields::default();
     let (correlation, causation) = (Uuid::from_u128(7), Uuid::from_u128(8));
     let app = block_on(App::over(Memory::new()).start()).unwrap();
     tracing::subscriber::with_default(traced.clone(), || {

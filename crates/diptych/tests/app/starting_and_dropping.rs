@@ -28,7 +28,8 @@ use pollster::block_on;
 use crate::support::{
     bank,
     ledger::{
-        Booked, Hooked, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, comes, small, write,
+        Booked, HookedLedger, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, comes, small,
+        write,
     },
     manual_sync::{Rig, now},
     rows::Rows,
@@ -37,7 +38,7 @@ use crate::support::{
 #[test]
 fn an_app_has_started_when_its_views_have_all_events() {
     for batch_events in [1, 10, 10_000] {
-        let (ledger, store) = (Hooked::new(), Store::new(small(batch_events, 100)));
+        let (ledger, store) = (HookedLedger::new(), Store::new(small(batch_events, 100)));
         for amount in 0..3_000 {
             write(&store, ledger.commit(&[amount]));
         }
@@ -72,7 +73,7 @@ fn unknown_and_duplicate_views_are_errors() {
 /// MI-A1: a query of a view that is current uses nothing but memory.
 #[test]
 fn a_million_reads_touch_no_store() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let reads = Arc::new(AtomicU64::new(0));
     let counted = WrappedStore::over(store.clone()).before({
         let reads = reads.clone();
@@ -101,7 +102,7 @@ fn a_million_reads_touch_no_store() {
 }
 
 /// Appends, queries and rebuilds. Every app can do this, on any runtime or on none.
-async fn lives(app: App, ledger: &Hooked) {
+async fn lives(app: App, ledger: &HookedLedger) {
     let before = app.head().get();
     for amount in 1..=20 {
         let accepted = app.store().append(ledger.commit(&[amount])).await.unwrap();
@@ -115,7 +116,7 @@ async fn lives(app: App, ledger: &Hooked) {
 
 #[test]
 fn views_live_on_any_runtime_and_on_none_and_outlive_it() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let start = || App::over(Memory::new()).view::<Ledger>().start();
     let app = block_on(start()).unwrap();
     block_on(lives(app.clone(), &ledger));
@@ -151,7 +152,7 @@ fn a_view_that_waits_for_its_store_can_be_stopped() {
         for needs_runtime in [false, true] {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+                let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
                 let is_asked = Arc::new(AtomicBool::new(false));
                 let silent = WrappedStore::over(store.clone()).before({
                     let is_asked = is_asked.clone();
@@ -194,7 +195,7 @@ fn a_view_that_waits_for_its_store_can_be_stopped() {
 #[test]
 fn a_folder_can_be_opened_again_right_after_its_app_ended() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let mut kept = Vec::new();
     for amount in 1..=20 {
         let app = App::open(folder.path()).unwrap().view::<Ledger>().view::<Mirror>();
@@ -222,7 +223,7 @@ fn a_folder_can_be_opened_again_right_after_its_app_ended() {
 #[test]
 fn calls_that_control_a_view_are_answered_while_its_app_ends() {
     for round in 0..100 {
-        let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+        let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
         let app = block_on(App::over_store(store.clone()).view::<Ledger>().start()).unwrap();
         let view = app.view::<Ledger>().unwrap();
         thread::scope(|scope| {
@@ -258,7 +259,7 @@ fn calls_that_control_a_view_are_answered_while_its_app_ends() {
 
 #[test]
 fn waiting_queries_and_watches_fail_when_the_app_stops() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let app = block_on(App::over(Memory::new()).view::<Ledger>().start()).unwrap();
     write(app.store(), ledger.commit(&[1]));
     block_on(app.query(Look).strong().into_future()).unwrap();
@@ -282,7 +283,7 @@ fn waiting_queries_and_watches_fail_when_the_app_stops() {
 
 #[test]
 fn views_still_answer_after_a_failed_sync() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let rig = Rig::with(SimulatedDisk::new(1), |app| app.view::<Ledger>().view::<Mirror>());
     rig.write(ledger.commit(&[1]).events.remove(0));
     rig.flush();
@@ -310,7 +311,7 @@ fn views_still_answer_after_a_failed_sync() {
 #[test]
 fn a_log_that_is_closed_ends_its_views() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let log = Log::open(folder.path(), LogOptions::default()).unwrap();
     let app = block_on(App::over(log.clone()).view::<Ledger>().view::<Mirror>().start()).unwrap();
     block_on(app.view::<Mirror>().unwrap().pause()).unwrap();
@@ -370,7 +371,7 @@ impl Recorder for Meddler {
 #[test]
 fn a_view_notices_an_event_that_arrives_right_before_it_sleeps() {
     for gauge in ["diptych_stopped", "diptych_lag_positions", "diptych_lag_seconds"] {
-        let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+        let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
         let is_armed = Arc::new(AtomicBool::new(false));
         let meddler = Meddler(Arc::new({
             let (booked, store) = (Booked { ledger: ledger.0, amount: 1 }, store.clone());
@@ -400,7 +401,7 @@ fn a_view_notices_an_event_that_arrives_right_before_it_sleeps() {
 
 #[test]
 fn dropping_an_app_waits_for_the_event_being_folded() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let (enter, entered) = std::sync::mpsc::channel();
     let is_over = Arc::new(AtomicBool::new(false));
     ledger.set({

@@ -14,7 +14,7 @@ use diptych_log::{
 use crate::support::{
     bank::{self, deposit, open, withdraw},
     call_hooks::{Moment, around},
-    manual_sync::{Held, Rig, begin, positions, rejected, send},
+    manual_sync::{HeldFuture, Rig, begin, positions, rejected, send},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -56,7 +56,7 @@ async fn stopping_waits_for_running_commands() {
 async fn stopping_does_not_wait_for_ever_for_a_future_that_nobody_polls() {
     let rig = Rig::new();
     let mut kept = send(rig.app.execute(open("a")));
-    let mut stop = Held::new(rig.app.clone().stop());
+    let mut stop = HeldFuture::new(rig.app.clone().stop());
     stop.waits();
     rig.flush();
     stop.waits();
@@ -77,9 +77,9 @@ async fn stopping_lets_started_commands_finish() {
     let mut first = send(lane.execute(deposit("a", 1)));
     let mut waiting = send(lane.execute(deposit("a", 1)));
     let mut rejection = send(rig.app.execute(open("a")));
-    let mut pending = Held::new(Held::new(rig.app.execute(open("b")).submit()).done());
+    let mut pending = HeldFuture::new(HeldFuture::new(rig.app.execute(open("b")).submit()).done());
     let mut dropped = begin(rig.app.execute(deposit("a", 1)));
-    let mut stop = Held::new(rig.app.clone().stop());
+    let mut stop = HeldFuture::new(rig.app.clone().stop());
     stop.waits();
     for late in [rig.app.execute(deposit("a", 1)), lane.execute(deposit("a", 1))] {
         let late = begin(late).done();
@@ -108,7 +108,7 @@ async fn stopping_lets_started_commands_finish() {
 async fn stopping_does_not_wait_for_dropped_commands() {
     let rig = Rig::new();
     let sent = [send(rig.app.execute(open("a"))), send(rig.app.execute(open("a")))];
-    let mut stop = Held::new(rig.app.clone().stop());
+    let mut stop = HeldFuture::new(rig.app.clone().stop());
     stop.waits();
     drop(sent);
     stop.waits();
@@ -213,8 +213,8 @@ async fn commands_in_flight_of_a_dropped_app_are_answered() {
     let Rig { log, app, .. } = Rig::new();
     let mut opened = send(app.execute(open("a")));
     let mut over = send(app.execute(withdraw("a", 1)));
-    let pending = Held::new(app.execute(deposit("a", 3)).submit()).done();
-    let mut pending = Held::new(pending);
+    let pending = HeldFuture::new(app.execute(deposit("a", 3)).submit()).done();
+    let mut pending = HeldFuture::new(pending);
     drop(app);
     log.blocking().flush().unwrap();
     opened.done().unwrap();
@@ -230,7 +230,7 @@ async fn stopping_on_a_failed_store_reports_commits_that_are_not_durable() {
     opened.done().unwrap();
     let mut lost = send(rig.app.execute(deposit("a", 1)));
     rig.fail();
-    let mut stop = Held::new(rig.app.clone().stop());
+    let mut stop = HeldFuture::new(rig.app.clone().stop());
     stop.waits();
     assert!(matches!(lost.done(), Err(ExecuteError::Failed(CommandError::OutcomeUnknown(_)))));
     assert!(matches!(stop.done(), Err(StopError::NotSynced(_))));
@@ -280,7 +280,7 @@ async fn stopping_waits_for_a_commit_whose_append_has_not_returned() {
     });
     let app = App::over(store).start().await.unwrap();
     let mut sent = send(app.execute(open("a")));
-    let mut stop = Held::new(app.stop());
+    let mut stop = HeldFuture::new(app.stop());
     stop.waits();
     log.blocking().flush().unwrap();
     stop.waits();

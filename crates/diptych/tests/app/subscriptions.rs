@@ -22,7 +22,7 @@ enum Shop {
         order: u64,
     },
     #[event("order-packed")]
-    Packed {
+    PackCounts {
         #[tag]
         order: u64,
     },
@@ -49,9 +49,9 @@ impl Command for Tell {
 
 /// How often each order was packed.
 #[derive(Clone, Debug, Default)]
-struct Packed(BTreeMap<u64, u64>);
+struct PackCounts(BTreeMap<u64, u64>);
 
-impl Fold for Packed {
+impl Fold for PackCounts {
     type Event = Shop;
 
     fn apply(&mut self, event: &Recorded<Shop>) {
@@ -196,7 +196,7 @@ async fn work(app: &App, ends: &mut usize) -> Option<()> {
 #[tokio::test]
 async fn a_worker_that_ends_anywhere_reacts_once_to_each_event() {
     for first_ends in 0..=12 {
-        let app = App::over(Memory::new()).view::<Packed>().start().await.unwrap();
+        let app = App::over(Memory::new()).view::<PackCounts>().start().await.unwrap();
         for order in 1..=5 {
             app.execute(Tell(vec![placed(order)])).await.unwrap();
         }

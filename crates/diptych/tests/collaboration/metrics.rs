@@ -20,7 +20,7 @@ use diptych::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    measured::Measured,
+    measured::MetricsRecorder,
     services::{Accepted, Due, Orders, orders, place, quick, until, write_raw},
 };
 
@@ -95,7 +95,7 @@ impl Intake for Deaf {
 
 #[tokio::test]
 async fn events_of_unknown_types_are_counted_by_type() {
-    let measured = Measured::default();
+    let measured = MetricsRecorder::default();
     // A type is known when it comes, and the task of the intake runs on this thread.
     let _recorder = metrics::set_default_local_recorder(&measured);
     let (_ordering, feed) = orders(3).await;
@@ -108,13 +108,13 @@ async fn events_of_unknown_types_are_counted_by_type() {
     assert_eq!(measured.of("diptych_intake_events_total intake=deaf outcome=taken"), 0);
 }
 
-fn start(measured: &Measured, app: AppBuilder) -> App {
+fn start(measured: &MetricsRecorder, app: AppBuilder) -> App {
     metrics::with_local_recorder(measured, || pollster::block_on(app.start()).unwrap())
 }
 
 #[tokio::test]
 async fn intakes_and_feeds_show_what_they_did_and_how_late_they_are() {
-    let measured = Measured::default();
+    let measured = MetricsRecorder::default();
     let ordering = start(&measured, App::over(Memory::new()).feed::<Orders>());
     for order in 0..5 {
         place(&ordering, order).await;

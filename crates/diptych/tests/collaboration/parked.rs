@@ -28,9 +28,9 @@ static TURN: Mutex<()> = Mutex::new(());
 static IS_FIXED: AtomicBool = AtomicBool::new(false);
 
 /// An intake that cannot take in order 3 until it is fixed.
-struct Poisoned;
+struct PoisonedIntake;
 
-impl Intake for Poisoned {
+impl Intake for PoisonedIntake {
     const NAME: &'static str = "poisoned";
     type Public = Accepted;
     type Event = Due;
@@ -45,7 +45,7 @@ impl Intake for Poisoned {
 }
 
 fn poisoned(store: &Store, feed: &FeedHandle) -> AppBuilder {
-    App::over_store(store.clone()).view::<Shipments>().intake_with::<Poisoned>(
+    App::over_store(store.clone()).view::<Shipments>().intake_with::<PoisonedIntake>(
         feed.clone(),
         IntakeStart::Beginning,
         quick(),
@@ -129,9 +129,9 @@ async fn a_skipped_event_is_left_out_and_those_behind_it_are_taken_in() {
 }
 
 /// An intake that cannot take in an order without a price.
-struct Priced;
+struct PricedIntake;
 
-impl Intake for Priced {
+impl Intake for PricedIntake {
     const NAME: &'static str = "priced";
     type Public = Accepted;
     type Event = Due;
@@ -154,7 +154,7 @@ async fn an_event_is_taken_in_with_the_payload_that_an_operator_gives() {
     }
     let store = Store::new(Memory::new());
     let app = App::over_store(store.clone()).view::<Shipments>();
-    let app = app.intake_with::<Priced>(feed, IntakeStart::Beginning, quick());
+    let app = app.intake_with::<PricedIntake>(feed, IntakeStart::Beginning, quick());
     let app = app.start().await.unwrap();
     until(&app, "priced", |status| status.waiting == 2).await;
     // The log alone tells operators what waits.
@@ -195,7 +195,7 @@ async fn answers_are_followed_while_the_source_is_away() {
     let store = Store::new(Memory::new());
     let mut options = quick();
     let app = |source: Arc<dyn Fn() -> Option<FeedHandle> + Send + Sync>, options| {
-        App::over_store(store.clone()).view::<Shipments>().intake_with::<Priced>(
+        App::over_store(store.clone()).view::<Shipments>().intake_with::<PricedIntake>(
             Line(source),
             IntakeStart::Beginning,
             options,
@@ -244,7 +244,7 @@ async fn too_many_waiting_events_stop_the_intake() {
     let mut options = quick();
     options.waiting_events = 3;
     let app = App::over(Memory::new())
-        .intake_with::<Poisoned>(feed, IntakeStart::Beginning, options)
+        .intake_with::<PoisonedIntake>(feed, IntakeStart::Beginning, options)
         .start()
         .await
         .unwrap();

@@ -12,9 +12,9 @@ use super::services::{
 };
 
 /// The intake of shipping under a new name.
-struct Renamed;
+struct RenamedIntake;
 
-impl Intake for Renamed {
+impl Intake for RenamedIntake {
     const NAME: &'static str = "dispatches";
     type Public = Accepted;
     type Event = Due;
@@ -40,7 +40,7 @@ async fn a_renamed_intake_is_refused_with_the_line_that_keeps_its_place() {
     app.stop().await.unwrap();
 
     let renamed = |options| {
-        App::over_store(store.clone()).view::<Shipments>().intake_with::<Renamed>(
+        App::over_store(store.clone()).view::<Shipments>().intake_with::<RenamedIntake>(
             feed.clone(),
             IntakeStart::Beginning,
             options,

@@ -12,7 +12,7 @@ use diptych_log::disk::simulated::{Operation, SimulatedDisk};
 use crate::support::{
     bank::{self, Deposited, Withdrawn, deposit, open, withdraw},
     call_hooks::{Moment, around},
-    manual_sync::{self, Held, Rig, begin, positions, raw, rejected, send},
+    manual_sync::{self, HeldFuture, Rig, begin, positions, raw, rejected, send},
     school::{self, compare, compare_back, end, join, join_both, leave, offer, order, visit},
 };
 
@@ -27,7 +27,7 @@ fn commands_on_one_boundary_are_accepted_without_a_sync() {
     let mut drawn = send(rig.app.execute(withdraw("a", 1275)));
     assert_eq!((rig.head(), rig.disk.count(Operation::Sync)), (0, syncs));
     opened.waits();
-    moved.iter_mut().for_each(Held::waits);
+    moved.iter_mut().for_each(HeldFuture::waits);
     rig.flush();
     assert_eq!(rig.disk.count(Operation::Sync), syncs + 1);
     assert_eq!(positions(&opened.done().unwrap()), (1, 1));
@@ -232,7 +232,7 @@ fn after_a_failed_sync_a_prefix_survives_and_sending_again_completes_it() {
             ]
         };
         let mut sent = accept(&rig);
-        sent.iter_mut().for_each(Held::waits);
+        sent.iter_mut().for_each(HeldFuture::waits);
         rig.fail();
         for sent in &mut sent {
             assert!(matches!(
@@ -329,7 +329,7 @@ fn a_decision_never_misses_another_writer() {
 fn a_decision_includes_the_commit_that_it_waited_for() {
     let rig = Rig::new();
     let mut first = [begin(rig.app.execute(offer("a", 2))), begin(rig.app.execute(offer("b", 2)))];
-    first.iter_mut().for_each(Held::waits);
+    first.iter_mut().for_each(HeldFuture::waits);
     rig.flush();
     first.iter_mut().for_each(|sent| assert!(sent.done().is_ok()));
     rig.write(deposited("z", 1));

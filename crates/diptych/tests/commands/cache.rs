@@ -50,9 +50,9 @@ impl Fold for Page {
 
 /// Holds the lines of a page too, and reports its size.
 #[derive(Debug, Default)]
-struct Measured(Vec<String>);
+struct MeasuredPage(Vec<String>);
 
-impl Fold for Measured {
+impl Fold for MeasuredPage {
     type Event = Book;
 
     fn apply(&mut self, event: &Recorded<Book>) {
@@ -154,7 +154,7 @@ async fn the_least_recently_used_state_is_evicted() {
 /// again. The states in those parts were read from the log at every use.
 #[tokio::test]
 async fn hot_states_stay_while_many_cold_states_pass_through() {
-    let write_one = |page: String| write::<Measured>(page, &["x"]);
+    let write_one = |page: String| write::<MeasuredPage>(page, &["x"]);
     let roomy = app(64 << 20).await;
     for page in 0..100 {
         roomy.execute(write_one(format!("page-{page}"))).await.unwrap();
@@ -204,7 +204,7 @@ async fn fills<F: Fold<Event = Book>>(budget: usize) -> CacheStats {
 #[tokio::test]
 async fn the_budget_holds_whatever_the_states_own() {
     for budget in [1, 500, 1_000, 4_000, 20_000] {
-        let (page, measured) = (fills::<Page>(budget).await, fills::<Measured>(budget).await);
+        let (page, measured) = (fills::<Page>(budget).await, fills::<MeasuredPage>(budget).await);
         for figures in [page, measured] {
             // If the budget has room for states, the cache holds some and gets hits.
             assert_eq!(figures.states > 0, budget >= 4_000, "{figures:?}");
@@ -218,7 +218,7 @@ async fn the_budget_holds_whatever_the_states_own() {
 async fn a_state_counts_what_it_says_it_owns() {
     let app = app(1 << 20).await;
     let text = "x".repeat(10_000);
-    app.execute(write::<Measured>("long", &[&*text; 8])).await.unwrap();
+    app.execute(write::<MeasuredPage>("long", &[&*text; 8])).await.unwrap();
     assert!(cache(&app).bytes > 80_000, "{:?}", cache(&app));
     app.execute(write::<Page>("long", &[])).await.unwrap();
     assert!(cache(&app).bytes > 160_000, "payloads count as the size: {:?}", cache(&app));
@@ -341,12 +341,12 @@ async fn with_one_attempt_earlier_events_of_others_are_no_conflict() {
 
 /// A state that a rule can change through a shared reference. No rule should do that.
 #[derive(Debug, Default)]
-struct Marked {
+struct MarkedState {
     lines: u64,
     marks: AtomicU64,
 }
 
-impl Fold for Marked {
+impl Fold for MarkedState {
     type Event = Book;
 
     fn apply(&mut self, event: &Recorded<Book>) {
@@ -372,7 +372,7 @@ struct Look {
 }
 
 impl Command for Look {
-    type State = Marked;
+    type State = MarkedState;
     type Event = Book;
     type Rejection = Saw;
 
@@ -380,7 +380,7 @@ impl Command for Look {
         Filter::tag(Tag::new("page", 1))
     }
 
-    fn decide(&self, state: &Marked, _: &DecisionContext) -> Result<Vec<Book>, Saw> {
+    fn decide(&self, state: &MarkedState, _: &DecisionContext) -> Result<Vec<Book>, Saw> {
         if self.panics {
             state.marks.fetch_add(1, Ordering::Relaxed);
             panic!("half-way");
@@ -414,7 +414,7 @@ async fn a_state_is_not_used_again_after_its_rule_panicked() {
 async fn a_state_is_not_used_again_after_apply_panicked_half_way() {
     let store = CountedStore::new(Memory::new());
     let app = App::over(store.store()).start().await.unwrap();
-    app.execute(write::<Marked>(1, &["one"])).await.unwrap();
+    app.execute(write::<MarkedState>(1, &["one"])).await.unwrap();
     let more = ["two", "bomb", "four"].map(|text| diptych::Event::encode(&line(1, text)).unwrap());
     store.write(Append::events(more));
     ARMED.set(true);

@@ -49,7 +49,7 @@ impl Fold for Lot {
 
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 #[error("bidding ended at {ends}, and it is {now}")]
-struct Ended {
+struct BiddingOver {
     ends: Timestamp,
     now: Timestamp,
 }
@@ -76,17 +76,17 @@ fn time(text: &str) -> Timestamp {
 impl Command for PlaceBid {
     type State = Lot;
     type Event = Bid;
-    type Rejection = Ended;
+    type Rejection = BiddingOver;
 
     fn boundary(&self) -> Filter {
         lot()
     }
 
-    fn decide(&self, _: &Lot, context: &DecisionContext) -> Result<Vec<Bid>, Ended> {
+    fn decide(&self, _: &Lot, context: &DecisionContext) -> Result<Vec<Bid>, BiddingOver> {
         let (now, ends) = (context.now(), self.ends);
         match now < ends {
             true => Ok(vec![bid(self.amount), bid(self.amount + 1)]),
-            false => Err(Ended { ends, now }),
+            false => Err(BiddingOver { ends, now }),
         }
     }
 }
@@ -96,7 +96,7 @@ struct Look;
 
 #[derive(Debug, thiserror::Error)]
 #[error("seen")]
-struct Seen {
+struct SeenLot {
     lot: Lot,
     now: Timestamp,
 }
@@ -104,15 +104,15 @@ struct Seen {
 impl Command for Look {
     type State = Lot;
     type Event = Bid;
-    type Rejection = Seen;
+    type Rejection = SeenLot;
 
     fn boundary(&self) -> Filter {
         lot()
     }
 
-    fn decide(&self, lot: &Lot, context: &DecisionContext) -> Result<Vec<Bid>, Seen> {
+    fn decide(&self, lot: &Lot, context: &DecisionContext) -> Result<Vec<Bid>, SeenLot> {
         assert_eq!(context.now(), context.now());
-        Err(Seen { lot: lot.clone(), now: context.now() })
+        Err(SeenLot { lot: lot.clone(), now: context.now() })
     }
 }
 
@@ -133,7 +133,7 @@ impl Command for BidAtOnce {
     }
 }
 
-async fn look(app: &App) -> Seen {
+async fn look(app: &App) -> SeenLot {
     match app.execute(Look).await {
         Err(ExecuteError::Rejected(seen)) => seen,
         other => panic!("{other:?}"),
@@ -164,7 +164,7 @@ async fn a_rule_asks_for_the_time_and_the_events_keep_it() {
     clock.set(ends);
     let refused = app.execute(PlaceBid { amount: 6, ends }).await.unwrap_err();
     let ExecuteError::Rejected(ended) = refused else { panic!("{refused:?}") };
-    assert_eq!(ended, Ended { ends, now: ends });
+    assert_eq!(ended, BiddingOver { ends, now: ends });
     // A state that folded its own events equals a state that read them from the store.
     let beside = app.beside().start().await.unwrap();
     assert_eq!(look(&beside).await.lot, look(&app).await.lot);
@@ -189,9 +189,9 @@ async fn the_time_is_never_before_the_newest_event_that_the_rule_knows() {
 }
 
 /// Snapshots that a test looks at.
-struct Shared(Arc<MemorySnapshots>);
+struct SharedSnapshots(Arc<MemorySnapshots>);
 
-impl Snapshots for Shared {
+impl Snapshots for SharedSnapshots {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         self.0.load(name)
     }
@@ -218,7 +218,7 @@ async fn a_state_from_a_snapshot_knows_the_time_of_its_newest_event() {
     let start = async || {
         let app = App::over_store(store.clone()).clock(at(&clock));
         let options = SnapshotOptions::every(1);
-        let app = app.snapshots_in(Shared(snapshots.clone())).snapshots::<Lot>(options);
+        let app = app.snapshots_in(SharedSnapshots(snapshots.clone())).snapshots::<Lot>(options);
         app.start().await.unwrap()
     };
     let app = start().await;
@@ -328,14 +328,14 @@ async fn a_rule_sees_who_sent_the_command() {
     impl Command for OnlyAnn {
         type State = ();
         type Event = Bid;
-        type Rejection = Ended;
+        type Rejection = BiddingOver;
 
         fn boundary(&self) {}
 
-        fn decide(&self, (): (), context: &DecisionContext) -> Result<Vec<Bid>, Ended> {
+        fn decide(&self, (): (), context: &DecisionContext) -> Result<Vec<Bid>, BiddingOver> {
             match context.metadata().actor.as_deref() {
                 Some("ann") => Ok(vec![bid(1)]),
-                _ => Err(Ended { ends: context.now(), now: context.now() }),
+                _ => Err(BiddingOver { ends: context.now(), now: context.now() }),
             }
         }
     }
@@ -351,7 +351,7 @@ fn a_test_of_a_rule_sets_the_time() {
     let place = || PlaceBid { amount: 5, ends };
     let before = time("2026-03-01T11:00:00Z");
     nothing_given().at(before).when(place()).then([bid(5), bid(6)]);
-    nothing_given().at(ends).when(place()).then_rejected(Ended { ends, now: ends });
+    nothing_given().at(ends).when(place()).then_rejected(BiddingOver { ends, now: ends });
     // The kit stores the time of the decision, as an app does.
     let lots: Lot = given([bid(1)]).at(before).when(place()).then_state(lot());
     assert_eq!(lots.decided, [None, Some(before), Some(before)]);

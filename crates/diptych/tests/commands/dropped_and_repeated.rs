@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::support::{
     bank::{Account, Banking, deposit, open},
-    manual_sync::{Held, begin},
+    manual_sync::{HeldFuture, begin},
     probe::look,
 };
 
@@ -46,7 +46,7 @@ async fn a_future_that_nobody_polls_does_not_hold_up_its_boundary() {
     begin(app.execute(deposit("a", 1))).waits();
     let filter = Filter::tag(Tag::new("account", "a"));
     let begun = app.clone();
-    let mut begun = Held::new(async move { look::<Count>(&begun, &filter).await });
+    let mut begun = HeldFuture::new(async move { look::<Count>(&begun, &filter).await });
     assert!(begun.poll().is_pending(), "the command should wait inside the gate");
     log.blocking().flush().unwrap();
     let next = tokio::spawn(app.execute(deposit("a", 1)).into_future());

@@ -22,7 +22,7 @@ use crate::support::{
     bank::{Account, Banking, Deposited, No, Opened, deposit, open, withdraw},
     counted_store::{CountedStore, Warnings, everything, write_event},
     declare::events,
-    probe::{Heard, Never, heard, look, say, told},
+    probe::{HeardEvents, Never, heard, look, say, told},
 };
 
 fn account(name: &str) -> Filter {
@@ -273,7 +273,7 @@ async fn unknown_types_and_tag_keys_are_refused_in_boundaries_and_conflicts() {
         (item.into(), "event type \"account-opend\""),
     ];
     for (boundary, says) in wrong {
-        let narrow = Narrow::<(Account, Heard<Banking>)>;
+        let narrow = Narrow::<(Account, HeardEvents<Banking>)>;
         let errors = [
             app.execute(say::<Account, _>(&boundary, [deposited("a", 1)])).await.unwrap_err(),
             app.execute(narrow((account("a"), boundary.clone()), Filter::nothing()))
@@ -303,8 +303,10 @@ async fn one_fold_must_know_the_conflict_filter() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let entered = Filter::event_type("entered");
-    let both =
-        Narrow::<(Account, Heard<Entries>)>((account("a"), Filter::everything()), entered.clone());
+    let both = Narrow::<(Account, HeardEvents<Entries>)>(
+        (account("a"), Filter::everything()),
+        entered.clone(),
+    );
     app.execute(both).await.unwrap();
     let error = app.execute(Narrow::<()>((), entered)).await.unwrap_err();
     let ExecuteError::Failed(CommandError::Boundary(BoundaryError::NoState { conflicts })) = error
@@ -338,7 +340,7 @@ async fn nothing_and_everything_are_boundaries_too() {
         assert_eq!(heard::<Banking>(&app, &all).await.unwrap().len() as u64, 4 * round);
     }
     assert_eq!(app.stats().conflicts, 3, "each other commit is a conflict");
-    let empty = app.execute(say::<Heard<Banking>, Banking>(&nothing, [])).await.unwrap();
+    let empty = app.execute(say::<HeardEvents<Banking>, Banking>(&nothing, [])).await.unwrap();
     assert!(empty.is_empty());
 }
 
@@ -483,7 +485,7 @@ async fn an_event_that_does_not_round_trip_is_not_written() {
             told(&app, &page(1), events.clone()).await,
             told(&app, &page(2), events.clone()).await,
             app.execute(Free(events.to_vec())).await,
-            app.execute(say::<Heard<Entries>, _>(&Filter::everything(), events)).await,
+            app.execute(say::<HeardEvents<Entries>, _>(&Filter::everything(), events)).await,
         ];
         for error in errors {
             let Err(ExecuteError::Failed(CommandError::Schema(error))) = error else {

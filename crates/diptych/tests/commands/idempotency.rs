@@ -10,7 +10,7 @@ use diptych_store::Read;
 use crate::support::{
     bank::{self, deposit, open, withdraw},
     call_hooks::yielding,
-    manual_sync::{self, Held, Rig, begin, now, positions, rejected, send},
+    manual_sync::{self, HeldFuture, Rig, begin, now, positions, rejected, send},
     school::{join_both, offer},
 };
 
@@ -146,7 +146,7 @@ fn an_answer_that_was_lost_anywhere_is_found_again_where_nothing_is_synced() {
 
 fn opened_once(app: &App, polls: usize) {
     let opened = Filter::event_type("account-opened");
-    let mut read = Held::new({
+    let mut read = HeldFuture::new({
         let store = app.store().clone();
         async move { store.read(&opened, Read::all()).await.unwrap().len() }
     });
@@ -193,7 +193,11 @@ fn lose_and_ask_again(app: &App, lane: bool, polls: usize, flush: impl Fn()) -> 
 }
 
 /// Polls both futures in turn, because one may block the other.
-fn until_done<A, B>(one: &mut Held<A>, other: &mut Held<B>, flush: &impl Fn()) -> (A, B) {
+fn until_done<A, B>(
+    one: &mut HeldFuture<A>,
+    other: &mut HeldFuture<B>,
+    flush: &impl Fn(),
+) -> (A, B) {
     let (mut first, mut second) = (None, None);
     for poll in 0..1_000 {
         if first.is_none()
@@ -430,7 +434,7 @@ fn after_a_failed_sync_sending_everything_again_writes_each_commit_once() {
         for (key, amount) in amounts.into_iter().enumerate() {
             sent.push(begin(rig.app.execute(deposit("a", amount)).key(format!("{key} more"))));
         }
-        let answers: Vec<_> = sent.iter_mut().map(manual_sync::Held::poll).collect();
+        let answers: Vec<_> = sent.iter_mut().map(manual_sync::HeldFuture::poll).collect();
         rig.flush();
         for ((at, answer), sent) in (1..).zip(answers).zip(&mut sent) {
             let receipt = match answer {

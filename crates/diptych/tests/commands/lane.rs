@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::support::{
     bank::{self, Account, Banking, Withdrawn, deposit, open, withdraw},
-    manual_sync::{Held, Rig, begin, positions, raw, rejected, send},
+    manual_sync::{HeldFuture, Rig, begin, positions, raw, rejected, send},
     school::{self, join, join_both, leave, offer, order, visit},
 };
 
@@ -20,18 +20,18 @@ use crate::support::{
 fn commands_are_decided_in_order_without_a_sync() {
     let rig = Rig::new();
     let lane = rig.app.lane();
-    let mut pending = vec![Held::new(lane.execute(open("a")).submit()).done()];
+    let mut pending = vec![HeldFuture::new(lane.execute(open("a")).submit()).done()];
     for amount in 1..=100 {
-        pending.push(Held::new(lane.execute(deposit("a", amount)).submit()).done());
+        pending.push(HeldFuture::new(lane.execute(deposit("a", amount)).submit()).done());
     }
-    pending.push(Held::new(lane.execute(withdraw("a", 5050)).submit()).done());
-    let over = Held::new(lane.execute(withdraw("a", 1)).submit()).done();
-    pending.push(Held::new(lane.execute(deposit("a", 1)).submit()).done());
+    pending.push(HeldFuture::new(lane.execute(withdraw("a", 5050)).submit()).done());
+    let over = HeldFuture::new(lane.execute(withdraw("a", 1)).submit()).done();
+    pending.push(HeldFuture::new(lane.execute(deposit("a", 1)).submit()).done());
     let (mut over, mut pending) =
-        (Held::new(over), pending.into_iter().map(Held::new).collect::<Vec<_>>());
+        (HeldFuture::new(over), pending.into_iter().map(HeldFuture::new).collect::<Vec<_>>());
     assert_eq!(rig.head(), 0);
     over.waits();
-    pending.iter_mut().for_each(Held::waits);
+    pending.iter_mut().for_each(HeldFuture::waits);
     rig.flush();
     for (at, pending) in (1..).zip(&mut pending) {
         assert_eq!(positions(&pending.done().unwrap()), (at, at));
@@ -130,9 +130,9 @@ fn dropping_a_pending_answer_changes_nothing() {
     let rig = Rig::new();
     let lane = rig.app.lane_with(LaneOptions { in_flight: 2 });
     for _ in 0..5 {
-        let mut submitted = Held::new(lane.execute(open("a")).submit());
+        let mut submitted = HeldFuture::new(lane.execute(open("a")).submit());
         drop(submitted.poll());
-        drop(Held::new(lane.execute(deposit("a", 1)).submit()).poll());
+        drop(HeldFuture::new(lane.execute(deposit("a", 1)).submit()).poll());
         rig.flush();
     }
     let mut last = send(lane.execute(withdraw("a", 5)));
@@ -265,11 +265,11 @@ fn start(
     app: &App,
     lane: Option<&diptych::command::Lane>,
     wish: &(Wish, Option<String>),
-) -> Held<String> {
+) -> HeldFuture<String> {
     fn go<C: Command + Serialize>(
         (app, lane, key): (&App, Option<&diptych::command::Lane>, &Option<String>),
         command: C,
-    ) -> Held<String> {
+    ) -> HeldFuture<String> {
         let execute = match lane {
             Some(lane) => lane.execute(command),
             None => app.execute(command),
@@ -278,7 +278,7 @@ fn start(
             Some(key) => execute.key(key),
             None => execute,
         };
-        Held::new(async move { text(execute.await) })
+        HeldFuture::new(async move { text(execute.await) })
     }
     let (wish, key) = wish;
     let how = (app, lane, key);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::{
     bank::{Banking, Opened, deposit, open},
     counted_store::{CountedStore, everything},
-    probe::{Heard, Say, look, say},
+    probe::{HeardEvents, Say, look, say},
 };
 
 /// Keeps all events with their metadata.
@@ -105,7 +105,7 @@ async fn the_metadata_of_an_event_stays_unless_the_command_sets_it() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
     let page = Filter::tag(Tag::new("page", 1));
-    let dated = || say::<Heard<Dated>, _>(&page, [Dated(5), Dated(7)]);
+    let dated = || say::<HeardEvents<Dated>, _>(&page, [Dated(5), Dated(7)]);
     app.execute(dated()).extra("command", "2").await.unwrap();
     app.execute(dated()).actor("command").occurred_at(Timestamp::from_micros(9)).await.unwrap();
     let events = everything(store.inner());
@@ -120,9 +120,9 @@ async fn the_metadata_of_an_event_stays_unless_the_command_sets_it() {
 }
 
 /// A command whose events occurred at this instant.
-struct Told(i64);
+struct TellAt(i64);
 
-impl Command for Told {
+impl Command for TellAt {
     type State = ();
     type Event = Banking;
     type Rejection = std::convert::Infallible;
@@ -147,9 +147,9 @@ impl Command for Told {
 async fn a_command_sets_occurred_at_unless_its_sender_does() {
     let store = CountedStore::new(Memory::new());
     let app = app(&store).await;
-    app.execute(Told(5)).await.unwrap();
-    app.execute(Told(5)).occurred_at(Timestamp::from_micros(9)).await.unwrap();
-    app.lane().execute(Told(7)).await.unwrap();
+    app.execute(TellAt(5)).await.unwrap();
+    app.execute(TellAt(5)).occurred_at(Timestamp::from_micros(9)).await.unwrap();
+    app.lane().execute(TellAt(7)).await.unwrap();
     let at = |(_, _, event): &(_, _, RawEvent)| event.metadata.occurred_at.unwrap().as_micros();
     assert_eq!(everything(store.inner()).iter().map(at).collect::<Vec<_>>(), [5, 9, 7]);
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::support::{
     counted_store::write_event,
     declare::events,
-    probe::{Heard, heard, say, told},
+    probe::{HeardEvents, heard, say, told},
     releases::{
         Named, Naming, Opening, Today, app, expected, history, memory, moved, named, of, opened,
         questions, raw, story, upcasters,
@@ -64,7 +64,7 @@ async fn a_state_from_a_snapshot_folds_events_of_an_older_program() {
             let (store, place) = (memory(), Arc::new(MemorySnapshots::default()));
             let start = || {
                 let app = App::over(store.store()).upcasters(upcasters());
-                app.snapshots::<Heard<Today>>(options).snapshots_in(place.clone())
+                app.snapshots::<HeardEvents<Today>>(options).snapshots_in(place.clone())
             };
             let mut before = history();
             let after = before.split_off(cut);
@@ -112,7 +112,7 @@ async fn unsynced_events_are_upcast_too() {
     let log = unwritten(1);
     let app = App::over(log.clone()).upcasters(upcasters()).start().await.unwrap();
     // The first event is published before the app sends further commands.
-    let first = say::<Heard<Naming>, _>(&of(&[]), [named("First")]);
+    let first = say::<HeardEvents<Naming>, _>(&of(&[]), [named("First")]);
     let first = app.execute(first).submit().await;
     log.blocking().flush().unwrap();
     first.await.unwrap();
@@ -120,7 +120,7 @@ async fn unsynced_events_are_upcast_too() {
     let old = history().into_iter().filter(|event| event.version == 1 && is_old(event));
     let mut answers = Vec::new();
     for event in old.map(Old) {
-        answers.push(app.execute(say::<Heard<Today>, _>(&of(&[]), [event])).submit().await);
+        answers.push(app.execute(say::<HeardEvents<Today>, _>(&of(&[]), [event])).submit().await);
     }
     let head = log.blocking().stats().unwrap().head;
     assert_eq!(head.get(), 1, "the later events must not be published yet");
@@ -150,9 +150,9 @@ async fn states_see_own_events_in_the_form_of_a_later_read() {
     let app = app(&store).await;
     for event in [opened("ann", "EUR", 1), named("Ann"), moved("Rome")] {
         told(&app, &of(&[]), [event.clone()]).await.unwrap();
-        app.execute(say::<Heard<Naming>, _>(&of(&[]), [event.clone()])).await.unwrap();
+        app.execute(say::<HeardEvents<Naming>, _>(&of(&[]), [event.clone()])).await.unwrap();
         for (boundary, _) in questions() {
-            app.execute(say::<Heard<Today>, _>(&boundary, [event.clone()])).await.unwrap();
+            app.execute(say::<HeardEvents<Today>, _>(&boundary, [event.clone()])).await.unwrap();
         }
     }
     let fresh = self::app(&store).await;
@@ -193,9 +193,9 @@ async fn a_split_type_can_still_be_used() {
         Whole::Opened(Slim { account: 7 }),
         Whole::Named(Named { account: 7, name: "bob".to_owned() }),
     ];
-    app.execute(say::<Heard<Part>, _>(&of(&[]), whole.clone())).await.unwrap();
+    app.execute(say::<HeardEvents<Part>, _>(&of(&[]), whole.clone())).await.unwrap();
     // The boundary selects only the other part, and the events include both parts.
-    app.execute(say::<Heard<Whole>, _>(&of(&["customer-named"]), whole)).await.unwrap();
+    app.execute(say::<HeardEvents<Whole>, _>(&of(&["customer-named"]), whole)).await.unwrap();
     for fresh in [false, true] {
         let app = match fresh {
             false => app.clone(),
@@ -256,7 +256,7 @@ async fn a_conflict_reports_missed_events_as_they_are_today() {
     let app = app(&store).await;
     let known = told(&app, &of(&[]), [moved("Oslo")]).await.unwrap();
     store.write(Append::events(history()));
-    let expected = say::<Heard<Today>, _>(&of(&[]), [moved("Bonn")]);
+    let expected = say::<HeardEvents<Today>, _>(&of(&[]), [moved("Bonn")]);
     let conflict = app.execute(expected).unchanged_since(known.last()).await.unwrap_err();
     let ExecuteError::Failed(CommandError::Conflict(conflict)) = conflict else {
         panic!("{conflict}")
@@ -277,7 +277,7 @@ async fn a_conflict_reports_a_missed_event_as_it_is_stored_if_its_upcaster_fails
     let known = told(&app, &of(&[]), [moved("Oslo")]).await.unwrap();
     let broken = raw("customer-named", 1, &json!({ "account": 7 }));
     store.write(Append::event(broken.clone()));
-    let error = app.execute(say::<Heard<Today>, _>(&of(&[]), [moved("Bonn")]));
+    let error = app.execute(say::<HeardEvents<Today>, _>(&of(&[]), [moved("Bonn")]));
     let error = error.unchanged_since(known.last()).await.unwrap_err();
     let ExecuteError::Failed(CommandError::Conflict(conflict)) = error else { panic!("{error}") };
     assert_eq!(conflict.missed.into_iter().map(|one| one.event).collect::<Vec<_>>(), [broken]);
@@ -287,10 +287,10 @@ async fn a_conflict_reports_a_missed_event_as_it_is_stored_if_its_upcaster_fails
 fn given_reads_events_of_older_programs() {
     let given = nothing_given().upcasters(upcasters());
     let given = history().into_iter().fold(given, |given, event| given.and_stored(event));
-    let heard: Heard<Today> = given.state(of(&[]));
+    let heard: HeardEvents<Today> = given.state(of(&[]));
     assert_eq!(heard.lines, story());
     let given = given_today().and_stored(history().remove(4)).upcasters(upcasters());
-    let heard: Heard<Today> = given.state(of(&["customer-moved"]));
+    let heard: HeardEvents<Today> = given.state(of(&["customer-moved"]));
     assert_eq!(heard.lines, [format!("2 {:?}", moved("Bern"))]);
 }
 

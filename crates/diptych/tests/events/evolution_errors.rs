@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{
     counted_store::{CountedStore, write_event},
-    probe::{Heard, heard, look, say, told},
+    probe::{HeardEvents, heard, look, say, told},
     releases::{Today, app, history, memory, named, of, opened, raw, upcasters},
 };
 
@@ -54,7 +54,7 @@ async fn an_unknown_type_is_not_read() {
     assert_eq!(heard::<Today>(&app, &Filter::everything()).await.unwrap(), [""; 0]);
     assert_eq!(store.events_read(), 0);
     let stranger = Filter::tag(Tag::new("account", 7)).of_types(&["stranger"]);
-    let error = look::<Heard<Today>>(&app, &stranger).await.unwrap_err();
+    let error = look::<HeardEvents<Today>>(&app, &stranger).await.unwrap_err();
     let ExecuteError::Failed(CommandError::Boundary(BoundaryError::UnknownType {
         event_type,
         known,
@@ -67,7 +67,7 @@ async fn an_unknown_type_is_not_read() {
     assert_eq!(known, ["account-opened", "customer-moved", "customer-named"]);
     // A boundary with a former name is an error too.
     let old = Filter::tag(Tag::new("account", 7)).of_types(&["customer-relocated"]);
-    look::<Heard<Today>>(&app, &old).await.unwrap_err();
+    look::<HeardEvents<Today>>(&app, &old).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -155,6 +155,7 @@ async fn a_fold_without_events_is_given_none() {
     let app = app(&store).await;
     let lines = heard::<Nothing>(&app, &Filter::everything()).await.unwrap();
     assert_eq!(lines, [""; 0]);
-    let receipt = app.execute(say::<Heard<Nothing>, _>(&Filter::everything(), [named("Ann")]));
+    let receipt =
+        app.execute(say::<HeardEvents<Nothing>, _>(&Filter::everything(), [named("Ann")]));
     assert_eq!(receipt.await.unwrap().last().get(), history().len() as u64 + 1);
 }

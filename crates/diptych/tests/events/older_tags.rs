@@ -15,7 +15,7 @@ use crate::support::counted_store::{CountedStore, write_event};
 #[derive(Clone, Debug, PartialEq, Event)]
 enum Customers {
     #[event("customer-registered", version = 2)]
-    Registered {
+    RegistrationCount {
         #[tag]
         customer: u64,
         #[tag]
@@ -45,9 +45,9 @@ fn new(customer: u64) -> RawEvent {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Registered(u64);
+struct RegistrationCount(u64);
 
-impl Fold for Registered {
+impl Fold for RegistrationCount {
     type Event = Customers;
 
     fn apply(&mut self, event: &Recorded<Customers>) {
@@ -57,15 +57,15 @@ impl Fold for Registered {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the address is taken")]
-struct Taken;
+struct AddressTaken;
 
 /// Registers a customer unless another customer has the address.
 struct Register(u64, &'static str);
 
 impl Command for Register {
-    type State = Registered;
+    type State = RegistrationCount;
     type Event = Customers;
-    type Rejection = Taken;
+    type Rejection = AddressTaken;
 
     fn boundary(&self) -> Filter {
         Filter::tag(Tag::new("email", self.1)).of_types(&["customer-registered"])
@@ -73,9 +73,9 @@ impl Command for Register {
 
     fn decide(
         &self,
-        registered: &Registered,
+        registered: &RegistrationCount,
         _: &DecisionContext,
-    ) -> Result<Vec<Customers>, Taken> {
+    ) -> Result<Vec<Customers>, AddressTaken> {
         let Register(customer, email) = *self;
         match registered.0 {
             0 => Ok(vec![Customers::Registered {
@@ -83,7 +83,7 @@ impl Command for Register {
                 email: email.to_owned(),
                 referrer: None,
             }]),
-            _ => Err(Taken),
+            _ => Err(AddressTaken),
         }
     }
 }
@@ -92,7 +92,7 @@ impl Command for Register {
 struct Leave(u64);
 
 impl Command for Leave {
-    type State = Registered;
+    type State = RegistrationCount;
     type Event = Customers;
     type Rejection = Infallible;
 
@@ -100,7 +100,11 @@ impl Command for Leave {
         Filter::tag(Tag::new("customer", self.0))
     }
 
-    fn decide(&self, _: &Registered, _: &DecisionContext) -> Result<Vec<Customers>, Infallible> {
+    fn decide(
+        &self,
+        _: &RegistrationCount,
+        _: &DecisionContext,
+    ) -> Result<Vec<Customers>, Infallible> {
         Ok(vec![Customers::Left { customer: self.0 }])
     }
 }
@@ -127,7 +131,7 @@ async fn untagged(start: AppBuilder) -> diptych::event::MissingTag {
 #[tokio::test]
 async fn an_app_whose_events_lack_a_tag_in_the_log_does_not_start() {
     let store = with([new(3), old(1)]);
-    for start in [over(&store).view::<Registered>(), over(&store).events::<Customers>()] {
+    for start in [over(&store).view::<RegistrationCount>(), over(&store).events::<Customers>()] {
         let found = untagged(start).await;
         assert_eq!((found.event_type, &*found.key), ("customer-registered", "email"));
         assert_eq!((found.stored_version, found.position.get()), (1, 2));
@@ -175,12 +179,12 @@ async fn an_older_event_of_another_writer_is_found_before_the_first_command() {
 async fn a_missing_tag_that_no_rule_needs_can_be_accepted() {
     let store = with([old(1)]);
     let accepting = |key: &str| over(&store).accept_untagged("customer-registered", key);
-    untagged(accepting("customer").view::<Registered>()).await;
-    let app = accepting("email").view::<Registered>().start().await.unwrap();
+    untagged(accepting("customer").view::<RegistrationCount>()).await;
+    let app = accepting("email").view::<RegistrationCount>().start().await.unwrap();
     app.execute(Register(2, "c2@example.org")).await.unwrap();
-    let beside = app.beside().view::<Registered>().start().await.unwrap();
+    let beside = app.beside().view::<RegistrationCount>().start().await.unwrap();
     let taken = beside.execute(Register(4, "c2@example.org")).await.unwrap_err();
-    assert!(matches!(taken, ExecuteError::Rejected(Taken)));
+    assert!(matches!(taken, ExecuteError::Rejected(AddressTaken)));
 }
 
 #[tokio::test]
@@ -188,16 +192,16 @@ async fn an_older_event_with_all_tags_of_today_lacks_none() {
     // The older event has no referrer, so no rule over that tag misses it.
     let old = old(1).tag(Tag::new("email", "c1@example.org"));
     let store = with([old.clone(), new(2)]);
-    let app = over(&store).view::<Registered>().start().await.unwrap();
+    let app = over(&store).view::<RegistrationCount>().start().await.unwrap();
     let taken = app.execute(Register(3, "c1@example.org")).await.unwrap_err();
-    assert!(matches!(taken, ExecuteError::Rejected(Taken)));
+    assert!(matches!(taken, ExecuteError::Rejected(AddressTaken)));
     // This older event has another customer and a referrer, and carries the tag of neither.
     let payload = r#"{"customer":4,"email":"c1@example.org","referrer":1}"#;
     write_event(store.inner(), RawEvent { payload: payload.into(), ..old });
-    let error = over(&store).view::<Registered>().start().await.map(drop).unwrap_err();
+    let error = over(&store).view::<RegistrationCount>().start().await.map(drop).unwrap_err();
     assert!(error.to_string().contains("does not carry the tag customer"), "{error}");
     let accepting = over(&store).accept_untagged("customer-registered", "customer");
-    let found = untagged(accepting.view::<Registered>()).await;
+    let found = untagged(accepting.view::<RegistrationCount>()).await;
     assert_eq!((&*found.key, found.position.get()), ("referrer", 3));
 }
 
@@ -206,7 +210,7 @@ async fn an_older_event_with_all_tags_of_today_lacks_none() {
 async fn an_older_event_among_newer_ones_is_found() {
     let among = |at: u64| (0..400).map(move |n| if n / 40 == at { old(n) } else { new(n) });
     for at in 0..10 {
-        let found = untagged(over(&with(among(at))).view::<Registered>()).await;
+        let found = untagged(over(&with(among(at))).view::<RegistrationCount>()).await;
         assert_eq!(found.key, "email", "{at}");
     }
 }

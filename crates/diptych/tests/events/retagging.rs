@@ -108,7 +108,7 @@ impl<E: Event> Fold for Holders<E> {
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("the address is taken by {0:?}")]
-pub(crate) struct Taken(pub(crate) Vec<u64>);
+pub(crate) struct AddressTaken(pub(crate) Vec<u64>);
 
 /// Registers a customer unless another customer has the address.
 pub(crate) struct Register(pub(crate) u64, pub(crate) &'static str);
@@ -116,16 +116,20 @@ pub(crate) struct Register(pub(crate) u64, pub(crate) &'static str);
 impl Command for Register {
     type State = Holders;
     type Event = Registered;
-    type Rejection = Taken;
+    type Rejection = AddressTaken;
 
     fn boundary(&self) -> Filter {
         email(self.1)
     }
 
-    fn decide(&self, holders: &Holders, _: &DecisionContext) -> Result<Vec<Registered>, Taken> {
+    fn decide(
+        &self,
+        holders: &Holders,
+        _: &DecisionContext,
+    ) -> Result<Vec<Registered>, AddressTaken> {
         match holders.positions.is_empty() {
             true => Ok(vec![Registered { customer: self.0, email: self.1.to_owned() }]),
-            false => Err(Taken(holders.positions.clone())),
+            false => Err(AddressTaken(holders.positions.clone())),
         }
     }
 }
@@ -136,20 +140,24 @@ struct Look(Filter);
 impl Command for Look {
     type State = Holders;
     type Event = Registered;
-    type Rejection = Taken;
+    type Rejection = AddressTaken;
 
     fn boundary(&self) -> Filter {
         self.0.clone()
     }
 
-    fn decide(&self, holders: &Holders, _: &DecisionContext) -> Result<Vec<Registered>, Taken> {
-        Err(Taken(holders.positions.clone()))
+    fn decide(
+        &self,
+        holders: &Holders,
+        _: &DecisionContext,
+    ) -> Result<Vec<Registered>, AddressTaken> {
+        Err(AddressTaken(holders.positions.clone()))
     }
 }
 
 pub(crate) async fn seen(app: &App, boundary: Filter) -> Vec<u64> {
     match app.execute(Look(boundary)).await {
-        Err(ExecuteError::Rejected(Taken(positions))) => positions,
+        Err(ExecuteError::Rejected(AddressTaken(positions))) => positions,
         other => panic!("the boundary should be read: {other:?}"),
     }
 }
@@ -202,7 +210,7 @@ async fn a_rule_over_a_late_tag_is_refused_until_older_events_have_it_and_then_s
     let other = over(store.store()).start().await.unwrap();
     for app in [app, other] {
         let taken = app.execute(Register(5, "a@x")).await.unwrap_err();
-        assert!(matches!(taken, ExecuteError::Rejected(Taken(at)) if at == [1, 3]));
+        assert!(matches!(taken, ExecuteError::Rejected(AddressTaken(at)) if at == [1, 3]));
         assert_eq!(seen(&app, email("b@x")).await, [2, 4]);
         assert_eq!(seen(&app, email("c@x")).await, [0; 0]);
         assert_eq!(seen(&app, email("a@x").or(email("b@x"))).await, [1, 2, 3, 4]);
@@ -515,21 +523,21 @@ impl Fold for Texts {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?}")]
-struct Found(Vec<String>);
+struct FoundNames(Vec<String>);
 
 struct Find(Filter);
 
 impl Command for Find {
     type State = Texts;
     type Event = Parts;
-    type Rejection = Found;
+    type Rejection = FoundNames;
 
     fn boundary(&self) -> Filter {
         self.0.clone()
     }
 
-    fn decide(&self, texts: &Texts, _: &DecisionContext) -> Result<Vec<Parts>, Found> {
-        Err(Found(texts.0.clone()))
+    fn decide(&self, texts: &Texts, _: &DecisionContext) -> Result<Vec<Parts>, FoundNames> {
+        Err(FoundNames(texts.0.clone()))
     }
 }
 
@@ -542,7 +550,7 @@ async fn each_event_of_a_split_one_has_its_own_tags() {
     let report = app.retag().await.unwrap();
     assert_eq!((report.retagged, report.completed.len()), (5, 3));
     let found = async |filter: Filter| match app.execute(Find(filter)).await {
-        Err(ExecuteError::Rejected(Found(texts))) => texts,
+        Err(ExecuteError::Rejected(FoundNames(texts))) => texts,
         other => panic!("{other:?}"),
     };
     let article = |article: &str| Filter::tag(Tag::new("article", article));
@@ -602,7 +610,7 @@ fn a_test_of_a_rule_sees_stored_events_as_after_retagging() {
     let given = || nothing_given().upcasters(upcasters()).and_stored(old(1, "a@x"));
     let event = || Registered { customer: 2, email: "a@x".to_owned() };
     given().when(Register(2, "a@x")).then([event()]);
-    given().retagged().when(Register(2, "a@x")).then_rejected(Taken(vec![1]));
+    given().retagged().when(Register(2, "a@x")).then_rejected(AddressTaken(vec![1]));
     let event = Registered { customer: 2, email: "b@x".to_owned() };
     given().retagged().when(Register(2, "b@x")).then([event]);
 }

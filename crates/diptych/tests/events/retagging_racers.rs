@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::{
     retagging::{
-        Holders, Register, Registered, Taken, email, is_outdated, number, old, older, over,
+        AddressTaken, Holders, Register, Registered, email, is_outdated, number, old, older, over,
         retagging, seen, with,
     },
     support::counted_store::everything,
@@ -137,7 +137,7 @@ async fn an_app_that_another_process_overtakes_learns_of_the_tags_before_it_deci
     older.execute(older::Register(1)).await.unwrap();
     retagging(behind()).await.retag().await.unwrap();
     let taken = app.execute(Register(2, "a@x")).await.unwrap_err();
-    assert!(matches!(taken, ExecuteError::Rejected(Taken(at)) if at == [1]));
+    assert!(matches!(taken, ExecuteError::Rejected(AddressTaken(at)) if at == [1]));
     assert!(is_outdated(&older.execute(older::Register(3)).await));
     assert_eq!(number(&log, "customer-registered"), 1);
 }

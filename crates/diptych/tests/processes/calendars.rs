@@ -163,9 +163,9 @@ async fn a_daily_timer_fires_once_a_day_over_both_changes_of_summer_time_and_jum
 
 /// Has a mistake in the name of its zone.
 #[derive(Default)]
-struct Lost;
+struct LostZone;
 
-impl Process for Lost {
+impl Process for LostZone {
     type Event = Order;
     const NAME: &'static str = "lost";
     const TAG: &'static str = "order";
@@ -183,7 +183,7 @@ impl Process for Lost {
 #[tokio::test]
 async fn a_due_time_that_is_an_error_parks_the_instance_with_its_text() {
     let (store, clock) = (Store::new(Memory::new()), Clock::new());
-    let app = shop(&store, &clock).process_with::<Lost>(ProcessStart::Beginning, quick());
+    let app = shop(&store, &clock).process_with::<LostZone>(ProcessStart::Beginning, quick());
     let app = app.start().await.unwrap();
     app.execute(Place { order: 1 }).await.unwrap();
     idle(&app).await;
@@ -195,11 +195,11 @@ async fn a_due_time_that_is_an_error_parks_the_instance_with_its_text() {
 
 /// Sets a timer as an older release did, whose rules of the zone were an hour off.
 #[derive(Default)]
-struct Moved;
+struct MovedTimer;
 
 static OLD_RULES: Mutex<Option<Timestamp>> = Mutex::new(None);
 
-impl Process for Moved {
+impl Process for MovedTimer {
     type Event = Order;
     const NAME: &'static str = "moved";
     const TAG: &'static str = "order";
@@ -236,7 +236,7 @@ impl Process for Moved {
 fn a_timer_keeps_its_instant_when_the_rules_change_and_its_process_can_set_it_anew() {
     let (old, new) = (instant("2026-07-01T12:00:00Z"), instant("2026-07-01T13:00:00Z"));
     *OLD_RULES.lock().unwrap() = Some(old);
-    let given = given_process::<Moved>().at(instant("2026-06-01T00:00:00Z"));
+    let given = given_process::<MovedTimer>().at(instant("2026-06-01T00:00:00Z"));
     let given = given.and(Order::Placed { order: 1 }).then_due("open", old);
     let moved = given.when_it_is(old).then_due("open", new);
     let reason = "open".to_owned();

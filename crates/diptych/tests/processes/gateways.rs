@@ -27,11 +27,11 @@ struct Charge {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Charged {
+struct ChargeReceipt {
     receipt: String,
 }
 
-type Payments = StubGateway<Charge, Charged>;
+type Payments = StubGateway<Charge, ChargeReceipt>;
 
 /// Charges each order that is placed.
 #[derive(Default)]
@@ -69,7 +69,9 @@ impl Process for Checkout {
 }
 
 fn payments() -> Payments {
-    StubGateway::answering(|charge: &Charge| Charged { receipt: format!("r{}", charge.order) })
+    StubGateway::answering(|charge: &Charge| ChargeReceipt {
+        receipt: format!("r{}", charge.order),
+    })
 }
 
 fn policy() -> GatewayOptions {
@@ -509,7 +511,7 @@ async fn a_program_that_is_killed_around_its_calls_charges_once_or_lists_the_cal
 #[test]
 fn the_kit_compares_calls_and_gives_answers() {
     let call = Reactions::none().call::<Payments>("payments", &Charge { order: 7 });
-    let charged = Charged { receipt: "r7".to_owned() };
+    let charged = ChargeReceipt { receipt: "r7".to_owned() };
     given_process::<Checkout>()
         .when(Order::Placed { order: 7 })
         .then(call)

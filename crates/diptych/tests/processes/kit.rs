@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diptych::{process::Reactions, testing::given_process};
 
-use super::orders::{Cancel, Fulfilment, LiveOnly, Order, PAY_WITHIN, Refused, Ship};
+use super::orders::{Cancel, Fulfilment, LiveOnly, Order, OrderRefusal, PAY_WITHIN, Ship};
 
 const PLACED: Order = Order::Placed { order: 7 };
 const PAID: Order = Order::Paid { order: 7 };
@@ -34,7 +34,7 @@ fn time_fires_timers_at_their_due_time_and_after_downtime() {
 #[test]
 fn answers_of_commands_are_triggers() {
     let given = || given_process::<Fulfilment>().and(PLACED).and(PAID);
-    given().when_rejected("ship-order", &Refused { order: 7 }).then(cancel("out of stock"));
+    given().when_rejected("ship-order", &OrderRefusal { order: 7 }).then(cancel("out of stock"));
     given().when_nothing_to_do("ship-order").then(cancel("nothing to ship"));
 }
 

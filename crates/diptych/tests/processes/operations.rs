@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     orders::{Order, Pay, Place, counts, events, idle, quick, running, shop, until},
-    trace::{Charge, Charged, Flow},
+    trace::{Charge, ChargeReceipt, Flow},
 };
 
 /// An event of processes about `fulfilment` that no program can read.
@@ -169,7 +169,7 @@ async fn the_status_counts_parked_instances_unknown_calls_and_the_next_timer() {
 }
 
 async fn with_unknown_call(store: &Store) -> App {
-    let payments: StubGateway<Charge, Charged> = StubGateway::answering(|_| Charged {});
+    let payments: StubGateway<Charge, ChargeReceipt> = StubGateway::answering(|_| ChargeReceipt {});
     payments.die_after_effect();
     let start = async || {
         let mut options = GatewayOptions::default();

@@ -62,7 +62,7 @@ impl Fold for Lifecycle {
 
 #[derive(Debug, thiserror::Error, Serialize, Deserialize, PartialEq)]
 #[error("order {order} cannot be changed so")]
-pub(crate) struct Refused {
+pub(crate) struct OrderRefusal {
     pub(crate) order: u64,
 }
 
@@ -74,7 +74,7 @@ macro_rules! command {
         impl Command for $name {
             type State = Lifecycle;
             type Event = Order;
-            type Rejection = Refused;
+            type Rejection = OrderRefusal;
 
             fn boundary(&self) -> Filter {
                 Filter::tag(Tag::new("order", self.order))
@@ -84,7 +84,7 @@ macro_rules! command {
                 &self,
                 $state: &Lifecycle,
                 _: &DecisionContext,
-            ) -> Result<Vec<Order>, Refused> {
+            ) -> Result<Vec<Order>, OrderRefusal> {
                 let $own = self;
                 $decide
             }
@@ -94,14 +94,14 @@ macro_rules! command {
 
 command!(Place {}, |own, _state| Ok(vec![Order::Placed { order: own.order }]));
 command!(Pay {}, |own, state| match state.cancelled {
-    true => Err(Refused { order: own.order }),
+    true => Err(OrderRefusal { order: own.order }),
     false => Ok(vec![Order::Paid { order: own.order }]),
 });
 // It would ship an order again each time that it is carried out: only its key prevents that.
 command!(Ship {}, |own, state| match state {
     // Orders above a million are out of stock, and those above two millions need no shipping.
     _ if own.order > 2_000_000 => Ok(Vec::new()),
-    _ if own.order > 1_000_000 => Err(Refused { order: own.order }),
+    _ if own.order > 1_000_000 => Err(OrderRefusal { order: own.order }),
     _ => Ok(vec![Order::Shipped { order: own.order }]),
 });
 command!(Cancel { reason: String }, |own, state| match state.cancelled {
@@ -148,7 +148,7 @@ impl Process for Fulfilment {
             },
             Trigger::Timer(_) => cancel(order, "not paid in time"),
             Trigger::Settled(settled) if settled.name == "ship-order" => {
-                match settled.rejection::<Refused>() {
+                match settled.rejection::<OrderRefusal>() {
                     Some(refused) => cancel(refused.order, "out of stock"),
                     None => cancel(order, "nothing to ship"),
                 }

@@ -74,17 +74,17 @@ async fn a_slow_instance_holds_no_other() {
 
 /// A store that accepts commits and does not sync them: its head stays where it was.
 #[derive(Clone)]
-struct Unsynced {
+struct UnsyncedStore {
     store: Store,
     head: Arc<HeadPublisher>,
     accepted: Arc<AtomicU64>,
 }
 
-impl Unsynced {
-    fn new() -> Unsynced {
+impl UnsyncedStore {
+    fn new() -> UnsyncedStore {
         let store = Store::new(Memory::new());
         let head = Arc::new(HeadPublisher::new(Position::START));
-        Unsynced { store, head, accepted: Arc::default() }
+        UnsyncedStore { store, head, accepted: Arc::default() }
     }
 
     /// Syncs everything that was accepted.
@@ -121,7 +121,7 @@ impl Unsynced {
 #[tokio::test]
 async fn commits_of_reactions_do_not_wait_for_each_other_and_commands_wait_for_their_reaction() {
     let clock = Clock::new();
-    let unsynced = Unsynced::new();
+    let unsynced = UnsyncedStore::new();
     let inner = unsynced.store.clone();
     let client = shop(&inner, &clock).start().await.unwrap();
     let store = Store::new(unsynced.handle());

@@ -22,7 +22,7 @@ pub(crate) struct Charge {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Charged {}
+pub(crate) struct ChargeReceipt {}
 
 /// Charges an order, pays it when that is answered, and ships it a minute later.
 #[derive(Default)]
@@ -46,9 +46,8 @@ impl Process for Flow {
         let nothing = Reactions::none();
         match trigger {
             Trigger::Event(event) => match event.event {
-                Order::Placed { .. } => {
-                    nothing.call::<StubGateway<Charge, Charged>>("payments", &Charge { order })
-                }
+                Order::Placed { .. } => nothing
+                    .call::<StubGateway<Charge, ChargeReceipt>>("payments", &Charge { order }),
                 Order::Paid { .. } => {
                     let minute = Duration::from_secs(60);
                     nothing.set_timer("ship-by", cx.now().saturating_add(minute))
@@ -73,7 +72,7 @@ impl Process for Flow {
 const ORDER: u64 = 1_000_007;
 
 async fn whole_flow(store: &Store, clock: &Clock) -> App {
-    let payments: StubGateway<Charge, Charged> = StubGateway::answering(|_| Charged {});
+    let payments: StubGateway<Charge, ChargeReceipt> = StubGateway::answering(|_| ChargeReceipt {});
     let app = shop(store, clock)
         .gateway("payments", payments, CallsFrom::Beginning, GatewayOptions::default())
         .process_with::<Flow>(ProcessStart::Beginning, quick());

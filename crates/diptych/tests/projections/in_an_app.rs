@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance, pause};
 use crate::support::{
     bank,
     distant::DistantStore,
-    ledger::{Hooked, LookInMirror, Mirror, comes, small, write},
+    ledger::{HookedLedger, LookInMirror, Mirror, comes, small, write},
     rows::{Place, Rows, Trouble},
 };
 
@@ -32,7 +32,7 @@ fn run(store: &Store, rows: &Rows, refresh: Refresh) -> (App, FollowerControl) {
 }
 
 /// Returns a store with one event per amount, each in its own commit.
-fn store(ledger: &Hooked, amounts: impl IntoIterator<Item = i64>) -> Store {
+fn store(ledger: &HookedLedger, amounts: impl IntoIterator<Item = i64>) -> Store {
     let store = Store::new(Memory::new());
     for amount in amounts {
         write(&store, ledger.commit(&[amount]));
@@ -57,7 +57,7 @@ fn stopped(projection: &FollowerControl) -> (u64, String) {
 
 #[test]
 fn a_projection_stops_when_the_history_of_the_log_changes_and_keeps_its_rows() {
-    let (ledger, rows, distant) = (Hooked::new(), Rows::default(), DistantStore::new());
+    let (ledger, rows, distant) = (HookedLedger::new(), Rows::default(), DistantStore::new());
     write(&distant.store, ledger.commit(&[1]));
     let (app, projection) = run(&Store::new(distant.connect()), &rows, Refresh::Live);
     assert_eq!(caught_up(&projection), 1);
@@ -75,7 +75,7 @@ fn a_projection_stops_when_the_history_of_the_log_changes_and_keeps_its_rows() {
 /// Rows have an effect outside the process, and a poster has none.
 #[tokio::test]
 async fn a_poster_runs_no_projection_and_executes_no_command() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = store(&ledger, 1..=3);
     let source = rows.clone();
     let poster = Poster::over_store(store.clone()).view::<Mirror>();
@@ -91,7 +91,7 @@ async fn a_poster_runs_no_projection_and_executes_no_command() {
 
 #[test]
 fn existing_events_are_applied_in_pages_and_new_events_as_they_come() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = store(&ledger, 1..=5_000);
     let (app, projection) = run(&store, &rows, Refresh::Live);
     assert_eq!(caught_up(&projection), 5_000);
@@ -116,7 +116,7 @@ fn existing_events_are_applied_in_pages_and_new_events_as_they_come() {
 #[test]
 fn events_of_other_types_move_the_checkpoint_rarely_and_at_the_end() {
     for begins_with_one in [true, false] {
-        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let (ledger, rows) = (HookedLedger::new(), Rows::default());
         let store = store(&ledger, begins_with_one.then_some(7));
         let (app, projection) = run(&store, &rows, Refresh::Live);
         let first = caught_up(&projection);
@@ -147,7 +147,7 @@ fn events_of_other_types_move_the_checkpoint_rarely_and_at_the_end() {
 #[test]
 fn a_projection_stops_before_a_refused_event_and_resumes_after_a_fix() {
     for refused in [1, 2, 7, 10] {
-        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let (ledger, rows) = (HookedLedger::new(), Rows::default());
         rows.0.lock().refused = vec![refused];
         let store = Store::new(Memory::new());
         write(&store, ledger.commit(&[1]));
@@ -179,7 +179,7 @@ fn a_projection_stops_before_a_refused_event_and_resumes_after_a_fix() {
 fn several_runners_of_one_projection_apply_each_event_once() {
     let mut random = Random::new(5);
     for round in 0..10 {
-        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let (ledger, rows) = (HookedLedger::new(), Rows::default());
         let store = Store::new(small(10, 100));
         let runs: Vec<_> = (0..3).map(|_| run(&store, &rows, Refresh::Live)).collect();
         let mut next = 0;
@@ -211,7 +211,7 @@ fn several_runners_of_one_projection_apply_each_event_once() {
 
 #[test]
 fn rows_of_another_log_are_not_changed_before_a_rebuild() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let store = store(&ledger, 1..=5);
     let log = store.identity();
     let later = LogIdentity { epoch: Epoch::next(log.epoch), ..log };
@@ -240,7 +240,7 @@ fn rows_of_another_log_are_not_changed_before_a_rebuild() {
 
 #[test]
 fn a_target_that_is_replaced_during_a_run_is_noticed() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = store(&ledger, 1..=5);
     let (_app, projection) = run(&store, &rows, Refresh::Live);
     caught_up(&projection);
@@ -260,7 +260,7 @@ fn a_target_that_is_replaced_during_a_run_is_noticed() {
 #[tokio::test]
 async fn an_unavailable_target_is_retried_after_growing_waits() {
     for at_first in [true, false] {
-        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let (ledger, rows) = (HookedLedger::new(), Rows::default());
         let store = store(&ledger, 1..=5);
         // The first call reads the checkpoint.
         let ready = if at_first { 0 } else { 1 };
@@ -300,7 +300,7 @@ fn a_broken_or_panicking_target_stops_the_projection_until_it_is_fixed() {
     let troubles =
         [(Trouble::Broken, "the place is broken"), (Trouble::Panics, "it panicked: the")];
     for (trouble, message) in troubles {
-        let (ledger, rows) = (Hooked::new(), Rows::default());
+        let (ledger, rows) = (HookedLedger::new(), Rows::default());
         rows.next(&[trouble]);
         let store = store(&ledger, 1..=5);
         let (_app, projection) = run(&store, &rows, Refresh::Live);
@@ -326,7 +326,7 @@ fn a_broken_or_panicking_target_stops_the_projection_until_it_is_fixed() {
 
 #[test]
 fn a_rebuild_starts_anew_in_any_state() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = store(&ledger, 1..=5);
     let (_app, projection) = run(&store, &rows, Refresh::Live);
     for is_paused in [false, true] {
@@ -349,7 +349,7 @@ fn a_rebuild_starts_anew_in_any_state() {
 
 #[test]
 fn a_paused_projection_steps_one_event_or_reports_the_failure() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = Store::new(Memory::new());
     let (_app, projection) = run(&store, &rows, Refresh::Live);
     assert_eq!(block_on(projection.step()), Err(ControlError::NotPaused));
@@ -381,7 +381,7 @@ fn a_paused_projection_steps_one_event_or_reports_the_failure() {
 
 #[tokio::test]
 async fn the_refresh_option_decides_when_events_are_applied() {
-    let (ledger, demanded, timed) = (Hooked::new(), Rows::default(), Rows::default());
+    let (ledger, demanded, timed) = (HookedLedger::new(), Rows::default(), Rows::default());
     let store = store(&ledger, [1]);
     pause();
     let (_app, projection) = run(&store, &demanded, Refresh::OnDemand);
@@ -415,7 +415,7 @@ async fn the_refresh_option_decides_when_events_are_applied() {
 
 #[test]
 fn a_projection_can_be_awaited_after_a_receipt() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = Store::new(Memory::new());
     let (app, projection) = run(&store, &rows, Refresh::Live);
     let opened: Receipt = block_on(app.execute(bank::open("anna")).into_future()).unwrap();
@@ -437,7 +437,7 @@ fn a_projection_can_be_awaited_after_a_receipt() {
 /// Projections share reads with views. A projection must not depend on the position of a view.
 #[test]
 fn a_projection_beside_a_paused_view_reads_for_itself() {
-    let (ledger, rows) = (Hooked::new(), Rows::default());
+    let (ledger, rows) = (HookedLedger::new(), Rows::default());
     let store = Store::new(small(50, 100));
     let app = App::over_store(store.clone()).view::<Mirror>().projection(rows.clone());
     let app = block_on(app.start()).unwrap();

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::support::{
     journal::{Journal, Lines, Moved, Whole, plain, write},
-    manual_sync::Held,
+    manual_sync::HeldFuture,
 };
 
 /// A time limit that a test exceeds only if its rule is broken.
@@ -357,8 +357,8 @@ async fn a_history_loses_no_answer_to_dropped_futures() {
 /// The app owns its fold threads, so it needs no async runtime.
 #[test]
 fn the_past_is_folded_without_a_runtime() {
-    let app = Held::new(App::over(Memory::new()).start()).done().unwrap();
-    let mut past = Held::new(async move {
+    let app = HeldFuture::new(App::over(Memory::new()).start()).done().unwrap();
+    let mut past = HeldFuture::new(async move {
         write(&app, &plain(2_000, 1, 3_000)).await;
         app.query(Whole).as_of(Position::new(1_500)).await
     });

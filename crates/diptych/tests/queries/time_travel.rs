@@ -24,7 +24,7 @@ use crate::support::{
     journal::{
         Entry, Journal, Lines, When, Whole, micros, oracle, plain, write, write_as_recorded,
     },
-    probe::Heard,
+    probe::HeardEvents,
     releases::{Today, expected, history, memory, of, questions, upcasters},
 };
 
@@ -199,9 +199,9 @@ async fn a_token_of_another_log_is_an_error_in_the_past_too() {
 }
 
 /// A query with a given scope.
-struct Scoped(Filter);
+struct ScopedQuery(Filter);
 
-impl Query for Scoped {
+impl Query for ScopedQuery {
     type View = Journal;
     type Answer = Journal;
 
@@ -224,15 +224,16 @@ async fn a_scope_that_cannot_match_is_an_error() {
         (Filter::tag(Tag::new("account", "x".repeat(1_000))), "1008 bytes"),
     ];
     for (scope, about) in wrong {
-        let error = app.query(Scoped(scope.clone())).as_of(Position::new(1)).await.unwrap_err();
+        let error =
+            app.query(ScopedQuery(scope.clone())).as_of(Position::new(1)).await.unwrap_err();
         assert!(matches!(error, QueryError::Scope { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains(about) && text.contains("the scope of"), "{text}");
         assert!(!text.contains("boundary"), "{text}");
-        assert_eq!(app.explain(Scoped(scope)).await.unwrap_err(), error);
+        assert_eq!(app.explain(ScopedQuery(scope)).await.unwrap_err(), error);
     }
     // A filter that matches nothing is a valid scope.
-    let nothing = app.query(Scoped(Filter::nothing())).as_of(Position::new(3)).await.unwrap();
+    let nothing = app.query(ScopedQuery(Filter::nothing())).as_of(Position::new(3)).await.unwrap();
     assert_eq!((nothing.value, nothing.cost.events), (Journal::default(), 0));
 }
 
@@ -240,10 +241,10 @@ async fn a_scope_that_cannot_match_is_an_error() {
 struct Story(Filter);
 
 impl Query for Story {
-    type View = Heard<Today>;
+    type View = HeardEvents<Today>;
     type Answer = Vec<String>;
 
-    fn answer(&self, heard: &Heard<Today>) -> Vec<String> {
+    fn answer(&self, heard: &HeardEvents<Today>) -> Vec<String> {
         heard.lines.clone()
     }
 

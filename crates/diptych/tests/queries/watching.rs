@@ -17,7 +17,7 @@ use diptych_log::disk::simulated::Random;
 use diptych_store::Append;
 use pollster::block_on;
 
-use crate::support::ledger::{Hooked, Ledger, Look, Mirror, Moment, Totals, comes, write};
+use crate::support::ledger::{HookedLedger, Ledger, Look, Mirror, Moment, Totals, comes, write};
 
 /// The sum in hundreds. Only some bookings change this answer.
 #[derive(Clone, Copy)]
@@ -33,13 +33,13 @@ impl Query for Hundreds {
     }
 }
 
-fn start() -> (Hooked, App) {
+fn start() -> (HookedLedger, App) {
     let app = App::over_store(Store::new(Memory::new())).view::<Ledger>().view::<Mirror>();
-    (Hooked::new(), block_on(app.start()).unwrap())
+    (HookedLedger::new(), block_on(app.start()).unwrap())
 }
 
 /// Writes a booking and waits until the view has folded it.
-fn book(app: &App, ledger: &Hooked, amount: i64) -> Position {
+fn book(app: &App, ledger: &HookedLedger, amount: i64) -> Position {
     let at = write(app.store(), ledger.commit(&[amount]));
     block_on(app.query(Look).strong().into_future()).unwrap();
     at

@@ -29,7 +29,7 @@ use serde::Serialize;
 use crate::support::{
     bank::{self, Deposited},
     call_hooks::yielding,
-    manual_sync::{Held, raw},
+    manual_sync::{HeldFuture, raw},
     model::{Wish, World, account, course, student},
     school::{self, Course},
 };
@@ -119,7 +119,7 @@ struct Flight {
     began: usize,
     /// The lane and the order within it.
     lane: Option<(usize, u64)>,
-    future: Held<Answer>,
+    future: HeldFuture<Answer>,
 }
 
 struct InLane {
@@ -511,7 +511,7 @@ struct How<'a> {
     submits: bool,
 }
 
-fn start(how: &How<'_>, wish: &Wish) -> Held<Answer> {
+fn start(how: &How<'_>, wish: &Wish) -> HeldFuture<Answer> {
     match *wish {
         Wish::Open(number) => how.start(bank::open(&account(number))),
         Wish::Deposit(number, amount) => how.start(bank::deposit(&account(number), amount)),
@@ -533,7 +533,7 @@ fn start(how: &How<'_>, wish: &Wish) -> Held<Answer> {
 }
 
 impl How<'_> {
-    fn start<C: Command + Serialize>(&self, command: C) -> Held<Answer> {
+    fn start<C: Command + Serialize>(&self, command: C) -> HeldFuture<Answer> {
         let execute = match self.lane {
             Some(lane) => lane.execute(command),
             None => self.app.execute(command),
@@ -543,8 +543,8 @@ impl How<'_> {
             execute = execute.key(self.name);
         }
         match self.submits {
-            true => Held::new(async move { Answer::of(execute.submit().await.await) }),
-            false => Held::new(async move { Answer::of(execute.await) }),
+            true => HeldFuture::new(async move { Answer::of(execute.submit().await.await) }),
+            false => HeldFuture::new(async move { Answer::of(execute.await) }),
         }
     }
 }

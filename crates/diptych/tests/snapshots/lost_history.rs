@@ -388,8 +388,8 @@ async fn every_receipt_names_the_event_at_its_position() {
     let logs = Logs::new().await;
     let app = logs.open().view::<Sum>().start().await.unwrap();
     #[derive(Serialize)]
-    struct Keyed;
-    impl Command for Keyed {
+    struct KeyedCommand;
+    impl Command for KeyedCommand {
         type State = Sum;
         type Event = PaidIn;
         type Rejection = std::convert::Infallible;
@@ -406,9 +406,9 @@ async fn every_receipt_names_the_event_at_its_position() {
             Ok((sum.0 < 10).then_some(PaidIn { account: 1, amount: 10 }).into_iter().collect())
         }
     }
-    let first = app.execute(Keyed).key("k").await.unwrap();
-    let again = app.execute(Keyed).key("k").await.unwrap();
-    let nothing = app.execute(Keyed).await.unwrap();
+    let first = app.execute(KeyedCommand).key("k").await.unwrap();
+    let again = app.execute(KeyedCommand).key("k").await.unwrap();
+    let nothing = app.execute(KeyedCommand).await.unwrap();
     assert_eq!((first, nothing.is_empty()), (again, true));
     app.stop().await.unwrap();
     // A new app has no receipts in memory and reads their events from the log.

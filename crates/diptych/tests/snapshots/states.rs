@@ -26,7 +26,7 @@ use serde_json::json;
 use crate::support::{
     counted_store::{CountedStore, Warnings, write_event},
     declare::events,
-    probe::{Heard, heard, look, say, told},
+    probe::{HeardEvents, heard, look, say, told},
 };
 
 thread_local! {
@@ -143,7 +143,7 @@ async fn a_state_from_a_snapshot_has_its_former_size() {
     fill(&store, 1_000);
     let mut sizes = Vec::new();
     for _ in 0..2 {
-        let app = over(&store, &place).snapshots::<Heard<Entries>>(EVERY);
+        let app = over(&store, &place).snapshots::<HeardEvents<Entries>>(EVERY);
         let app = app.start().await.unwrap();
         heard::<Entries>(&app, &page()).await.unwrap();
         sizes.push(app.stats().cache.bytes);
@@ -246,7 +246,7 @@ async fn a_snapshot_of_another_log_epoch_or_fold_causes_a_replay_with_a_warning(
     assert!(warning.contains("position 20, and the log ends at 19"), "{warning}");
     // These snapshots belong to another fold and to another boundary.
     let others = Arc::new(MemorySnapshots::default());
-    let app = over(&store, &others).snapshots::<Heard<Entries>>(EVERY);
+    let app = over(&store, &others).snapshots::<HeardEvents<Entries>>(EVERY);
     let app = app.snapshots::<Ledger>(EVERY).start().await.unwrap();
     heard::<Entries>(&app, &page()).await.unwrap();
     look::<Ledger>(&app, &Filter::everything()).await.unwrap();

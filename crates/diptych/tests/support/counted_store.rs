@@ -32,10 +32,10 @@ use tracing::{
 #[derive(Clone)]
 pub(crate) struct CountedStore {
     wrapped: WrappedStore,
-    seen: Arc<Seen>,
+    seen: Arc<SeenCalls>,
 }
 
-struct Seen {
+struct SeenCalls {
     store: Store,
     /// The clock that stamps appends, for a store that takes the time from its caller.
     clock: Option<Clock>,
@@ -68,7 +68,7 @@ impl CountedStore {
     }
 
     fn over(store: Store, identity: LogIdentity, clock: Option<Clock>) -> CountedStore {
-        let seen = Arc::new(Seen {
+        let seen = Arc::new(SeenCalls {
             store: store.clone(),
             clock,
             reads: AtomicU64::new(0),
@@ -145,7 +145,7 @@ impl CountedStore {
     }
 }
 
-impl Seen {
+impl SeenCalls {
     fn count(&self, call: Call<'_>) {
         if let Call::Append(_) | Call::Read(..) | Call::Last(..) = call {
             let other = self.other.lock().take();

@@ -71,11 +71,11 @@ static HOOKS: Mutex<Option<HashMap<u64, Hook>>> = Mutex::new(None);
 static LEDGERS: AtomicU64 = AtomicU64::new(1);
 
 /// A ledger with a number of its own. The view calls its hook for as long as this value lives.
-pub(crate) struct Hooked(pub(crate) u64);
+pub(crate) struct HookedLedger(pub(crate) u64);
 
-impl Hooked {
-    pub(crate) fn new() -> Hooked {
-        Hooked(LEDGERS.fetch_add(1, Ordering::Relaxed))
+impl HookedLedger {
+    pub(crate) fn new() -> HookedLedger {
+        HookedLedger(LEDGERS.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn set(&self, hook: impl Fn(Moment<'_>) + Send + Sync + 'static) {
@@ -102,7 +102,7 @@ impl Hooked {
     }
 }
 
-impl Drop for Hooked {
+impl Drop for HookedLedger {
     fn drop(&mut self) {
         self.clear();
     }

@@ -93,14 +93,14 @@ pub(crate) fn raw(event_type: &'static str, payload: &impl Serialize, tags: &[&s
 }
 
 /// A future that a test polls when it wants to.
-pub(crate) struct Held<T>(Pin<Box<dyn Future<Output = T> + Send>>);
+pub(crate) struct HeldFuture<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
 /// The future of a command.
-pub(crate) type Sent<R> = Held<Result<Receipt, ExecuteError<R>>>;
+pub(crate) type SentCommand<R> = HeldFuture<Result<Receipt, ExecuteError<R>>>;
 
-impl<T> Held<T> {
-    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Held<T> {
-        Held(Box::pin(future))
+impl<T> HeldFuture<T> {
+    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> HeldFuture<T> {
+        HeldFuture(Box::pin(future))
     }
 
     pub(crate) fn poll(&mut self) -> Poll<T> {
@@ -125,15 +125,15 @@ impl<T> Held<T> {
 
 /// Sends a command and polls it once. Asserts that it waits for the sync.
 #[track_caller]
-pub(crate) fn send<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
+pub(crate) fn send<C: Command>(execute: Execute<C>) -> SentCommand<C::Rejection> {
     let mut sent = begin(execute);
     sent.waits();
     sent
 }
 
 /// A command that is not polled yet.
-pub(crate) fn begin<C: Command>(execute: Execute<C>) -> Sent<C::Rejection> {
-    Held(Box::pin(execute))
+pub(crate) fn begin<C: Command>(execute: Execute<C>) -> SentCommand<C::Rejection> {
+    HeldFuture(Box::pin(execute))
 }
 
 /// The answer of a future that is ready at its first poll.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 /// A recorder of all metrics, by name and labels. Handles may record on any thread.
 #[derive(Clone, Default)]
-pub(crate) struct Measured(Arc<Mutex<BTreeMap<String, Arc<Cell>>>>);
+pub(crate) struct MetricsRecorder(Arc<Mutex<BTreeMap<String, Arc<Cell>>>>);
 
 /// The value of a gauge or counter, or the number of values of a histogram.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl HistogramFn for Cell {
     }
 }
 
-impl Measured {
+impl MetricsRecorder {
     fn cell(&self, key: &Key) -> Arc<Cell> {
         let mut name = key.name().to_owned();
         for label in key.labels() {
@@ -68,7 +68,7 @@ impl Measured {
     }
 }
 
-impl Recorder for Measured {
+impl Recorder for MetricsRecorder {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 /// All folded events, with their positions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "")]
-pub(crate) struct Heard<E> {
+pub(crate) struct HeardEvents<E> {
     pub(crate) lines: Vec<String>,
     event: PhantomData<fn() -> E>,
 }
 
-impl<E> Default for Heard<E> {
-    fn default() -> Heard<E> {
-        Heard { lines: Vec::new(), event: PhantomData }
+impl<E> Default for HeardEvents<E> {
+    fn default() -> HeardEvents<E> {
+        HeardEvents { lines: Vec::new(), event: PhantomData }
     }
 }
 
-impl<E: Event + Debug> Fold for Heard<E> {
+impl<E: Event + Debug> Fold for HeardEvents<E> {
     type Event = E;
 
     fn apply(&mut self, event: &Recorded<E>) {
@@ -76,7 +76,7 @@ pub(crate) async fn heard<E: Event + Debug + Clone>(
     app: &App,
     boundary: &Filter,
 ) -> Result<Vec<String>, String> {
-    let heard = look::<Heard<E>>(app, boundary).await;
+    let heard = look::<HeardEvents<E>>(app, boundary).await;
     heard.map(|heard| heard.lines).map_err(|error| error.to_string())
 }
 
@@ -119,5 +119,5 @@ pub(crate) async fn told<E: Event + Clone + Debug>(
     boundary: &Filter,
     events: impl IntoIterator<Item = E>,
 ) -> Result<Receipt, ExecuteError<Never>> {
-    app.execute(say::<Heard<E>, E>(boundary, events)).await
+    app.execute(say::<HeardEvents<E>, E>(boundary, events)).await
 }

@@ -344,7 +344,7 @@ fn by_kit<C: Command>(story: Given, command: C) -> (Given, String) {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Sent {
+enum GivenCommand {
     Open(usize),
     Deposit(usize, u64),
     Withdraw(usize, u64),
@@ -352,11 +352,12 @@ enum Sent {
 
 const NAMES: [&str; 3] = ["a", "b", "a:b"];
 
-fn sent() -> impl Strategy<Value = Sent> {
+fn sent() -> impl Strategy<Value = GivenCommand> {
     prop_oneof![
-        (0..3_usize).prop_map(Sent::Open),
-        (0..3_usize, 0..9_u64).prop_map(|(account, amount)| Sent::Deposit(account, amount)),
-        (0..3_usize, 0..9_u64).prop_map(|(account, amount)| Sent::Withdraw(account, amount)),
+        (0..3_usize).prop_map(GivenCommand::Open),
+        (0..3_usize, 0..9_u64).prop_map(|(account, amount)| GivenCommand::Deposit(account, amount)),
+        (0..3_usize, 0..9_u64)
+            .prop_map(|(account, amount)| GivenCommand::Withdraw(account, amount)),
     ]
 }
 
@@ -395,11 +396,11 @@ proptest! {
             let mut story = nothing_given();
             for sent in commands {
                 story = match sent {
-                    Sent::Open(at) => both(&app, story, open(NAMES[at])).await,
-                    Sent::Deposit(at, amount) => {
+                    GivenCommand::Open(at) => both(&app, story, open(NAMES[at])).await,
+                    GivenCommand::Deposit(at, amount) => {
                         both(&app, story, deposit(NAMES[at], amount)).await
                     }
-                    Sent::Withdraw(at, amount) => {
+                    GivenCommand::Withdraw(at, amount) => {
                         both(&app, story, withdraw(NAMES[at], amount)).await
                     }
                 };

@@ -45,12 +45,12 @@ struct Unheard {}
 static WORTH: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Clone, Default, Serialize, Deserialize)]
-struct Heard {
+struct HeardEvents {
     worth: u64,
     texts: Vec<String>,
 }
 
-impl Fold for Heard {
+impl Fold for HeardEvents {
     type Event = Said;
 
     const VERSION: Option<u32> = Some(1);
@@ -64,10 +64,10 @@ impl Fold for Heard {
 struct Worth;
 
 impl Query for Worth {
-    type View = Heard;
+    type View = HeardEvents;
     type Answer = u64;
 
-    fn answer(&self, heard: &Heard) -> u64 {
+    fn answer(&self, heard: &HeardEvents) -> u64 {
         heard.worth
     }
 }
@@ -75,10 +75,10 @@ impl Query for Worth {
 struct Texts;
 
 impl Query for Texts {
-    type View = Heard;
+    type View = HeardEvents;
     type Answer = usize;
 
-    fn answer(&self, heard: &Heard) -> usize {
+    fn answer(&self, heard: &HeardEvents) -> usize {
         heard.texts.len()
     }
 }
@@ -149,8 +149,8 @@ async fn say(store: &Store) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_over_unreadable_events_fails_and_the_app_can_be_dropped() {
     let faulty = FaultyStore::new();
-    let app = App::over(faulty.store()).view::<Heard>().start().await.unwrap();
-    let view = app.view::<Heard>().unwrap();
+    let app = App::over(faulty.store()).view::<HeardEvents>().start().await.unwrap();
+    let view = app.view::<HeardEvents>().unwrap();
     view.pause().await.unwrap();
     for _ in 0..50 {
         write(&faulty.store, Unheard {}).await;
@@ -172,7 +172,7 @@ async fn a_step_over_unreadable_events_fails_and_the_app_can_be_dropped() {
 async fn a_pending_query_of_the_past_blocks_no_view() {
     let faulty = FaultyStore::new();
     let app = App::over(faulty.store())
-        .view_with::<Heard>(ViewOptions { copies: 2, ..ViewOptions::default() });
+        .view_with::<HeardEvents>(ViewOptions { copies: 2, ..ViewOptions::default() });
     let app = app.start().await.unwrap();
     for _ in 0..5 {
         say(&faulty.store).await;
@@ -197,10 +197,10 @@ struct Long {
 }
 
 impl Query for Long {
-    type View = Heard;
+    type View = HeardEvents;
     type Answer = ();
 
-    fn answer(&self, _: &Heard) {
+    fn answer(&self, _: &HeardEvents) {
         self.began.send(()).unwrap();
         self.end.lock().unwrap().recv().unwrap();
     }
@@ -210,9 +210,9 @@ impl Query for Long {
 async fn a_paused_view_that_waited_for_a_query_is_still_paused() {
     let store = Store::new(Memory::new());
     let app = App::over_store(store.clone())
-        .view_with::<Heard>(ViewOptions { copies: 2, ..ViewOptions::default() });
+        .view_with::<HeardEvents>(ViewOptions { copies: 2, ..ViewOptions::default() });
     let app = app.start().await.unwrap();
-    let view = app.view::<Heard>().unwrap();
+    let view = app.view::<HeardEvents>().unwrap();
     view.pause().await.unwrap();
     say(&store).await;
     say(&store).await;
@@ -223,7 +223,7 @@ async fn a_paused_view_that_waited_for_a_query_is_still_paused() {
     tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
     view.step().await.unwrap();
     let stepping = app.clone();
-    let step = tokio::spawn(async move { stepping.view::<Heard>().unwrap().step().await });
+    let step = tokio::spawn(async move { stepping.view::<HeardEvents>().unwrap().step().await });
     while !matches!(view.status().state, FollowState::Stalled { .. }) {
         tokio::task::yield_now().await;
     }
@@ -236,8 +236,8 @@ async fn a_paused_view_that_waited_for_a_query_is_still_paused() {
 #[tokio::test]
 async fn a_session_query_waits_for_writes_made_after_it_was_built() {
     let store = Store::new(Memory::new());
-    let app = App::over_store(store.clone()).view::<Heard>().start().await.unwrap();
-    app.view::<Heard>().unwrap().pause().await.unwrap();
+    let app = App::over_store(store.clone()).view::<HeardEvents>().start().await.unwrap();
+    app.view::<HeardEvents>().unwrap().pause().await.unwrap();
     let (session, soon) = (app.session(), Duration::from_millis(1));
     let asks = [
         app.query(Texts).session(&session).within(soon),
@@ -254,8 +254,8 @@ async fn a_session_query_waits_for_writes_made_after_it_was_built() {
 
 fn kept(store: &Store, place: &Arc<MemorySnapshots>) -> AppBuilder {
     let options = SnapshotOptions { every_events: Some(4), keep: 3 };
-    let app = App::over_store(store.clone()).view::<Heard>();
-    app.snapshots::<Heard>(options).snapshots_in(place.clone())
+    let app = App::over_store(store.clone()).view::<HeardEvents>();
+    app.snapshots::<HeardEvents>(options).snapshots_in(place.clone())
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn snapshots_from_before_a_rebuild_are_never_used_again() {
     WORTH.store(1, Ordering::SeqCst);
     let app = kept(&store, &place).start().await.unwrap();
     assert_eq!(answer(&app).await, 84, "the view must start from a snapshot of the other program");
-    app.view::<Heard>().unwrap().rebuild().await.unwrap();
+    app.view::<HeardEvents>().unwrap().rebuild().await.unwrap();
     assert!(place.names("").unwrap().is_empty());
     while answer(&app).await != 12 {
         tokio::task::yield_now().await;

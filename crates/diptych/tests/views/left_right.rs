@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use pollster::block_on;
 
 use crate::support::{
-    ledger::{Hooked, Ledger, Look, Mirror, Moment, Totals, comes, small, write, write_at},
+    ledger::{HookedLedger, Ledger, Look, Mirror, Moment, Totals, comes, small, write, write_at},
     manual_sync::now,
     view_digest::view_digest,
 };
@@ -35,7 +35,7 @@ fn balanced(random: &mut Random, most: u64) -> Vec<i64> {
 #[test]
 fn readers_beside_a_writer_see_whole_commits_and_never_go_back() {
     const COMMITS: usize = 4_000;
-    let (ledger, mut random) = (Hooked::new(), Random::new(1));
+    let (ledger, mut random) = (HookedLedger::new(), Random::new(1));
     let app = block_on(App::over(Memory::new()).view::<Ledger>().start()).unwrap();
     let commits: Vec<_> = (0..COMMITS).map(|_| balanced(&mut random, 5)).collect();
     let totals = Totals::after_each(commits.iter().flatten().copied());
@@ -69,7 +69,7 @@ fn shown_while_catching_up(
     commits: &[Vec<i64>],
     time: impl Fn(usize) -> i64,
 ) -> (Vec<Totals>, Totals) {
-    let (ledger, store) = (Hooked::new(), Store::new(memory.time(TimeSource::Caller)));
+    let (ledger, store) = (HookedLedger::new(), Store::new(memory.time(TimeSource::Caller)));
     let app = block_on(App::over_store(store.clone()).view::<Ledger>().start()).unwrap();
     let view = app.view::<Ledger>().unwrap();
     block_on(view.pause()).unwrap();
@@ -148,7 +148,7 @@ fn a_commit_that_is_larger_than_a_page_or_a_batch_is_shown_whole() {
 
 #[test]
 fn a_rebuilt_copy_replaces_the_shown_one_when_it_is_as_far() {
-    let (ledger, store) = (Hooked::new(), Store::new(small(7, 9)));
+    let (ledger, store) = (HookedLedger::new(), Store::new(small(7, 9)));
     for amount in 1..=500 {
         write(&store, ledger.commit(&[amount, -amount]));
     }
@@ -200,7 +200,7 @@ impl Query for Long {
 #[test]
 fn folding_continues_during_long_queries_until_the_copies_run_out() {
     for copies in [0, 2, 3, 5] {
-        let (ledger, most) = (Hooked::new(), copies.max(2));
+        let (ledger, most) = (HookedLedger::new(), copies.max(2));
         let app = App::over(Memory::new())
             .view_with::<Ledger>(ViewOptions { copies, ..ViewOptions::default() });
         let app = block_on(app.start()).unwrap();
@@ -269,7 +269,7 @@ impl Query for Broken {
 
 #[test]
 fn a_query_that_panics_affects_no_other_query() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let app = block_on(App::over(Memory::new()).view::<Ledger>().start()).unwrap();
     for amount in 1..=50 {
         write(app.store(), ledger.commit(&[amount]));
@@ -285,7 +285,7 @@ fn a_query_that_panics_affects_no_other_query() {
 
 #[test]
 fn the_digest_belongs_to_the_position_returned_with_it() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let app = App::over_store(store.clone()).view::<Mirror>();
     let app = block_on(app.start()).unwrap();
     let totals = Totals::after_each((1..=2_000).map(i64::from));
@@ -309,7 +309,7 @@ fn the_digest_belongs_to_the_position_returned_with_it() {
 /// Regression: the query computed a deadline that no clock can represent, and panicked.
 #[tokio::test]
 async fn a_query_may_wait_for_ever() {
-    let ledger = Hooked::new();
+    let ledger = HookedLedger::new();
     let app = App::over(Memory::new()).view::<Ledger>().start().await.unwrap();
     let view = app.view::<Ledger>().unwrap();
     view.pause().await.unwrap();

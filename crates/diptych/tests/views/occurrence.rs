@@ -178,9 +178,9 @@ proptest! {
     }
 }
 
-struct Entered;
+struct EnteredSum;
 
-impl Query for Entered {
+impl Query for EnteredSum {
     type View = OccurrenceOrder<Amounts>;
     type Answer = Vec<u64>;
 
@@ -228,18 +228,18 @@ async fn a_view_and_a_rule_see_late_and_corrected_events_in_their_place() {
     let march = app.execute(Enter(made(3), None)).occurred_at(at(300)).await.unwrap();
     // Told late: the newest amount stays that of March.
     app.execute(Enter(made(1), Some(3))).occurred_at(at(100)).await.unwrap();
-    let entered = app.query(Entered).strong().await.unwrap();
+    let entered = app.query(EnteredSum).strong().await.unwrap();
     assert_eq!(*entered, [1, 3]);
-    let events = app.explain(Entered).await.unwrap().events;
+    let events = app.explain(EnteredSum).await.unwrap().events;
     let entry = events.iter().find(|event| event.position == march.last()).unwrap().id;
     // The entry of March was really made in January.
     let moved = Entries::Moved { book: 1, entry, to: 50 };
     app.execute(Enter(moved, Some(3))).await.unwrap();
-    assert_eq!(*app.query(Entered).strong().await.unwrap(), [3, 1]);
+    assert_eq!(*app.query(EnteredSum).strong().await.unwrap(), [3, 1]);
     app.execute(Enter(Entries::Retracted { book: 1, entry }, Some(1))).await.unwrap();
-    assert_eq!(*app.query(Entered).strong().await.unwrap(), [1]);
+    assert_eq!(*app.query(EnteredSum).strong().await.unwrap(), [1]);
     // As it was known before the corrections.
-    assert_eq!(*app.query(Entered).as_of(entered.position).await.unwrap(), [1, 3]);
+    assert_eq!(*app.query(EnteredSum).as_of(entered.position).await.unwrap(), [1, 3]);
     let wrong = app.execute(Enter(made(9), Some(3))).await.unwrap_err();
     assert!(matches!(wrong, diptych::ExecuteError::Rejected(Newest(Some(1)))));
 }
@@ -258,9 +258,9 @@ async fn write(store: &Store, history: &[Recorded<Entries>]) {
 }
 
 /// The sum of the events of a book, or of all if there is none.
-struct Booked(Option<u8>);
+struct BookedSum(Option<u8>);
 
-impl Query for Booked {
+impl Query for BookedSum {
     type View = OccurrenceOrder<Amounts>;
     type Answer = (Vec<u64>, usize);
 
@@ -299,17 +299,17 @@ proptest! {
             let expected = (expected.clone(), expected.len());
             let instant = Timestamp::from_micros(before);
             let point = Point::at(upto).occurred_before(instant);
-            for query in [Booked(None), Booked(Some(1))] {
+            for query in [BookedSum(None), BookedSum(Some(1))] {
                 let answer = app.query(query).at(point).await.unwrap();
                 prop_assert_eq!(&answer.value, &expected);
                 prop_assert_eq!(answer.position, upto);
             }
             let last = Timestamp::from_micros(before - 1);
-            let answer = app.query(Booked(None)).as_of(upto).occurred_upto(last).await.unwrap();
+            let answer = app.query(BookedSum(None)).as_of(upto).occurred_upto(last).await.unwrap();
             prop_assert_eq!(&answer.value, &expected);
-            let diff = app.diff(Booked(None), Position::START, point).await.unwrap();
+            let diff = app.diff(BookedSum(None), Position::START, point).await.unwrap();
             prop_assert_eq!(&diff.after.value, &expected);
-            app.check_scope(&Booked(Some(1)), point).await.unwrap();
+            app.check_scope(&BookedSum(Some(1)), point).await.unwrap();
             Ok(())
         })?;
     }
@@ -342,11 +342,11 @@ async fn an_explanation_of_what_occurred_names_the_question_that_counts_correcti
     let app = App::over_store(store).start().await.unwrap();
     let instant = Timestamp::from_micros(400);
     for point in [Point::now().occurred_before(instant), Point::now().occurred_upto(instant)] {
-        let error = app.explain(Booked(None)).at(point).await.unwrap_err();
+        let error = app.explain(BookedSum(None)).at(point).await.unwrap_err();
         assert!(matches!(error, QueryError::OwnOrder { .. }), "{error:?}");
         assert!(error.to_string().contains("`before(instant)`"), "{error}");
     }
-    let explained = app.explain(Booked(None)).recorded_before(Timestamp::MAX).await.unwrap();
+    let explained = app.explain(BookedSum(None)).recorded_before(Timestamp::MAX).await.unwrap();
     assert_eq!(explained.events.len(), 1);
 }
 

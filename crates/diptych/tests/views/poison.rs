@@ -24,8 +24,8 @@ use serde_json::json;
 use crate::support::{
     bank,
     ledger::{
-        CountRemarks, Hooked, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, Totals, comes,
-        small, write, write_at,
+        CountRemarks, HookedLedger, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, Totals,
+        comes, small, write, write_at,
     },
     manual_sync::now,
     view_digest::view_digest,
@@ -44,7 +44,7 @@ fn start(store: &Store) -> App {
 }
 
 /// Makes the view panic at this amount until the test sets the returned flag.
-fn poison(ledger: &Hooked, amount: i64) -> Arc<AtomicBool> {
+fn poison(ledger: &HookedLedger, amount: i64) -> Arc<AtomicBool> {
     let is_mended = Arc::new(AtomicBool::new(false));
     ledger.set({
         let is_mended = is_mended.clone();
@@ -72,7 +72,7 @@ fn stopped(app: &App) -> FollowerStop {
 fn a_view_that_panics_stays_before_the_event_and_other_views_go_on() {
     for amount in 1..=8 {
         for as_they_come in [true, false] {
-            let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+            let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
             let is_mended = poison(&ledger, amount);
             let app = start(&store);
             let view = app.view::<Ledger>().unwrap();
@@ -126,7 +126,7 @@ fn a_view_that_panics_stays_before_the_event_and_other_views_go_on() {
 
 #[test]
 fn a_stopped_view_refuses_pause_and_step_but_resumes() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     poison(&ledger, 2);
     let app = start(&store);
     let view = app.view::<Ledger>().unwrap();
@@ -142,7 +142,7 @@ fn a_stopped_view_refuses_pause_and_step_but_resumes() {
 
 #[test]
 fn a_panic_in_the_second_copy_alone_costs_a_clone() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let (times, clones) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let app = start(&store);
     ledger.set({
@@ -169,7 +169,7 @@ fn a_panic_in_the_second_copy_alone_costs_a_clone() {
 #[test]
 fn a_view_that_cannot_be_cloned_or_dropped_stops_and_can_resume() {
     for is_drop in [false, true] {
-        let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+        let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
         let app = start(&store);
         write(&store, ledger.commit(COMMITS[0]));
         block_on(app.query(Look).strong().into_future()).unwrap();
@@ -204,7 +204,7 @@ fn a_view_that_cannot_be_cloned_or_dropped_stops_and_can_resume() {
 
 #[test]
 fn a_panic_payload_may_be_of_any_type() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     ledger.set(|moment| {
         if let Moment::Apply(_) = moment {
             panic_any(7);
@@ -218,7 +218,7 @@ fn a_panic_payload_may_be_of_any_type() {
 /// All commits have one `recorded_at`, so the events of a commit are spread over several slices.
 #[test]
 fn a_panic_within_a_partly_read_commit_shows_none_of_it() {
-    let (ledger, store) = (Hooked::new(), small(2, 3).time(TimeSource::Caller));
+    let (ledger, store) = (HookedLedger::new(), small(2, 3).time(TimeSource::Caller));
     let store = Store::new(store);
     let app = start(&store);
     let view = app.view::<Ledger>().unwrap();
@@ -330,7 +330,7 @@ fn an_event_that_cannot_be_decoded_is_read_again_on_resume_or_rebuild() {
     for text in ["a", "b", "torn", "c"] {
         write(&store, Append::event(noted(text)));
     }
-    let remark = Hooked::new().remark();
+    let remark = HookedLedger::new().remark();
     write(&store, Append::event(remark));
     // Two views stop, and the app still starts.
     let app = block_on(noting(&store).start()).unwrap();
@@ -396,7 +396,7 @@ fn a_panic_in_one_part_of_a_split_event_discards_the_other_part() {
         let half = |amount: i64| json!({ "ledger": ledger, "amount": amount });
         Ok(vec![Upcast::json("booked", 1, &half(2))?, Upcast::json("booked", 1, &half(3))?])
     });
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let is_mended = poison(&ledger, 3);
     let double = RawEvent::new("double", ledger.0.to_string()).tag(Tag::new("ledger", ledger.0));
     let booked = |amount| ledger.booked(amount).encode().unwrap();

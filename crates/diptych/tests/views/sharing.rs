@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::{
     ledger::{
-        CountRemarks, Hooked, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, comes, small,
-        write,
+        CountRemarks, HookedLedger, Ledger, Look, LookInMirror, Mirror, Moment, Remarks, comes,
+        small, write,
     },
     manual_sync::now,
 };
@@ -109,7 +109,7 @@ fn views_of_one_type_of_event_read_and_decode_once() {
 
 #[test]
 fn views_of_different_events_share_what_is_read() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let (counted, reads) = counted(&store);
     let app = App::over(counted).view::<Mirror>().view::<Remarks>();
     let app = block_on(app.start()).unwrap();
@@ -127,7 +127,7 @@ fn views_of_different_events_share_what_is_read() {
 #[test]
 fn a_slow_or_paused_view_delays_no_other_view_and_catches_up() {
     for is_paused in [true, false] {
-        let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+        let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
         let app = App::over_store(store.clone()).view::<Ledger>().view::<Mirror>();
         let app = block_on(app.start()).unwrap();
         let view = app.view::<Ledger>().unwrap();
@@ -193,7 +193,7 @@ fn failing(
 
 #[test]
 fn each_view_retries_a_failed_shared_read_for_itself() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let fails = Arc::new(AtomicU64::new(0));
     let wrapped = failing(&store, {
         let fails = fails.clone();
@@ -224,7 +224,7 @@ fn a_read_that_failed_in_storage_is_retried() {
 }
 
 fn is_asked_again(error: fn() -> ReadError, said: &str) {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let is_down = Arc::new(AtomicBool::new(true));
     let wrapped = failing(&store, {
         let is_down = is_down.clone();
@@ -255,7 +255,7 @@ fn is_asked_again(error: fn() -> ReadError, said: &str) {
 /// After the store recovers, the view no longer reports a stall, even if it is still far behind.
 #[test]
 fn a_stall_ends_with_the_first_page() {
-    let (ledger, store) = (Hooked::new(), Store::new(small(10, 10)));
+    let (ledger, store) = (HookedLedger::new(), Store::new(small(10, 10)));
     let is_down = Arc::new(AtomicBool::new(false));
     let wrapped = failing(&store, {
         let is_down = is_down.clone();
@@ -292,7 +292,7 @@ fn a_stall_ends_with_the_first_page() {
 
 #[test]
 fn an_unreadable_log_stops_only_the_views_that_need_it_until_it_is_fixed() {
-    let (ledger, store) = (Hooked::new(), Store::new(Memory::new()));
+    let (ledger, store) = (HookedLedger::new(), Store::new(Memory::new()));
     let is_torn = Arc::new(AtomicBool::new(false));
     // Only reads whose filter includes bookings fail.
     let wrapped = failing(&store, {

@@ -28,7 +28,7 @@ use diptych_store::{
 use rustix::io::Errno;
 
 use crate::{
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, Files, disk_of, is},
     read_only::{append, check, on_simulated_disk},
 };
@@ -263,13 +263,17 @@ const PASSING: [Passing; 3] = {
 };
 
 /// The operation that failed: its kind and its file.
-type Fired = Arc<Mutex<Option<(Operation, PathBuf)>>>;
+type FailedOperation = Arc<Mutex<Option<(Operation, PathBuf)>>>;
 
 /// A disk on which the operation number `at` of those that can have it gets this error.
-fn failing_once(disk: &SimulatedDisk, passing: &'static Passing, at: usize) -> (Hooked, Fired) {
-    let (fired, count) = (Fired::default(), AtomicUsize::new(0));
+fn failing_once(
+    disk: &SimulatedDisk,
+    passing: &'static Passing,
+    at: usize,
+) -> (HookedDisk, FailedOperation) {
+    let (fired, count) = (FailedOperation::default(), AtomicUsize::new(0));
     let notes = fired.clone();
-    let hooked = Hooked::new(disk, move |operation, path| {
+    let hooked = HookedDisk::new(disk, move |operation, path| {
         let may_fail = passing.operations.contains(&operation);
         if !may_fail || count.fetch_add(1, Ordering::SeqCst) != at {
             return Ok(());

@@ -33,7 +33,7 @@ use diptych_store::{
 use pollster::block_on;
 
 use crate::{
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, is},
 };
 
@@ -66,14 +66,14 @@ fn commit(log: &Log, number: u64) -> Result<u64, AppendError> {
 
 /// The answer to a commit that found no space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum CommitAnswer {
     Refused,
     Open,
 }
 
 /// `Ok` is the position of a commit that was acknowledged, now or before. Any error other than one
 /// about space is a mistake.
-fn offer(log: &Log, number: u64, when: &str) -> Result<u64, Told> {
+fn offer(log: &Log, number: u64, when: &str) -> Result<u64, CommitAnswer> {
     let answer = commit(log, number);
     let text = answer.as_ref().map_or_else(ToString::to_string, ToString::to_string);
     match answer {
@@ -82,11 +82,11 @@ fn offer(log: &Log, number: u64, when: &str) -> Result<u64, Told> {
         Err(AppendError::Refused(Refusal::KeyTaken { first, .. })) => Ok(first.get()),
         Err(AppendError::Unavailable(Unavailable::Storage { .. })) => {
             assert!(text.contains("/log/") && text.contains("free space"), "{when}: {text}");
-            Err(Told::Refused)
+            Err(CommitAnswer::Refused)
         }
         Err(AppendError::OutcomeUnknown(SyncError { cause: Unavailable::Storage { .. } })) => {
             assert!(text.contains("the store keeps the commit"), "{when}: {text}");
-            Err(Told::Open)
+            Err(CommitAnswer::Open)
         }
         Err(error) => panic!("{when}: commit {number}: {error}"),
     }
@@ -132,7 +132,7 @@ fn open(disk: &SimulatedDisk, durability: Durability, is_new: bool, when: &str) 
 fn check_crashes(
     disk: &SimulatedDisk,
     durability: Durability,
-    (acknowledged, told): (u64, Told),
+    (acknowledged, told): (u64, CommitAnswer),
     when: &str,
 ) {
     let seed = acknowledged;
@@ -144,7 +144,7 @@ fn check_crashes(
         crashed.fail_after(0, Fault::DiskStaysFull);
         let log = open(&crashed, durability, acknowledged == 0, &when);
         let head = check(&log, &when);
-        let most = acknowledged + u64::from(told == Told::Open);
+        let most = acknowledged + u64::from(told == CommitAnswer::Open);
         assert!((acknowledged..=most).contains(&head), "{when}: {head}");
         crashed.disarm();
         assert_eq!(commit(&log, head).unwrap(), head + 1, "{when}");
@@ -158,7 +158,7 @@ struct Life {
     /// How many more appends are tried before space is freed.
     patience: u64,
     identity: Option<LogIdentity>,
-    met: BTreeSet<Told>,
+    met: BTreeSet<CommitAnswer>,
 }
 
 impl Life {
@@ -197,8 +197,10 @@ impl Life {
             match offer(log, number, when) {
                 // It was full for one operation only.
                 Ok(position) => return assert_eq!(position, number + 1, "{when}"),
-                Err(Told::Refused) => {}
-                Err(Told::Open) => assert_eq!(told, Told::Refused, "{when}: it is accepted twice"),
+                Err(CommitAnswer::Refused) => {}
+                Err(CommitAnswer::Open) => {
+                    assert_eq!(told, CommitAnswer::Refused, "{when}: it is accepted twice")
+                }
             }
             assert!(log.head().paused().is_some() && !log.head().is_ended(), "{when}");
             assert!(log.blocking().stats().unwrap().takes_no_commits.is_some(), "{when}");
@@ -206,7 +208,7 @@ impl Life {
         self.disk.disarm();
         let again = commit(log, number);
         let is_known = matches!(again, Err(AppendError::Refused(Refusal::KeyTaken { .. })));
-        assert_eq!(is_known, told == Told::Open, "{when}: with space: {again:?}");
+        assert_eq!(is_known, told == CommitAnswer::Open, "{when}: with space: {again:?}");
         assert_eq!(offer(log, number, when), Ok(number + 1), "{when}");
         assert!(log.head().paused().is_none(), "{when}");
         assert!(log.blocking().stats().unwrap().takes_no_commits.is_none(), "{when}");
@@ -240,7 +242,7 @@ fn a_log_goes_on_whatever_finds_no_space() {
         }
     }
     println!("{lives} lives: {kinds:?}");
-    assert_eq!(met, BTreeSet::from([Told::Refused, Told::Open]));
+    assert_eq!(met, BTreeSet::from([CommitAnswer::Refused, CommitAnswer::Open]));
     for wanted in
         ["Create seg", "Write seg", "Create tmp", "Write tmp", "Write head", "Create head"]
     {
@@ -284,7 +286,7 @@ fn a_log_with_a_torn_end_opens_on_a_full_disk() {
         let log = open(&disk, Durability::Synced, false, "full");
         assert_eq!((check(&log, "full"), log.identity()), (torn, identity));
         for _ in 0..3 {
-            assert_eq!(offer(&log, torn, "full"), Err(Told::Refused));
+            assert_eq!(offer(&log, torn, "full"), Err(CommitAnswer::Refused));
         }
         // Nothing was accepted, so nothing is lost.
         log.close().unwrap();
@@ -294,7 +296,7 @@ fn a_log_with_a_torn_end_opens_on_a_full_disk() {
     };
     assert_eq!(manifest(&disk.contents()), manifest(&before), "it was not replaced");
     let log = open(&disk, Durability::Synced, false, "full");
-    assert_eq!(offer(&log, torn, "full"), Err(Told::Refused));
+    assert_eq!(offer(&log, torn, "full"), Err(CommitAnswer::Refused));
     disk.disarm();
     assert_eq!(offer(&log, torn, "with space"), Ok(torn + 1));
     assert_ne!(manifest(&disk.contents()), manifest(&before), "it was replaced");
@@ -353,7 +355,7 @@ fn a_log_that_needs_a_new_epoch_needs_space_for_it() {
 /// A log with threads whose segments find no space, or fail to sync for lack of it.
 fn hooked(fails: Operation, full: &Arc<AtomicBool>) -> Log {
     let full = full.clone();
-    let disk = Hooked::new(&SimulatedDisk::new(1), move |operation, path| {
+    let disk = HookedDisk::new(&SimulatedDisk::new(1), move |operation, path| {
         match full.load(Ordering::SeqCst) && operation == fails && is(path, ".seg") {
             true => Err(ErrorKind::StorageFull.into()),
             false => Ok(()),
@@ -378,8 +380,11 @@ fn callers_are_answered_at_once_and_their_commits_come_with_the_space() {
         let callers: Vec<_> = callers.collect();
         callers.into_iter().map(|(number, caller)| (number, caller.join().unwrap())).collect()
     });
-    let accepted: Vec<_> =
-        told.iter().filter(|(_, told)| *told == Told::Open).map(|(number, _)| *number).collect();
+    let accepted: Vec<_> = told
+        .iter()
+        .filter(|(_, told)| *told == CommitAnswer::Open)
+        .map(|(number, _)| *number)
+        .collect();
     assert!(!accepted.is_empty(), "{told:?}");
     assert_eq!(log.head().position(), Position::new(1));
     // A subscriber goes on waiting.
@@ -389,7 +394,7 @@ fn callers_are_answered_at_once_and_their_commits_come_with_the_space() {
     assert_eq!(block_on(waiting).unwrap(), Position::new(1 + accepted.len() as u64));
     for (number, told) in told {
         let found = log.blocking().keyed(&key(number).name).unwrap();
-        assert_eq!(found.is_some(), told == Told::Open, "{number}");
+        assert_eq!(found.is_some(), told == CommitAnswer::Open, "{number}");
     }
     let next = commit(&log, CALLERS + 1).unwrap();
     assert_eq!(next, accepted.len() as u64 + 2);
@@ -412,7 +417,7 @@ fn a_full_disk_is_tried_again_a_few_times_and_not_without_end() {
             Err(ErrorKind::StorageFull.into())
         }
     };
-    let disk: Arc<dyn Disk> = Arc::new(Hooked::new(&SimulatedDisk::new(1), hook));
+    let disk: Arc<dyn Disk> = Arc::new(HookedDisk::new(&SimulatedDisk::new(1), hook));
     let log = Log::open(FOLDER, LogOptions { disk, ..LogOptions::default() }).unwrap();
     full.store(true, Ordering::SeqCst);
     let closed = gate.lock().unwrap();
@@ -507,7 +512,7 @@ fn on_a_small_file_system(folder: &Path) {
             number += 1;
         }
         while file.write_all(&[1; 512]).is_ok() {}
-        assert_eq!(offer(&log, number, "full"), Err(Told::Refused));
+        assert_eq!(offer(&log, number, "full"), Err(CommitAnswer::Refused));
         drop(log);
         while file.write_all(&[1; 512]).is_ok() {}
         let log = Log::open(&dir, options.clone()).unwrap();
@@ -518,7 +523,7 @@ fn on_a_small_file_system(folder: &Path) {
         while offer(&log, number, "opened without space") == Ok(number + 1) {
             number += 1;
         }
-        assert_eq!(offer(&log, number, "opened without space"), Err(Told::Refused));
+        assert_eq!(offer(&log, number, "opened without space"), Err(CommitAnswer::Refused));
         if round < 3 {
             fs::remove_file(&ballast).unwrap();
             file.set_len(0).unwrap();

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 use crate::{
     backup::{append, options, payloads},
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::{FOLDER, is},
     read_only_disk::ReadOnlyDisk,
 };
@@ -134,7 +134,7 @@ fn a_closed_log_without_its_published_head_is_followed_to_its_end() {
 
 /// A log whose last batch of five commits found no space in the middle, and whose published head
 /// was removed.
-struct Failed {
+struct FailedBatch {
     disk: SimulatedDisk,
     log: Log,
     published: u64,
@@ -168,8 +168,8 @@ fn take_head(disk: &SimulatedDisk) -> Vec<u8> {
     head
 }
 
-impl Failed {
-    fn new(seed: u64) -> Failed {
+impl FailedBatch {
+    fn new(seed: u64) -> FailedBatch {
         let disk = SimulatedDisk::new(seed);
         let log = Log::open(FOLDER, on(&disk)).unwrap();
         append(&log, 10);
@@ -179,7 +179,7 @@ impl Failed {
         log.blocking().flush().unwrap_err();
         disk.disarm();
         take_head(&disk);
-        Failed { disk, log, published }
+        FailedBatch { disk, log, published }
     }
 
     /// The bytes of the last segment without the zeros at its end.
@@ -200,11 +200,11 @@ fn a_batch_that_was_written_in_part_is_not_followed() {
         let disk = SimulatedDisk::new(0);
         let log = Log::open(FOLDER, on(&disk)).unwrap();
         append(&log, 10);
-        Failed { disk, published: 20, log }.written()
+        FailedBatch { disk, published: 20, log }.written()
     };
     let mut with_whole_commits = 0;
     for seed in 0..20 {
-        let failed = Failed::new(seed);
+        let failed = FailedBatch::new(seed);
         let written = failed.written() - before;
         with_whole_commits += u64::from(written > 100);
         let unproven = if written > HEADER { 0 } else { 2 };
@@ -230,7 +230,7 @@ fn a_batch_that_was_written_in_part_is_not_followed() {
 fn between_write_and_sync(seed: u64, check: fn(&SimulatedDisk, u64, &[u8])) {
     let disk = SimulatedDisk::new(seed);
     let head = Arc::new(Mutex::new(None::<Vec<u8>>));
-    let hooked = Hooked::new(&disk, {
+    let hooked = HookedDisk::new(&disk, {
         let (disk, head) = (disk.clone(), head.clone());
         move |operation, path| {
             if operation == Operation::Sync && is(path, ".seg") {
@@ -331,7 +331,7 @@ impl Unwritable {
     fn new(durability: Durability) -> Unwritable {
         let disk = SimulatedDisk::new(5);
         let refusals = Arc::<Mutex<Refusals>>::default();
-        let hooked = Hooked::new(&disk, {
+        let hooked = HookedDisk::new(&disk, {
             let refusals = refusals.clone();
             move |operation, path| {
                 let refusals = refusals.lock().unwrap();

@@ -17,11 +17,11 @@ const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
 /// and the answer to the third is lost.
 pub(super) struct CommitProxy {
     port: u16,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ProxyState {
     commits: AtomicU64,
     is_over: AtomicBool,
 }
@@ -31,7 +31,7 @@ impl CommitProxy {
     pub(super) fn start(to: u16) -> CommitProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ProxyState::default());
         let own = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -63,7 +63,7 @@ impl CommitProxy {
     }
 }
 
-impl Shared {
+impl ProxyState {
     /// Whether this piece arrives at the server. If the answer is lost, the next piece of the
     /// server ends the connection.
     fn passes(&self, bytes: &[u8], is_lost: &AtomicBool) -> bool {

@@ -193,13 +193,13 @@ fn tables_that_were_changed_from_outside_are_noticed_and_rebuilt_by_a_reset() {
 }
 
 /// A projection as a test wants it.
-struct Made {
+struct TestProjection {
     version: u32,
     create: &'static [&'static str],
     apply: fn(&mut Transaction<'_>, &Recorded<Trade>) -> diptych_postgres_tables::Result,
 }
 
-impl Projection for Made {
+impl Projection for TestProjection {
     type Event = Trade;
 
     fn name(&self) -> &str {
@@ -231,8 +231,9 @@ fn nothing(_: &mut Transaction<'_>, _: &Recorded<Trade>) -> diptych_postgres_tab
 fn a_changed_create_needs_a_new_version_which_makes_the_tables_anew() {
     let Some(server) = shared() else { return };
     let place = Place::new(server);
-    let made =
-        |version, create| place.tables().projection(Made { version, create, apply: nothing });
+    let made = |version, create| {
+        place.tables().projection(TestProjection { version, create, apply: nothing })
+    };
     let (one, two) = (&["create table a (b text)"][..], &["create table a (c bigint)"][..]);
     made(1, one).checkpoint().unwrap();
     let error = made(1, two).checkpoint().unwrap_err();
@@ -258,7 +259,8 @@ fn create_that_is_refused_leaves_nothing() {
         ("create table a (b bigint references nowhere)", "nowhere"),
     ] {
         let create: &'static [&'static str] = Box::leak(Box::new([create]));
-        let mut made = place.tables().projection(Made { version: 1, create, apply: nothing });
+        let mut made =
+            place.tables().projection(TestProjection { version: 1, create, apply: nothing });
         let error = made.checkpoint().unwrap_err();
         assert!(matches!(error, TargetError::Broken { .. }), "{error}");
         assert!(error.to_string().contains(told), "{error}");
@@ -285,7 +287,7 @@ fn a_row_that_is_refused_in_a_bulk_insert_is_the_error_of_its_event() {
         tx.insert("number", &["cents"], &[cents])?;
         Ok(())
     };
-    let mut made = place.tables().projection(Made { version: 1, create: NUMBERS, apply });
+    let mut made = place.tables().projection(TestProjection { version: 1, create: NUMBERS, apply });
     let (position, reason) = refused(follow(app.store(), &mut made, 10));
     assert_eq!(position, 3);
     assert!(reason.contains("duplicate key"), "{reason}");
@@ -304,7 +306,7 @@ fn an_error_that_apply_ignores_commits_nothing_of_the_event() {
         let _ = tx.execute("insert into number values ($1)", &[cents]);
         Ok(())
     };
-    let mut made = place.tables().projection(Made { version: 1, create: NUMBERS, apply });
+    let mut made = place.tables().projection(TestProjection { version: 1, create: NUMBERS, apply });
     let (position, reason) = refused(follow(app.store(), &mut made, 10));
     assert_eq!(position, 2);
     assert!(reason.contains("did not return its error"), "{reason}");
@@ -326,7 +328,8 @@ fn apply_cannot_end_its_transaction() {
             Ok(())
         };
         let place = Place::new(server);
-        let mut made = place.tables().projection(Made { version: 1, create: NUMBERS, apply });
+        let mut made =
+            place.tables().projection(TestProjection { version: 1, create: NUMBERS, apply });
         assert_eq!(refused(follow(app.store(), &mut made, 10)).0, 1, "{sql}");
         assert_eq!(position(&mut made), None);
     }
@@ -347,7 +350,7 @@ fn rows_given_for_bulk_insert_are_seen_by_the_next_statement() {
             false => Err(format!("{count} rows after {cents}").into()),
         }
     };
-    let mut made = place.tables().projection(Made { version: 1, create: NUMBERS, apply });
+    let mut made = place.tables().projection(TestProjection { version: 1, create: NUMBERS, apply });
     follow(app.store(), &mut made, 10).unwrap();
     // A value that its column cannot hold is told with its column.
     note(&app, [sold(1, 1, 4)]);
@@ -355,7 +358,7 @@ fn rows_given_for_bulk_insert_are_seen_by_the_next_statement() {
         tx.insert("number", &["cents"], &[&"four"])?;
         Ok(())
     };
-    let mut made = place.tables().projection(Made { version: 1, create: NUMBERS, apply });
+    let mut made = place.tables().projection(TestProjection { version: 1, create: NUMBERS, apply });
     let (at, reason) = refused(follow(app.store(), &mut made, 10));
     assert_eq!(at, 4);
     assert!(reason.contains("column cents of table number"), "{reason}");

@@ -12,11 +12,11 @@ use std::{
 
 pub(super) struct Proxy {
     port: u16,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ProxyState {
     /// Pieces from the server until all connections are cut. Below 0 none are.
     left: AtomicI64,
     cuts: AtomicU64,
@@ -30,7 +30,7 @@ impl Proxy {
     pub(super) fn start(to: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared { left: AtomicI64::new(-1), ..Shared::default() });
+        let shared = Arc::new(ProxyState { left: AtomicI64::new(-1), ..ProxyState::default() });
         let own = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -83,7 +83,7 @@ impl Drop for Proxy {
     }
 }
 
-impl Shared {
+impl ProxyState {
     /// Whether a piece of the server arrives. If it does not, its connection ends.
     fn may_pass(&self) -> bool {
         if self.left.load(Ordering::SeqCst) < 0 || self.left.fetch_sub(1, Ordering::SeqCst) != 0 {

@@ -43,7 +43,7 @@ pub(crate) struct FuseWork<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum ProgramEnd {
     Killed,
     Itself,
 }
@@ -57,7 +57,7 @@ fn command(role: &str, folder: &Path) -> Command {
 
 impl FuseWork<'_> {
     /// Runs the program until its end.
-    pub(crate) fn run(&self) -> Ended {
+    pub(crate) fn run(&self) -> ProgramEnd {
         let point = points().iter().position(|point| *point == self.point).unwrap() as u64;
         let keys = KEYS.iter().position(|keys| *keys == self.keys).unwrap() as u64;
         let Range { start, end } = self.orders;
@@ -65,8 +65,8 @@ impl FuseWork<'_> {
         let numbers = numbers.map(|number| number.to_string()).join(" ");
         let output = command("fuse", self.folder).env(NUMBERS, numbers).output().unwrap();
         match (output.status.signal(), output.status.success()) {
-            (Some(9), _) => Ended::Killed,
-            (_, true) => Ended::Itself,
+            (Some(9), _) => ProgramEnd::Killed,
+            (_, true) => ProgramEnd::Itself,
             _ => panic!("{:?}: {}", self.point, String::from_utf8_lossy(&output.stderr)),
         }
     }

@@ -106,9 +106,9 @@ async fn a_copied_reaction_is_not_carried_out_again() {
 
 /// Another process under the name of the till.
 #[derive(Default)]
-struct Named(u64);
+struct Namesake(u64);
 
-impl Process for Named {
+impl Process for Namesake {
     type Event = Order;
     const NAME: &'static str = "till";
     const TAG: &'static str = "order";
@@ -136,7 +136,7 @@ async fn two_declarations_of_one_name_react_once_to_each_event() {
     let (one, _folder) = shop_over(&store).await;
     let other = App::over_store(store.clone())
         .catalogue(catalogue())
-        .process_with::<Named>(ProcessStart::Beginning, quick());
+        .process_with::<Namesake>(ProcessStart::Beginning, quick());
     let other = other.start().await.unwrap();
     for order in 0..60 {
         one.execute(Place { order }).await.unwrap();

@@ -17,7 +17,7 @@ use diptych::{
 use diptych_log::{Log, LogOptions};
 
 use super::{
-    child::{Ended, FuseWork},
+    child::{FuseWork, ProgramEnd},
     fuse::{Death, Fuse, Point, mortal_store, points},
     provider::{Keys, Provider},
     shop::{counts, ended, events, idle, live, policy, quick, shop, until, varied},
@@ -107,7 +107,7 @@ async fn a_process_over_a_folder_has_each_effect_once_though_sigkill_comes_at_an
                 keys: keys(seed),
             };
             orders = work.orders.end;
-            if work.run() == Ended::Killed {
+            if work.run() == ProgramEnd::Killed {
                 seen.insert(point);
             }
         }

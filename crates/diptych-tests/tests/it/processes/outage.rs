@@ -16,7 +16,7 @@ use diptych_store::{ReadError, Unavailable, testing::WrappedStore};
 use tokio::sync::Semaphore;
 
 use super::{
-    provider::{Charge, Charged},
+    provider::{Charge, ChargeReceipt},
     shop::{Place, Till, catalogue, ended, idle, policy, quick, until},
 };
 
@@ -29,12 +29,12 @@ struct Slow {
 
 impl Gateway for Slow {
     type Call = Charge;
-    type Answer = Charged;
+    type Answer = ChargeReceipt;
 
-    async fn send(&self, charge: &Charge, _: &str) -> Result<Charged, CallFailure> {
+    async fn send(&self, charge: &Charge, _: &str) -> Result<ChargeReceipt, CallFailure> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.may.acquire().await.unwrap().forget();
-        Ok(Charged { receipt: charge.order.to_string() })
+        Ok(ChargeReceipt { receipt: charge.order.to_string() })
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Charge {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Charged {
+pub(crate) struct ChargeReceipt {
     pub(crate) receipt: String,
 }
 
@@ -68,15 +68,15 @@ impl Provider {
 
     /// The answer to a charge of this order.
     pub(crate) fn answer(order: u64) -> Value {
-        serde_json::to_value(Charged { receipt: format!("r{order}") }).unwrap()
+        serde_json::to_value(ChargeReceipt { receipt: format!("r{order}") }).unwrap()
     }
 }
 
 impl Gateway for Provider {
     type Call = Charge;
-    type Answer = Charged;
+    type Answer = ChargeReceipt;
 
-    async fn send(&self, call: &Charge, key: &str) -> Result<Charged, CallFailure> {
+    async fn send(&self, call: &Charge, key: &str) -> Result<ChargeReceipt, CallFailure> {
         let order = call.order;
         self.fuse.reach(Step::Effect, false).await;
         if order % 5 == 1 {
@@ -89,17 +89,19 @@ impl Gateway for Provider {
             file.write_all(format!("{key} {order}\n").as_bytes()).unwrap();
         }
         self.fuse.reach(Step::Effect, true).await;
-        Ok(Charged { receipt: format!("r{order}") })
+        Ok(ChargeReceipt { receipt: format!("r{order}") })
     }
 
     async fn reconcile(
         &self,
         call: &Charge,
         key: &str,
-    ) -> Result<Reconciliation<Charged>, CallFailure> {
+    ) -> Result<Reconciliation<ChargeReceipt>, CallFailure> {
         Ok(match (self.keys, self.has(key)) {
             (Keys::Ignored, _) => Reconciliation::Unknown,
-            (_, true) => Reconciliation::Done(Charged { receipt: format!("r{}", call.order) }),
+            (_, true) => {
+                Reconciliation::Done(ChargeReceipt { receipt: format!("r{}", call.order) })
+            }
             (_, false) => Reconciliation::NotDone,
         })
     }

@@ -81,7 +81,7 @@ impl Fold for Lifecycle {
 
 #[derive(Debug, thiserror::Error, Serialize, Deserialize, PartialEq)]
 #[error("order {order} cannot be changed so")]
-pub(crate) struct Refused {
+pub(crate) struct OrderRefusal {
     pub(crate) order: u64,
 }
 
@@ -93,7 +93,7 @@ macro_rules! command {
         impl Command for $name {
             type State = Lifecycle;
             type Event = Order;
-            type Rejection = Refused;
+            type Rejection = OrderRefusal;
 
             fn boundary(&self) -> Filter {
                 Filter::tag(Tag::new("order", self.order))
@@ -103,7 +103,7 @@ macro_rules! command {
                 &self,
                 $state: &Lifecycle,
                 _: &DecisionContext,
-            ) -> Result<Vec<Order>, Refused> {
+            ) -> Result<Vec<Order>, OrderRefusal> {
                 let $own = self;
                 $decide
             }
@@ -123,11 +123,11 @@ command!(Note { text: String }, |own, state| Ok(match state.noted {
 // The others would do it again each time that they are carried out: only their keys prevent that.
 command!(Pay {}, |own, _state| Ok(vec![Order::Paid { order: own.order }]));
 command!(Ship {}, |own, _state| match own.order % 5 {
-    2 => Err(Refused { order: own.order }),
+    2 => Err(OrderRefusal { order: own.order }),
     _ => Ok(vec![Order::Shipped { order: own.order }]),
 });
 command!(Cancel { reason: String }, |own, state| match state.cancelled {
-    true => Err(Refused { order: own.order }),
+    true => Err(OrderRefusal { order: own.order }),
     false => Ok(vec![Order::Cancelled { order: own.order, reason: own.reason.clone() }]),
 });
 

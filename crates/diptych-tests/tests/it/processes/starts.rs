@@ -19,14 +19,14 @@ use diptych_store::{Tag, Timestamp};
 use super::{
     fuse::Fuse,
     kills::check,
-    provider::{Charge, Charged, Keys, Provider},
+    provider::{Charge, ChargeReceipt, Keys, Provider},
     shop::{
-        Note, Order, POISON, Place, Refused, catalogue, counts, events, idle, live, policy, quick,
-        shop,
+        Note, Order, OrderRefusal, POISON, Place, catalogue, counts, events, idle, live, policy,
+        quick, shop,
     },
 };
 
-type Payments = StubGateway<Charge, Charged>;
+type Payments = StubGateway<Charge, ChargeReceipt>;
 
 /// Calls for each order. Orders that are a multiple of ten are called for while it is live only.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Process for Caller {
             }
             (Trigger::Event(_), _) => call,
             (Trigger::Settled(settled), _) => {
-                assert_eq!(settled.rejection::<Refused>(), None);
+                assert_eq!(settled.rejection::<OrderRefusal>(), None);
                 let is_old = self.0 < OLD;
                 assert_eq!(settled.outcome == ActionOutcome::Withheld, is_old);
                 Reactions::none().end()
@@ -74,8 +74,9 @@ async fn catching_up_over_18_000_events_makes_no_call_that_is_for_new_events() {
         };
         drop(store.append(Append::events((from..from + 1_000).map(placed))).await.unwrap());
     }
-    let payments: Payments =
-        StubGateway::answering(|charge: &Charge| Charged { receipt: charge.order.to_string() });
+    let payments: Payments = StubGateway::answering(|charge: &Charge| ChargeReceipt {
+        receipt: charge.order.to_string(),
+    });
     let now = Timestamp::now();
     let app = App::over_store(store.clone())
         .catalogue(catalogue())

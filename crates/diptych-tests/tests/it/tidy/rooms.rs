@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use syn::{
-    Attribute, Ident, Item, ItemMod, ItemUse, UseTree, Visibility, punctuated::Punctuated,
-    visit::Visit,
+    Attribute, Ident, Item, ItemImpl, ItemMod, ItemUse, UseTree, Visibility,
+    punctuated::Punctuated, visit::Visit,
 };
 
 /// A path through the modules of a crate, without `crate` before it.
@@ -55,6 +55,8 @@ struct Room {
     /// name of another crate has none.
     exports: BTreeMap<Names, Option<Names>>,
     types: Vec<String>,
+    /// Types that implement `Event` by hand.
+    events: BTreeSet<String>,
     /// Modules that are compiled for tests alone, in files of their own.
     tests: Vec<Names>,
 }
@@ -103,6 +105,7 @@ impl House {
                 foreign: BTreeSet::new(),
                 exports: BTreeMap::new(),
                 types: Vec::new(),
+                events: BTreeSet::new(),
                 tests: Vec::new(),
             };
             let mut reader =
@@ -173,18 +176,24 @@ impl House {
 
     /// Types whose name is a bare participle, and names that several types share.
     pub(crate) fn names(&self) -> BTreeMap<String, usize> {
-        let mut found = BTreeMap::new();
+        let mut found = self.participles();
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        for room in self.rooms.values() {
-            for name in &room.types {
-                *places.entry(name).or_default() += 1;
-                if is_participle(name) {
-                    found.insert(format!("participle {} {name}", room.path), 1);
-                }
-            }
+        for name in self.rooms.values().flat_map(|room| &room.types) {
+            *places.entry(name).or_default() += 1;
         }
         let twice = places.into_iter().filter(|(_, places)| *places > 1);
         found.extend(twice.map(|(name, places)| (format!("twice {} {name}", self.name), places)));
+        found
+    }
+
+    /// Types whose name is a bare participle.
+    pub(crate) fn participles(&self) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for room in self.rooms.values() {
+            let types = room.types.iter().filter(|name| !room.events.contains(*name));
+            let bare = types.filter(|name| is_participle(name));
+            found.extend(bare.map(|name| (format!("participle {} {name}", room.path), 1)));
+        }
         found
     }
 
@@ -328,6 +337,17 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         syn::visit::visit_item(self, item);
     }
 
+    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
+        let of = item.trait_.as_ref().and_then(|(of, _)| of.segments.last());
+        if let (Some(of), syn::Type::Path(event)) = (of, &*item.self_ty)
+            && of.ident == "Event"
+            && let Some(name) = event.path.get_ident()
+        {
+            self.room.events.insert(name.to_string());
+        }
+        syn::visit::visit_item_impl(self, item);
+    }
+
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
         if item.attrs.iter().any(is_cfg_test) {
             let name = [item.ident.to_string()];
@@ -363,9 +383,15 @@ fn is_event(attribute: &Attribute) -> bool {
     let derived = |list: &syn::MetaList| {
         let parser = Punctuated::<syn::Path, syn::Token![,]>::parse_terminated;
         let named = list.parse_args_with(parser).unwrap_or_default();
-        named.iter().any(|path| path.segments.last().is_some_and(|last| last.ident == "Event"))
+        named
+            .iter()
+            .any(|path| path.segments.last().is_some_and(|last| is_derive_of_event(&last.ident)))
     };
     attribute.path().is_ident("derive") && attribute.meta.require_list().is_ok_and(derived)
+}
+
+fn is_derive_of_event(derive: &Ident) -> bool {
+    derive == "Event" || derive == "PublicEvent"
 }
 
 #[cfg(test)]
@@ -445,12 +471,15 @@ mod tests {
             ("lib.rs", "mod a; struct Told; struct Feed; struct Kept<T>(T); enum Line {}"),
             ("a.rs", "trait Line {} type Shown = u8; struct TagRead; enum Outcome { Read }"),
             ("b.rs", "#[derive(Debug, diptych::Event)] struct Opened;"),
+            ("c.rs", "struct Closed; impl diptych::Event for Closed { fn a() {} }"),
+            ("d.rs", "#[derive(PublicEvent)] struct Sold; impl Clone for Moved {} struct Moved;"),
         ]);
         let names: Vec<_> = house.names().into_keys().collect();
         assert_eq!(
             names,
             [
                 "participle x/src/a.rs Shown",
+                "participle x/src/d.rs Moved",
                 "participle x/src/lib.rs Kept",
                 "participle x/src/lib.rs Told",
                 "twice x Line",
