@@ -9,6 +9,7 @@ mod backup;
 mod browser;
 mod command_line;
 mod copy;
+mod copy_to_server;
 mod demo;
 mod input;
 mod intakes;
