@@ -5,6 +5,7 @@
 
 mod adopt;
 mod archive;
+mod authority;
 mod backup;
 mod browser;
 mod command_line;
@@ -20,6 +21,7 @@ mod processes;
 mod program;
 mod records;
 mod reference;
+mod secured;
 mod serve;
 mod serve_faults;
 mod serve_settings;
