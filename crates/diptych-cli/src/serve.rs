@@ -9,9 +9,9 @@ use std::{
     net::SocketAddr,
 };
 
-use diptych_log::{Access, FutureTime, Log, LogOptions, OpenError, ReadOnlyLog};
+use diptych_log::{Access, FutureTime, Log, LogOptions, OpenError, PlacePolicy, ReadOnlyLog};
 use diptych_server::{LogServer, Metrics};
-use diptych_store::Store;
+use diptych_store::{Store, TimeSource};
 use tokio::{net::TcpListener, runtime::Runtime};
 
 use self::{messages::Messages, settings::Settings};
@@ -65,11 +65,7 @@ async fn serve(settings: &Settings, messages: &Messages) -> Result<(), Failure> 
     // Metrics register with the recorder that they find at their first use.
     let metrics = Metrics::install()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start metrics: {error}")))?;
-    let future_time = match settings.accept_future_time {
-        true => FutureTime::Accept,
-        false => FutureTime::Refuse,
-    };
-    let options = LogOptions { access: Access::Append, future_time, ..LogOptions::default() };
+    let options = log_options(settings);
     let (dir, wait) = (&settings.data, settings.wait);
     let log = match folder::when_free(wait, || Log::open(dir, options.clone())) {
         // Its readers may not know yet that it moved. Appends are refused with the new place.
@@ -81,6 +77,7 @@ async fn serve(settings: &Settings, messages: &Messages) -> Result<(), Failure> 
     };
     tell(settings, address, &log, messages)?;
     let server = LogServer::new(log.clone()).metrics(metrics);
+    let server = if settings.receive_copy { server.receive_copy() } else { server };
     let shutdown = async {
         stopped(stop).await;
         messages.stopping();
@@ -95,6 +92,22 @@ async fn serve(settings: &Settings, messages: &Messages) -> Result<(), Failure> 
     closed?;
     messages.stopped();
     Ok(())
+}
+
+fn log_options(settings: &Settings) -> LogOptions {
+    let future_time = match settings.accept_future_time {
+        true => FutureTime::Accept,
+        false => FutureTime::Refuse,
+    };
+    let place = match settings.accept_new_place {
+        true => PlacePolicy::Follow,
+        false => PlacePolicy::Refuse,
+    };
+    let time = match settings.receive_copy {
+        true => TimeSource::Caller,
+        false => TimeSource::Clock,
+    };
+    LogOptions { access: Access::Append, place, time, future_time, ..LogOptions::default() }
 }
 
 /// The server with its certificates and tokens.
@@ -142,6 +155,9 @@ fn tell(
         Ok(()) | Err(Failure::ReaderGone) => {}
         Err(other) => return Err(other),
     }
-    messages.usage(&url, address.ip().is_unspecified());
+    match settings.receive_copy {
+        true => messages.receiving(&url),
+        false => messages.usage(&url, address.ip().is_unspecified()),
+    }
     Ok(())
 }

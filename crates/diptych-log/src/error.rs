@@ -280,7 +280,7 @@ fn moved(folder: &str, was: &str, is: &str) -> String {
         "{folder} was {was}, and is {is} now: if the log takes commits nowhere else, accept the \
          new place with `diptych adopt --moved`; if it is a copy of a log that also takes commits, \
          `diptych adopt --copy` gives it a new epoch; for a volume that moves often, open it with \
-         PlacePolicy::Follow"
+         PlacePolicy::Follow, or serve it with `diptych serve --accept-new-place`"
     )
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `service` answers calls about the log. `appends` serves the stream of a session, and `sessions`
 //! keeps the outcomes of each session, so that a client can ask again after it lost a connection.
+//! `append_times` tells whether an append may bring its time, as those of a copy do.
 //! `streams` are reads and subscriptions, and `live` has the events that
 //! subscribers share. `feeds` answers with pages of feeds.
 //! `http` has the log as JSON, for people and browsers.
@@ -11,6 +12,7 @@
 
 mod admission;
 mod append_bytes;
+mod append_times;
 mod appends;
 mod call_meter;
 mod calls;

@@ -94,6 +94,10 @@ impl InvalidRequest {
     /// The problem of an append without a time, if the store takes the time from its caller.
     pub const TIME_MISSING: &'static str =
         "recorded_at is missing, and this store takes it from its caller: set it";
+    /// The problem of an append without a time, if the log of a server receives a copy.
+    pub const COPY_UNDER_WAY: &'static str = "this server receives a copy: it takes only the \
+         commits of `diptych copy`, which have times of their own; append once the copy is \
+         complete, and the server runs without --receive-copy";
 
     /// The error for a part that has more bytes than the limit `name` allows.
     pub fn too_large(

@@ -34,6 +34,7 @@ pub(crate) const SERVE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 ///   diptych tail --data diptych://127.0.0.1:4500/log
 ///   diptych serve --data bank --listen 0.0.0.0:4500 --tokens tokens.toml
 ///       --certificate server.pem --private-key server.key
+///   diptych serve --data copy --receive-copy
 ///   diptych serve --config diptych.toml --print-config
 #[derive(Debug, Args)]
 #[command(
@@ -104,6 +105,26 @@ pub(crate) struct ServeOptions {
         default_missing_value = "true"
     )]
     pub(crate) accept_future_time: Option<bool>,
+    /// Take commits also if the folder is no longer where it was, as on a volume that moves. Never
+    /// serve two copies of a log with it: both would give out the same positions.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) accept_new_place: Option<bool>,
+    /// Let `diptych copy` write to this log: take only commits that bring their times, and refuse
+    /// all others. Tokens for it have the scopes read, append and admin.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) receive_copy: Option<bool>,
     /// The form of messages on standard error: text, the default, or json for one JSON object a
     /// line.
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
@@ -132,7 +153,7 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
-/// Copy a log to another place: between folders and databases, and from a server.
+/// Copy a log to another place: between folders, databases and servers.
 ///
 /// The copy has the positions, times, ids, keys and tracking of its source, and an identity of its
 /// own. The target is empty, or the beginning of a copy of this source: then the command continues
@@ -143,8 +164,9 @@ pub(crate) enum LogLevel {
 /// At the end both logs are read, and their digests compared. They cover each commit with
 /// everything that is in it. If they differ, the exit code is 2.
 ///
-/// A server takes the times of events from its clock, so it refuses a copy. Copy into a folder on
-/// its machine, then serve that folder. A log in PostgreSQL takes a copy as a folder does.
+/// A server takes the times of events from its clock, so it refuses a copy unless it is started
+/// with `diptych serve --receive-copy`. It refuses all other appends then. Start it without that
+/// option once the copy is complete. A log in PostgreSQL takes a copy as a folder does.
 ///
 /// With --move the log itself moves between folders and databases, and keeps its identity: tokens,
 /// projections and tracking stay good. The command copies the log while its programs go on. Then it
@@ -156,6 +178,7 @@ pub(crate) enum LogLevel {
 /// Examples:
 ///   diptych copy diptych://server:4500/log bank
 ///   diptych copy bank /mnt/other-disk/bank
+///   diptych copy bank diptych://server:4500/log
 ///   diptych copy --move bank /mnt/larger-disk/bank
 ///   diptych copy --move bank 'postgres://ann@localhost/shop?log=bank'
 #[derive(Debug, Args)]

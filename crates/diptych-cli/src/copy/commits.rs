@@ -233,9 +233,9 @@ impl CommitWriter<'_> {
 fn refused(commit: CommitRef<'_>, error: AppendError) -> Failure {
     match &error {
         AppendError::Invalid(InvalidRequest::RecordedAt { .. }) => Failure::input(
-            "the target takes the times of events from its clock, as every server does, so the \
-             copy would have other times; copy into a folder on the machine of the server with \
-             `diptych copy`, then serve that folder",
+            "the target takes the times of events from its clock, so the copy would have other \
+             times: start its server with `diptych serve --receive-copy` until the copy is \
+             complete, or copy into a folder on the machine of the server, then serve that folder",
         ),
         AppendError::Refused(Refusal::Conflict { .. })
         | AppendError::Invalid(InvalidRequest::AboveHead { .. }) => Failure::new(
@@ -371,6 +371,7 @@ mod tests {
         let from = caller();
         append(&from, commit(1));
         let error = copied(&from, &Store::new(Memory::new())).unwrap_err().to_string();
+        assert!(error.contains("`diptych serve --receive-copy`"), "{error}");
         assert!(error.contains("copy into a folder on the machine of the server"), "{error}");
     }
 }

@@ -165,7 +165,8 @@ fn must_be_no_servers(args: &CopyArgs) -> Result<(), Failure> {
         return Err(Failure::input(format!(
             "TO is the server {to}, which keeps the log that it has: move the log into a new \
              folder on its machine, then serve that: `diptych copy --move {from} FOLDER` and \
-             `diptych serve --data FOLDER`"
+             `diptych serve --data FOLDER`; a copy with an identity of its own goes into a server \
+             that runs with --receive-copy, without --move"
         )));
     }
     Ok(())

@@ -21,7 +21,7 @@ pub(super) enum ValueForm {
 }
 
 /// All settings, by the names that they have as flags and in the file.
-pub(super) const SETTINGS: [(&str, ValueForm); 11] = [
+pub(super) const SETTINGS: [(&str, ValueForm); 13] = [
     ("data", ValueForm::Text),
     ("wait-seconds", ValueForm::Number),
     ("listen", ValueForm::Text),
@@ -31,6 +31,8 @@ pub(super) const SETTINGS: [(&str, ValueForm); 11] = [
     ("host", ValueForm::List),
     ("open-to-all", ValueForm::Flag),
     ("accept-future-time", ValueForm::Flag),
+    ("accept-new-place", ValueForm::Flag),
+    ("receive-copy", ValueForm::Flag),
     ("log-format", ValueForm::Text),
     ("log-level", ValueForm::Text),
 ];

@@ -64,6 +64,16 @@ impl Messages {
         ));
     }
 
+    /// Says what the server is for while it receives a copy.
+    pub(super) fn receiving(&self, url: &str) {
+        let message = "this server receives a copy, and refuses appends without times of their \
+                       own: start it without --receive-copy once the copy is complete";
+        match self.format {
+            LogFormat::Text => say(&format!("{message}\n  diptych copy FROM {url}")),
+            LogFormat::Json => tracing::info!("{message}"),
+        }
+    }
+
     pub(super) fn only_reads(&self, why: &OpenError) {
         let message = format!("this server answers reads, and refuses appends: {why}");
         match self.format {

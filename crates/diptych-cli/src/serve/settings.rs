@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) host: Vec<String>,
     pub(crate) open_to_all: bool,
     pub(crate) accept_future_time: bool,
+    pub(crate) accept_new_place: bool,
+    pub(crate) receive_copy: bool,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
     report: Report,
@@ -80,6 +82,8 @@ impl Settings {
             host,
             open_to_all,
             accept_future_time,
+            accept_new_place,
+            receive_copy,
             log_format,
             log_level,
         } = args.options;
@@ -94,6 +98,9 @@ impl Settings {
         let open_to_all = layers.pick_or("open-to-all", open_to_all, false, plain)?;
         let accept_future_time =
             layers.pick_or("accept-future-time", accept_future_time, false, plain)?;
+        let accept_new_place =
+            layers.pick_or("accept-new-place", accept_new_place, false, plain)?;
+        let receive_copy = layers.pick_or("receive-copy", receive_copy, false, plain)?;
         let log_format = layers.pick_or("log-format", log_format, LogFormat::default(), choice)?;
         let log_level = layers.pick_or("log-level", log_level, LogLevel::default(), choice)?;
         let Some(data) = data else {
@@ -122,6 +129,8 @@ impl Settings {
             host,
             open_to_all,
             accept_future_time,
+            accept_new_place,
+            receive_copy,
             log_format,
             log_level,
             report: layers.report,
@@ -352,7 +361,9 @@ mod tests {
             "wait-seconds" => ["7", "8", "9"],
             "listen" => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
             "host" => ["flag", "variable", "file"],
-            "open-to-all" | "accept-future-time" => ["true", "false", "true"],
+            "open-to-all" | "accept-future-time" | "accept-new-place" | "receive-copy" => {
+                ["true", "false", "true"]
+            }
             "log-format" => ["json", "text", "json"],
             "log-level" => ["warn", "debug", "trace"],
             other => panic!("{other} has no values in this test"),

@@ -10,16 +10,16 @@ use crate::{
 };
 
 /// Copies between two addresses. It does not wait for other holders of a folder.
-fn copy(from: &str, to: &str) -> Ran {
+pub(crate) fn copy(from: &str, to: &str) -> Ran {
     run(&["copy", "--wait-seconds", "0", "--json", from, to])
 }
 
-fn address(program: &Program) -> String {
+pub(crate) fn address(program: &Program) -> String {
     program.data().display().to_string()
 }
 
 /// The report of a copy that went well.
-fn report(ran: &Ran) -> Value {
+pub(crate) fn report(ran: &Ran) -> Value {
     ran.ended(0, "");
     let report = ran.lines().remove(0);
     assert_eq!((&report["ok"], &report["digest"]), (&json!(true), &report["from_digest"]));
@@ -94,6 +94,7 @@ fn a_copy_into_a_server_is_refused_and_says_where_to_copy() {
     let (from, to) = (source(), Program::new());
     let server = ServeProcess::start(&to);
     let refused = copy(&address(&from), &server.url);
+    refused.ended(1, "`diptych serve --receive-copy`");
     refused.ended(1, "copy into a folder on the machine of the server");
     assert_eq!(server.run(&["read"], "").stdout, "");
 }

@@ -5,10 +5,12 @@
 
 mod adopt;
 mod archive;
+mod authority;
 mod backup;
 mod browser;
 mod command_line;
 mod copy;
+mod copy_to_server;
 mod demo;
 mod input;
 mod intakes;
@@ -19,6 +21,7 @@ mod processes;
 mod program;
 mod records;
 mod reference;
+mod secured;
 mod serve;
 mod serve_faults;
 mod serve_settings;

@@ -92,7 +92,13 @@ pub(crate) fn finish(mut child: Child, input: impl AsRef<[u8]>) -> Ran {
 
 /// Starts the program with exactly these arguments.
 pub(crate) fn spawn(args: &[&str]) -> Child {
+    spawn_with(args, &[])
+}
+
+/// Starts the program with exactly these arguments, and these variables in its environment.
+pub(crate) fn spawn_with(args: &[&str], variables: &[(&str, &str)]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
+    command.envs(variables.iter().copied());
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }

@@ -39,7 +39,8 @@ impl ServeProcess {
         let mut url = String::new();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         output.read_line(&mut url).unwrap();
-        let has_form = url.starts_with("diptych") && url.contains("://127.0.0.1:");
+        let has_host = ["://127.0.0.1:", "://0.0.0.0:"].iter().any(|host| url.contains(host));
+        let has_form = url.starts_with("diptych") && has_host;
         assert!(has_form, "{url:?}, {:?}", messages.all());
         ServeProcess { process, url: url.trim().to_owned(), messages }
     }
@@ -62,10 +63,22 @@ impl ServeProcess {
 
     /// The status and the body of an answer over HTTP.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, "")
+    }
+
+    /// The status and the body of the answer to this JSON over HTTP.
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.ask("POST", path, body)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.listen()).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

@@ -302,7 +302,8 @@ fn known(text: &str, constants: &[&'static str]) -> Option<&'static str> {
 }
 
 /// The problems of `recorded_at` that stores of this version name.
-const TIME_PROBLEMS: &[&str] = &[InvalidRequest::TIME_NOT_TAKEN, InvalidRequest::TIME_MISSING];
+const TIME_PROBLEMS: &[&str] =
+    &[InvalidRequest::TIME_NOT_TAKEN, InvalidRequest::TIME_MISSING, InvalidRequest::COPY_UNDER_WAY];
 
 /// The parts of a request that limits of this version name.
 const LIMITED_PARTS: &[&str] = &[

@@ -211,6 +211,7 @@ fn every_failure_arrives_with_its_words() {
         InvalidRequest::WithinCommit { position, first: 4.into(), last: 6.into() },
         InvalidRequest::RecordedAt { problem: InvalidRequest::TIME_MISSING },
         InvalidRequest::RecordedAt { problem: InvalidRequest::TIME_NOT_TAKEN },
+        InvalidRequest::RecordedAt { problem: InvalidRequest::COPY_UNDER_WAY },
         InvalidRequest::too_many("tracking sources", 3, 2, "tracking_sources"),
         InvalidRequest::too_large("commit", 3, 2, "commit_bytes"),
     ];

@@ -27,6 +27,8 @@ pub(crate) enum Need {
     Token,
     /// A token with one of these scopes.
     AnyOf(&'static [TokenScope]),
+    /// A token that may append, and may set the times of events.
+    CommitsOfCopy,
     /// A token for some feed.
     SomeFeed,
     /// A token for this feed.
@@ -44,25 +46,36 @@ impl Need {
     pub(crate) const LOG: Need =
         Need::AnyOf(&[TokenScope::Read, TokenScope::Append, TokenScope::Admin]);
 
+    /// The scopes for commits of a copy.
+    const OF_COPY: [TokenScope; 2] = [TokenScope::Append, TokenScope::Admin];
+
     fn is_met_by(&self, scopes: &[TokenScope]) -> bool {
         match self {
             Need::Nothing | Need::Token => true,
             Need::AnyOf(any) => any.iter().any(|scope| scopes.contains(scope)),
+            Need::CommitsOfCopy => Need::OF_COPY.iter().all(|scope| scopes.contains(scope)),
             Need::SomeFeed => scopes.iter().any(TokenScope::is_of_feed),
             Need::Feed(name) => scopes.iter().any(|scope| scope.has_feed(name)),
         }
     }
 
-    /// The scopes of which one suffices, as words.
+    /// The demand for scopes, as words.
     fn words(&self) -> String {
-        match self {
+        let scopes = match self {
             Need::Nothing | Need::Token => String::new(),
             Need::AnyOf(any) => joined(any, " or "),
+            Need::CommitsOfCopy => {
+                let scopes = joined(&Need::OF_COPY, " and ");
+                return format!(
+                    "this server receives a copy: its commits need the scopes {scopes}"
+                );
+            }
             Need::SomeFeed => format!("{} or feed:NAME", TokenScope::Feeds),
             Need::Feed(name) => {
                 joined(&[TokenScope::Feeds, TokenScope::Feed(name.clone())], " or ")
             }
-        }
+        };
+        format!("this needs the scope {scopes}")
     }
 }
 
@@ -165,6 +178,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// Whether callers need a token.
+    pub(crate) fn asks_for_tokens(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Admits a call. The answer is how its stream learns that the token was revoked.
     pub(crate) fn admit(
         &self,
@@ -202,8 +220,8 @@ fn lacking(token: &KnownToken, need: &Need) -> TokenRefusal {
         "" => String::new(),
         name => format!(" {name:?}"),
     };
-    let (needed, given) = (need.words(), joined(&token.scopes, ", "));
-    let reason = format!("this needs the scope {needed}, and the token{name} has {given}");
+    let (demand, given) = (need.words(), joined(&token.scopes, ", "));
+    let reason = format!("{demand}, and the token{name} has {given}");
     TokenRefusal { is_known: true, reason }
 }
 
@@ -275,6 +293,25 @@ mod tests {
         assert!(admit(Need::Token).is_ok() && admit(Need::OUTCOME).is_ok());
         for need in [Need::APPEND, Need::ADMIN, Need::SomeFeed, Need::Feed("a".to_owned())] {
             assert!(admit(need).err().unwrap().is_known);
+        }
+    }
+
+    #[test]
+    fn a_copy_needs_a_token_that_may_append_and_set_times() {
+        let mut sources = TokenSources::default();
+        sources.add("append", [TokenScope::Append]);
+        sources.add("admin", [TokenScope::Admin]);
+        sources.add("both", [TokenScope::Admin, TokenScope::Append]);
+        let gate = sources.into_gate(Stop::default()).unwrap();
+        let admit =
+            |token: &str| gate.admit(&headers(&[&format!("Bearer {token}")]), Need::CommitsOfCopy);
+        assert!(admit("both").is_ok());
+        for (token, words) in [
+            ("append", "need the scopes append and admin, and the token has append"),
+            ("admin", "need the scopes append and admin, and the token has admin"),
+        ] {
+            let refusal = admit(token).err().unwrap();
+            assert!(refusal.is_known && refusal.reason.ends_with(words), "{}", refusal.reason);
         }
     }
 

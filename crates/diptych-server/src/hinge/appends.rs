@@ -12,11 +12,14 @@ use std::{
     time::Duration,
 };
 
-use diptych::store::{AcceptedCommit, AppendError, CommitSync, Store, SyncError, Unavailable};
+use diptych::store::{
+    AcceptedCommit, Append, AppendError, CommitSync, Limits, Store, SyncError, Unavailable,
+};
 use diptych_remote::wire::{
-    self, FailureCause,
+    self, FailureCause, RequestError,
     messages::{
-        Accepted, AppendReply, AppendRequest, CallReply, Failure, SessionOpened, Synced, call_reply,
+        Accepted, AppendReply, AppendRequest, Call, CallReply, Failure, SessionOpened, Synced,
+        call_reply,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -31,6 +34,7 @@ use crate::{
     door::stop::Stop,
     hinge::{
         append_bytes::AppendBytes,
+        append_times::AppendTimes,
         sessions::{CallOutcome, OpenSession, Sessions},
     },
 };
@@ -54,6 +58,7 @@ pub(crate) struct AppendStream {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) instance: Uuid,
     pub(crate) bytes: Arc<AppendBytes>,
+    pub(crate) times: AppendTimes,
     pub(crate) stop: Stop,
 }
 
@@ -91,6 +96,7 @@ impl AppendStream {
             front: None,
             outbox: Vec::new(),
             bytes: self.bytes,
+            times: self.times,
         };
         if is_open {
             calls.take(first_calls);
@@ -183,6 +189,7 @@ struct RunningCalls {
     outbox: Vec<CallReply>,
     /// The bytes of the appends of all streams.
     bytes: Arc<AppendBytes>,
+    times: AppendTimes,
 }
 
 impl RunningCalls {
@@ -263,7 +270,7 @@ impl RunningCalls {
                 continue;
             }
             let held = self.bytes.hold(&call);
-            match wire::append_of(call, &limits) {
+            match self.append_of(call, &limits) {
                 Ok(append) => {
                     let store = self.store.clone();
                     let answered = async move {
@@ -276,6 +283,12 @@ impl RunningCalls {
                 Err(error) => self.failed(number, failure(&self.store, &error)),
             }
         }
+    }
+
+    fn append_of(&self, call: Call, limits: &Limits) -> Result<Append, RequestError> {
+        let append = wire::append_of(call, limits)?;
+        self.times.check(&append)?;
+        Ok(append)
     }
 
     /// Gives a call to the store. A store that answers at once, as a log with room for the commit,

@@ -23,6 +23,7 @@ use crate::{
     },
     hinge::{
         admission::{Gate, Need, TokenRefusal},
+        append_times::AppendTimes,
         call_meter::CallMeter,
         held::{CallPlace, EarlyEnd, HeldBody, HoldTerms},
     },
@@ -78,6 +79,7 @@ fn kind_of(call: &str) -> Option<(Need, CallKind)> {
 pub(crate) struct CallEntrance {
     pub(crate) door: Arc<Door>,
     pub(crate) gate: Gate,
+    pub(crate) times: AppendTimes,
 }
 
 /// The kind of call that a path has. Clients can put any name into a path, so names must not become
@@ -150,6 +152,7 @@ impl CallEntrance {
         let (need, kind) = kind_of_path(path).ok_or_else(|| {
             Status::unimplemented(format!("the server has no call {path:?}: compare the versions"))
         })?;
+        let need = if need == Need::APPEND { self.times.need() } else { need };
         let peer = peer_of(request.extensions());
         let revocation = self.gate.admit(request.headers(), need).map_err(|refusal| {
             self.door.refused(peer, &refusal.reason);

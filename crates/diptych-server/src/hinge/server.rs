@@ -23,6 +23,7 @@ use crate::{
     hinge::{
         admission::TokenSources,
         append_bytes::AppendBytes,
+        append_times::AppendTimes,
         calls::{self, CallEntrance, FEEDS_SERVICE, HEALTH_SERVICE, SERVICE},
         feeds::FeedService,
         health::HealthService,
@@ -85,6 +86,7 @@ pub struct LogServer {
     tokens: TokenSources,
     tls: Option<TlsFiles>,
     metrics: Option<Metrics>,
+    receives_copy: bool,
     is_open: bool,
 }
 
@@ -100,6 +102,7 @@ impl LogServer {
             tokens: TokenSources::default(),
             tls: None,
             metrics: None,
+            receives_copy: false,
             is_open: false,
         }
     }
@@ -207,6 +210,37 @@ impl LogServer {
         Ok(self)
     }
 
+    /// Lets `diptych copy` write to this log, whose store has [`TimeSource::Caller`]: the server
+    /// takes appends that bring their times, and refuses all others with words that say so. Serve
+    /// the log without it once the copy is complete.
+    ///
+    /// Where tokens are in use, such an append needs a token with [`TokenScope::Append`] and
+    /// [`TokenScope::Admin`]. A server with tokens that receives no copy takes no times at all.
+    ///
+    /// ```no_run
+    /// use diptych::{
+    ///     LogOptions,
+    ///     log::Log,
+    ///     store::{Store, TimeSource},
+    /// };
+    /// use diptych_server::LogServer;
+    ///
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let shutdown = async {};
+    /// let options = LogOptions { time: TimeSource::Caller, ..LogOptions::default() };
+    /// let log = Log::open("copy", options)?;
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:4500").await?;
+    /// LogServer::new(Store::new(log.clone())).receive_copy().serve(listener, shutdown).await?;
+    /// log.close()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [`TimeSource::Caller`]: diptych::store::TimeSource::Caller
+    pub fn receive_copy(mut self) -> LogServer {
+        self.receives_copy = true;
+        self
+    }
+
     /// Serves other machines also without encryption, and without tokens: each of them can then
     /// read and append everything. Use it only in a network where that is right, or behind a proxy
     /// that protects the log. Encryption and tokens that are set stay in use.
@@ -272,12 +306,14 @@ impl LogServer {
     }
 
     fn routes(self) -> Result<(Router, Stop), ServeError> {
-        let LogServer { store, feeds, name, limits, hosts, tokens, metrics, .. } = self;
+        let LogServer { store, feeds, name, limits, hosts, tokens, metrics, receives_copy, .. } =
+            self;
         let door = Arc::new(Door::new(hosts, None, limits, metrics.is_some()));
         let stop = door.stop().clone();
         let gate = tokens.into_gate(stop.clone()).map_err(ServeError::Thread)?;
         let bytes = AppendBytes::new(limits.append_bytes);
-        let service = LogService::new(store.clone(), name.clone(), bytes, stop.clone());
+        let times = AppendTimes::of(receives_copy, gate.asks_for_tokens());
+        let service = LogService::new(store.clone(), name.clone(), bytes, times, stop.clone());
         let grpc = GrpcLog::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
@@ -285,14 +321,14 @@ impl LogServer {
         let feeds = GrpcFeeds::new(feeds)
             .max_decoding_message_size(QUESTION_BYTES)
             .max_encoding_message_size(usize::MAX);
-        let entrance = Arc::new(CallEntrance { door: door.clone(), gate: gate.clone() });
+        let entrance = Arc::new(CallEntrance { door: door.clone(), gate: gate.clone(), times });
         let health = HealthServer::new(HealthService::new(store.clone(), stop.clone()));
         let calls = Router::new()
             .route_service(&format!("/{SERVICE}/{{*call}}"), grpc)
             .route_service(&format!("/{FEEDS_SERVICE}/{{*call}}"), feeds)
             .route_service(&format!("/{HEALTH_SERVICE}/{{*call}}"), health)
             .layer(from_fn_with_state(entrance, calls::enter));
-        let http = HttpLog { store, name, door, gate, metrics, forms: RequestForms::new() };
+        let http = HttpLog { store, name, door, gate, times, metrics, forms: RequestForms::new() };
         Ok((calls.merge(http::routes(http)), stop))
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     door::{entrance::RequestPermit, stop::Stop},
     hinge::{
         append_bytes::AppendBytes,
+        append_times::AppendTimes,
         appends::AppendStream,
         live::LiveFeeds,
         sessions::Sessions,
@@ -49,6 +50,7 @@ pub(crate) struct LogService {
     sessions: Arc<Sessions>,
     feeds: Arc<LiveFeeds>,
     append_bytes: Arc<AppendBytes>,
+    times: AppendTimes,
     stop: Stop,
 }
 
@@ -57,11 +59,12 @@ impl LogService {
         store: Store,
         name: String,
         append_bytes: AppendBytes,
+        times: AppendTimes,
         stop: Stop,
     ) -> LogService {
         let (instance, sessions) = (Uuid::new_v4(), Arc::new(Sessions::default()));
         let (feeds, append_bytes) = (Arc::default(), Arc::new(append_bytes));
-        LogService { store, name, instance, sessions, feeds, append_bytes, stop }
+        LogService { store, name, instance, sessions, feeds, append_bytes, times, stop }
     }
 
     /// The request, if it is for this log and its present history.
@@ -171,6 +174,7 @@ impl log_server::Log for LogService {
             sessions: self.sessions.clone(),
             instance: self.instance,
             bytes: self.append_bytes.clone(),
+            times: self.times,
             stop: self.stop.clone(),
         };
         // A client that goes away does not end the appends that were read.
@@ -184,6 +188,7 @@ impl log_server::Log for LogService {
         let held = self.append_bytes.hold(&call);
         let append = wire::append_of(call, &self.store.limits());
         let append: Append = append.map_err(|error| self.failed(&error))?;
+        self.times.check(&append).map_err(|error| self.failed(&error))?;
         let (store, stop) = (self.store.clone(), self.stop.clone());
         // A client that goes away does not leave the commit half way.
         let committed = tokio::spawn(async move {

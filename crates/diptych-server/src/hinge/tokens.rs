@@ -26,7 +26,8 @@ pub enum TokenScope {
     /// Appending events. It includes looking up keys and tracking, by which a client finds out
     /// what became of its own commits.
     Append,
-    /// Watching and changing the server itself, such as reading its metrics.
+    /// Watching and changing the server itself, such as reading its metrics. On a server that
+    /// receives a copy, appends need it beside [`Append`](TokenScope::Append).
     Admin,
     /// Reading every feed, and nothing of the log: `feed`.
     Feeds,

@@ -23,12 +23,9 @@ use crate::{
         response::{json_response, response_of},
         store_problems::{of_append, of_invalid, of_read},
     },
-    hinge::{
-        admission::Need,
-        http::{
-            bodies::{AppendAnswer, AppendBody, ConditionBody},
-            site::HttpLog,
-        },
+    hinge::http::{
+        bodies::{AppendAnswer, AppendBody, ConditionBody},
+        site::HttpLog,
     },
 };
 
@@ -46,7 +43,7 @@ async fn appended(
     parts: &mut Parts,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
-    log.admit(parts, Need::APPEND)?;
+    log.admit(parts, log.times.need())?;
     log.names(parts).await?;
     let bytes = json_body(&parts.headers, body, log.door.limits()).await?;
     let AppendBody { events, condition, key, tracking } = log.forms.append(&bytes)?;
@@ -59,6 +56,7 @@ async fn appended(
         append = append.key(Key::new(name, digest));
     }
     append.tracking = tracking.map(|tracking| tracking.into_tracking());
+    log.times.check(&append).map_err(|error| of_invalid(&error))?;
     if let Some(condition) = condition.clone() {
         append = append.condition(condition.into_condition(&limits)?);
     }

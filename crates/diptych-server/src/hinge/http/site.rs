@@ -23,6 +23,7 @@ use crate::{
     },
     hinge::{
         admission::{Gate, Need, Revocation},
+        append_times::AppendTimes,
         http::bodies::RequestForms,
     },
 };
@@ -33,6 +34,7 @@ pub(crate) struct HttpLog {
     pub(crate) name: String,
     pub(crate) door: Arc<Door>,
     pub(crate) gate: Gate,
+    pub(crate) times: AppendTimes,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) forms: RequestForms,
 }
