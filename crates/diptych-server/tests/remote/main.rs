@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod apps;
+mod behind;
 mod child;
 mod compat;
 mod conformance;
@@ -16,7 +17,11 @@ mod health;
 mod histories;
 mod hostile;
 mod http_json;
+mod killed_clients;
 mod kills;
+mod live_posters;
+mod log_process;
+mod newer_servers;
 mod poster_process;
 mod posters;
 mod private_authority;
@@ -24,4 +29,5 @@ mod protocol;
 mod proxy;
 mod restarts;
 mod served_log;
+mod stops;
 mod subscribers;
