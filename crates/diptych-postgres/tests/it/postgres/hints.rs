@@ -80,13 +80,10 @@ fn a_store_under_load_sends_a_notification_at_most_every_ten_milliseconds() {
     append(&store, Append::event(event(0, "k:1"))).unwrap();
     let hints = listen(&server);
     let bound = |time: Duration| time.as_millis() / BETWEEN.as_millis() + 2;
-    let (start, mut commits) = (Instant::now(), 0);
-    let mut last = 0;
+    let (start, commits, mut last) = (Instant::now(), 1_000, 0);
     // Each commit is a call of its own.
-    while commits < 300 || commits < 3 * bound(start.elapsed()) {
-        assert!(start.elapsed() < Duration::from_secs(60), "only {commits} commits in a minute");
-        last = append(&store, Append::event(event(commits, "k:1"))).unwrap().last.get();
-        commits += 1;
+    for number in 0..commits {
+        last = append(&store, Append::event(event(number, "k:1"))).unwrap().last.get();
     }
     let mut found = Vec::new();
     while found.last().is_none_or(|(_, head)| *head < last) {
