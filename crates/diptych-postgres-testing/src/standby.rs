@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use tempfile::TempDir;
 
-use crate::{PostgresServer, command, data_folder, free_port, run};
+use crate::{PostgresServer, command, data_folder, finish, for_server_user, free_port, run};
 
 impl PostgresServer {
     /// A standby of this server, with more lines of settings. It streams the changes.
@@ -63,17 +63,59 @@ impl PostgresServer {
 
 /// Copies a running server into the folder, with the settings of a standby.
 fn copy_of(primary: &PostgresServer, folder: &TempDir, more: &str) {
-    let mut copy = command(&primary.programs.join("pg_basebackup"), folder.path());
-    let from = format!("host=127.0.0.1 port={} user=postgres", primary.port);
-    copy.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--write-recovery-conf"]);
-    copy.args(["--dbname", &from]).arg("--pgdata").arg(folder.path().join("data"));
-    let copied = copy.output().unwrap();
-    assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
-    let settings = folder.path().join("data/postgresql.conf");
+    let data = folder.path().join("data");
+    if primary.programs.join("pg_basebackup").exists() {
+        let mut copy = command(&primary.programs.join("pg_basebackup"), folder.path());
+        let from = format!("host=127.0.0.1 port={} user=postgres", primary.port);
+        copy.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+        copy.args(["--dbname", &from]).arg("--pgdata").arg(&data);
+        finish(&mut copy);
+    } else {
+        copy_by_hand(primary, folder);
+    }
+    let settings = data.join("postgresql.conf");
     let text = fs::read_to_string(&settings).unwrap();
     let own = format!(
         "{text}\nunix_socket_directories = '{}'\nwal_retrieve_retry_interval = 50ms\n{more}\n",
         folder.path().display()
     );
     fs::write(&settings, own).unwrap();
+    // Later lines of this file count, and it counts more than the other one.
+    let automatic = data.join("postgresql.auto.conf");
+    let text = fs::read_to_string(&automatic).unwrap();
+    let from = format!("host=127.0.0.1 port={} user=postgres", primary.port);
+    fs::write(&automatic, format!("{text}\nprimary_conninfo = '{from}'\n")).unwrap();
+    let signal = data.join("standby.signal");
+    fs::write(&signal, "").unwrap();
+    for_server_user(&signal);
+}
+
+/// Copies the files of a running server between two calls of it, as its manual says. The packages
+/// of npm lack the program for that.
+fn copy_by_hand(primary: &PostgresServer, folder: &TempDir) {
+    let data = folder.path().join("data");
+    crate::runtime().block_on(async {
+        // The backup ends with this connection.
+        let client = primary.client("postgres").await;
+        let version = "select current_setting('server_version_num')::integer";
+        let version: i32 = client.query_one(version, &[]).await.unwrap().get(0);
+        let (start, stop) = match version >= 150_000 {
+            true => ("pg_backup_start('copy', true)", "pg_backup_stop(false)"),
+            false => ("pg_start_backup('copy', true, false)", "pg_stop_backup(false, false)"),
+        };
+        client.batch_execute(&format!("select {start}")).await.unwrap();
+        // A file may go meanwhile, and the log of changes has what is needed.
+        let copy = || command("cp".as_ref(), folder.path());
+        let _ = copy().arg("-a").arg(primary.data()).arg(&data).output().unwrap();
+        let stopped = client.query_one(&format!("select labelfile from {stop}"), &[]).await;
+        let label: String = stopped.unwrap().get(0);
+        finish(copy().arg("-a").arg(primary.data().join("pg_wal")).arg(&data));
+        assert!(data.join("global/pg_control").exists());
+        let told = data.join("backup_label");
+        fs::write(&told, label).unwrap();
+        for_server_user(&told);
+    });
+    for gone in ["postmaster.pid", "postmaster.opts"] {
+        let _ = fs::remove_file(data.join(gone));
+    }
 }

@@ -1,7 +1,12 @@
 //! Addresses of logs in PostgreSQL.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
+use parking_lot::Mutex;
 use tokio_postgres::{
     Config,
     config::{Host, SslMode, TargetSessionAttrs},
@@ -13,6 +18,8 @@ use crate::{error::OpenError, options::PostgresOptions, tls::Encryption};
 const LOG: &str = "log=";
 /// The parameter that names the file with the certificates of authorities.
 const AUTHORITIES: &str = "sslrootcert=";
+/// The parameter that says whether connections are encrypted.
+const ENCRYPTION: &str = "sslmode=";
 /// The parameter that names replicas beside the primary.
 const REPLICAS: &str = "replicas=";
 /// The parameter that says which kind of server is meant.
@@ -45,6 +52,8 @@ pub(crate) struct DatabaseAddress {
     pub(crate) replicas: Vec<ReplicaAddress>,
     log: Option<String>,
     authorities: Option<PathBuf>,
+    /// Whether the address says that connections are not encrypted.
+    is_plain: bool,
 }
 
 impl DatabaseAddress {
@@ -73,13 +82,17 @@ impl DatabaseAddress {
         let (servers, others) = take(others, SERVER);
         let role = servers.last().map_or(Ok(ServerRole::Primary), |word| role_of(word));
         let role = role.map_err(wrong)?;
-        let config = config_of(base, &others, authorities.is_some()).map_err(wrong)?;
+        let (modes, others) = take(others, ENCRYPTION);
+        let mode = mode_of(&modes, authorities.is_some()).map_err(wrong)?;
+        check_encryption(&others, mode).map_err(wrong)?;
+        let config = config_of(base, &others, mode).map_err(wrong)?;
         let mut address = DatabaseAddress {
             config,
             role,
             replicas: Vec::new(),
             log,
             authorities: authorities.map(PathBuf::from),
+            is_plain: mode == Some(SslMode::Disable),
         };
         address.config.target_session_attrs(match role {
             ServerRole::Primary => TargetSessionAttrs::ReadWrite,
@@ -89,7 +102,7 @@ impl DatabaseAddress {
         let own: Vec<&str> = others.into_iter().filter(|other| !is_host(other)).collect();
         for name in named.iter().flat_map(|names| names.split(',')) {
             let base = at_host(base, name).map_err(wrong)?;
-            let config = config_of(&base, &own, address.authorities.is_some()).map_err(wrong)?;
+            let config = config_of(&base, &own, mode).map_err(wrong)?;
             address.replicas.push(ReplicaAddress { name: name.to_owned(), config });
         }
         if role != ServerRole::Primary && !address.replicas.is_empty() {
@@ -105,12 +118,37 @@ impl DatabaseAddress {
         named.map_or("main", String::as_str).to_owned()
     }
 
+    /// The hosts on other machines to which connections are not encrypted, although the address
+    /// does not ask for that.
+    pub(crate) fn plain_hosts(&self) -> Vec<String> {
+        if self.is_plain || self.config.get_ssl_mode() == SslMode::Require {
+            return Vec::new();
+        }
+        let is_here = |name: &str| {
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
+        let replicas = self.replicas.iter().map(|replica| &replica.config);
+        let hosts = std::iter::once(&self.config).chain(replicas).flat_map(Config::get_hosts);
+        let names = hosts.filter_map(|host| match host {
+            Host::Tcp(name) => (!is_here(name)).then(|| name.clone()),
+            #[cfg(unix)]
+            Host::Unix(_) => None,
+        });
+        let mut names: Vec<String> = names.collect();
+        if self.config.get_hosts().is_empty() {
+            let addresses = self.config.get_hostaddrs().iter();
+            names.extend(addresses.filter(|at| !at.is_loopback()).map(IpAddr::to_string));
+        }
+        names
+    }
+
     /// The encryption that the address asks for. These authorities count if it names none.
     pub(crate) fn encryption(
         &self,
         authorities: Option<&Path>,
     ) -> Result<Option<Encryption>, OpenError> {
         if self.config.get_ssl_mode() != SslMode::Require {
+            warn_of_plain(self.plain_hosts());
             return Ok(None);
         }
         let encryption = Encryption::new(self.authorities.as_deref().or(authorities));
@@ -160,6 +198,20 @@ impl DatabaseAddress {
     }
 }
 
+/// Warns once of each host.
+fn warn_of_plain(mut hosts: Vec<String>) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut warned = WARNED.lock();
+    hosts.retain(|host| warned.insert(host.clone()));
+    if !hosts.is_empty() {
+        tracing::warn!(
+            hosts = hosts.join(","),
+            "connections to a server elsewhere are not encrypted: add sslmode=require to the \
+             address, or sslmode=disable if the network is trusted"
+        );
+    }
+}
+
 /// The port of a server of PostgreSQL that an address does not name.
 const PORT: u16 = 5432;
 
@@ -195,16 +247,81 @@ fn role_of(word: &str) -> Result<ServerRole, String> {
     }
 }
 
+/// Whether connections are encrypted, if the address says so. Each connection is encrypted and its
+/// server is checked, or no connection is encrypted. A word for anything between is refused: the
+/// address would promise more, or less, than is done.
+fn mode_of(words: &[&str], has_authorities: bool) -> Result<Option<SslMode>, String> {
+    let mode = match words {
+        [] => has_authorities.then_some(SslMode::Require),
+        ["disable"] => Some(SslMode::Disable),
+        ["require" | "verify-full"] => Some(SslMode::Require),
+        [word @ ("allow" | "prefer")] => {
+            return Err(format!(
+                "sslmode={word} leaves it to the server whether connections are encrypted, so \
+                 anyone between can turn that off: say sslmode=require to encrypt each connection, \
+                 or sslmode=disable to encrypt none"
+            ));
+        }
+        ["verify-ca"] => {
+            return Err("sslmode=verify-ca does not check the name of the server, and here that \
+                        is always checked: say sslmode=require, and use the name that the \
+                        certificate has"
+                .to_owned());
+        }
+        [_] => {
+            return Err("sslmode has to be require, to encrypt each connection and to check the \
+                        certificate of its server, or disable, to encrypt none"
+                .to_owned());
+        }
+        _ => return Err("it says sslmode several times: say it once".to_owned()),
+    };
+    if has_authorities && mode == Some(SslMode::Disable) {
+        return Err(
+            "sslrootcert is for encrypted connections, and sslmode=disable asks for none: \
+                    leave one of them out"
+                .to_owned(),
+        );
+    }
+    Ok(mode)
+}
+
+/// Refuses parameters of encryption that cannot be honoured.
+fn check_encryption(parameters: &[&str], mode: Option<SslMode>) -> Result<(), String> {
+    for parameter in parameters {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match (name, value) {
+            ("sslcert" | "sslkey" | "sslpassword", _) => {
+                return Err(format!(
+                    "{name} is for certificates of clients, which are not supported: leave it out, \
+                     and let the role log in with a password"
+                ));
+            }
+            ("channel_binding", "require") => {
+                return Err("channel_binding=require cannot be kept: leave it out; with \
+                            sslmode=require the certificate of the server is checked"
+                    .to_owned());
+            }
+            ("sslnegotiation", "direct") if mode != Some(SslMode::Require) => {
+                return Err("sslnegotiation=direct is for encrypted connections: say \
+                            sslmode=require, too"
+                    .to_owned());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The connection to a server. The text of the error has no part of the address, which may contain
 /// a password.
-fn config_of(base: &str, parameters: &[&str], is_encrypted: bool) -> Result<Config, String> {
+fn config_of(base: &str, parameters: &[&str], mode: Option<SslMode>) -> Result<Config, String> {
     let text = match parameters.is_empty() {
         true => base.to_owned(),
         false => format!("{base}?{}", parameters.join("&")),
     };
     let mut config: Config = text.parse().map_err(|error| format!("{error}"))?;
-    if is_encrypted {
-        config.ssl_mode(SslMode::Require);
+    if let Some(mode) = mode {
+        config.ssl_mode(mode);
     }
     if config.get_application_name().is_none() {
         config.application_name("diptych");
@@ -260,6 +377,69 @@ mod tests {
         assert_eq!(role("read-only"), Ok(ServerRole::Replica { or_primary: false }));
         assert_eq!(role("prefer-standby"), Ok(ServerRole::Replica { or_primary: true }));
         assert!(role("any").unwrap_err().contains("prefer-standby"));
+    }
+
+    fn refusal(parameters: &str) -> String {
+        let address = format!("postgres://ann:secret@db/shop?{parameters}");
+        let text = DatabaseAddress::parse(&address).unwrap_err().to_string();
+        assert!(!text.contains("secret"), "{text}");
+        text
+    }
+
+    #[test]
+    fn every_connection_is_encrypted_or_none_and_other_words_are_refused_with_the_next_step() {
+        let mode = |parameters: &str| {
+            let address = format!("postgres://ann@db/shop?{parameters}&replicas=two:5432");
+            let parsed = DatabaseAddress::parse(&address).unwrap();
+            let modes = [&parsed.config, &parsed.replicas[0].config].map(Config::get_ssl_mode);
+            assert_eq!(modes[0], modes[1], "replicas are as the primary");
+            modes[0]
+        };
+        for encrypted in [
+            "sslmode=require",
+            "sslmode=verify-full",
+            "sslrootcert=ca.pem",
+            "log=a&sslmode=require",
+        ] {
+            assert_eq!(mode(encrypted), SslMode::Require, "{encrypted}");
+        }
+        assert_eq!(mode("sslmode=require&sslnegotiation=direct"), SslMode::Require);
+        assert_eq!(mode("sslmode=disable"), SslMode::Disable);
+        for word in ["prefer", "allow"] {
+            let text = refusal(&format!("sslmode={word}"));
+            assert!(text.contains("say sslmode=require to encrypt each connection"), "{text}");
+            assert!(text.contains("or sslmode=disable to encrypt none"), "{text}");
+        }
+        let text = refusal("sslmode=verify-ca");
+        assert!(text.contains("use the name that the certificate has"), "{text}");
+        let text = refusal("sslmode=sometimes");
+        assert!(text.contains("has to be require"), "{text}");
+        let text = refusal("sslmode=require&sslmode=disable");
+        assert!(text.contains("several times"), "{text}");
+        let text = refusal("sslmode=disable&sslrootcert=ca.pem");
+        assert!(text.contains("leave one of them out"), "{text}");
+        let text = refusal("sslmode=require&sslcert=own.pem");
+        assert!(text.contains("certificates of clients"), "{text}");
+        let text = refusal("sslmode=require&channel_binding=require");
+        assert!(text.contains("leave it out"), "{text}");
+        let text = refusal("sslnegotiation=direct");
+        assert!(text.contains("say sslmode=require, too"), "{text}");
+    }
+
+    #[test]
+    fn hosts_elsewhere_without_encryption_are_known_unless_the_address_asks_for_that() {
+        let plain = |address: &str| DatabaseAddress::parse(address).unwrap().plain_hosts();
+        let all = plain("postgres://ann@db.example,localhost,127.0.0.1/shop?replicas=two:5432");
+        assert_eq!(all, ["db.example", "two"]);
+        assert_eq!(plain("postgres:///shop?user=ann&hostaddr=10.0.0.1"), ["10.0.0.1"]);
+        for known in [
+            "postgres://ann@[::1]/shop",
+            "postgres:///shop?host=/var/run/postgresql",
+            "postgres://ann@db.example/shop?sslmode=disable",
+            "postgres://ann@db.example/shop?sslmode=require",
+        ] {
+            assert_eq!(plain(known), Vec::<String>::new(), "{known}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     failure::Fault,
+    marks::{Mark, Marks},
     schema::{LogRow, position_of},
     session::Session,
     text::unescape,
@@ -29,8 +30,8 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct HistoryParts {
     publisher: HeadPublisher,
-    /// The last event that this handle has seen: by it another state of the log is noticed.
-    mark: Mutex<(Position, EventChecksum)>,
+    /// The events that this handle has seen: by them another state of the log is noticed.
+    marks: Mutex<Marks>,
     types: RwLock<TypeNames>,
 }
 
@@ -48,9 +49,14 @@ const NEW_TYPES: &str = "insert into diptych.type_name (name) select unnest($1::
 
 impl History {
     pub(crate) fn of(row: &LogRow) -> History {
+        History::with_marks(row, Marks::default())
+    }
+
+    /// The history of which these events were seen already.
+    pub(crate) fn with_marks(row: &LogRow, marks: Marks) -> History {
         let parts = HistoryParts {
             publisher: HeadPublisher::new(row.head),
-            mark: Mutex::new((Position::START, EventChecksum::START)),
+            marks: Mutex::new(marks),
             types: RwLock::default(),
         };
         History { identity: row.identity, log: row.id, is_copy: false, shared: Arc::new(parts) }
@@ -97,14 +103,27 @@ impl History {
 
     /// The last event that this handle has seen.
     pub(crate) fn mark(&self) -> (Position, EventChecksum) {
-        *self.shared.mark.lock()
+        let last = self.shared.marks.lock().last();
+        last.map_or((Position::START, EventChecksum::START), |mark| (mark.position, mark.checksum))
     }
 
+    /// The events that this handle has seen, as far as it remembers them, in order.
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        self.shared.marks.lock().all()
+    }
+
+    /// Remembers an event of a read, unless a later one is known.
     pub(crate) fn set_mark(&self, position: Position, checksum: EventChecksum) {
-        let mut mark = self.shared.mark.lock();
-        if position > mark.0 && !self.is_copy {
-            *mark = (position, checksum);
+        let mut marks = self.shared.marks.lock();
+        if marks.last().is_none_or(|last| position > last.position) && !self.is_copy {
+            marks.add(Mark::read(position, checksum));
         }
+    }
+
+    /// Remembers commits of this handle.
+    pub(crate) fn add_commits(&self, commits: impl Iterator<Item = Mark>) {
+        let mut marks = self.shared.marks.lock();
+        commits.for_each(|commit| marks.add(commit));
     }
 
     /// The stored names of these types. A type that the dictionary lacks is left out.

@@ -46,7 +46,9 @@
 //! On each new connection, the store looks for the last event that it has seen. If that is gone,
 //! the database was restored to an earlier state, or a standby without the event took over. The log
 //! then gets a new epoch, and pinned handles get
-//! [`HistoryChanged`](diptych_store::Unavailable::HistoryChanged).
+//! [`HistoryChanged`](diptych_store::Unavailable::HistoryChanged). The store remembers up to 4,096
+//! events that it saw. By them it logs from which position on the events differ, and how many of
+//! its own acknowledged commits are missing. The table `diptych.takeover` keeps that report.
 //!
 //! # Moves
 //!
@@ -82,6 +84,8 @@ mod failure;
 mod history;
 mod inline;
 mod link;
+mod loss;
+mod marks;
 mod options;
 mod overlap;
 mod parts;
@@ -92,6 +96,7 @@ mod replicas;
 mod schema;
 mod session;
 mod store;
+mod takeover;
 mod text;
 mod tls;
 mod upkeep;

@@ -17,11 +17,13 @@ use crate::{
     error::OpenError,
     failure::{Fault, behind, server},
     history::History,
+    loss::{self, Loss},
+    marks::Marks,
     options::PostgresOptions,
     pooler::Backends,
-    reads,
-    schema::{self, LogRow, NewLog, ServerFacts, ServerName, stored_position},
+    schema::{self, LogRow, NewLog, ServerFacts, ServerName},
     session::{Session, SessionTimes},
+    takeover::{self, SeenEvents},
     tls::Encryption,
 };
 
@@ -40,14 +42,13 @@ pub(crate) struct Link {
     pub(crate) writer: Uuid,
     backends: Backends,
     history: RwLock<History>,
+    /// Held while one connection looks for what is missing, so that it is reported once.
+    comparing: tokio::sync::Mutex<()>,
     /// Why no further calls are made.
     closed: Mutex<Option<Unavailable>>,
     is_closed: AtomicBool,
 }
 
-const NEW_EPOCH: &str = "update diptych.log set epoch = $3 where id = $1 and epoch = $2";
-const SET_SERVER: &str =
-    "update diptych.log set system_id = $2, timeline = $3, database_id = $4 where id = $1";
 const FORGET_WRITERS: &str =
     "delete from diptych.writer where log = $1 and used_at < now() - interval '30 days'";
 
@@ -90,7 +91,7 @@ impl Link {
         }
         let log = address.log_name(&options);
         let row = match role {
-            ServerRole::Primary => find_log(&session, &log, new).await,
+            ServerRole::Primary => takeover::find_log(&session, &log, new).await,
             ServerRole::Replica { .. } => LogRow::of(&session, &log).await,
         };
         let Some(row) = row.map_err(failed)? else { return Err(OpenError::NoLog { place, log }) };
@@ -109,6 +110,7 @@ impl Link {
             writer,
             backends,
             history: RwLock::new(History::of(&row)),
+            comparing: tokio::sync::Mutex::default(),
             closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),
         };
@@ -131,12 +133,20 @@ impl Link {
             let what = format!("the database {} cannot hold a log: {problem}", self.place);
             return Err(server(what).into());
         }
-        match self.compare(&session).await {
-            // Another connection found the change at the same time.
-            Err(Fault::Answer(ReadError::Unavailable(Unavailable::HistoryChanged(_)))) => {
-                self.find(&session).await?;
-            }
-            compared => compared?,
+        let has_changed = |compared: &Result<(), Fault>| {
+            matches!(
+                compared,
+                Err(Fault::Answer(ReadError::Unavailable(Unavailable::HistoryChanged(_))))
+            )
+        };
+        let mut compared = self.compare(&session).await;
+        if has_changed(&compared) {
+            // Another program gave the log a new epoch at the same time.
+            compared = self.compare(&session).await;
+        }
+        match has_changed(&compared) {
+            true => self.find(&session).await?,
+            false => compared?,
         }
         Ok(session)
     }
@@ -147,16 +157,19 @@ impl Link {
         Session::open((config, encryption), times, self.writer, None).await
     }
 
-    /// Takes the history that the server has now.
+    /// Takes the history that the server has now. All that was seen over a connection that is
+    /// there is part of it.
     async fn find(&self, session: &Session) -> Result<(), Fault> {
         if let Some(row) = LogRow::of(session, &self.log).await? {
-            self.found(&row);
+            let marks = Marks::up_to(self.history().marks(), row.head);
+            self.found(&row, marks);
         }
         Ok(())
     }
 
     /// Looks for the commits that this handle has seen. If some are gone, the log gets a new epoch.
     async fn compare(&self, session: &Session) -> Result<(), Fault> {
+        let _alone = self.comparing.lock().await;
         // Before the questions, because the head moves on meanwhile.
         let history = self.history();
         let (highest, mark) = (history.head().position(), history.mark());
@@ -167,13 +180,28 @@ impl Link {
         if self.is_replica() {
             return self.compare_copy(session, &history, &row, (highest, mark)).await;
         }
-        if row.identity != history.identity {
-            self.found(&row);
+        let (is, was) = (row.identity, history.identity);
+        if is.id != was.id {
+            tracing::error!(
+                log = self.log, was = %was.id, is = %is.id, seen = highest.get(),
+                "the database has another log under this name: every commit that was seen is gone"
+            );
+            self.found(&row, Marks::default());
             return Ok(());
         }
-        let is_there = row.head >= highest && self.has_mark(session, &history, mark).await?;
-        if !is_there {
+        // Another program may have given the log a new epoch for a loss of its own.
+        let own = if is == was { history.clone() } else { History::of(&row).of_copy() };
+        if row.head < highest || !loss::has(session, &own, mark.0, mark.1).await? {
             return self.lost(session, &history, &row, highest).await;
+        }
+        let kept = (mark.0 > Position::START).then_some(mark.0);
+        let seen = kept.map_or(SeenEvents::None, SeenEvents::Kept);
+        if is != was {
+            tracing::warn!(
+                log = self.log, was = %was.epoch, is = %is.epoch, seen = highest.get(),
+                "another program gave the log a new epoch; every commit that was seen is there"
+            );
+            self.found(&row, Marks::up_to(history.marks(), mark.0));
         }
         let is = ServerName::of(session).await?;
         if is.differs(&row.server) {
@@ -182,20 +210,7 @@ impl Link {
                 "another server or timeline has the log; every commit that was seen is there"
             );
         }
-        if is != row.server {
-            set_server(session, row.id, &is).await?;
-        }
-        Ok(())
-    }
-
-    async fn has_mark(
-        &self,
-        session: &Session,
-        history: &History,
-        (position, checksum): (Position, EventChecksum),
-    ) -> Result<bool, Fault> {
-        let found = reads::checksum(session, history, position).await?;
-        Ok(found == Some(checksum))
+        takeover::set_server(session, &row, is, seen).await
     }
 
     /// The log has an older state, or another one, than this handle has seen.
@@ -206,17 +221,24 @@ impl Link {
         row: &LogRow,
         highest: Position,
     ) -> Result<(), Fault> {
-        let next = history.identity.epoch.next().to_u64().cast_signed();
-        session.query(NEW_EPOCH, &[&row.id, &history.epoch(), &next]).await?;
+        let (server, marks) = (History::of(row).of_copy(), history.marks());
+        let loss = Loss::find(session, &server, (row.head, highest), &marks).await?;
+        if row.identity == history.identity {
+            takeover::set_new_epoch(session, row.id, row.identity.epoch).await?;
+        }
         tracing::error!(
             log = self.log,
             seen = highest.get(),
             head = row.head.get(),
-            "acknowledged commits are gone from the log: the database was restored to an earlier \
-             state, or a standby without them took over; the log has a new epoch"
+            "acknowledged commits are gone from the log: {loss}; the database was restored to an \
+             earlier state, or a standby without them took over; the log has a new epoch"
         );
+        takeover::record_loss(session, row, &loss).await?;
         // Another process may have set the epoch.
-        self.find(session).await
+        if let Some(now) = LogRow::of(session, &self.log).await? {
+            self.found(&now, Marks::up_to(marks, loss.common));
+        }
+        Ok(())
     }
 
     /// Looks on a replica for the events that this handle has seen. A replica that is behind is
@@ -231,20 +253,22 @@ impl Link {
     ) -> Result<(), Fault> {
         let (is, was) = (row.identity, history.identity);
         if is.id != was.id || is.epoch.number() > was.epoch.number() {
-            self.found(row);
+            self.found(row, Marks::default());
             return Ok(());
         }
         if is != was || row.head < highest {
             return Err(Fault::Connection(behind(&self.place, row.head, highest)));
         }
-        if self.has_mark(session, history, mark).await? {
+        if loss::has(session, history, mark.0, mark.1).await? {
             return Ok(());
         }
+        let loss = Loss::find(session, history, (row.head, highest), &history.marks()).await?;
         let what = format!(
             "the replica {} has another event at position {} than before: a standby without \
-             acknowledged commits took over, or the replica follows another primary; compare what \
-             was read above the last common event, then start the program again",
-            self.place, mark.0
+             acknowledged commits took over, or the replica follows another primary; position {} \
+             is the last one that is known to be equal: compare what was read above it, then start \
+             the program again",
+            self.place, mark.0, loss.common
         );
         tracing::error!(log = self.log, seen = highest.get(), head = row.head.get(), what);
         self.fail(server(what.clone()));
@@ -280,13 +304,13 @@ impl Link {
     }
 
     /// Takes the history that the server has now. The head of the old one ends.
-    fn found(&self, row: &LogRow) {
+    fn found(&self, row: &LogRow, marks: Marks) {
         let old = {
             let mut history = self.history.write();
             if history.identity == row.identity {
                 return;
             }
-            std::mem::replace(&mut *history, History::of(row))
+            std::mem::replace(&mut *history, History::with_marks(row, marks))
         };
         let changed = HistoryChanged { was: old.identity, is: row.identity };
         old.end(Unavailable::HistoryChanged(changed));
@@ -375,42 +399,4 @@ fn is_safe(role: ServerRole, options: &PostgresOptions) -> bool {
 async fn unsuitable(session: &Session, is_safe: bool) -> Result<Option<String>, Fault> {
     let facts = ServerFacts::of(session).await?;
     Ok(facts.and_then(|facts| facts.problem(is_safe)))
-}
-
-/// The log of this name. If it came to another database, on this cluster or another one, its
-/// history may go on in both, so it gets a new epoch here.
-async fn find_log(session: &Session, name: &str, new: &NewLog) -> Result<Option<LogRow>, Fault> {
-    let is = ServerName::of(session).await?;
-    let mut row = LogRow::of(session, name).await?;
-    if row.is_none() {
-        LogRow::make(session, name, is, new).await?;
-        row = LogRow::of(session, name).await?;
-    }
-    let Some(found) = row else { return Ok(None) };
-    if found.server == is {
-        return Ok(row);
-    }
-    if is.is_elsewhere(&found.server) {
-        let LogIdentity { epoch, .. } = found.identity;
-        let next = epoch.next().to_u64().cast_signed();
-        let epoch = epoch.to_u64().cast_signed();
-        session.query(NEW_EPOCH, &[&found.id, &epoch, &next]).await?;
-        tracing::warn!(
-            log = name,
-            head = stored_position(found.head),
-            "the log came to another database or cluster, where it has a new epoch"
-        );
-    } else if is.differs(&found.server) {
-        tracing::warn!(
-            log = name, was = ?found.server, is = ?is, head = stored_position(found.head),
-            "a standby took over: commits that it did not receive are gone, and programs that saw \
-             them find that out"
-        );
-    }
-    set_server(session, found.id, &is).await?;
-    LogRow::of(session, name).await
-}
-
-async fn set_server(session: &Session, log: i16, is: &ServerName) -> Result<(), Fault> {
-    session.query(SET_SERVER, &[&log, &is.system_id, &is.timeline, &is.database]).await.map(drop)
 }

@@ -12,18 +12,21 @@ use crate::{
 };
 
 /// The statements of each version, which make it from the version before.
-const VERSIONS: [&str; 5] = [
+const VERSIONS: [&str; 6] = [
     include_str!("sql/0001.sql"),
     include_str!("sql/0002.sql"),
     include_str!("sql/0003.sql"),
     include_str!("sql/0004.sql"),
     include_str!("sql/0005.sql"),
+    include_str!("sql/0006.sql"),
 ];
 
 /// The first version with inline projections.
 pub(crate) const WITH_INLINE: i32 = 2;
 /// The first version with logs that move.
 pub(crate) const WITH_MOVES: i32 = 3;
+/// The first version that remembers takeovers.
+pub(crate) const WITH_TAKEOVERS: i32 = 6;
 
 /// The version that this program works with.
 pub(crate) const NEWEST: i32 = VERSIONS.len() as i32;
@@ -148,7 +151,7 @@ impl ServerFacts {
         let ServerFacts { version, encoding, settings } = self;
         if *version < OLDEST {
             return Some(format!(
-                "its server has version {}, and 14 is the oldest that works",
+                "its server has version {}, and 14 is the oldest that works: upgrade it",
                 version / 10_000
             ));
         }
@@ -331,4 +334,38 @@ pub(crate) async fn add_partitions(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(version: i32, encoding: &str) -> ServerFacts {
+        let settings = ["fsync", "full_page_writes", "synchronous_commit"];
+        let settings = settings.map(|name| (name, "on".to_owned()));
+        ServerFacts { version, encoding: encoding.to_owned(), settings }
+    }
+
+    #[test]
+    fn a_server_before_version_14_and_another_encoding_are_refused() {
+        assert_eq!(facts(140_000, "UTF8").problem(false), None);
+        let old = facts(130_021, "UTF8").problem(true).unwrap();
+        assert!(old.contains("version 13") && old.contains("14 is the oldest"), "{old}");
+        for encoding in ["LATIN1", "SQL_ASCII"] {
+            let other = facts(180_004, encoding).problem(true).unwrap();
+            assert!(other.contains(&format!("its encoding is {encoding}")), "{other}");
+            assert!(other.contains("with the encoding UTF8"), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_setting_that_loses_commits_is_refused_unless_it_is_allowed() {
+        for place in 0..3 {
+            let mut facts = facts(140_000, "UTF8");
+            facts.settings[place].1 = "off".to_owned();
+            let problem = facts.problem(false).unwrap();
+            assert!(problem.contains(facts.settings[place].0), "{problem}");
+            assert_eq!(facts.problem(true), None);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     schema::{self, LogRow, ServerFacts, ServerName},
     session::Session,
     store::StoreThread,
+    takeover,
 };
 
 /// A database with a log, as its operator sees it.
@@ -243,6 +244,12 @@ impl PostgresDatabase {
             && schema >= schema::WITH_MOVES
         {
             warnings.extend(moved(session, row).await?);
+        }
+        if let Some(row) = &row
+            && schema >= schema::WITH_TAKEOVERS
+        {
+            let told = takeover::recorded(session, row).await?;
+            warnings.extend(told.into_iter().map(|told| format!("takeover: {told}")));
         }
         let (partitions, upto) = partitions(session, schema).await?;
         Ok(DatabaseReport {

@@ -23,6 +23,7 @@ use crate::{
     history::History,
     inline::{AppendAnswer, InlineSet, RefusedRows, RowsAppend},
     link::Link,
+    marks::Mark,
     reads, schema,
     schema::stored_position,
     session::Session,
@@ -276,13 +277,12 @@ impl Writer {
             let unknown = || AppendError::OutcomeUnknown(SyncError { cause: cause.clone() });
             return batch.jobs.into_iter().for_each(|job| job.answer(Err(unknown())));
         };
-        let newest = batch.jobs.iter().zip(&verdicts).rev().find_map(|(job, verdict)| {
-            let Verdict::Accepted { last, recorded_at, .. } = verdict else { return None };
-            Some((*last, job.content?.at(*last, *recorded_at)))
-        });
-        if let Some((position, checksum)) = newest {
-            history.set_mark(position, checksum);
-        }
+        let own = u32::from(!decision.is_unreplicated);
+        history.add_commits(batch.jobs.iter().zip(&verdicts).filter_map(|(job, verdict)| {
+            let Verdict::Accepted { first, last, recorded_at } = verdict else { return None };
+            let checksum = job.content?.at(*last, *recorded_at);
+            Some(Mark { first: *first, position: *last, checksum, own })
+        }));
         // Before any answer, which may rest on these commits.
         history.publish(decision.head);
         self.heads.send_replace(decision.head);

@@ -4,7 +4,10 @@ use diptych::App;
 use diptych_postgres_testing::{PostgresServer, new_name, runtime, shared};
 use serde_json::{Value, json};
 
-use crate::program::{Program, Ran, events, finish, run, spawn};
+use crate::{
+    program::{Program, Ran, events, finish, run, spawn},
+    served::ServeProcess,
+};
 
 /// Runs a command on a log, with this input.
 fn on(address: &str, args: &[&str], input: &str) -> Ran {
@@ -93,6 +96,29 @@ fn a_copy_goes_into_a_database_and_back_with_equal_digests_and_times() {
 }
 
 #[test]
+fn the_log_of_a_server_is_copied_into_a_database_while_it_is_written_to() {
+    let Some(server) = shared() else { return };
+    let program = Program::new();
+    program.load(events("a", 2_500));
+    let served = ServeProcess::start(&program);
+    served.run(&["append", "--key", "k"], events("b", 3)).ended(0, "");
+    let address = server.address("postgres", &new_name());
+    let first = copied(&served.url, &address);
+    assert_eq!((&first["events"], &first["events_before"]), (&json!(2_503), &json!(0)));
+
+    served.run(&["append"], events("c", 5)).ended(0, "");
+    let more = copied(&served.url, &address);
+    assert_eq!((&more["events"], &more["events_before"]), (&json!(5), &json!(2_503)));
+    assert_eq!(on(&address, &["read"], "").stdout, served.run(&["read"], "").stdout);
+    // The key is used in the copy, too, and a copy back has the digest of the server.
+    let again = on(&address, &["append", "--key", "k"], &events("b", 3));
+    assert_eq!(again.lines()[0]["repeated"], true, "{}", again.stderr);
+    let back = Program::new();
+    let returned = copied(&address, back.data().to_str().unwrap());
+    assert_eq!(returned["digest"], more["digest"]);
+}
+
+#[test]
 fn a_database_is_made_checked_and_migrated() {
     let Some(server) = PostgresServer::start() else { return };
     let address = server.address("postgres", "orders");
@@ -103,7 +129,7 @@ fn a_database_is_made_checked_and_migrated() {
 
     let made = run(&["postgres", "init", "--partition-events", "1000", &address]);
     made.ended(0, "");
-    assert!(made.stdout.contains("version 5, made"), "{}", made.stdout);
+    assert!(made.stdout.contains("version 6, made"), "{}", made.stdout);
     assert!(made.stdout.contains("orders, made"), "{}", made.stdout);
     let again = run(&["postgres", "init", &address]);
     again.ended(0, "");
@@ -114,12 +140,12 @@ fn a_database_is_made_checked_and_migrated() {
     on(&address, &["append"], &events("a", 3)).ended(0, "");
     let check = run(&["postgres", "check", &address]);
     check.ended(0, "");
-    for part in ["version 5 of 5", "head      3", "up to position", "synchronous_standby_names"] {
+    for part in ["version 6 of 6", "head      3", "up to position", "synchronous_standby_names"] {
         assert!(check.stdout.contains(part), "{part:?} is not in: {}", check.stdout);
     }
     let migrated = run(&["postgres", "migrate", &address]);
-    assert_eq!(migrated.stdout, "the schema has version 5, which is the newest\n");
-    server.execute("postgres", "insert into diptych.schema_version (version) values (6)");
+    assert_eq!(migrated.stdout, "the schema has version 6, which is the newest\n");
+    server.execute("postgres", "insert into diptych.schema_version (version) values (7)");
     run(&["postgres", "migrate", &address]).ended(5, "use a newer program");
     run(&["postgres", "check", &address]).ended(5, "use a newer program");
 }

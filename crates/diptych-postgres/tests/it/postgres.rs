@@ -4,7 +4,9 @@ mod alternating;
 mod conformance;
 mod contention;
 mod disk;
+mod every_statement;
 mod failover;
+mod hints;
 mod histories;
 mod inline;
 mod logged;
@@ -14,6 +16,7 @@ mod pgbouncer;
 mod proxy;
 mod replicas;
 mod schema;
+mod statements;
 mod tls;
 mod wrong;
 

@@ -1,7 +1,7 @@
 //! A standby takes over from its primary, with all acknowledged commits and without some.
 
-use diptych_postgres::PostgresOptions;
-use diptych_store::{Append, Filter, Read, ReadError, Store, Unavailable};
+use diptych_postgres::{PostgresDatabase, PostgresOptions};
+use diptych_store::{Append, Filter, Position, Read, ReadError, Store, Unavailable};
 use pollster::block_on;
 
 use super::{
@@ -27,6 +27,18 @@ fn noticed(store: &Store) -> Unavailable {
     }
 }
 
+/// The takeovers of a log in the report of its operator.
+fn takeovers(server: &PostgresServer) -> Vec<String> {
+    takeovers_of(server, "main")
+}
+
+fn takeovers_of(server: &PostgresServer, log: &str) -> Vec<String> {
+    let address = server.address("postgres", log);
+    let database = PostgresDatabase::at(&address, PostgresOptions::default()).unwrap();
+    let warnings = block_on(database.check()).unwrap().warnings;
+    warnings.into_iter().filter(|warning| warning.starts_with("takeover: ")).collect()
+}
+
 #[test]
 fn a_standby_with_every_commit_takes_over_and_the_store_goes_on() {
     let Some(mut primary) = PostgresServer::start() else { return };
@@ -45,6 +57,96 @@ fn a_standby_with_every_commit_takes_over_and_the_store_goes_on() {
     assert_eq!(payloads(&pinned), ["1", "2", "3", "last"]);
     // The log knows the timeline that wrote last.
     assert_eq!(standby.number("select timeline from diptych.log where name = 'main'"), 2);
+    let warnings = takeovers(&standby);
+    let told =
+        "at position 3, timeline 2 after 1: a program that had seen events up to 3 found all";
+    assert!(warnings.len() == 1 && warnings[0].contains(told), "{warnings:?}");
+}
+
+/// Without a memory of the commits before, a program cannot know whether some are missing. So it
+/// neither gives the log a new epoch nor hides that it does not know. Tokens, views and projections
+/// compare the event that they know, as this test does, and the report stays for the operator.
+#[test]
+fn the_first_program_after_a_takeover_reports_it_and_what_was_lost_is_refused_by_its_checksum() {
+    logged::collect();
+    let Some(mut primary) = PostgresServer::start() else { return };
+    let store = Store::new(primary.open("quiet"));
+    let standby = primary.standby("");
+    let was = store.identity();
+    append(&store, Append::event(event("kept", "k:1"))).unwrap();
+    standby.caught_up(&primary);
+    standby.cut();
+    append(&store, Append::event(event("lost", "k:1"))).unwrap();
+    let known = [1, 2].map(|at| block_on(store.checksum(Position::new(at))).unwrap().unwrap());
+    drop(store);
+    primary.kill();
+    standby.promote();
+
+    let address = standby.address("postgres", "quiet");
+    // A command that only reads is the first one.
+    let mut options = PostgresOptions::default();
+    options.create = false;
+    let reader = open(&address, options);
+    let names = ["another timeline has the log", "log=\"quiet\"", "head=1"];
+    let line = logged::line(&names);
+    assert!(line.contains("timeline: Some(1)") && line.contains("timeline: Some(2)"), "{line}");
+    assert_eq!(reader.identity(), was, "every commit may be there");
+    let second = open(&address, PostgresOptions::default());
+    let said = logged::text();
+    let times = said.lines().filter(|line| names.iter().all(|name| line.contains(name)));
+    assert_eq!(times.count(), 1, "the next program finds the timeline that it expects");
+    let told = takeovers_of(&standby, "quiet");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("at position 1, timeline 2 after 1"), "{told:?}");
+
+    // The lost position is taken again.
+    append(&second, Append::event(event("lost", "k:1"))).unwrap();
+    let found = [1, 2].map(|at| block_on(second.checksum(Position::new(at))).unwrap().unwrap());
+    assert_eq!(found[0], known[0]);
+    assert_ne!(found[1], known[1], "an equal event at an equal position has another time");
+}
+
+/// Once, a program that had lost commits said nothing if another one had given the log its new
+/// epoch before.
+#[test]
+fn each_program_reports_its_own_loss_also_if_another_one_was_faster() {
+    logged::collect();
+    let Some(mut primary) = PostgresServer::start() else { return };
+    drop(primary.open("both"));
+    let standby = primary.standby("");
+    let late = [Proxy::start(primary.port()), Proxy::start(standby.port())];
+    let [one, two] = [primary.port(), standby.port()];
+    let address = |ports| either(ports).replace("log=main", "log=both");
+    let first = open(&address([one, two]), PostgresOptions::default());
+    let second = open(&address([late[0].port(), late[1].port()]), PostgresOptions::default());
+    append(&first, Append::event(event("kept", "k:1"))).unwrap();
+    standby.caught_up(&primary);
+    standby.cut();
+    // In turn, and the last two are of the second.
+    for store in [&first, &second, &first, &second, &second] {
+        append(store, Append::events((0..2).map(|_| event("lost", "k:1")))).unwrap();
+    }
+    late[1].set_closed(true);
+    primary.kill();
+    standby.promote();
+    let was = first.identity();
+    while first.identity() == was {
+        let _ = block_on(first.read(&Filter::everything(), Read::all()));
+    }
+    let is = first.identity();
+    late[1].set_closed(false);
+    while second.identity() == was {
+        let _ = block_on(second.read(&Filter::everything(), Read::all()));
+    }
+    assert_eq!(second.identity(), is, "one loss is one new epoch");
+    let told = takeovers_of(&standby, "both");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("and 2 commits of its own"), "{told:?}");
+    assert!(told[0].contains("events up to 11, and 3 commits of its own"), "{told:?}");
+    assert!(told.iter().all(|told| told.contains("acknowledged commits are gone")), "{told:?}");
+    // What both know of the new history is enough to notice the next loss.
+    append(&second, Append::event(event("new", "k:1"))).unwrap();
+    assert_eq!(payloads(&first), ["kept", "new"]);
 }
 
 #[test]
@@ -77,9 +179,16 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     // A store that saw nothing before cannot know. Its replica follows the old timeline, and has
     // an event at the position of a new one.
     let address = standby.address("postgres", "main");
+    assert_eq!(takeovers(&standby), Vec::<String>::new());
     let with_replica = format!("{address}&replicas=127.0.0.1:{}", replica.port());
     let fresh = open(&with_replica, PostgresOptions::default());
     let fresh_pinned = fresh.pinned();
+    logged::line(&[
+        "another timeline has the log",
+        "timeline: Some(1)",
+        "timeline: Some(2)",
+        "head=3",
+    ]);
     assert_eq!(fresh.identity(), was);
     append(&fresh, Append::event(event("new 4", "k:1"))).unwrap();
     let expected = ["kept 1", "kept 2", "kept 3", "new 4"];
@@ -104,7 +213,20 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     let Unavailable::HistoryChanged(changed) = why else { panic!("{why:?}") };
     assert_eq!((changed.was, changed.is.id), (was, was.id));
     assert_eq!(changed.is.epoch.number(), was.epoch.number() + 1);
-    logged::line(&["acknowledged commits are gone", "seen=5", "head=5"]);
+    let line = logged::line(&["acknowledged commits are gone", "seen=5", "head=5"]);
+    let loss = "events differ from position 4 on, this program had seen events up to 5, and 2 \
+                commits of its own that were acknowledged are missing";
+    assert!(line.contains(loss), "{line}");
+    // The report stays in the database, the newest first.
+    let warnings = takeovers(&standby);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let loss = loss.replace("this program", "a program");
+    assert!(
+        warnings[0].contains(&format!("acknowledged commits are gone: {loss}")),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].contains("at position 3, timeline 2 after 1"), "{warnings:?}");
+    assert!(warnings[1].contains("it cannot tell"), "{warnings:?}");
     append(&store, Append::event(event("new 6", "k:1"))).unwrap();
     assert_eq!(payloads(&store).len(), 6);
 

@@ -37,7 +37,7 @@ impl Deployment for KilledServer<'_> {
     fn connect(&mut self, _client: u64) -> Store {
         let mut options = PostgresOptions::default();
         // The calls of a round end soon after its kill.
-        options.answer_time = Duration::from_millis(500);
+        options.answer_time = Duration::from_secs(2);
         Store::new(self.server.open_with(&self.log, options))
     }
 

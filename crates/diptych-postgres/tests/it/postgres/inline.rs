@@ -90,7 +90,7 @@ fn open(address: &str) -> PostgresStore {
 }
 
 /// The rows are those of the log.
-fn assert_in_step(server: &PostgresServer, store: &Store) {
+pub(super) fn assert_in_step(server: &PostgresServer, store: &Store) {
     let rows = runtime().block_on(async {
         let client = server.client("postgres").await;
         let lines = client.query("select pos, payload from public.line order by pos", &[]);

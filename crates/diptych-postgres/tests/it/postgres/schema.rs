@@ -229,6 +229,22 @@ fn a_server_that_can_lose_commits_is_refused_unless_the_options_allow_it() {
     }
 }
 
+#[test]
+fn a_database_in_another_encoding_is_refused_with_the_next_step() {
+    let Some(server) = shared() else { return };
+    let latin = "create database latin encoding 'LATIN1' template template0";
+    server.execute("postgres", latin);
+    let address = server.address("latin", "main");
+    let error = block_on(PostgresStore::open(&address, PostgresOptions::default())).unwrap_err();
+    assert!(matches!(error, OpenError::Unsuitable { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("its encoding is LATIN1: create it with the encoding UTF8"), "{text}");
+    let options = PostgresOptions::default();
+    let report = block_on(PostgresDatabase::at(&address, options).unwrap().check()).unwrap();
+    assert!(report.problems.iter().any(|problem| problem.contains("LATIN1")), "{report:?}");
+    assert_eq!(report.schema, 0, "nothing was made");
+}
+
 /// Once, only the first connection looked: a standby that took over with `fsync` off was taken.
 #[test]
 fn a_server_whose_settings_become_unsafe_is_refused_by_the_next_connection() {

@@ -11,7 +11,7 @@ use diptych_store::{Append, Store};
 use pollster::block_on;
 
 use super::{
-    append, event, payloads,
+    append, event, logged, payloads,
     server::{PostgresServer, runtime},
 };
 
@@ -93,4 +93,32 @@ fn a_server_with_the_certificate_of_another_host_or_without_tls_is_refused() {
     while !error.contains("does not support TLS") {
         error = open(&required, Some(certificate.clone())).err().unwrap();
     }
+}
+
+/// Once, `sslmode=prefer` was taken, and no connection was encrypted.
+#[test]
+fn no_connection_is_unencrypted_by_the_choice_of_a_server_or_without_a_word() {
+    logged::collect();
+    let Some((server, certificate)) = encrypted(&["db.example"]) else { return };
+    let plain = server.address("postgres", "main");
+    for mode in ["prefer", "allow"] {
+        let error = open(&format!("{plain}&sslmode={mode}"), None).err().unwrap();
+        assert!(error.contains("say sslmode=require"), "{error}");
+    }
+    assert_eq!(connections(&server), (0, 0));
+    let named = plain.replace("127.0.0.1", "db.example") + "&hostaddr=127.0.0.1";
+    let full = format!("{named}&sslmode=verify-full");
+    let store = open(&full, Some(certificate)).unwrap();
+    append(&store, Append::event(event(0, "k:1"))).unwrap();
+    let (with_tls, without) = connections(&server);
+    assert!(with_tls >= 2 && without == 0, "{with_tls} with TLS, {without} without");
+    drop(store);
+    let warned = || logged::text().matches("hosts=\"db.example\"").count();
+    drop(open(&format!("{named}&sslmode=disable"), None).unwrap());
+    assert_eq!(warned(), 0);
+    for _ in 0..2 {
+        drop(open(&named, None).unwrap());
+    }
+    assert_eq!(warned(), 1, "it is told once");
+    logged::line(&["db.example", "not encrypted", "add sslmode=require"]);
 }
