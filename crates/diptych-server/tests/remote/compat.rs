@@ -1,10 +1,10 @@
 //! Clients and servers of different releases: conversations of earlier releases, as bytes.
 //!
 //! `compat/VERSION.txt` is a conversation that a store and a server of that release had, and
-//! `compat/VERSION-calls.txt` one with the calls that a store does not make. Their
-//! requests go to the server of now, which has to answer them as that server did. Their replies go to
-//! the client of now, which has to ask what that client asked, and to take the replies. A field
-//! that the other side does not know may be added; none may change or go away.
+//! `compat/VERSION-calls.txt` one with the calls that a store does not make. Their requests go to
+//! the server of now, which has to answer them as that server did. Their replies go to the client
+//! of now, which has to ask what that client asked, and to take the replies. A field that the other
+//! side does not know may be added; none may change or go away.
 //!
 //! `DIPTYCH_COMPAT=record` records the conversations of this version that are not there, and adds
 //! their lines to `compat/frozen.txt`. `cargo xtask record-wire` does that before a release.
