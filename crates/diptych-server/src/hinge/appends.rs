@@ -91,12 +91,17 @@ impl AppendStream {
             front: None,
             outbox: Vec::new(),
             bytes: self.bytes,
+            is_stopped: false,
         };
         if is_open {
             calls.take(first_calls);
             calls.exchange(&mut requests, &replies, &self.stop).await;
         }
+        let is_stopped = calls.is_stopped;
         calls.complete().await;
+        if is_stopped {
+            let _ = replies.send(Err(stopping())).await;
+        }
     }
 
     /// Opens the session that the first message names, and returns that message with its calls.
@@ -125,6 +130,14 @@ impl AppendStream {
         let full = || Status::resource_exhausted("the server has too many sessions with streams");
         Ok((session.ok_or_else(full)?, first))
     }
+}
+
+/// The end of a stream whose client may have sent calls that the server does not read.
+fn stopping() -> Status {
+    Status::unavailable(
+        "the server stops and reads no further calls: connect again, open the session again, and \
+         send the calls without an outcome again",
+    )
 }
 
 /// The reply to a call whose number cannot be used.
@@ -183,6 +196,9 @@ struct RunningCalls {
     outbox: Vec<CallReply>,
     /// The bytes of the appends of all streams.
     bytes: Arc<AppendBytes>,
+    /// Whether the server stopped, and the client got the outcome of each call that was read. It
+    /// may have sent others.
+    is_stopped: bool,
 }
 
 impl RunningCalls {
@@ -195,11 +211,12 @@ impl RunningCalls {
     ) {
         let mut superseded = std::pin::pin!(self.session.superseded());
         let mut stopping = std::pin::pin!(stop.begun());
-        let mut is_reading = true;
+        let (mut is_reading, mut is_stopped) = (true, false);
         loop {
             self.collect();
             let waiting = self.accepting.len() + self.syncing.len();
             if !is_reading && waiting == 0 && self.outbox.is_empty() {
+                self.is_stopped = is_stopped;
                 return;
             }
             let has_bytes = self.bytes.have_room();
@@ -210,6 +227,9 @@ impl RunningCalls {
             }
             tokio::select! {
                 request = requests.message(), if is_reading && has_room => match request {
+                    Ok(Some(_)) if stop.has_begun() => {
+                        (is_reading, is_stopped) = (false, true);
+                    }
                     Ok(Some(request)) => self.take(request),
                     Ok(None) => is_reading = false,
                     Err(status) => return drop(replies.try_send(Err(status))),
@@ -234,7 +254,9 @@ impl RunningCalls {
                 () = self.bytes.room(), if is_reading && !has_bytes => {}
                 () = replies.closed() => return,
                 () = &mut superseded => return,
-                () = &mut stopping, if is_reading => is_reading = false,
+                () = &mut stopping, if is_reading => {
+                    (is_reading, is_stopped) = (false, true);
+                }
             }
         }
     }

@@ -12,15 +12,15 @@ use tonic::transport::Channel;
 use crate::door_server::{DoorServer, call, in_time};
 
 /// A store whose appends wait until they are let through.
-struct Gated {
-    memory: Store,
-    store: Store,
+pub(crate) struct Gated {
+    pub(crate) memory: Store,
+    pub(crate) store: Store,
     /// Tells each append that waits.
-    waits: Arc<Notify>,
-    gate: Arc<Semaphore>,
+    pub(crate) waits: Arc<Notify>,
+    pub(crate) gate: Arc<Semaphore>,
 }
 
-fn gated() -> Gated {
+pub(crate) fn gated() -> Gated {
     let memory = Store::new(Memory::new());
     let (waits, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
     let (told, passed) = (waits.clone(), gate.clone());

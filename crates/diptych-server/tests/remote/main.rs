@@ -24,4 +24,5 @@ mod protocol;
 mod proxy;
 mod restarts;
 mod served_log;
+mod stops;
 mod subscribers;
