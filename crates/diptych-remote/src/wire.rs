@@ -17,8 +17,8 @@ pub use codec::{CheckedCodec, CheckedDecoder, CheckedEncoder, OutgoingMessage, W
 use diptych_store::{Epoch, LogId, LogIdentity};
 pub use encoded::{BatchEnds, EncodedReply};
 pub use failure::{
-    FailureCause, as_append_error, as_read_error, failure_of, from_status, status,
-    unavailable_message, unavailable_of,
+    FailureCause, as_append_error, as_read_error, failure_of, from_status, is_unknown_failure,
+    status, unavailable_message, unavailable_of,
 };
 pub use request::{
     RequestError, append_of, call_of, filter_of, message_of_filter, read_of, read_request,

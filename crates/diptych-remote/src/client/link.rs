@@ -299,6 +299,14 @@ impl Link {
         if raises_doubt(&status) && self.connections.doubt(origin.connection) {
             return Trouble::Connection(status);
         }
+        if wire::is_unknown_failure(&status) {
+            let what = format!(
+                "it answered with a failure that this program does not know; compare the versions \
+                 ({})",
+                status.message()
+            );
+            return Trouble::Final(Unavailable::Server { what: what.into() }.into());
+        }
         // A connection that ends by an error of HTTP/2 has codes that a server also gives.
         let is_of_transport = status.source().is_some();
         match status.code() {

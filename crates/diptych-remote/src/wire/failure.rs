@@ -231,6 +231,13 @@ pub fn from_status(status: Status) -> Result<Failure, Status> {
     }
 }
 
+/// Whether the details of a status are a failure of a kind that this version does not know. The
+/// message of the status has its words.
+pub fn is_unknown_failure(status: &Status) -> bool {
+    let details = status.details();
+    !details.is_empty() && Failure::decode(details).is_ok_and(|failure| failure.kind.is_none())
+}
+
 /// The error of an append to a log whose history was `was` when the client connected.
 ///
 /// # Errors

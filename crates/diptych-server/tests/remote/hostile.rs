@@ -40,15 +40,15 @@ type Case<T> = (fn(&mut T), &'static str);
 /// A lie about this read.
 type ReadCase = (fn(&mut ReadReply), Read, &'static str);
 /// The change of a reply, if there is one.
-type Lie<T> = Arc<Mutex<Option<fn(&mut T)>>>;
+pub(crate) type Lie<T> = Arc<Mutex<Option<fn(&mut T)>>>;
 
 /// The changes to requests and replies. Without them the server tells the truth.
 #[derive(Clone, Default)]
-struct Lies {
+pub(crate) struct Lies {
     description: Lie<Description>,
     head: Lie<HeadReply>,
     watch: Lie<HeadReply>,
-    append: Lie<AppendReply>,
+    pub(crate) append: Lie<AppendReply>,
     asked: Lie<ReadRequest>,
     read: Lie<ReadReply>,
     live: Lie<SubscribeReply>,
@@ -192,14 +192,14 @@ impl Log for Liar {
 }
 
 /// A lying server over an honest one, whose log has ten events of two types in turn.
-struct HostileServer {
-    lies: Lies,
+pub(crate) struct HostileServer {
+    pub(crate) lies: Lies,
     address: SocketAddr,
     honest: DoorServer,
 }
 
 impl HostileServer {
-    async fn start() -> HostileServer {
+    pub(crate) async fn start() -> HostileServer {
         HostileServer::with(|router| router).await
     }
 
@@ -221,7 +221,7 @@ impl HostileServer {
         HostileServer { lies, address, honest }
     }
 
-    async fn connect(&self, append_answer: AppendAnswer) -> RemoteStore {
+    pub(crate) async fn connect(&self, append_answer: AppendAnswer) -> RemoteStore {
         let mut options = RemoteOptions::default();
         // The shortest time in which a silent server is noticed.
         options.heartbeat = Duration::from_secs(1);
@@ -240,11 +240,11 @@ impl HostileServer {
     }
 }
 
-fn tell<T>(lie: &Lie<T>, change: fn(&mut T)) {
+pub(crate) fn tell<T>(lie: &Lie<T>, change: fn(&mut T)) {
     *lie.lock() = Some(change);
 }
 
-fn truth<T>(lie: &Lie<T>) {
+pub(crate) fn truth<T>(lie: &Lie<T>) {
     *lie.lock() = None;
 }
 
@@ -447,7 +447,7 @@ async fn a_subscription_gets_its_events_whatever_the_live_events_are() {
 }
 
 /// Changes the first outcome of a reply.
-fn outcome(reply: &mut AppendReply, change: impl FnOnce(&mut CallReply)) {
+pub(crate) fn outcome(reply: &mut AppendReply, change: impl FnOnce(&mut CallReply)) {
     if let Some(call) = reply.replies.first_mut() {
         change(call);
     }

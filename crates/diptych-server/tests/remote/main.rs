@@ -17,6 +17,7 @@ mod histories;
 mod hostile;
 mod http_json;
 mod kills;
+mod newer_servers;
 mod poster_process;
 mod posters;
 mod private_authority;
