@@ -1,6 +1,6 @@
 //! The log as JSON over HTTP.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use axum::http::{Request, header};
 use diptych::store::{Append, Tracking};
@@ -277,14 +277,14 @@ async fn a_long_read_is_whole_as_lines_and_goes_on_after_upto_as_json() {
 }
 
 /// Reads server-sent events as they come.
-struct Events {
+pub(crate) struct Events {
     body: hyper::body::Incoming,
     text: String,
 }
 
 impl Events {
-    async fn open(server: &DoorServer, target: &str, last: Option<&str>) -> Events {
-        let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    pub(crate) async fn open(address: SocketAddr, target: &str, last: Option<&str>) -> Events {
+        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
         let (mut sender, connection) = in_time(http1::handshake(stream)).await.unwrap();
         let mut request = Request::get(target).header("accept", "text/event-stream");
         if let Some(last) = last {
@@ -311,7 +311,7 @@ impl Events {
     }
 
     /// The name, the id and the data of the next event.
-    async fn named(&mut self) -> (String, String, Value) {
+    pub(crate) async fn named(&mut self) -> (String, String, Value) {
         let fields = self.next().await.unwrap();
         let field = |name: &str| {
             let found = fields.iter().find(|(known, _)| known == name);
@@ -326,7 +326,7 @@ impl Events {
 async fn a_subscription_goes_on_after_the_last_event_that_its_client_had() {
     let server = started().await;
     fill(&server.store, 2, 10).await;
-    let mut events = Events::open(&server, "/v1/logs/log/events?tag=account:1", None).await;
+    let mut events = Events::open(server.address, "/v1/logs/log/events?tag=account:1", None).await;
     let (name, id, data) = events.named().await;
     assert_eq!((name.as_str(), id.as_str(), &data["upto"]), ("batch", "2", &json!(2)));
     assert_eq!(data["events"].as_array().unwrap().len(), 2);
@@ -342,7 +342,7 @@ async fn a_subscription_goes_on_after_the_last_event_that_its_client_had() {
     let beat = events.next().await.unwrap();
     assert_eq!(beat, [(String::new(), "upto 4".to_owned()), ("id".to_owned(), "4".to_owned())]);
     let again = "/v1/logs/log/events?after=1";
-    let mut events = Events::open(&server, again, Some("2")).await;
+    let mut events = Events::open(server.address, again, Some("2")).await;
     assert_eq!(events.named().await.2["events"][0]["position"], 3);
     server.stop().await;
     loop {
@@ -359,7 +359,7 @@ async fn a_carriage_return_in_a_payload_does_not_break_a_stream() {
     let server = started().await;
     let event = raw_event("t", "{\"a\":\r1}");
     server.store.append(Append::event(event)).await.unwrap().synced().await.unwrap();
-    let mut events = Events::open(&server, "/v1/logs/log/events", None).await;
+    let mut events = Events::open(server.address, "/v1/logs/log/events", None).await;
     assert_eq!(events.named().await.2["events"][0]["data"], json!({ "a": 1 }));
 }
 

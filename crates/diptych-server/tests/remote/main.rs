@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod apps;
+mod behind;
 mod child;
 mod compat;
 mod conformance;
