@@ -17,6 +17,7 @@ mod health;
 mod histories;
 mod hostile;
 mod http_json;
+mod killed_clients;
 mod kills;
 mod newer_servers;
 mod poster_process;
