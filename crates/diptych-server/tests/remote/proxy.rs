@@ -252,23 +252,40 @@ fn a_connection_that_changes_bytes_gives_readers_right_answers() {
 /// Once such a connection hung for ever, because the peer does not close it.
 #[test]
 fn a_connection_that_swallows_everything_is_noticed_and_made_again() {
+    const HEARTBEAT: Duration = Duration::from_secs(1);
+    // A busy machine runs threads late.
+    const DELAY: Duration = Duration::from_secs(2);
     let memory = Store::new(Memory::new());
     let served = ServedLog::start(memory.clone());
     let proxy = Proxy::start(served.address);
-    let store = proxy.connect(Duration::from_secs(20));
+    let store = proxy.connect_with(Duration::from_secs(60), HEARTBEAT);
+    let (acknowledged, _) = append(&store, 1);
+    assert_eq!((acknowledged.len(), store.head().paused().is_some()), (1, false));
     proxy.set(Mode::Swallows);
-    let passes = {
-        let mode = proxy.mode.clone();
-        thread::spawn(move || {
-            // Longer than two heartbeats: the connection is given up meanwhile.
-            thread::sleep(Duration::from_secs(2));
-            mode.store(Mode::Passes as u8, Ordering::SeqCst);
-        })
+    let appending = {
+        let store = store.clone();
+        thread::spawn(move || append(&store, 3))
     };
-    let (acknowledged, unknown) = append(&store, 3);
-    passes.join().unwrap();
-    assert_eq!((acknowledged.len(), unknown.len()), (3, 0));
+    let began = Instant::now();
+    // The head says that the log takes no commits now.
+    while store.head().paused().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(15), "the connection is not noticed");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let noticed = began.elapsed();
+    assert!(noticed < 2 * HEARTBEAT + DELAY, "noticed after {noticed:?}");
+    let text = store.head().paused().unwrap().to_string();
+    assert!(text.contains("the connection to the server of the log was lost"), "{text}");
+
+    proxy.set(Mode::Passes);
+    let (later, unknown) = appending.join().unwrap();
+    assert_eq!((later.len(), unknown.len()), (3, 0));
+    let acknowledged = [acknowledged, later].concat();
     check(&memory, &acknowledged);
+    while store.head().paused().is_some() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the head is not followed again");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
