@@ -1,32 +1,32 @@
 //! The promises of a store, over the network.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use diptych::store::{EventStore, Memory, Store};
-use diptych_log::{Log, LogOptions};
 use diptych_remote::AppendAnswer;
 use diptych_store::testing::{Setup, TestStore};
-use tempfile::TempDir;
 
-use crate::served_log::{ServedLog, connect};
+use crate::{
+    log_process::OtherLog,
+    served_log::{ServedLog, connect},
+};
 
-/// A store on a server, with any number of connections.
-fn served(store: Store, answer: AppendAnswer, folder: Option<TempDir>) -> TestStore {
-    let served = Arc::new(ServedLog::start(store));
-    let address = served.address;
+/// A store on a server, with any number of connections. The server runs as long as this value.
+fn remote(
+    server: impl Send + Sync + 'static,
+    address: SocketAddr,
+    answer: AppendAnswer,
+) -> TestStore {
     let store = connect(address, answer);
     let ended = store.clone();
+    let server = Arc::new(server);
     let second = move || Store::new(connect(address, answer));
     let reopen = move || {
-        let _are_kept = (&served, &folder);
+        let _runs = &server;
         Store::new(connect(address, answer))
     };
     let end = move || pollster::block_on(ended.close()).unwrap();
     TestStore::new(store).second(second).reopen(reopen).end(end)
-}
-
-fn memory(setup: &Setup) -> Store {
-    Store::new(Memory::new().limits(setup.limits.clone()).time(setup.time))
 }
 
 /// Appends answer when they are synced.
@@ -34,23 +34,32 @@ mod answers_when_synced {
     use super::*;
 
     fn fresh(setup: &Setup) -> Option<TestStore> {
-        Some(served(memory(setup), AppendAnswer::Synced, None))
+        let memory = Memory::new().limits(setup.limits.clone()).time(setup.time);
+        let served = ServedLog::start(Store::new(memory));
+        let address = served.address;
+        Some(remote(served, address, AppendAnswer::Synced))
     }
 
     diptych_store::conformance!(fresh);
 }
 
-/// Appends answer when they are accepted, over a log in a folder, which syncs them later.
+/// Appends answer when they are accepted, over a log in a folder, which syncs them later. A process
+/// of its own serves the log.
 mod answers_when_accepted {
     use super::*;
 
     fn fresh(setup: &Setup) -> Option<TestStore> {
-        let folder = tempfile::tempdir().unwrap();
-        let (limits, time) = (setup.limits.clone(), setup.time);
-        let options = LogOptions { limits, time, ..LogOptions::default() };
-        let log = Log::open(folder.path(), options).unwrap();
-        Some(served(Store::new(log), AppendAnswer::Accepted, Some(folder)))
+        let log = OtherLog::fresh(setup);
+        let address = log.address;
+        Some(remote(log, address, AppendAnswer::Accepted))
     }
 
     diptych_store::conformance!(fresh);
+
+    #[test]
+    fn the_server_of_these_cases_is_another_process() {
+        let log = OtherLog::fresh(&Setup::default());
+        assert_ne!(OtherLog::process_id(), std::process::id());
+        assert_eq!(connect(log.address, AppendAnswer::Accepted).head().position().get(), 0);
+    }
 }
