@@ -19,6 +19,7 @@ mod hostile;
 mod http_json;
 mod killed_clients;
 mod kills;
+mod live_posters;
 mod log_process;
 mod newer_servers;
 mod poster_process;

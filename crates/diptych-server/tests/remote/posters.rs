@@ -64,7 +64,7 @@ impl Site {
         post(self.address, "write-word", word, &[]).await
     }
 
-    fn owner(&self) -> Owner {
+    pub(crate) fn owner(&self) -> Owner {
         Owner::at(&format!("http://{}", self.address)).unwrap()
     }
 }
@@ -104,7 +104,7 @@ fn quick() -> PosterOptions {
     options
 }
 
-async fn poster_of(source: impl std::fmt::Display) -> Poster {
+pub(crate) async fn poster_of(source: impl std::fmt::Display) -> Poster {
     let poster = Poster::follow(source.to_string()).catalogue(catalogue()).options(quick());
     in_time(poster.open()).await.unwrap()
 }
@@ -133,17 +133,31 @@ async fn ten_posters_converge_to_the_digest_of_the_source() {
     let store = Store::new(Memory::new());
     let app = owning_app(store.clone()).await;
     let served = ServedLog::start(store);
-    let mut posters = Vec::new();
+    let owner = Site::start(Server::new(app.clone())).await;
+    let source = format!("diptych://{}", served.address);
+    let (mut posters, mut processes) = (Vec::new(), Vec::new());
     for number in 0..10 {
-        // Each starts at another place of the log.
+        // Each starts at another place of the log. Some are processes of their own.
         write(&app, &format!("word {number}")).await;
-        posters.push(poster_of(format!("diptych://{}", served.address)).await);
+        match number % 3 {
+            1 => {
+                let address = free_address();
+                let process = PosterProcess::start(&source, owner.address, address);
+                processes.push((process, address));
+            }
+            _ => posters.push(poster_of(&source).await),
+        }
     }
+    assert_eq!((posters.len(), processes.len()), (7, 3));
     let last = write(&app, "the last").await;
     let own = app.query(ViewDigest::<Wall>::new()).after(&last).await.unwrap();
     let own = own.value.unwrap().to_string();
     for poster in &posters {
         assert_eq!(digest(poster, &last).await, own);
+    }
+    let target = format!("/queries/wall-digest?_after={last}&_within=15000");
+    for (_, address) in &processes {
+        assert_eq!(get(*address, &target).await.ok(), own);
     }
 }
 
