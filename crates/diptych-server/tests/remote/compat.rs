@@ -1,24 +1,29 @@
 //! Clients and servers of different releases: conversations of earlier releases, as bytes.
 //!
-//! `compat/VERSION.txt` is a conversation that a client and a server of that release had. Its
-//! requests go to the server of now, which has to answer them as that server did. Its replies go to
-//! the client of now, which has to ask what that client asked, and to take the replies. A field
-//! that the other side does not know may be added; none may change or go away.
+//! `compat/VERSION.txt` is a conversation that a store and a server of that release had, and
+//! `compat/VERSION-calls.txt` one with the calls that a store does not make. Their requests go to
+//! the server of now, which has to answer them as that server did. Their replies go to the client
+//! of now, which has to ask what that client asked, and to take the replies. A field that the other
+//! side does not know may be added; none may change or go away.
 //!
-//! `DIPTYCH_COMPAT=record` records the conversation of this version, and adds its line to
-//! `compat/frozen.txt`. `cargo xtask record-wire` does that before a release.
+//! `DIPTYCH_COMPAT=record` records the conversations of this version that are not there, and adds
+//! their lines to `compat/frozen.txt`. `cargo xtask record-wire` does that before a release.
 
+mod calls;
 mod conversation;
 mod fields;
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, env, fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
     body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, Request, Response},
 };
-use diptych::store::{Append, EventStore, Filter, Memory, RawEvent, Read, Store};
+use diptych::{
+    App,
+    store::{Append, EventStore, Filter, Memory, RawEvent, Read, Store},
+};
 use diptych_remote::{RemoteOptions, RemoteStore};
 use diptych_store::{
     AppendCondition, AppendError, Digest, Epoch, Key, LogId, LogIdentity, Metadata, Position,
@@ -40,6 +45,7 @@ use crate::door_server::{DoorServer, in_time, serve_routes};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+const LOG: LogId = LogId::from_bytes([7; 16]);
 const APPEND: &str = "/diptych.v1.Log/Append";
 const WATCH: &str = "/diptych.v1.Log/Watch";
 
@@ -60,21 +66,65 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/remote/compat")
 }
 
-/// The conversations of all versions.
-fn conversations() -> BTreeMap<String, Conversation> {
+/// The subject of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// Everything that a store asks for.
+    Store,
+    /// The other calls.
+    Calls,
+}
+
+impl Subject {
+    const ALL: [Subject; 2] = [Subject::Store, Subject::Calls];
+    const CALLS: &str = "-calls";
+
+    /// The name of the file with the conversation of this version.
+    fn file(self, version: &str) -> String {
+        match self {
+            Subject::Store => format!("{version}.txt"),
+            Subject::Calls => format!("{version}{}.txt", Subject::CALLS),
+        }
+    }
+
+    fn of_name(name: &str) -> Subject {
+        if name.ends_with(Subject::CALLS) { Subject::Calls } else { Subject::Store }
+    }
+
+    /// The conversation, from the side of the client.
+    async fn converse(self, address: SocketAddr) {
+        match self {
+            Subject::Store => converse(&connect(address).await).await,
+            Subject::Calls => calls::converse(address).await,
+        }
+    }
+}
+
+/// The conversations of all versions, by the names of their files.
+fn conversations() -> BTreeMap<String, (Subject, Conversation)> {
     let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let texts = files.filter(|path| path.extension().is_some_and(|of| of == "txt"));
     let texts = texts.filter(|path| path.file_stem().is_none_or(|name| name != "frozen"));
     let all = texts.map(|path| {
-        let version = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        (version, Conversation::parse(&fs::read_to_string(path).unwrap()))
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let conversation = Conversation::parse(&fs::read_to_string(path).unwrap());
+        let subject = Subject::of_name(&name);
+        (name, (subject, conversation))
     });
     all.collect()
 }
 
+/// A server of a log that is the same each time, and the app with its feed.
+async fn steady_server() -> (DoorServer, App) {
+    let store = store();
+    let app = calls::offering(store.clone()).await;
+    let server = DoorServer::over(store, |server| server.feeds(app.feeds())).await;
+    (server, app)
+}
+
 /// A log that is the same each time.
 fn store() -> Store {
-    let identity = LogIdentity { id: LogId::from_bytes([7; 16]), epoch: Epoch::from_u64(9) };
+    let identity = LogIdentity { id: LOG, epoch: Epoch::from_u64(9) };
     let memory = Memory::new().time(TimeSource::Caller);
     Store::new(WrappedStore::new(memory).identity(move || identity))
 }
@@ -94,7 +144,7 @@ fn event(number: u64) -> RawEvent {
 
 /// The conversation, from the side of the client.
 async fn converse(store: &RemoteStore) {
-    assert_eq!(store.identity().id, LogId::from_bytes([7; 16]));
+    assert_eq!(store.identity().id, LOG);
     assert_eq!(store.identity().epoch, Epoch::from_u64(9));
     let append = async |append: Append| {
         let accepted = store.append(Append { recorded_at: Some(NOW), ..append }).await?;
@@ -144,7 +194,7 @@ async fn converse(store: &RemoteStore) {
     assert_eq!(store.fresh_head().await.unwrap().get(), 3);
 }
 
-async fn connect(address: std::net::SocketAddr) -> RemoteStore {
+async fn connect(address: SocketAddr) -> RemoteStore {
     let address = format!("diptych://{address}");
     in_time(RemoteStore::connect(&address, RemoteOptions::default())).await.unwrap()
 }
@@ -169,8 +219,8 @@ struct Recorded {
 }
 
 /// Records the conversation of this version.
-async fn record() -> Conversation {
-    let server = DoorServer::over(store(), |server| server).await;
+async fn record(subject: Subject) -> Conversation {
+    let (server, _app) = steady_server().await;
     let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
     let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     tokio::spawn(connection);
@@ -191,9 +241,7 @@ async fn record() -> Conversation {
             answer
         }
     });
-    let store = connect(serve_routes(routes).await).await;
-    in_time(converse(&store)).await;
-    drop(store);
+    in_time(subject.converse(serve_routes(routes).await)).await;
     server.stop().await;
     let recorded = std::mem::take(&mut *recorded.lock());
     let exchanges = recorded.into_iter().map(|recorded| Exchange {
@@ -267,8 +315,8 @@ fn compare(version: &str, path: &str, side: &str, recorded: &[u8], now: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_each_earlier_version_gets_the_same_answers() {
-    for (version, conversation) in conversations() {
-        let server = DoorServer::over(store(), |server| server).await;
+    for (version, (_, conversation)) in conversations() {
+        let (server, _app) = steady_server().await;
         for exchange in conversation.exchanges() {
             // The head moved later.
             let most = if exchange.path == WATCH { 1 } else { exchange.replies.len() };
@@ -330,9 +378,9 @@ async fn answer_as_recorded(version: String, exchange: Exchange, mut body: Body,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_of_each_earlier_version_is_understood() {
-    for (version, conversation) in conversations() {
-        let store = connect(serve_routes(old_server(version, conversation)).await).await;
-        in_time(converse(&store)).await;
+    for (version, (subject, conversation)) in conversations() {
+        let address = serve_routes(old_server(version, conversation)).await;
+        in_time(subject.converse(address)).await;
     }
 }
 
@@ -346,17 +394,19 @@ async fn recorded_conversations_and_samples_are_never_changed() {
     let list = folder().join("frozen.txt");
     let mut frozen = fs::read_to_string(&list).unwrap_or_default();
     if env::var_os("DIPTYCH_COMPAT").is_some_and(|mode| mode == "record") {
-        let path = folder().join(format!("{VERSION}.txt"));
-        let name = format!("{VERSION}.txt ");
-        let is_recorded = frozen.contains(&name);
+        let files = Subject::ALL.map(|subject| (subject, subject.file(VERSION)));
+        let is_new = |name: &str| !frozen.contains(&format!("{name} "));
+        let new: Vec<_> = files.into_iter().filter(|(_, name)| is_new(name)).collect();
         assert!(
-            !is_recorded,
-            "version {VERSION} is recorded: if it was not released, remove its line"
+            !new.is_empty(),
+            "version {VERSION} is recorded: if it was not released, remove its lines"
         );
-        let text = record().await.to_string();
-        fs::write(&path, &text).unwrap();
-        let line = format!("{name}{}", hash(text.as_bytes()));
-        let mut lines: Vec<&str> = frozen.lines().chain([line.as_str()]).collect();
+        let mut lines: Vec<String> = frozen.lines().map(str::to_owned).collect();
+        for (subject, name) in new {
+            let text = record(subject).await.to_string();
+            fs::write(folder().join(&name), &text).unwrap();
+            lines.push(format!("{name} {}", hash(text.as_bytes())));
+        }
         lines.sort_unstable();
         frozen = lines.join("\n") + "\n";
         fs::write(&list, &frozen).unwrap();
@@ -381,11 +431,22 @@ async fn recorded_conversations_and_samples_are_never_changed() {
 /// The conversation of now would be recorded in the same form, so the next release can be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_is_recorded_and_read_again() {
-    let recorded = record().await;
-    let again = Conversation::parse(&recorded.to_string());
-    assert_eq!(recorded, again);
-    let append = recorded.exchanges().find(|exchange| exchange.path == APPEND).unwrap();
-    assert_eq!(append.requests.len(), 6, "one message opens, and each append has one");
-    assert_eq!(append.replies.len(), append.requests.len());
-    assert_eq!(recorded.exchanges().count(), 13);
+    for subject in Subject::ALL {
+        let recorded = record(subject).await;
+        let again = Conversation::parse(&recorded.to_string());
+        assert_eq!(recorded, again);
+        let appends: Vec<_> =
+            recorded.exchanges().filter(|exchange| exchange.path == APPEND).collect();
+        let messages: Vec<_> = appends
+            .iter()
+            .map(|exchange| (exchange.requests.len(), exchange.replies.len()))
+            .collect();
+        let (wanted, exchanges) = match subject {
+            // One message opens, and each append has one.
+            Subject::Store => (vec![(6, 6)], 13),
+            // A session that is opened twice, each time with calls.
+            Subject::Calls => (vec![(1, 2), (1, 2)], 8),
+        };
+        assert_eq!((messages, recorded.exchanges().count()), (wanted, exchanges), "{subject:?}");
+    }
 }
