@@ -123,6 +123,17 @@ fn verify_from(
     verifying.finish()
 }
 
+/// Where the backup ends, if the folder has one, and otherwise what the log knows about its end.
+fn known_end(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<(Option<PublishedHead>, Evidence), OpenError> {
+    Ok(match mark::kind(disk, &folders.root)? {
+        FolderKind::Log => (None, Evidence::left_in(disk, &folders.root)?),
+        FolderKind::Backup(end) => (Some(end), Evidence::default()),
+    })
+}
+
 /// Whether the folder has any file of a log, even if it has no segments.
 fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let Folders { root, segments, index } = folders;
@@ -142,6 +153,20 @@ struct SegmentFilterCheck {
     /// Whether the file is whole, but of an older format. The log then rebuilds it when it needs
     /// it.
     is_older: bool,
+}
+
+impl SegmentFilterCheck {
+    fn read(
+        disk: &dyn Disk,
+        path: PathBuf,
+        (first, last): (u32, u32),
+    ) -> Result<SegmentFilterCheck, OpenError> {
+        let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
+        let bytes = bytes.unwrap_or_default();
+        let is_older = segment_filter::is_older(&bytes);
+        let group = SegmentFilter::parse(bytes).filter(SegmentFilter::is_whole);
+        Ok(SegmentFilterCheck { first, last, path, group, is_older })
+    }
 }
 
 /// A verification that goes through the segments, in order.
@@ -176,24 +201,15 @@ pub(crate) struct Verifying<'a> {
 
 impl<'a> Verifying<'a> {
     fn new(disk: &'a dyn Disk, folders: &Folders) -> Result<Verifying<'a>, OpenError> {
-        let (backup, evidence) = match mark::kind(disk, &folders.root)? {
-            FolderKind::Log => (None, Evidence::left_in(disk, &folders.root)?),
-            FolderKind::Backup(end) => (Some(end), Evidence::default()),
-        };
+        let (backup, evidence) = known_end(disk, folders)?;
         let (mut runs, mut groups) = (Vec::new(), Vec::new());
         let dir = &folders.index;
         for name in disk.list(dir).map_err(io_error("list", dir))? {
             if let Some((segment, first, last)) = index_file::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 runs.push(IndexFileCheck { segment, first, last, path });
-            } else if let Some((first, last)) = filter_file::parse_file_name(&name) {
-                let path = folders.index.join(&name);
-                let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
-                let bytes = bytes.unwrap_or_default();
-                let (is_older, group) =
-                    (segment_filter::is_older(&bytes), SegmentFilter::parse(bytes));
-                let group = group.filter(SegmentFilter::is_whole);
-                groups.push(SegmentFilterCheck { first, last, path, group, is_older });
+            } else if let Some(span) = filter_file::parse_file_name(&name) {
+                groups.push(SegmentFilterCheck::read(disk, folders.index.join(&name), span)?);
             }
         }
         Ok(Verifying { backup, evidence, runs, groups, ..Verifying::nothing(disk) })
