@@ -30,21 +30,20 @@ use crate::{
         recovery::{self, ScanStart},
         segment::{self, BadHeader, Header, may_precede},
     },
-    index::{
-        Columns, IndexFile, Name, index_file,
-        segment_filter::{self, SegmentFilter},
-    },
+    index::{Columns, IndexFile, Name, index_file},
     open::{self, evidence::Evidence},
     options::LogOptions,
     report::{Damage, VerifyReport},
 };
 
 mod archived;
+mod filter_check;
 mod index_ends;
 pub(crate) mod scrub;
 pub(crate) mod scrubs;
 mod sums;
 
+use filter_check::SegmentFilterCheck;
 use index_ends::{IndexEnds, IndexFileCheck};
 use sums::Sums;
 
@@ -141,32 +140,6 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let mut there = names(root)?.into_iter();
     let has_file = there.any(|name| [HEAD_FILE, MANIFEST].contains(&name.as_str()));
     Ok(has_file || !names(segments)?.is_empty() || !names(index)?.is_empty())
-}
-
-/// A group file: the sequences of its segments, and its content if it is whole.
-#[derive(Clone)]
-struct SegmentFilterCheck {
-    first: u32,
-    last: u32,
-    path: PathBuf,
-    group: Option<SegmentFilter>,
-    /// Whether the file is whole, but of an older format. The log then rebuilds it when it needs
-    /// it.
-    is_older: bool,
-}
-
-impl SegmentFilterCheck {
-    fn read(
-        disk: &dyn Disk,
-        path: PathBuf,
-        (first, last): (u32, u32),
-    ) -> Result<SegmentFilterCheck, OpenError> {
-        let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
-        let bytes = bytes.unwrap_or_default();
-        let is_older = segment_filter::is_older(&bytes);
-        let group = SegmentFilter::parse(bytes).filter(SegmentFilter::is_whole);
-        Ok(SegmentFilterCheck { first, last, path, group, is_older })
-    }
 }
 
 /// A verification that goes through the segments, in order.

@@ -22,7 +22,11 @@ use crate::{
         listing::{self, SegmentFile},
         manifest,
     },
-    format::{archive::SegmentStub, manifest::Manifest, segment},
+    format::{
+        archive::SegmentStub,
+        manifest::{ArchivePlace, Manifest},
+        segment,
+    },
     options::LogOptions,
 };
 
@@ -64,21 +68,8 @@ pub fn bring_back_archive(
     let to = &*to;
     let target = Target::of(disk, &folders, to, (identity.id, noted.archive.clone()))?;
     target.known(disk)?;
-    let held = match place.only_reads {
-        true => None,
-        false => Some(target.hold(disk)?),
-    };
     let segments = listing::segments(disk, &folders)?;
-    let held = match held {
-        Some(held) if is_shared(disk, (&*held.disk, to), &segments, place.upto)? => {
-            tracing::warn!(
-                folder = place.path,
-                "another copy of the log archives in this folder, too: nothing is removed there"
-            );
-            None
-        }
-        held => held,
-    };
+    let held = hold_own(disk, &target, &place, &segments)?;
     let archived = segments.iter().zip(segments.iter().skip(1));
     let archived: Vec<_> = archived.filter(|(of, _)| of.sequence <= place.upto).collect();
     let sizes = archived.iter().map(|(segment, _)| size(disk, segment));
@@ -118,6 +109,28 @@ pub fn bring_back_archive(
     }
     let moved = archived.len() as u64;
     Ok(ArchiveReport { moved, bytes: done, ..report(identity, &place, &segments) })
+}
+
+/// Locks the archive, if its files may be removed; `None` if another copy of the log needs them.
+fn hold_own(
+    disk: &dyn Disk,
+    target: &Target,
+    place: &ArchivePlace,
+    segments: &[SegmentFile],
+) -> Result<Option<HeldFolder>, ArchiveError> {
+    if place.only_reads {
+        return Ok(None);
+    }
+    let held = target.hold(disk)?;
+    let archive = (&*held.disk, Path::new(&place.path));
+    if !is_shared(disk, archive, segments, place.upto)? {
+        return Ok(Some(held));
+    }
+    tracing::warn!(
+        folder = place.path,
+        "another copy of the log archives in this folder, too: nothing is removed there"
+    );
+    Ok(None)
 }
 
 fn size(disk: &dyn Disk, segment: &SegmentFile) -> Result<u64, ArchiveError> {

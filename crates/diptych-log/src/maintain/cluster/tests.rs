@@ -8,6 +8,7 @@ use crate::{
     append::accept::Writes,
     engine::Engine,
     format::frame,
+    index::Columns,
     log::Log,
     open::CommitSource,
     options::{Background, Clustering, LogOptions, Tuning},
@@ -118,4 +119,9 @@ fn groups_name_the_parts_of_their_segments_after_each_change() {
     assert!(check("written") > 4);
     engine.cluster_all().unwrap();
     assert!(check("clustered") > 4);
+    let first_two = engine.shared().catalog().parts[..2].to_vec();
+    let columns = Columns::new(first_two[0].first);
+    let one = IndexPart::memory(first_two[0].segment.clone(), columns);
+    engine.shared().live_catalog().replace_parts(&first_two, one);
+    check("one part in the place of two");
 }

@@ -153,18 +153,11 @@ fn segments_that_come_back_while_they_are_listed_are_not_missing() {
     let hooked = Hooked::new(&disk, {
         let (plain, came_back) = (plain(), came_back.clone());
         move |operation, path| {
-            match operation {
-                Operation::List if path.ends_with("segments") => {
-                    is_listed.store(true, Ordering::SeqCst);
-                }
-                Operation::Open
-                    if path.ends_with("manifest") && is_listed.load(Ordering::SeqCst) =>
-                {
-                    if !came_back.swap(true, Ordering::SeqCst) {
-                        bring_back_archive(FOLDER, &plain, |_, _| {}).unwrap();
-                    }
-                }
-                _ => {}
+            let listed = operation == Operation::List && path.ends_with("segments");
+            let asked = operation == Operation::Open && path.ends_with("manifest");
+            let is_listed = is_listed.fetch_or(listed, Ordering::SeqCst);
+            if asked && is_listed && !came_back.swap(true, Ordering::SeqCst) {
+                bring_back_archive(FOLDER, &plain, |_, _| {}).unwrap();
             }
             Ok(())
         }
