@@ -231,6 +231,8 @@ const SUITES: &[Suite] = &[
         targets: &["--test", "testing"],
         ..long("schema lock, with precise numbers", &["schema_lock::"], &[])
     },
+    // More files than a process may map.
+    long("a log of 100,000 segments", &["maps::a_log_of"], &[("DIPTYCH_SEGMENTS", "100000")]),
     long("sessions, longer", &["sessions::"], &[("DIPTYCH_READS", "1000000")]),
     // Fifty times the default, because a schedule takes about a millisecond.
     Suite {
@@ -407,7 +409,6 @@ mod tests {
         ("DIPTYCH_SCHEMAS", "accepts new schemas"),
         ("DIPTYCH_PROSE", "prints sentences"),
         ("DIPTYCH_TIDY_WRITE", "writes lists anew"),
-        ("DIPTYCH_SEGMENTS", "a larger log, by hand"),
         // These measure, and a gate says nothing about speed.
         ("DIPTYCH_CATCH_UP", "a measurement"),
         ("DIPTYCH_INLINE_APPENDS", "a measurement"),

@@ -24,8 +24,10 @@ use crate::{
         manifest,
     },
     format::{
+        archive::SegmentStub,
+        chain,
         manifest::{ArchivePlace, Manifest},
-        segment::{Header, foreign, may_precede},
+        segment::{Head, Header, foreign, may_precede},
     },
     options::LogOptions,
     verify::Verifying,
@@ -135,7 +137,7 @@ pub(crate) fn archive(
     let (mut moved, mut done) = (0, 0);
     for (segment, next, bytes) in planned {
         engine.check_changes().map_err(of_log)?;
-        engine.without_clustering(|| mover.archive(segment, next.base))?;
+        engine.without_clustering(|| mover.archive(segment, next))?;
         (moved, done) = (moved + 1, done + bytes);
         progress(done, all);
     }
@@ -216,25 +218,40 @@ fn report(identity: LogIdentity, place: &ArchivePlace, segments: &[SegmentFile])
     }
 }
 
-/// Checks every checksum in a segment of the log `log`; `next` is the first position of the segment
-/// after it. Answers the header.
+/// Checks every checksum in a segment of the log `log`, and that `next`, the segment after it, goes
+/// on from its records. Two copies of a log that went apart have segments of equal names, sizes and
+/// headers: only the record that `next` begins with tells them apart. Answers whether there is such
+/// a record.
 fn verified(
     disk: &dyn Disk,
     log: LogIdentity,
     (segment, content): (&SegmentFile, &[u8]),
-    next: Position,
-) -> Result<Header, ArchiveError> {
+    next: &SegmentFile,
+) -> Result<bool, ArchiveError> {
     let mut verifying = Verifying::nothing(disk);
     // The segment must be of this log.
     verifying.identity = Some(LogIdentity { epoch: Epoch::from_u64(0), ..log });
     verifying.begin_at(segment);
-    verifying.content(segment, content, Some(next))?;
+    verifying.content(segment, content, Some(next.base))?;
     verifying.must_be_whole().map_err(ArchiveError::Damaged)?;
     let header = Header::parse(content).map_err(|_| damaged(segment, "its header is damaged"))?;
-    match may_precede(header.identity, log) {
-        true => Ok(header),
-        false => Err(damaged(segment, &foreign(header.identity, log))),
+    if !may_precede(header.identity, log) {
+        return Err(damaged(segment, &foreign(header.identity, log)));
     }
+    let Some(link) = listing::link(disk, next)? else { return Ok(false) };
+    let events = next.base.get().saturating_sub(segment.base.get());
+    let ends = chain::ends_as(content, &Head::of(&header), &link, events);
+    ends.map(|()| true).map_err(|defect| {
+        let what = format!("{}; the next one is {}", defect.what, next.path.display());
+        damaged(segment, &what)
+    })
+}
+
+/// Whether these are one segment, clustered or not.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let facts = |stub: SegmentStub| (stub.bytes(), stub.chain());
+    let (one, other) = (SegmentStub::of(one).map(facts), SegmentStub::of(other).map(facts));
+    one.is_some() && one == other
 }
 
 fn damaged(segment: &SegmentFile, what: &str) -> ArchiveError {

@@ -47,25 +47,40 @@ impl LiveCatalog {
 
     /// Adds a part in memory, for the next events. A part that never got an event is left out.
     pub(crate) fn begin_part(&self, tail: &Arc<IndexPart>) {
-        let mut catalog = self.0.write();
-        let mut parts = catalog.parts.clone();
-        parts.retain(|part| part.first < tail.first);
-        parts.push(tail.clone());
-        *catalog = Arc::new(catalog.with(parts));
+        self.change(|catalog| {
+            let start = catalog.parts.partition_point(|part| part.first < tail.first);
+            catalog.parts.truncate(start);
+            catalog.parts.push(tail.clone());
+            catalog.find_spans(start);
+        });
     }
 
     /// Puts a part in the place of the consecutive parts `old`.
     pub(crate) fn replace_parts(&self, old: &[Arc<IndexPart>], new: IndexPart) {
+        let is_old = |part: &Arc<IndexPart>| old.iter().any(|old| Arc::ptr_eq(old, part));
         #[cfg(diptych_model)]
         if Flaw::CatalogGap.is_set() {
             let whole = self.snapshot();
-            let is_kept = |part: &&Arc<IndexPart>| !old.iter().any(|old| Arc::ptr_eq(old, part));
-            self.replace(whole.with(whole.parts.iter().filter(is_kept).cloned().collect()));
+            let mut with_gap = Catalog::clone(&whole);
+            with_gap.parts.retain(|part| !is_old(part));
+            with_gap.find_spans(0);
+            self.replace(with_gap);
             self.replace(Catalog::clone(&whole));
         }
-        let mut catalog = self.0.write();
-        let replaced = catalog.replaced(old, Arc::new(new));
-        *catalog = Arc::new(replaced);
+        self.change(|catalog| {
+            // Most changes are near the end.
+            let Some(last) = catalog.parts.iter().rposition(is_old) else { return };
+            let before = catalog.parts.get(..last).unwrap_or(&[]);
+            let start = before.iter().rposition(|part| !is_old(part)).map_or(0, |kept| kept + 1);
+            catalog.parts.splice(start..=last, [Arc::new(new)]);
+            catalog.find_spans(start);
+        });
+    }
+
+    /// Changes the catalog. It is copied only if somebody has a snapshot of it: to copy a catalog
+    /// of many segments for each new one would take time that grows with the square of the log.
+    fn change(&self, change: impl FnOnce(&mut Catalog)) {
+        change(Arc::make_mut(&mut self.0.write()));
     }
 
     /// Adds a segment filter in the place of those that lie within it; answers these.
@@ -95,9 +110,12 @@ impl Catalog {
         Catalog { parts, filters }
     }
 
-    /// A catalog of these parts, with the groups of this one.
-    fn with(&self, parts: Vec<Arc<IndexPart>>) -> Catalog {
-        Catalog::new(parts, self.filters.iter().map(|span| span.file.clone()).collect())
+    /// Finds the parts of each group again after a change of the parts from index `start` on.
+    fn find_spans(&mut self, start: usize) {
+        let kept = self.filters.partition_point(|span| span.parts.end <= start);
+        for span in self.filters.iter_mut().skip(kept) {
+            *span = FilterSpan::new(span.file.clone(), &self.parts);
+        }
     }
 
     /// The parts of the segments of a filter.
@@ -181,19 +199,5 @@ impl Catalog {
             }
         }
         Ok(None)
-    }
-
-    /// A catalog with `new` in place of the consecutive parts `old`.
-    fn replaced(&self, old: &[Arc<IndexPart>], new: Arc<IndexPart>) -> Catalog {
-        let mut parts = Vec::with_capacity(self.parts.len());
-        let mut new = Some(new);
-        for part in &self.parts {
-            if old.iter().any(|old| Arc::ptr_eq(old, part)) {
-                parts.extend(new.take());
-            } else {
-                parts.push(part.clone());
-            }
-        }
-        self.with(parts)
     }
 }

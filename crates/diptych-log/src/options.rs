@@ -97,8 +97,8 @@ pub enum FutureTime {
 pub struct ScrubSchedule {
     /// The pause between two scrubs. The first begins after a tenth of it.
     pub every: Duration,
-    /// At most this many bytes of segments are read in a second; 0 counts as 1. At 8 MiB a terabyte
-    /// takes a day and a half.
+    /// At most this many bytes of segments, index files and segment filters are read in a second; 0
+    /// counts as 1. At 8 MiB a terabyte takes a day and a half.
     pub bytes_per_second: u64,
 }
 

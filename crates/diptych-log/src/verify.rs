@@ -30,21 +30,20 @@ use crate::{
         recovery::{self, ScanStart},
         segment::{self, BadHeader, Header, may_precede},
     },
-    index::{
-        Columns, IndexFile, Name, index_file,
-        segment_filter::{self, SegmentFilter},
-    },
+    index::{Columns, IndexFile, Name, index_file},
     open::{self, evidence::Evidence},
     options::LogOptions,
     report::{Damage, VerifyReport},
 };
 
 mod archived;
+mod filter_check;
 mod index_ends;
 pub(crate) mod scrub;
 pub(crate) mod scrubs;
 mod sums;
 
+use filter_check::SegmentFilterCheck;
 use index_ends::{IndexEnds, IndexFileCheck};
 use sums::Sums;
 
@@ -123,6 +122,17 @@ fn verify_from(
     verifying.finish()
 }
 
+/// Where the backup ends, if the folder has one, and otherwise what the log knows about its end.
+fn known_end(
+    disk: &dyn Disk,
+    folders: &Folders,
+) -> Result<(Option<PublishedHead>, Evidence), OpenError> {
+    Ok(match mark::kind(disk, &folders.root)? {
+        FolderKind::Log => (None, Evidence::left_in(disk, &folders.root)?),
+        FolderKind::Backup(end) => (Some(end), Evidence::default()),
+    })
+}
+
 /// Whether the folder has any file of a log, even if it has no segments.
 fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let Folders { root, segments, index } = folders;
@@ -130,18 +140,6 @@ fn has_log(disk: &dyn Disk, folders: &Folders) -> Result<bool, OpenError> {
     let mut there = names(root)?.into_iter();
     let has_file = there.any(|name| [HEAD_FILE, MANIFEST].contains(&name.as_str()));
     Ok(has_file || !names(segments)?.is_empty() || !names(index)?.is_empty())
-}
-
-/// A group file: the sequences of its segments, and its content if it is whole.
-#[derive(Clone)]
-struct SegmentFilterCheck {
-    first: u32,
-    last: u32,
-    path: PathBuf,
-    group: Option<SegmentFilter>,
-    /// Whether the file is whole, but of an older format. The log then rebuilds it when it needs
-    /// it.
-    is_older: bool,
 }
 
 /// A verification that goes through the segments, in order.
@@ -176,24 +174,15 @@ pub(crate) struct Verifying<'a> {
 
 impl<'a> Verifying<'a> {
     fn new(disk: &'a dyn Disk, folders: &Folders) -> Result<Verifying<'a>, OpenError> {
-        let (backup, evidence) = match mark::kind(disk, &folders.root)? {
-            FolderKind::Log => (None, Evidence::left_in(disk, &folders.root)?),
-            FolderKind::Backup(end) => (Some(end), Evidence::default()),
-        };
+        let (backup, evidence) = known_end(disk, folders)?;
         let (mut runs, mut groups) = (Vec::new(), Vec::new());
         let dir = &folders.index;
         for name in disk.list(dir).map_err(io_error("list", dir))? {
             if let Some((segment, first, last)) = index_file::parse_file_name(&name) {
                 let path = folders.index.join(&name);
                 runs.push(IndexFileCheck { segment, first, last, path });
-            } else if let Some((first, last)) = filter_file::parse_file_name(&name) {
-                let path = folders.index.join(&name);
-                let bytes = derived::map_if_there(disk, &path).map_err(io_error("read", &path))?;
-                let bytes = bytes.unwrap_or_default();
-                let (is_older, group) =
-                    (segment_filter::is_older(&bytes), SegmentFilter::parse(bytes));
-                let group = group.filter(SegmentFilter::is_whole);
-                groups.push(SegmentFilterCheck { first, last, path, group, is_older });
+            } else if let Some(span) = filter_file::parse_file_name(&name) {
+                groups.push(SegmentFilterCheck::read(disk, folders.index.join(&name), span)?);
             }
         }
         Ok(Verifying { backup, evidence, runs, groups, ..Verifying::nothing(disk) })

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    archive::{ArchiveReport, damaged, report, target::Target, verified},
+    archive::{ArchiveReport, damaged, is_same, report, target::Target, verified},
     disk::Disk,
     error::{ArchiveError, io_error},
     folder::{
@@ -22,7 +22,11 @@ use crate::{
         listing::{self, SegmentFile},
         manifest,
     },
-    format::{archive::SegmentStub, manifest::Manifest, segment},
+    format::{
+        archive::SegmentStub,
+        manifest::{ArchivePlace, Manifest},
+        segment,
+    },
     options::LogOptions,
 };
 
@@ -31,7 +35,7 @@ use crate::{
 /// No process may have the log open. `progress` gets the bytes done so far and the total.
 ///
 /// A copy of a log, which only reads in the archive of its original, copies the segments and
-/// changes nothing in the archive.
+/// changes nothing in the archive. The same holds if another copy has archived there, too.
 ///
 /// Each segment is verified, copied, synced and read again before its file in the archive is
 /// removed. If this fails or is killed, the call can be repeated.
@@ -64,11 +68,8 @@ pub fn bring_back_archive(
     let to = &*to;
     let target = Target::of(disk, &folders, to, (identity.id, noted.archive.clone()))?;
     target.known(disk)?;
-    let held = match place.only_reads {
-        true => None,
-        false => Some(target.hold(disk)?),
-    };
     let segments = listing::segments(disk, &folders)?;
+    let held = hold_own(disk, &target, &place, &segments)?;
     let archived = segments.iter().zip(segments.iter().skip(1));
     let archived: Vec<_> = archived.filter(|(of, _)| of.sequence <= place.upto).collect();
     let sizes = archived.iter().map(|(segment, _)| size(disk, segment));
@@ -80,8 +81,9 @@ pub fn bring_back_archive(
     };
     for ((segment, next), bytes) in archived.iter().zip(&sizes).rev() {
         let content = listing::read(disk, segment, u64::MAX)?;
-        verified(disk, identity, (segment, &content), next.base)?;
-        must_be_as_archived(disk, segment, &content)?;
+        if !verified(disk, identity, (segment, &content), next)? {
+            must_be_as_archived(disk, segment, &content)?;
+        }
         copy(disk, &folders, segment, &content)?;
         place.upto = segment.sequence - 1;
         note(Some(place.clone()))?;
@@ -109,13 +111,35 @@ pub fn bring_back_archive(
     Ok(ArchiveReport { moved, bytes: done, ..report(identity, &place, &segments) })
 }
 
+/// Locks the archive, if its files may be removed; `None` if another copy of the log needs them.
+fn hold_own(
+    disk: &dyn Disk,
+    target: &Target,
+    place: &ArchivePlace,
+    segments: &[SegmentFile],
+) -> Result<Option<HeldFolder>, ArchiveError> {
+    if place.only_reads {
+        return Ok(None);
+    }
+    let held = target.hold(disk)?;
+    let archive = (&*held.disk, Path::new(&place.path));
+    if !is_shared(disk, archive, segments, place.upto)? {
+        return Ok(Some(held));
+    }
+    tracing::warn!(
+        folder = place.path,
+        "another copy of the log archives in this folder, too: nothing is removed there"
+    );
+    Ok(None)
+}
+
 fn size(disk: &dyn Disk, segment: &SegmentFile) -> Result<u64, ArchiveError> {
     let size = disk.open_read(&segment.path, 0).and_then(|file| file.size());
     Ok(size.map_err(io_error("look at", &segment.path))?)
 }
 
-/// Checks that a segment is the archived one. Its stub has the length and the running
-/// checksum that the next segment records.
+/// Checks that a segment is the archived one, as its stub knows it: for a segment without a link in
+/// the next one. Without a stub, nothing in the folder of the log knows its records.
 fn must_be_as_archived(
     disk: &dyn Disk,
     segment: &SegmentFile,
@@ -129,6 +153,35 @@ fn must_be_as_archived(
         true => Ok(()),
         false => Err(damaged(segment, "the file in the archive is not the archived one")),
     }
+}
+
+/// Whether the archive has segments behind `upto` that are not those in the folder of the log.
+/// Another copy of the log, or a later state of it, put them there, and needs the others, too.
+fn is_shared(
+    disk: &dyn Disk,
+    (archive, root): (&dyn Disk, &Path),
+    segments: &[SegmentFile],
+    upto: u32,
+) -> Result<bool, ArchiveError> {
+    let dir = root.join("segments");
+    for name in archive.list(&dir).map_err(io_error("list", &dir))? {
+        let listed = segment::parse_file_name(&name);
+        let Some((sequence, base)) = listed.filter(|(sequence, _)| *sequence > upto) else {
+            continue;
+        };
+        let ours = segments.iter().find(|ours| (ours.sequence, ours.base) == (sequence, base));
+        let there = SegmentFile { sequence, base, path: dir.join(&name) };
+        let there = listing::read(archive, &there, u64::MAX)?;
+        // An interrupted run has left it.
+        let is_left = match ours {
+            Some(ours) => is_same(&listing::read(disk, ours, u64::MAX)?, &there),
+            None => false,
+        };
+        if !is_left {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Puts a segment into the folder of the log, durably. An interrupted run may have left it there.

@@ -2,19 +2,16 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use diptych_store::Position;
-
 use crate::{
-    archive::{damaged, of_log, target::refused, verified},
-    catalog::segment::Segment,
+    archive::{is_same, target::refused, verified},
     disk::Disk,
     engine::Engine,
-    error::{ArchiveError, io_error, read_failed},
+    error::{ArchiveError, io_error},
     folder::{
         archive, durable_file,
         listing::{self, SegmentFile},
     },
-    format::{archive::SegmentStub, chain, manifest::ArchivePlace, segment::Head},
+    format::{archive::SegmentStub, manifest::ArchivePlace},
 };
 
 /// Moves segments of an open log into its archive, one after another.
@@ -27,17 +24,17 @@ pub(super) struct SegmentMove<'a> {
 }
 
 impl SegmentMove<'_> {
-    /// Moves a segment; `next` is the first position of the segment after it. No thread may
-    /// cluster it meanwhile.
+    /// Moves a segment; `next` is the one after it. No thread may cluster it meanwhile.
     pub(super) fn archive(
         &mut self,
         segment: &SegmentFile,
-        next: Position,
+        next: &SegmentFile,
     ) -> Result<(), ArchiveError> {
         let shared = self.engine.shared();
         let (disk, dir) = (shared.disk(), &shared.folders().segments);
         let content = listing::read(disk, segment, u64::MAX)?;
-        self.must_be_whole(segment, &content, next)?;
+        // A segment without a link in the next one is of an older version.
+        let _is_linked = verified(disk, shared.identity(), (segment, &content), next)?;
         self.copy(segment, &content)?;
         self.leave_stub(segment, &content)?;
         let place =
@@ -64,25 +61,6 @@ impl SegmentMove<'_> {
         let dir = &shared.folders().segments;
         let written = durable_file::replace(shared.disk(), dir, name, &stub);
         Ok(written.map_err(io_error("write", &path))?)
-    }
-
-    /// Checks every checksum in a segment, and that the next one goes on from it.
-    fn must_be_whole(
-        &self,
-        segment: &SegmentFile,
-        content: &[u8],
-        next: Position,
-    ) -> Result<(), ArchiveError> {
-        let shared = self.engine.shared();
-        let (disk, log) = (shared.disk(), shared.identity());
-        let header = verified(disk, log, (segment, content), next)?;
-        let SegmentFile { sequence, base, path } = segment.clone();
-        let opened = Segment::sealed(shared.maps(), path, sequence, (base, next), log);
-        let link = opened.link(disk).map_err(|error| of_read(&segment.path, error))?;
-        let Some(link) = link else { return Ok(()) };
-        let events = next.get().saturating_sub(base.get());
-        let ends = chain::ends_as(content, &Head::of(&header), &link, events);
-        ends.map_err(|defect| damaged(segment, defect.what))
     }
 
     /// Puts a segment into the archive, durably and verified.
@@ -117,15 +95,4 @@ impl SegmentMove<'_> {
             refused(Path::new(&self.place.path), format!("was replaced meanwhile: {error}"))
         })
     }
-}
-
-/// Whether these are one segment, clustered or not.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let facts = |stub: SegmentStub| (stub.bytes(), stub.chain());
-    let (one, other) = (SegmentStub::of(one).map(facts), SegmentStub::of(other).map(facts));
-    one.is_some() && one == other
-}
-
-fn of_read(path: &Path, error: std::io::Error) -> ArchiveError {
-    of_log(read_failed(path, error))
 }

@@ -32,8 +32,10 @@ use crate::{
     sync::Mutex,
 };
 
-/// Attempts to list the segments while another process archives some.
+/// Attempts to list the segments while another process archives some, or brings some back.
 const ATTEMPTS: usize = 100;
+/// Listings with a gap, after which one is believed: a segment is missing.
+const WITH_GAP: usize = 3;
 
 /// The disk of a folder with a log, or with anything else: then it is as the disk below.
 #[derive(Debug)]
@@ -156,20 +158,29 @@ impl Locator {
         read(&archive).map(Some).map_err(|error| of_archive(&place, sequence, error))
     }
 
-    /// The names of all segments. `names` are those in the log's folder, where a segment is missing
-    /// before the first one, or between two.
-    fn list(&self, segments: &Path, names: Vec<String>) -> io::Result<Vec<String>> {
-        let mut place = self.place_now()?;
-        for _ in 0..ATTEMPTS {
-            let Some(now) = place.filter(|place| place.upto > 0) else { break };
+    /// The names of all segments, if one is missing in the log's folder before the first one, or
+    /// between two.
+    fn list(&self, segments: &Path) -> io::Result<Vec<String>> {
+        let archived = || Ok::<_, io::Error>(self.place_now()?.map_or(0, |place| place.upto));
+        let mut upto = archived()?;
+        let mut with_gap = 0;
+        for _ in 1..ATTEMPTS {
+            let before = upto;
             let names = self.below.list(segments)?;
-            place = self.place_now()?;
-            // Otherwise segments may have gone from the folder while it was listed.
-            if place.as_ref().is_some_and(|after| after.upto == now.upto) {
-                return self.complete(names, now.upto);
+            upto = archived()?;
+            // Otherwise segments may have left the folder or come back while it was listed.
+            if upto != before {
+                continue;
+            }
+            let names = self.complete(names, upto)?;
+            with_gap += 1;
+            // Between two equal answers, all segments may have come back and left again.
+            if with_gap == WITH_GAP || is_whole_up_to(&names, last_sequence(&names)) {
+                return Ok(names);
             }
         }
-        Ok(names)
+        let names = self.below.list(segments)?;
+        self.complete(names, upto)
     }
 
     /// Adds the archived segments up to `upto` to the names in the folder.
@@ -262,7 +273,7 @@ impl Disk for ArchivedDisk {
         let mut names = self.below.list(dir)?;
         if dir == self.segments {
             if !is_whole_up_to(&names, last_sequence(&names)) {
-                names = self.locator.list(dir, names)?;
+                names = self.locator.list(dir)?;
             }
             names.retain(|name| stub_sequence(name).is_none());
         }

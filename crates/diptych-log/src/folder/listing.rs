@@ -8,7 +8,11 @@ use crate::{
     disk::Disk,
     error::{OpenError, io_error},
     folder::Folders,
-    format::segment,
+    format::{
+        chain,
+        frame::{self, Link},
+        segment::{self, Header},
+    },
 };
 
 /// A segment, as described by its file name.
@@ -43,4 +47,17 @@ pub(crate) fn read(
     let size = file.size().map_err(io_error("look at", path))?.min(bytes);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     file.read_at(0, size).map_err(io_error("read", path))
+}
+
+/// The record that a segment begins with, about the segment before it; `None` if an older version
+/// wrote the segment, or its header or that record is damaged. Reading the segment reports damage.
+pub(crate) fn link(disk: &dyn Disk, segment: &SegmentFile) -> Result<Option<Link>, OpenError> {
+    let front = read(disk, segment, (segment::HEADER + frame::HEADER) as u64)?;
+    let header = Header::parse(&front).ok();
+    let Some(header) = header.filter(|header| header.is_of(segment.sequence, segment.base)) else {
+        return Ok(None);
+    };
+    let size = frame::size(front.get(segment::HEADER..).unwrap_or(&[]));
+    let front = read(disk, segment, (segment::HEADER + size) as u64)?;
+    Ok(chain::link_in(&front, &header))
 }

@@ -48,8 +48,9 @@ fn merge_filters(
     let starts = (1..active).step_by(MANY as usize).filter(|first| first + MANY <= active);
     for first in starts {
         let last = first + MANY - 1;
-        let within = |filter: &&FilterSpan| filter.file.first >= first && filter.file.last <= last;
-        let members: Vec<_> = catalog.filters.iter().filter(within).collect();
+        let members = filters_from(catalog, first);
+        let members: Vec<_> =
+            members.iter().take_while(|filter| filter.file.last <= last).collect();
         if members.len() != FEW as usize {
             continue;
         }
@@ -81,6 +82,14 @@ fn merge_filters(
     Ok(None)
 }
 
+/// The groups whose segments begin at `first` or behind it. Both loops look for their groups by
+/// bisection, because they go through all segments whenever one is complete. With a linear search,
+/// that work would grow with the square of the log.
+fn filters_from(catalog: &Catalog, first: u32) -> &[FilterSpan] {
+    let start = catalog.filters.partition_point(|filter| filter.file.first < first);
+    catalog.filters.get(start..).unwrap_or(&[])
+}
+
 /// Builds a group of the first eight complete segments that have no usable group.
 fn build_filter(
     shared: &SharedState,
@@ -90,8 +99,9 @@ fn build_filter(
     let starts = (1..active).step_by(FEW as usize).filter(|first| first + FEW <= active);
     for first in starts {
         let last = first + FEW - 1;
-        let of = |filter: &FilterSpan| filter.file.first <= first && filter.file.last >= last;
-        if let Some(there) = catalog.filters.iter().find(|filter| of(filter)) {
+        let there = catalog.filters.partition_point(|filter| filter.file.last < last);
+        let there = catalog.filters.get(there);
+        if let Some(there) = there.filter(|filter| filter.file.first <= first) {
             let facts = there.file.facts(shared.disk(), catalog.of(there))?;
             // A group of eight is merged later, so it must have the seed of this log.
             let is_merged = there.file.segments() == MANY;
@@ -99,9 +109,10 @@ fn build_filter(
                 continue;
             }
         }
-        let parts = catalog.parts.iter();
-        let parts: Vec<_> =
-            parts.filter(|part| (first..=last).contains(&part.segment.sequence)).cloned().collect();
+        let parts = &catalog.parts;
+        let start = parts.partition_point(|part| part.segment.sequence < first);
+        let end = parts.partition_point(|part| part.segment.sequence <= last);
+        let parts = parts.get(start..end).unwrap_or(&[]).to_vec();
         if parts.iter().any(|part| part.path().is_none()) {
             // The indexer has still to write one of the parts to a file.
             return Ok(None);

@@ -286,8 +286,7 @@ impl Opening<'_> {
         evidence: &index_file::IndexFileEvidence,
         size: u64,
     ) -> Result<bool, OpenError> {
-        let clustered = header.in_order(Order::Clustered).checksum();
-        if evidence.segment != header.sequence || evidence.checksum == clustered {
+        if evidence.segment != header.sequence {
             return Ok(false);
         }
         if evidence.checksum != header.checksum() {

@@ -4,6 +4,9 @@
 //! into another order, and index files are merged. So a segment that looks damaged is verified
 //! again if one of its files has changed since. Damage counts only if the files stayed as they
 //! were.
+//!
+//! Derived files are mapped, and a map is read as fast as the disk can. So each of them is read at
+//! the rate first, which brings it to memory, and verified then.
 
 use std::{
     io::{self, ErrorKind},
@@ -13,12 +16,13 @@ use std::{
 
 use diptych_store::{Position, Unavailable};
 
-use super::{IndexFileCheck, SegmentFilterCheck, Verifying};
+use super::{IndexFileCheck, SegmentFilterCheck, Verifying, known_end};
 use crate::{
+    catalog::filter_file,
     disk::Disk,
     error::{OpenError, VerifyError, io_error, is_unreachable_archive},
     folder::{
-        Folders, derived, found_end, hold,
+        Folders, archive, derived, found_end, hold,
         listing::{self, SegmentFile},
         mark::{self, FolderKind},
     },
@@ -42,7 +46,8 @@ const READ_ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Verifies a log that another process may have open, up to the commit that is published when the
-/// scrub begins. It reads at most `bytes_per_second` of segments (0 counts as 1).
+/// scrub begins. It reads at most `bytes_per_second` of segments, index files and segment filters (0
+/// counts as 1).
 ///
 /// It checks what [`verify`](crate::verify()) checks, apart from the records behind that commit. It
 /// takes no lock and changes nothing, and the writer goes on meanwhile. It needs as much memory as
@@ -137,10 +142,9 @@ impl<'a> Scrubbing<'a> {
         folders: &'a Folders,
         end: PublishedHead,
     ) -> Result<Scrubbing<'a>, OpenError> {
-        let Verifying { groups, .. } = Verifying::new(disk, folders)?;
-        // A group that is not whole may have been removed while it was opened.
-        let groups = groups.into_iter().filter(|group| group.group.is_some()).collect();
-        Ok(Scrubbing { folders, end, found: Verifying { groups, ..Verifying::nothing(disk) } })
+        // A damaged manifest is an error, although the scrub does not need it.
+        known_end(disk, folders)?;
+        Ok(Scrubbing { folders, end, found: Verifying::nothing(disk) })
     }
 
     /// Verifies everything up to the end; answers `None` if it was stopped.
@@ -149,6 +153,9 @@ impl<'a> Scrubbing<'a> {
         pace: &mut Pace<'_>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<VerifyReport>, VerifyError> {
+        let Some(groups) = self.groups(pace)? else { return Ok(None) };
+        // A group that is not whole may have been removed while it was opened.
+        self.found.groups = groups.into_iter().filter(|group| group.group.is_some()).collect();
         let mut segments = listing::segments(self.found.disk, self.folders)?;
         segments.retain(|segment| segment.sequence <= self.end.segment);
         let all = self.found.bytes_in_all(&segments)?;
@@ -160,7 +167,9 @@ impl<'a> Scrubbing<'a> {
             }
             progress(self.found.bytes, all);
         }
-        self.damaged_groups()?;
+        if !self.damaged_groups(pace)? {
+            return Ok(None);
+        }
         self.end_of_scrub();
         self.found.finish().map(Some)
     }
@@ -176,6 +185,12 @@ impl<'a> Scrubbing<'a> {
         for attempt in 1.. {
             let before = self.files_of(segment)?;
             let Some(bytes) = self.read(segment, pace)? else { return Ok(false) };
+            let index = before.index.iter().map(|name| self.folders.index.join(name));
+            for derived in index.chain([archive::stub_of(&segment.path)]) {
+                if !self.read_ahead(&derived, pace)? {
+                    return Ok(false);
+                }
+            }
             let mut looked = self.found.clone();
             looked.runs = self.index_files(segment, &before)?;
             let may_pass = bytes.is_err() && attempt < READ_ATTEMPTS;
@@ -288,9 +303,45 @@ impl<'a> Scrubbing<'a> {
         Ok(Some(Ok(bytes)))
     }
 
-    /// Names the groups that are there and not whole.
-    fn damaged_groups(&mut self) -> Result<(), OpenError> {
-        let Verifying { groups, .. } = Verifying::new(self.found.disk, self.folders)?;
+    /// Reads a derived file at the pace, if it is there. Answers `false` if the scrub was stopped.
+    fn read_ahead(&self, path: &Path, pace: &mut Pace<'_>) -> Result<bool, OpenError> {
+        let file = derived::if_there(self.found.disk.open_read(path, 0));
+        let Some(file) = file.map_err(io_error("open", path))? else { return Ok(true) };
+        let size = file.size().map_err(io_error("look at", path))?;
+        let mut at = 0;
+        while at < size {
+            let chunk = pace.chunk().min(size - at);
+            file.read_at(at, chunk as usize).map_err(io_error("read", path))?;
+            at += chunk;
+            if !pace.keep(chunk) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The groups, without those that were found to be whole before; `None` if the scrub was
+    /// stopped.
+    fn groups(&self, pace: &mut Pace<'_>) -> Result<Option<Vec<SegmentFilterCheck>>, OpenError> {
+        let (disk, dir) = (self.found.disk, &self.folders.index);
+        let mut groups = Vec::new();
+        for name in disk.list(dir).map_err(io_error("list", dir))? {
+            let Some(span) = filter_file::parse_file_name(&name) else { continue };
+            let path = dir.join(&name);
+            if self.found.groups.iter().any(|known| known.path == path) {
+                continue;
+            }
+            if !self.read_ahead(&path, pace)? {
+                return Ok(None);
+            }
+            groups.push(SegmentFilterCheck::read(disk, path, span)?);
+        }
+        Ok(Some(groups))
+    }
+
+    /// Names the groups that are there and not whole. Answers `false` if the scrub was stopped.
+    fn damaged_groups(&mut self, pace: &mut Pace<'_>) -> Result<bool, OpenError> {
+        let Some(groups) = self.groups(pace)? else { return Ok(false) };
         self.found.index_files += self.found.groups.len() as u64;
         let broken = |group: &SegmentFilterCheck| group.group.is_none() && !group.is_older;
         for group in groups.into_iter().filter(broken) {
@@ -300,7 +351,7 @@ impl<'a> Scrubbing<'a> {
                 self.found.index_damaged(&group.path, "it is not a whole group file");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Checks that the segments reach the end.
@@ -330,7 +381,10 @@ pub(crate) fn is_closed() -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use diptych_store::{Append, RawEvent, Tag};
+
     use super::*;
+    use crate::{archive::ArchiveLimit, log::Log, options::Background};
 
     #[test]
     fn the_pace_waits_as_long_as_the_rate_demands() {
@@ -347,6 +401,66 @@ mod tests {
             // The machine may have been slow meanwhile.
             assert!(*wait <= due && *wait > due - seconds(20), "{wait:?} of {due:?}");
         }
+    }
+
+    /// Once only segments counted, and index and group files were read as fast as the disk could.
+    #[test]
+    fn each_file_that_a_scrub_reads_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            segment_bytes: 2048,
+            index_bytes: 700,
+            background: Background::Inline,
+            ..LogOptions::default()
+        };
+        let (root, to) = (dir.path().join("log"), dir.path().join("archive"));
+        let log = Log::open(&root, options.clone()).unwrap();
+        for number in 0..400_u64 {
+            let event = RawEvent::new("counted", "1").tag(Tag::new("number", number));
+            log.blocking().commit(Append::event(event)).unwrap();
+        }
+        let report = log.archive(&to, ArchiveLimit::KeepSegments(3), |_, _| {}).unwrap();
+        assert!(report.moved > 3, "{report:?}");
+        log.close().unwrap();
+
+        let folders = Folders::new(&root);
+        let disk = &*hold::pin(&*options.disk, &folders.root).unwrap();
+        let read = |bytes_per_second: u64, upto: usize| {
+            let mut waits = Vec::new();
+            let mut wait = |pause| {
+                waits.push(pause);
+                waits.len() < upto
+            };
+            let mut pace = Pace::new(bytes_per_second, &mut wait);
+            let end = published_end(disk, &folders).unwrap();
+            let scrubbing = Scrubbing::new(disk, &folders, end).unwrap();
+            let report = scrubbing.run(&mut pace, &mut |_, _| {}).unwrap();
+            (report, pace.bytes, waits)
+        };
+        let (report, bytes, waits) = read(100, usize::MAX);
+        let of_files = |folder: &Path| -> u64 {
+            let files = std::fs::read_dir(folder).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+        };
+        let derived = of_files(&folders.index) + of_files(&folders.segments)
+            - listing::segments(disk, &folders).unwrap().iter().map(in_folder).sum::<u64>();
+        let segments = report.unwrap().bytes;
+        assert!(derived > segments / 2, "{derived} bytes beside {segments} of segments");
+        assert_eq!(bytes, segments + derived);
+        // The machine may have been slow meanwhile.
+        let (last, due) = (*waits.last().unwrap(), Duration::from_secs(bytes / 100));
+        assert!(last > due - Duration::from_secs(60), "{last:?} of {due:?}");
+        // It can be stopped in each file. At this rate, none of them takes two reads.
+        const FAST: u64 = 1 << 20;
+        let files = read(FAST, usize::MAX).2.len();
+        for upto in 1..files {
+            assert_eq!(read(FAST, upto).0, None, "{upto} of {files}");
+        }
+    }
+
+    /// The size of a segment in the folder of the log.
+    fn in_folder(segment: &SegmentFile) -> u64 {
+        std::fs::metadata(&segment.path).map_or(0, |file| file.len())
     }
 
     #[test]

@@ -13,7 +13,8 @@ use diptych_log::{
     adopt, backup, bring_back_archive, relocate_archive, restore, verify, verify_without_archive,
 };
 use diptych_store::{
-    Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, Unavailable,
+    Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, TimeSource,
+    Timestamp, Unavailable,
 };
 use tempfile::TempDir;
 
@@ -576,6 +577,94 @@ fn a_segment_that_is_damaged_in_the_archive_does_not_come_back() {
     assert!(missing.contains("is not there"), "{missing}");
     fs::rename(place.at("gone"), place.at("archive")).unwrap();
     back().unwrap();
+}
+
+/// Such a file has the name, the size and the header of the archived one, and its checksums are
+/// right.
+#[test]
+fn a_segment_of_another_copy_in_the_archive_does_not_come_back() {
+    let place = Place::new();
+    let options = LogOptions {
+        clustering: Clustering::Off,
+        place: PlacePolicy::Follow,
+        time: TimeSource::Caller,
+        ..options()
+    };
+    let open = |of: &str| Log::open(place.at(of), options.clone()).unwrap();
+    open("log").close().unwrap();
+    copy_folder(&place.at("log"), &place.at("copy"));
+    for of in ["log", "copy"] {
+        let log = open(of);
+        for number in 0..200 {
+            let event = RawEvent::new("counted", format!("{number:0>3} in {of:0>4}"));
+            let mut append = Append::event(event);
+            append.recorded_at = Some(Timestamp::from_micros(number));
+            let _ = log.blocking().commit(append).unwrap();
+        }
+        if of == "log" {
+            archive(&log, &place.at("archive"), ArchiveLimit::All).unwrap();
+        }
+        log.close().unwrap();
+    }
+    let all = followed(&place.at("log"));
+    let names = place.segments("archive");
+    let newest = names.last().unwrap();
+    let file = |of: &str| place.at(of).join("segments").join(newest);
+    let (right, wrong) = (fs::read(file("archive")).unwrap(), fs::read(file("copy")).unwrap());
+    assert_eq!((right.len(), &right[..64]), (wrong.len(), &wrong[..64]));
+    assert_ne!(right, wrong);
+    fs::write(file("archive"), &wrong).unwrap();
+    let refused = |why: &str| {
+        let error = bring_back_archive(place.at("log"), &options, |_, _| {}).unwrap_err();
+        assert!(error.to_string().contains(why), "{why:?} is not in: {error}");
+        assert_eq!((place.segments("archive"), file("log").exists()), (names.clone(), false));
+    };
+    refused("continues other records");
+    let stub = file("log").with_extension("arc");
+    let kept = fs::read(&stub).unwrap();
+    fs::remove_file(&stub).unwrap();
+    refused("continues other records");
+    // If the next segment does not tell, the stub does.
+    fs::write(&stub, kept).unwrap();
+    let next = place.at("log").join("segments").join(&place.segments("log")[0]);
+    let whole = fs::read(&next).unwrap();
+    let mut damaged = whole.clone();
+    damaged[20] ^= 1;
+    fs::write(&next, damaged).unwrap();
+    refused("is not the archived one");
+    fs::write(&next, whole).unwrap();
+
+    fs::write(file("archive"), &right).unwrap();
+    bring_back_archive(place.at("log"), &options, |_, _| {}).unwrap();
+    assert_eq!(followed(&place.at("log")), all);
+    verify(place.at("log"), &options, |_, _| {}).unwrap();
+}
+
+/// Once the segments that both have were removed from there, and those of the other copy that have
+/// the names of own ones.
+#[test]
+fn segments_come_back_and_stay_for_another_copy_that_archives_there_too() {
+    let place = Place::new();
+    place.write_archived();
+    copy_folder(&place.at("log"), &place.at("moved"));
+    adopt(place.at("moved"), Adoption::Moved, &options()).unwrap();
+    let moved = Log::open(place.at("moved"), options()).unwrap();
+    append(&moved, 60);
+    archive(&moved, &place.at("archive"), ArchiveLimit::All).unwrap();
+    moved.close().unwrap();
+    let log = place.open();
+    append(&log, 60);
+    let all = payloads(&log);
+    log.close().unwrap();
+    let names = place.segments("archive");
+    let report = bring_back_archive(place.at("log"), &options(), |_, _| {}).unwrap();
+    assert!(report.moved > 10 && report.moved < names.len() as u64, "{report:?} {names:?}");
+    assert_eq!(place.segments("archive"), names);
+    verify(place.at("moved"), &options(), |_, _| {}).unwrap();
+    verify(place.at("log"), &options(), |_, _| {}).unwrap();
+    fs::rename(place.at("archive"), place.at("gone")).unwrap();
+    let log = place.open();
+    assert_eq!((payloads(&log), log.blocking().stats().unwrap().archive), (all, None));
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod log_files;
 mod many_types;
 mod maps;
 mod model;
+mod mounts;
 mod move_power;
 mod open_log;
 mod prepared;

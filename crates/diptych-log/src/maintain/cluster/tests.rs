@@ -5,8 +5,10 @@ use diptych_store::{
 
 use super::*;
 use crate::{
+    append::accept::Writes,
     engine::Engine,
     format::frame,
+    index::Columns,
     log::Log,
     open::CommitSource,
     options::{Background, Clustering, LogOptions, Tuning},
@@ -87,4 +89,39 @@ fn old_parts_read_the_old_file(options: &LogOptions) {
     let engine = Engine::open(dir.path(), options(), CommitSource::Users).unwrap();
     assert_eq!(read(engine.shared(), &engine.shared().catalog()), of_new);
     assert_eq!(index(&engine), before);
+}
+
+/// The catalog is changed in its place. Its groups must name the parts of their segments as if it
+/// had been made anew.
+#[test]
+fn groups_name_the_parts_of_their_segments_after_each_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), options(), CommitSource::Users).unwrap();
+    let check = |when: &str| {
+        let catalog = engine.shared().catalog();
+        let files = catalog.filters.iter().map(|span| span.file.clone()).collect();
+        let anew = Catalog::new(catalog.parts.clone(), files);
+        let spans = |catalog: &Catalog| -> Vec<_> {
+            catalog.filters.iter().map(|span| (span.file.first, span.parts.clone())).collect()
+        };
+        assert_eq!(spans(&catalog), spans(&anew), "{when}");
+        catalog.filters.len()
+    };
+    for number in 1..=2_500_u64 {
+        let event = RawEvent::new("counted", number.to_string()).tag(Tag::new("odd", number % 2));
+        let _ = pollster::block_on(engine.append(Append::event(event), Writes::Other)).unwrap();
+        if number.is_multiple_of(5) {
+            engine.flush().unwrap();
+            check("written");
+        }
+    }
+    // Groups of 64 and of eight.
+    assert!(check("written") > 4);
+    engine.cluster_all().unwrap();
+    assert!(check("clustered") > 4);
+    let first_two = engine.shared().catalog().parts[..2].to_vec();
+    let columns = Columns::new(first_two[0].first);
+    let one = IndexPart::memory(first_two[0].segment.clone(), columns);
+    engine.shared().live_catalog().replace_parts(&first_two, one);
+    check("one part in the place of two");
 }

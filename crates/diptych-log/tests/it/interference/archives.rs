@@ -1,14 +1,29 @@
 //! The archive of a log: another folder in its place, and files in it that are missing, exchanged
 //! or damaged.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use diptych_log::{ArchiveLimit, OpenError, VerifyError, verify};
+use diptych_log::{
+    ArchiveLimit, Follower, Log, LogOptions, OpenError, VerifyError, bring_back_archive,
+    disk::{
+        Disk,
+        simulated::{Operation, SimulatedDisk},
+    },
+    verify,
+};
 use diptych_store::{Filter, Position, Read, ReadError};
 
 use crate::{
     archive::{Place, archive, followed, options},
-    backup::payloads,
+    backup::{append, payloads},
+    hooked::Hooked,
+    log_files::FOLDER,
 };
 
 /// An empty mount point, the archive of another log, and another segment are three errors.
@@ -120,4 +135,39 @@ fn stubs_that_are_lost_or_damaged_come_back() {
     assert!(stub(&names[0]).exists());
     log.close().unwrap();
     verify(place.at("log"), &options(), |_, _| {}).unwrap();
+}
+
+/// The folder is listed first, and the manifest is asked then where the missing segments are. Once,
+/// they were taken for lost if they had come back in between.
+#[test]
+fn segments_that_come_back_while_they_are_listed_are_not_missing() {
+    let disk = SimulatedDisk::new(1);
+    let on = |disk: Arc<dyn Disk>| LogOptions { disk, ..options() };
+    let plain = || on(Arc::new(disk.clone()));
+    let log = Log::open(FOLDER, plain()).unwrap();
+    append(&log, 300);
+    let all = payloads(&log);
+    assert!(archive(&log, "/data/archive".as_ref(), ArchiveLimit::All).unwrap().moved > 10);
+    log.close().unwrap();
+    let (is_listed, came_back) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let hooked = Hooked::new(&disk, {
+        let (plain, came_back) = (plain(), came_back.clone());
+        move |operation, path| {
+            let listed = operation == Operation::List && path.ends_with("segments");
+            let asked = operation == Operation::Open && path.ends_with("manifest");
+            let is_listed = is_listed.fetch_or(listed, Ordering::SeqCst);
+            if asked && is_listed && !came_back.swap(true, Ordering::SeqCst) {
+                bring_back_archive(FOLDER, &plain, |_, _| {}).unwrap();
+            }
+            Ok(())
+        }
+    });
+    let mut follower = Follower::open(FOLDER, Position::START, on(Arc::new(hooked))).unwrap();
+    let mut found = Vec::new();
+    while follower.upto() < follower.head() {
+        let batch = follower.next(&Filter::everything(), 50).unwrap();
+        found.extend(batch.iter().map(|event| event.payload().to_vec()));
+    }
+    assert!(came_back.load(Ordering::SeqCst));
+    assert_eq!(found, all);
 }

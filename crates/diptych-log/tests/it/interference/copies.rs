@@ -301,6 +301,34 @@ fn another() -> Files {
     gone_on(&[], 1..LAST, "ours")
 }
 
+/// A segment is clustered only once two more have begun, so its index file proves that the log was
+/// longer than the older state of it that lies there. Once, the log opened without a word, and gave
+/// positions of acknowledged events out again.
+#[test]
+fn an_index_file_of_a_clustered_segment_proves_that_the_log_was_longer() {
+    let older = gone_on(&[], 1..COPIED_AT, "ours");
+    let newer = clustered(&gone_on(&older, COPIED_AT..LAST, "ours"));
+    let segments = older.iter().filter(|(path, _)| is(path, ".seg"));
+    let last = segments.map(|(path, _)| path.file_name().unwrap().to_string_lossy()).max();
+    let sequence = last.as_deref().unwrap().split_once('-').unwrap().0;
+    let is_about_last = |path: &Path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        is(path, ".run") && name.starts_with(sequence)
+    };
+    let mut mixed = older.clone();
+    mixed.retain(|(path, _)| !is_about_last(path));
+    let count = mixed.len();
+    mixed.extend(newer.into_iter().filter(|(path, _)| is_about_last(path)));
+    assert_eq!(mixed.len(), count + 1, "a clustered segment has one index file");
+    let (disk, name) = (disk_of(&mixed), mixed[count].0.file_name().unwrap().to_string_lossy());
+    let error = Log::open(FOLDER, options(&disk)).unwrap_err();
+    assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains(&*name), "{error}");
+    assert!(verify(FOLDER, &options(&disk), |_, _| ()).is_err());
+    mixed.sort();
+    assert_eq!(disk.contents(), mixed, "it was changed");
+}
+
 #[test]
 fn a_segment_of_another_log_is_damage_with_its_name() {
     let ours = gone_on(&[], 1..LAST, "ours");

@@ -9,7 +9,6 @@ use std::{
     env, fs,
     io::{ErrorKind, Write as _},
     path::Path,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -35,6 +34,7 @@ use pollster::block_on;
 use crate::{
     hooked::HookedDisk,
     log_files::{FOLDER, is},
+    mounts::run_mounted,
 };
 
 /// Commits of each of the two parts of a life.
@@ -460,7 +460,6 @@ fn after_a_sync_that_found_no_space_the_log_stops() {
 /// A real file system without space, in this process again, which has mounted it for itself.
 #[test]
 fn a_log_on_a_small_file_system_goes_on_when_there_is_space_again() {
-    const NOT_MOUNTED: i32 = 77;
     if let Some(folder) = env::var_os(SMALL) {
         return on_a_small_file_system(Path::new(&folder));
     }
@@ -469,21 +468,7 @@ fn a_log_on_a_small_file_system_goes_on_when_there_is_space_again() {
         "interference::full_disk::",
         "a_log_on_a_small_file_system_goes_on_when_there_is_space_again"
     );
-    let script = "mount -t tmpfs -o size=1m small \"$1\" || exit 77; exec \"$2\" --exact \"$3\"";
-    let mut small = Command::new("unshare");
-    small.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
-    small.arg(folder.path()).arg(env::current_exe().unwrap()).arg(name);
-    let output = match small.env(SMALL, folder.path()).output() {
-        Ok(output) => output,
-        Err(error) => return println!("left out, without `unshare`: {error}"),
-    };
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    match output.status.code() {
-        Some(0) => assert!(said.contains("1 passed"), "{said}"),
-        Some(1 | NOT_MOUNTED) => println!("left out, because nothing can be mounted: {errors}"),
-        _ => panic!("{said}\n{errors}"),
-    }
+    run_mounted("mount -t tmpfs -o size=1m small \"$1\"", folder.path(), SMALL, name);
 }
 
 const SMALL: &str = "DIPTYCH_SMALL_FILE_SYSTEM";
