@@ -1,5 +1,5 @@
-//! Other servers and timelines that took a log over: the epoch that the log gets, and the record for
-//! its operator.
+//! Other servers and timelines that took a log over: the epoch that the log gets, and the record
+//! for its operator.
 
 use diptych_store::{Epoch, Position};
 use tokio_postgres::Row;

@@ -25,11 +25,11 @@ pub(super) const CUTS: [Cut; 2] = [Cut::Request, Cut::Answer];
 
 pub(super) struct StatementProxy {
     port: u16,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyCore>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ProxyCore {
     state: Mutex<State>,
     is_over: AtomicBool,
 }
@@ -59,7 +59,7 @@ impl StatementProxy {
     pub(super) fn start(to: u16) -> StatementProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ProxyCore::default());
         let own = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -147,7 +147,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl ProxyCore {
     fn requests(&self, mut from: TcpStream, mut into: TcpStream, exchange: &Mutex<Exchange>) {
         let _ = self.forward_requests(&mut from, &mut into, exchange);
         for end in [from, into] {
