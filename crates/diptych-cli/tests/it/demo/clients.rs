@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Demo, Served};
+use super::{Demo, DemoServer};
 
 /// Runs a program to its end, in this folder.
 #[track_caller]
@@ -43,7 +43,7 @@ fn clients_of_the_demo_have_every_operation() {
         return;
     };
     let demo = Demo::new();
-    let served = Served::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
+    let served = DemoServer::start(&demo, &["--until", "2013-01-01T00:00:00Z"]);
     let document = served.get("/openapi.json");
     drop(served);
     let operations = operations(&document);

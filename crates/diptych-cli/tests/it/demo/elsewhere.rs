@@ -4,15 +4,15 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Demo, Served, UNTIL, lasting};
+use super::{Demo, DemoServer, UNTIL, lasting};
 use crate::{program::Program, served::ServeProcess};
 
 /// A demo that serves its page, on this log.
-pub(super) fn served_on(log: &str, args: &[&str]) -> Served {
+pub(super) fn served_on(log: &str, args: &[&str]) -> DemoServer {
     let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
     command.args(["demo", "--wait-seconds", "60", "--data", log, "--listen", "127.0.0.1:0"]);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Served::of(command)
+    DemoServer::of(command)
 }
 
 #[test]

@@ -22,7 +22,7 @@ use diptych_store::{Filter, Position, Read, ReadError};
 use crate::{
     archive::{Place, archive, followed, options},
     backup::{append, payloads},
-    hooked::Hooked,
+    hooked::HookedDisk,
     log_files::FOLDER,
 };
 
@@ -150,7 +150,7 @@ fn segments_that_come_back_while_they_are_listed_are_not_missing() {
     assert!(archive(&log, "/data/archive".as_ref(), ArchiveLimit::All).unwrap().moved > 10);
     log.close().unwrap();
     let (is_listed, came_back) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
-    let hooked = Hooked::new(&disk, {
+    let hooked = HookedDisk::new(&disk, {
         let (plain, came_back) = (plain(), came_back.clone());
         move |operation, path| {
             let listed = operation == Operation::List && path.ends_with("segments");
