@@ -219,17 +219,6 @@ impl PostgresDatabase {
                     .to_owned(),
             );
         }
-        // A replica does not tell its timeline.
-        if let Some(row) = row
-            && !is_replica
-            && ServerName::of(session).await?.differs(&row.server)
-        {
-            warnings.push(
-                "another server or timeline wrote to the log last: look for acknowledged commits \
-                 that are missing, before programs write to it"
-                    .to_owned(),
-            );
-        }
         let inline = match &row {
             Some(row) if schema >= schema::WITH_INLINE => inline(session, row).await?,
             _ => Vec::new(),
@@ -240,16 +229,8 @@ impl PostgresDatabase {
                 inline.join(", ")
             ));
         }
-        if let Some(row) = &row
-            && schema >= schema::WITH_MOVES
-        {
-            warnings.extend(moved(session, row).await?);
-        }
-        if let Some(row) = &row
-            && schema >= schema::WITH_TAKEOVERS
-        {
-            let told = takeover::recorded(session, row).await?;
-            warnings.extend(told.into_iter().map(|told| format!("takeover: {told}")));
+        if let Some(row) = &row {
+            warnings.extend(log_warnings(session, row, schema, is_replica).await?);
         }
         let (partitions, upto) = partitions(session, schema).await?;
         Ok(DatabaseReport {
@@ -265,6 +246,32 @@ impl PostgresDatabase {
             warnings,
         })
     }
+}
+
+/// The facts about a log that its operator should know.
+async fn log_warnings(
+    session: &Session,
+    row: &LogRow,
+    schema: i32,
+    is_replica: bool,
+) -> Result<Vec<String>, Fault> {
+    let mut warnings = Vec::new();
+    // A replica does not tell its timeline.
+    if !is_replica && ServerName::of(session).await?.differs(&row.server) {
+        warnings.push(
+            "another server or timeline wrote to the log last: look for acknowledged commits that \
+             are missing, before programs write to it"
+                .to_owned(),
+        );
+    }
+    if schema >= schema::WITH_MOVES {
+        warnings.extend(moved(session, row).await?);
+    }
+    if schema >= schema::WITH_TAKEOVERS {
+        let told = takeover::recorded(session, row).await?;
+        warnings.extend(told.into_iter().map(|told| format!("takeover: {told}")));
+    }
+    Ok(warnings)
 }
 
 /// Settings of the server under which a log works, and that its operator should know.

@@ -87,20 +87,61 @@ impl ArchivedDisk {
         sequence.is_some_and(|sequence| !self.locator.knows(sequence))
     }
 
-    /// Does something with the file of a segment that is not in the log's folder; answers `missing`
-    /// if it is not archived either.
-    fn elsewhere<T>(
+    /// An archived segment, which is opened in the archive when something is read that its stub
+    /// does not have; `None` if it is not archived.
+    fn open_archived(
         &self,
         path: &Path,
-        missing: io::Error,
-        read: impl Fn(&Archive, &Path) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let sequence = self.sequence(path).filter(|_| missing.kind() == ErrorKind::NotFound);
-        let (Some(sequence), Some(name)) = (sequence, path.file_name()) else {
-            return Err(missing);
+        sequence: u32,
+        map_bytes: u64,
+    ) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        if self.locator.place_of(sequence)?.is_none() {
+            return Ok(None);
+        }
+        let stub = archive::read_stub(&*self.below, path)?;
+        let (path, opened) = (path.to_owned(), OnceLock::new());
+        let locator = self.locator.clone();
+        let file = ArchivedFile { locator, sequence, path, map_bytes, stub, opened };
+        if file.stub.is_none() {
+            file.opened()?;
+        }
+        Ok(Some(Arc::new(file)))
+    }
+
+    /// An archived segment; `None` if it is not archived.
+    fn map_archived(&self, path: &Path, sequence: u32) -> io::Result<Option<Bytes>> {
+        let name = path.file_name().unwrap_or_default();
+        let map = |archive: &Archive| {
+            let bytes = archive.disk.map(&archive.segments.join(name))?;
+            let stub = archive::read_stub(&*self.below, path)?;
+            must_be(stub.as_ref(), bytes.len() as u64, &bytes)?;
+            Ok(bytes)
         };
-        let read = |archive: &Archive| read(archive, &archive.segments.join(name));
-        self.locator.ask(sequence, &read)?.ok_or(missing)
+        self.locator.ask(sequence, &map)
+    }
+}
+
+/// Looks for a segment in the folder, then in the archive, and in the folder again: it may have
+/// come back after the first look. Then the manifest does not name it any more, or its archive has
+/// no mark.
+fn in_folder_or_archive<T>(
+    folder: impl Fn() -> io::Result<T>,
+    archive: impl FnOnce() -> io::Result<Option<T>>,
+) -> io::Result<T> {
+    let is_missing = |found: &io::Result<T>| {
+        found.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    };
+    let missing = match folder() {
+        found if !is_missing(&found) => return found,
+        missing => missing,
+    };
+    let archived = archive();
+    if let Ok(Some(found)) = archived {
+        return Ok(found);
+    }
+    match folder() {
+        again if is_missing(&again) => archived.and(missing),
+        again => again,
     }
 }
 
@@ -288,41 +329,26 @@ impl Disk for ArchivedDisk {
         self.below.open(path, map_bytes)
     }
 
-    /// An archived segment is opened in the archive when something is read that its stub does not
-    /// have.
     fn open_read(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         if self.is_hidden(path) {
             return Err(ErrorKind::NotFound.into());
         }
-        let missing = match self.below.open_read(path, map_bytes) {
-            Err(error) if error.kind() == ErrorKind::NotFound => error,
-            opened => return opened,
-        };
-        let Some(sequence) = self.sequence(path) else { return Err(missing) };
-        if self.locator.place_of(sequence)?.is_none() {
-            return Err(missing);
+        let folder = || self.below.open_read(path, map_bytes);
+        match self.sequence(path) {
+            Some(sequence) => {
+                let archived = || self.open_archived(path, sequence, map_bytes);
+                in_folder_or_archive(folder, archived)
+            }
+            None => folder(),
         }
-        let stub = archive::read_stub(&*self.below, path)?;
-        let (name, opened) = (path.file_name().unwrap_or_default().into(), OnceLock::new());
-        let locator = self.locator.clone();
-        let file = ArchivedFile { locator, sequence, name, map_bytes, stub, opened };
-        if file.stub.is_none() {
-            file.opened()?;
-        }
-        Ok(Arc::new(file))
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let missing = match self.below.map(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => error,
-            mapped => return mapped,
-        };
-        self.elsewhere(path, missing, |archive, archived| {
-            let bytes = archive.disk.map(archived)?;
-            let stub = archive::read_stub(&*self.below, path)?;
-            must_be(stub.as_ref(), bytes.len() as u64, &bytes)?;
-            Ok(bytes)
-        })
+        let folder = || self.below.map(path);
+        match self.sequence(path) {
+            Some(sequence) => in_folder_or_archive(folder, || self.map_archived(path, sequence)),
+            None => folder(),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -384,16 +410,13 @@ impl Disk for ArchivedDisk {
 
     /// An archived segment occupies the space of its stub.
     fn allocated(&self, path: &Path) -> io::Result<u64> {
-        match self.below.allocated(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let archived = self.sequence(path).map(|at| self.locator.place_of(at));
-                match archived.transpose()?.flatten() {
-                    Some(_) => self.below.allocated(&archive::stub_of(path)).or(Ok(0)),
-                    None => Err(error),
-                }
-            }
-            allocated => allocated,
-        }
+        let folder = || self.below.allocated(path);
+        let Some(sequence) = self.sequence(path) else { return folder() };
+        let stub = || {
+            let place = self.locator.place_of(sequence)?;
+            Ok(place.map(|_| self.below.allocated(&archive::stub_of(path)).unwrap_or(0)))
+        };
+        in_folder_or_archive(folder, stub)
     }
 }
 
@@ -402,7 +425,8 @@ impl Disk for ArchivedDisk {
 struct ArchivedFile {
     locator: Arc<Locator>,
     sequence: u32,
-    name: PathBuf,
+    /// The path in the folder of the log.
+    path: PathBuf,
     map_bytes: u64,
     stub: Option<SegmentStub>,
     /// The file itself, once it was needed.
@@ -414,13 +438,16 @@ impl ArchivedFile {
         if let Some(file) = self.opened.get() {
             return Ok(&**file);
         }
-        let open = |archive: &Archive| {
-            let path = archive.segments.join(&self.name);
-            let file = archive.disk.open_read(&path, self.map_bytes)?;
+        let name = self.path.file_name().unwrap_or_default();
+        let checked = |file: Arc<dyn DiskFile>| {
             must_be(self.stub.as_ref(), file.size()?, &file.read_at(0, segment::HEADER)?)?;
             Ok(file)
         };
-        let file = self.locator.ask(self.sequence, &open)?.ok_or(ErrorKind::NotFound)?;
+        let open = |archive: &Archive| {
+            checked(archive.disk.open_read(&archive.segments.join(name), self.map_bytes)?)
+        };
+        let folder = || self.locator.below.open_read(&self.path, self.map_bytes).and_then(checked);
+        let file = in_folder_or_archive(folder, || self.locator.ask(self.sequence, &open))?;
         Ok(&**self.opened.get_or_init(|| file))
     }
 }

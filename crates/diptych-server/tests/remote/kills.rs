@@ -16,8 +16,8 @@ use std::{
 use diptych_remote::{AppendAnswer, RemoteStore};
 use diptych_store::{
     AcceptedCommit, Append, AppendCondition, AppendError, CommitNumber, CommitSync, Digest,
-    EventStore, Filter, Head, HeadPublisher, Key, Memory, Position, RawEvent, Store, Timestamp,
-    Unavailable, testing::WrappedStore,
+    EventStore, Filter, Head, HeadPublisher, Key, Memory, Position, RawEvent, Read, Store, Tag,
+    Timestamp, Unavailable, testing::WrappedStore,
 };
 use uuid::Uuid;
 

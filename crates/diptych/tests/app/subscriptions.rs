@@ -22,7 +22,7 @@ enum Shop {
         order: u64,
     },
     #[event("order-packed")]
-    PackCounts {
+    Packed {
         #[tag]
         order: u64,
     },

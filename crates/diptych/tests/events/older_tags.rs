@@ -15,7 +15,7 @@ use crate::support::counted_store::{CountedStore, write_event};
 #[derive(Clone, Debug, PartialEq, Event)]
 enum Customers {
     #[event("customer-registered", version = 2)]
-    RegistrationCount {
+    Registered {
         #[tag]
         customer: u64,
         #[tag]

@@ -3,9 +3,10 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -141,22 +142,49 @@ fn stubs_that_are_lost_or_damaged_come_back() {
 /// they were taken for lost if they had come back in between.
 #[test]
 fn segments_that_come_back_while_they_are_listed_are_not_missing() {
+    let is_listed = AtomicBool::new(false);
+    let came_back = followed_while_they_come_back(move |operation, path| {
+        let listed = operation == Operation::List && path.ends_with("segments");
+        let asked = operation == Operation::Open && path.ends_with("manifest");
+        let is_listed = is_listed.fetch_or(listed, Ordering::SeqCst);
+        asked && is_listed
+    });
+    assert!(came_back);
+}
+
+/// A segment can come back between the look into the folder and the look into the archive.
+#[test]
+fn segments_that_come_back_at_any_moment_of_a_read_are_found() {
+    for moment in 0.. {
+        let operations = AtomicU64::new(0);
+        let is_moment = move |_, _: &Path| operations.fetch_add(1, Ordering::SeqCst) == moment;
+        if !followed_while_they_come_back(is_moment) {
+            assert!(moment > 20, "the read had {moment} operations");
+            break;
+        }
+    }
+}
+
+/// Follows a log whose segments come back from the archive at the first operation of which
+/// `is_moment` says so. Each event has to be found. Returns whether there was such an operation.
+#[track_caller]
+fn followed_while_they_come_back(
+    is_moment: impl Fn(Operation, &Path) -> bool + Send + Sync + 'static,
+) -> bool {
     let disk = SimulatedDisk::new(1);
     let on = |disk: Arc<dyn Disk>| LogOptions { disk, ..options() };
     let plain = || on(Arc::new(disk.clone()));
     let log = Log::open(FOLDER, plain()).unwrap();
-    append(&log, 300);
+    append(&log, 100);
     let all = payloads(&log);
-    assert!(archive(&log, "/data/archive".as_ref(), ArchiveLimit::All).unwrap().moved > 10);
+    assert!(archive(&log, "/data/archive".as_ref(), ArchiveLimit::All).unwrap().moved > 2);
     log.close().unwrap();
-    let (is_listed, came_back) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let came_back = Arc::new(AtomicBool::new(false));
     let hooked = HookedDisk::new(&disk, {
         let (plain, came_back) = (plain(), came_back.clone());
         move |operation, path| {
-            let listed = operation == Operation::List && path.ends_with("segments");
-            let asked = operation == Operation::Open && path.ends_with("manifest");
-            let is_listed = is_listed.fetch_or(listed, Ordering::SeqCst);
-            if asked && is_listed && !came_back.swap(true, Ordering::SeqCst) {
+            if !came_back.load(Ordering::SeqCst) && is_moment(operation, path) {
+                came_back.store(true, Ordering::SeqCst);
                 bring_back_archive(FOLDER, &plain, |_, _| {}).unwrap();
             }
             Ok(())
@@ -168,6 +196,6 @@ fn segments_that_come_back_while_they_are_listed_are_not_missing() {
         let batch = follower.next(&Filter::everything(), 50).unwrap();
         found.extend(batch.iter().map(|event| event.payload().to_vec()));
     }
-    assert!(came_back.load(Ordering::SeqCst));
     assert_eq!(found, all);
+    came_back.load(Ordering::SeqCst)
 }

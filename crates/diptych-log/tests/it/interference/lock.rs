@@ -7,12 +7,12 @@ use std::{
 
 use diptych_log::{Log, LogOptions, OpenError, verify};
 
-use crate::crash::Killed;
+use crate::crash::TestChild;
 
 #[test]
 fn a_second_process_cannot_open_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let child = Killed::spawn("hold", folder.path(), 0, 0);
+    let child = TestChild::spawn("hold", folder.path(), 0, 0);
     let held = Log::open(folder.path().join("log"), LogOptions::default());
     let Err(OpenError::Held { folder: named, owner, .. }) = held else {
         panic!("opened twice: {held:?}")
@@ -59,7 +59,7 @@ fn a_lock_that_a_child_process_keeps_names_the_ended_parent() {
 #[test]
 fn a_log_is_held_also_when_its_lock_file_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let child = Killed::spawn("hold", folder.path(), 0, 0);
+    let child = TestChild::spawn("hold", folder.path(), 0, 0);
     let (log, lock) = (folder.path().join("log"), folder.path().join("log/lock"));
     for replaced in [false, true] {
         fs::remove_file(&lock).unwrap();

@@ -162,14 +162,13 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     let (was, pinned) = (store.identity(), store.pinned());
     let at_replica = replica.address("postgres", "main") + READ_ONLY;
     let reader = open(&at_replica, PostgresOptions::default());
-    for number in 1..=3 {
-        append(&store, Append::event(event(format!("kept {number}"), "k:1"))).unwrap();
-    }
+    let write = |text: &str| {
+        append(&store, Append::event(event(text, "k:1"))).unwrap();
+    };
+    ["kept 1", "kept 2", "kept 3"].into_iter().for_each(write);
     standby.caught_up(&primary);
     standby.cut();
-    for number in 4..=5 {
-        append(&store, Append::event(event(format!("lost {number}"), "k:1"))).unwrap();
-    }
+    ["lost 4", "lost 5"].into_iter().for_each(write);
     sees(&reader, 5);
     assert_eq!(read_all(&reader).unwrap()[4], "lost 5");
     proxies[1].set_closed(true);
@@ -201,11 +200,7 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     // The replica is made again from the new primary. What it showed before is gone.
     replica.follow_anew(&standby);
     replica.caught_up(&standby);
-    let why = noticed(&reader);
-    let Unavailable::Server { what } = &why else { panic!("{why:?}") };
-    assert!(what.contains("has another event at position 5 than before"), "{what}");
-    assert!(matches!(reader.head().ended(), Some(Unavailable::Server { .. })));
-    assert!(read_all(&reader).is_err(), "it does not go on with the other history");
+    ends_at_the_other_history(&reader);
 
     // The store that wrote them finds that they are gone.
     proxies[1].set_closed(false);
@@ -213,20 +208,7 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     let Unavailable::HistoryChanged(changed) = why else { panic!("{why:?}") };
     assert_eq!((changed.was, changed.is.id), (was, was.id));
     assert_eq!(changed.is.epoch.number(), was.epoch.number() + 1);
-    let line = logged::line(&["acknowledged commits are gone", "seen=5", "head=5"]);
-    let loss = "events differ from position 4 on, this program had seen events up to 5, and 2 \
-                commits of its own that were acknowledged are missing";
-    assert!(line.contains(loss), "{line}");
-    // The report stays in the database, the newest first.
-    let warnings = takeovers(&standby);
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    let loss = loss.replace("this program", "a program");
-    assert!(
-        warnings[0].contains(&format!("acknowledged commits are gone: {loss}")),
-        "{warnings:?}"
-    );
-    assert!(warnings[1].contains("at position 3, timeline 2 after 1"), "{warnings:?}");
-    assert!(warnings[1].contains("it cannot tell"), "{warnings:?}");
+    loss_is_reported(&standby);
     append(&store, Append::event(event("new 6", "k:1"))).unwrap();
     assert_eq!(payloads(&store).len(), 6);
 
@@ -237,6 +219,32 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     let again = open(&at_replica, PostgresOptions::default());
     assert_eq!(again.identity(), changed.is);
     assert_eq!(read_all(&again).unwrap(), payloads(&store));
+}
+
+/// The replica shows another history than this store has seen.
+fn ends_at_the_other_history(reader: &Store) {
+    let why = noticed(reader);
+    let Unavailable::Server { what } = &why else { panic!("{why:?}") };
+    assert!(what.contains("has another event at position 5 than before"), "{what}");
+    assert!(matches!(reader.head().ended(), Some(Unavailable::Server { .. })));
+    assert!(read_all(reader).is_err(), "it does not go on with the other history");
+}
+
+/// The loss is logged, and stays in the database: the newest report is the first.
+fn loss_is_reported(standby: &PostgresServer) {
+    let line = logged::line(&["acknowledged commits are gone", "seen=5", "head=5"]);
+    let loss = "events differ from position 4 on, this program had seen events up to 5, and 2 \
+                commits of its own that were acknowledged are missing";
+    assert!(line.contains(loss), "{line}");
+    let warnings = takeovers(standby);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let loss = loss.replace("this program", "a program");
+    assert!(
+        warnings[0].contains(&format!("acknowledged commits are gone: {loss}")),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].contains("at position 3, timeline 2 after 1"), "{warnings:?}");
+    assert!(warnings[1].contains("it cannot tell"), "{warnings:?}");
 }
 
 /// Once, a copy of a database on the same server had the identity of its original, epoch included:
