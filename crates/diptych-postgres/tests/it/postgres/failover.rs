@@ -127,9 +127,10 @@ fn each_program_reports_its_own_loss_also_if_another_one_was_faster() {
         append(store, Append::events((0..2).map(|_| event("lost", "k:1")))).unwrap();
     }
     late[1].set_closed(true);
+    // Before the first store can reach the new primary.
+    let was = first.identity();
     primary.kill();
     standby.promote();
-    let was = first.identity();
     while first.identity() == was {
         let _ = block_on(first.read(&Filter::everything(), Read::all()));
     }
