@@ -90,8 +90,8 @@ fn copy_of(primary: &PostgresServer, folder: &TempDir, more: &str) {
     for_server_user(&signal);
 }
 
-/// Copies the files of a running server between two of its functions, as its manual says. The packages
-/// of npm lack the program for that.
+/// Copies the files of a running server between two of its functions, as its manual says. The
+/// packages of npm lack the program for that.
 fn copy_by_hand(primary: &PostgresServer, folder: &TempDir) {
     let data = folder.path().join("data");
     crate::runtime().block_on(async {

@@ -46,8 +46,8 @@ const READ_ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Verifies a log that another process may have open, up to the commit that is published when the
-/// scrub begins. It reads at most `bytes_per_second` of segments, index files and segment filters (0
-/// counts as 1).
+/// scrub begins. It reads at most `bytes_per_second` of segments, index files and segment filters
+/// (0 counts as 1).
 ///
 /// It checks what [`verify`](crate::verify()) checks, apart from the records behind that commit. It
 /// takes no lock and changes nothing, and the writer goes on meanwhile. It needs as much memory as

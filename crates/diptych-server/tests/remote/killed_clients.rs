@@ -128,18 +128,18 @@ async fn commits(store: &Store, session: u8, after: Position) -> Vec<u64> {
 }
 
 /// A log in a folder, whose commits need a moment until they are durable.
-struct Served {
+struct FolderServer {
     store: Store,
     served: ServedLog,
     _folder: tempfile::TempDir,
 }
 
-impl Served {
-    fn start() -> Served {
+impl FolderServer {
+    fn start() -> FolderServer {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::open(folder.path(), LogOptions::default()).unwrap();
         let store = Store::new(log);
-        Served { served: ServedLog::start(store.clone()), store, _folder: folder }
+        FolderServer { served: ServedLog::start(store.clone()), store, _folder: folder }
     }
 
     /// Waits until the client has made some commits after this position.
@@ -190,7 +190,7 @@ fn run(work: impl Future<Output = ()>) {
 
 #[test]
 fn a_killed_client_leaves_whole_commits_in_order_and_its_session_goes_on() {
-    let log = Served::start();
+    let log = FolderServer::start();
     for session in 1..=3 {
         let before = log.store.head().position();
         let client = ClientProcess::start(log.served.address, session);
@@ -210,7 +210,7 @@ async fn relay(listener: TcpListener, to: SocketAddr) {
 
 #[test]
 fn a_client_whose_connection_is_reset_leaves_whole_commits_in_order_and_its_session_goes_on() {
-    let log = Served::start();
+    let log = FolderServer::start();
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
