@@ -299,7 +299,7 @@ fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
 /// Ensures that the tool is there. One that cannot be installed may be unpacked: then the answer is
 /// the environment with it.
 fn available(tool: &Tool) -> Result<Option<&'static Environment>, String> {
-    match (install(tool), tool.package == POSTGRES.package) {
+    match (install(tool), *tool == POSTGRES) {
         (Ok(()), _) => Ok(None),
         (Err(missing), true) => match POSTGRES_UNPACKED.install() {
             Ok(()) => Ok(Some(&POSTGRES_UNPACKED)),

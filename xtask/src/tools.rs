@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A program, and the Debian and Ubuntu package that contains it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
     program: &'static str,
     pub(crate) package: &'static str,

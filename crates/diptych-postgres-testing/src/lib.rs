@@ -11,6 +11,7 @@
 
 mod disk;
 mod pooler;
+mod proxy_port;
 mod standby;
 
 use std::{
@@ -37,6 +38,7 @@ use std::{
 use diptych_postgres::{PostgresOptions, PostgresStore};
 pub use disk::SmallDisk;
 pub use pooler::Pooler;
+pub use proxy_port::ProxyPort;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 

@@ -52,8 +52,6 @@ pub(crate) struct DatabaseAddress {
     pub(crate) replicas: Vec<ReplicaAddress>,
     log: Option<String>,
     authorities: Option<PathBuf>,
-    /// Whether the address says that connections are not encrypted.
-    is_plain: bool,
 }
 
 impl DatabaseAddress {
@@ -92,7 +90,6 @@ impl DatabaseAddress {
             replicas: Vec::new(),
             log,
             authorities: authorities.map(PathBuf::from),
-            is_plain: mode == Some(SslMode::Disable),
         };
         address.config.target_session_attrs(match role {
             ServerRole::Primary => TargetSessionAttrs::ReadWrite,
@@ -121,7 +118,8 @@ impl DatabaseAddress {
     /// The hosts on other machines to which connections are not encrypted, although the address
     /// does not ask for that.
     pub(crate) fn plain_hosts(&self) -> Vec<String> {
-        if self.is_plain || self.config.get_ssl_mode() == SslMode::Require {
+        // The mode of a config whose address names none.
+        if self.config.get_ssl_mode() != SslMode::Prefer {
             return Vec::new();
         }
         let is_here = |name: &str| {

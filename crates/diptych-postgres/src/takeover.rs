@@ -76,14 +76,13 @@ pub(crate) async fn set_server(
     if set.is_empty() || is_copy || !is.differs(&row.server) {
         return Ok(());
     }
-    let epoch = row.identity.epoch;
-    Takeover { row, is, epoch, seen }.record(session).await
+    Takeover { row, is, seen }.record(session).await
 }
 
 /// Records a loss, and names the server in the row of the log.
 pub(crate) async fn record_loss(session: &Session, row: &LogRow, loss: &Loss) -> Result<(), Fault> {
-    let (is, epoch) = (ServerName::of(session).await?, row.identity.epoch);
-    Takeover { row, is, epoch, seen: SeenEvents::Lost(loss) }.record(session).await?;
+    let is = ServerName::of(session).await?;
+    Takeover { row, is, seen: SeenEvents::Lost(loss) }.record(session).await?;
     let ServerName { system_id, timeline, database } = is;
     session.query(SET_SERVER, &[&row.id, &system_id, &timeline, &database]).await.map(drop)
 }
@@ -93,7 +92,6 @@ pub(crate) async fn record_loss(session: &Session, row: &LogRow, loss: &Loss) ->
 struct Takeover<'a> {
     row: &'a LogRow,
     is: ServerName,
-    epoch: Epoch,
     seen: SeenEvents<'a>,
 }
 
@@ -117,8 +115,8 @@ impl Takeover<'_> {
     /// Keeps it in the database, for the report of its operator. The log itself does not need it,
     /// so a program without the right to do that goes on.
     async fn record(&self, session: &Session) -> Result<(), Fault> {
-        let Takeover { row, is, epoch, seen } = self;
-        let (was, epoch) = (row.server, epoch.to_u64().cast_signed());
+        let Takeover { row, is, seen } = self;
+        let (was, epoch) = (row.server, row.identity.epoch.to_u64().cast_signed());
         let head = stored_position(row.head);
         let (seen, loss) = match *seen {
             SeenEvents::None => (None, None),

@@ -12,6 +12,7 @@
 #![cfg(feature = "testing")]
 
 mod archive;
+mod archive_back;
 mod archive_power;
 mod backup;
 mod backup_kills;

@@ -35,6 +35,6 @@ pub(crate) fn run_mounted(mount: &str, folder: &Path, variable: &str, test: &str
 }
 
 fn left_out(why: &str) {
-    assert_ne!(env::var("CI").as_deref(), Ok("true"), "{why}");
+    assert!(env::var_os("CI").is_none(), "{why}");
     println!("left out: {why}");
 }

@@ -97,13 +97,12 @@ impl AppendStream {
             outbox: Vec::new(),
             bytes: self.bytes,
             times: self.times,
-            is_stopped: false,
         };
+        let mut is_stopped = false;
         if is_open {
             calls.take(first_calls);
-            calls.exchange(&mut requests, &replies, &self.stop).await;
+            is_stopped = calls.exchange(&mut requests, &replies, &self.stop).await;
         }
-        let is_stopped = calls.is_stopped;
         calls.complete().await;
         if is_stopped {
             let _ = replies.send(Err(stopping())).await;
@@ -203,19 +202,18 @@ struct RunningCalls {
     /// The bytes of the appends of all streams.
     bytes: Arc<AppendBytes>,
     times: AppendTimes,
-    /// Whether the server stopped, and the client got the outcome of each call that was read. It
-    /// may have sent others.
-    is_stopped: bool,
 }
 
 impl RunningCalls {
     /// Takes calls and sends outcomes until the client, the server, or a newer stream ends it.
+    /// Answers whether the server stopped, and the client got the outcome of each call that was
+    /// read: it may have sent others.
     async fn exchange(
         &mut self,
         requests: &mut Streaming<AppendRequest>,
         replies: &Replies,
         stop: &Stop,
-    ) {
+    ) -> bool {
         let mut superseded = std::pin::pin!(self.session.superseded());
         let mut stopping = std::pin::pin!(stop.begun());
         let (mut is_reading, mut is_stopped) = (true, false);
@@ -223,14 +221,14 @@ impl RunningCalls {
             self.collect();
             let waiting = self.accepting.len() + self.syncing.len();
             if !is_reading && waiting == 0 && self.outbox.is_empty() {
-                self.is_stopped = is_stopped;
-                return;
+                return is_stopped;
             }
             let has_bytes = self.bytes.have_room();
             let has_room = has_bytes && waiting + self.outbox.len() < STREAM_CALLS;
             if self.session.calls.outcomes.len() >= STREAM_OUTCOMES {
                 let unsettled = "the client does not tell which outcomes it has (`settled`)";
-                return drop(replies.try_send(Err(Status::resource_exhausted(unsettled))));
+                drop(replies.try_send(Err(Status::resource_exhausted(unsettled))));
+                return false;
             }
             tokio::select! {
                 request = requests.message(), if is_reading && has_room => match request {
@@ -239,7 +237,10 @@ impl RunningCalls {
                     }
                     Ok(Some(request)) => self.take(request),
                     Ok(None) => is_reading = false,
-                    Err(status) => return drop(replies.try_send(Err(status))),
+                    Err(status) => {
+                        drop(replies.try_send(Err(status)));
+                        return false;
+                    }
                 },
                 Some(answered) = self.accepting.next(), if !self.accepting.is_empty() => {
                     self.waited(answered);
@@ -251,7 +252,7 @@ impl RunningCalls {
                     }
                 }, if self.front.is_some() => self.front_synced(synced),
                 place = replies.reserve(), if !self.outbox.is_empty() => {
-                    let Ok(place) = place else { return };
+                    let Ok(place) = place else { return false };
                     let replies = std::mem::take(&mut self.outbox);
                     // The head is read after the outcomes, so it covers them.
                     let head = self.store.head().position().get();
@@ -259,8 +260,8 @@ impl RunningCalls {
                     place.send(Ok(reply));
                 }
                 () = self.bytes.room(), if is_reading && !has_bytes => {}
-                () = replies.closed() => return,
-                () = &mut superseded => return,
+                () = replies.closed() => return false,
+                () = &mut superseded => return false,
                 () = &mut stopping, if is_reading => {
                     (is_reading, is_stopped) = (false, true);
                 }

@@ -11,7 +11,7 @@ use std::{
 use diptych::store::{Position, ReadCommits, Store};
 use diptych_log::{Log, LogOptions};
 use diptych_remote::wire::messages::{
-    AppendReply, AppendRequest, Call, Event, OpenSession, call_reply, log_client::LogClient,
+    AppendReply, AppendRequest, Call, Event, call_reply, log_client::LogClient,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -21,7 +21,7 @@ use tokio::{
 };
 use tonic::{Streaming, transport::Endpoint};
 
-use crate::{door_server::in_time, served_log::ServedLog};
+use crate::{append_stream::open_session, door_server::in_time, served_log::ServedLog};
 
 const ADDRESS: &str = "DIPTYCH_APPENDING_ADDRESS";
 const SESSION: &str = "DIPTYCH_APPENDING_SESSION";
@@ -48,17 +48,9 @@ async fn open(
     address: SocketAddr,
     session: u8,
 ) -> (mpsc::Sender<AppendRequest>, Streaming<AppendReply>) {
-    let (requests, waiting) = mpsc::channel(4);
-    let open = Some(OpenSession { session: vec![session; 16], identity: None });
-    requests.send(AppendRequest { open, ..AppendRequest::default() }).await.unwrap();
-    let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
-        let message: AppendRequest = waiting.recv().await?;
-        Some((message, waiting))
-    });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let mut log = LogClient::new(in_time(endpoint.connect()).await.unwrap());
-    let replies = in_time(log.append(messages)).await.unwrap().into_inner();
-    (requests, replies)
+    open_session(&mut log, session, AppendRequest::default()).await
 }
 
 /// Sends one commit after another, and waits for none.

@@ -4,18 +4,17 @@ use std::{future::Future, time::Duration};
 
 use diptych_remote::wire::messages::{
     AppendRequest, Call, Condition, CountRequest, DescribeRequest, Event, Filter as FilterMessage,
-    FilterItem, FindKeyRequest, Key, OpenSession, ReadCommitsRequest, ReadReply, ReadRequest,
-    SubscribeRequest, WatchRequest, call_reply, failure, log_client::LogClient,
-    subscribe_reply::Delivery,
+    FilterItem, FindKeyRequest, Key, ReadCommitsRequest, ReadReply, ReadRequest, SubscribeRequest,
+    WatchRequest, call_reply, failure, log_client::LogClient, subscribe_reply::Delivery,
 };
 use diptych_remote::wire::{HISTORY_HEADER, LOG_HEADER, from_status, history_header};
 use diptych_store::{
     Append, Epoch, Filter, Limits, LogIdentity, Memory, RawEvent, Read, Store, Tag,
 };
-use tokio::{runtime::Runtime, sync::mpsc, time::timeout};
+use tokio::{runtime::Runtime, time::timeout};
 use tonic::{Code, Request, Streaming, transport::Channel};
 
-use crate::served_log::ServedLog;
+use crate::{append_stream::open_session, served_log::ServedLog};
 
 /// A client of a server over a store in memory.
 struct Raw {
@@ -270,17 +269,10 @@ async fn append(
     numbers: std::ops::RangeInclusive<u64>,
     settled: u64,
 ) -> Vec<(u64, u64)> {
-    let (requests, waiting) = mpsc::channel(4);
-    let open = OpenSession { session: vec![session; 16], identity: None };
     let calls: Vec<_> = numbers.map(|number| Call { number, ..opened() }).collect();
     let wanted = calls.len();
-    let first = AppendRequest { open: Some(open), calls, settled, ..AppendRequest::default() };
-    requests.send(first).await.unwrap();
-    let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
-        let message: AppendRequest = waiting.recv().await?;
-        Some((message, waiting))
-    });
-    let mut replies = log.append(messages).await.unwrap().into_inner();
+    let first = AppendRequest { calls, settled, ..AppendRequest::default() };
+    let (_requests, mut replies) = open_session(log, session, first).await;
     let mut accepted = Vec::new();
     while accepted.len() < wanted {
         for reply in in_time(replies.message()).await.unwrap().unwrap().replies {
@@ -312,17 +304,9 @@ fn a_number_that_cannot_be_used_is_an_invalid_call() {
     let raw = Raw::new(Memory::new());
     raw.run(async |mut log| {
         append(&mut log, 1, 1..=3, 0).await;
-        let (requests, waiting) = mpsc::channel(4);
-        let open = OpenSession { session: vec![1; 16], identity: None };
         let calls = [0, 2, 4, 4].map(|number| Call { number, ..opened() }).to_vec();
-        let first =
-            AppendRequest { open: Some(open), calls, settled: 3, ..AppendRequest::default() };
-        requests.send(first).await.unwrap();
-        let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
-            let message: AppendRequest = waiting.recv().await?;
-            Some((message, waiting))
-        });
-        let mut replies = log.append(messages).await.unwrap().into_inner();
+        let first = AppendRequest { calls, settled: 3, ..AppendRequest::default() };
+        let (_requests, mut replies) = open_session(&mut log, 1, first).await;
         let (mut refused, mut accepted) = (Vec::new(), Vec::new());
         while refused.len() < 2 || accepted.is_empty() {
             for reply in in_time(replies.message()).await.unwrap().unwrap().replies {

@@ -7,18 +7,18 @@ use diptych::store::{Append, EventStore, Memory, RawEvent, Store};
 use diptych_remote::{
     RemoteOptions, RemoteStore,
     wire::messages::{
-        AppendReply, AppendRequest, OpenSession, SubscribeRequest, WatchRequest, call_reply,
+        AppendReply, AppendRequest, SubscribeRequest, WatchRequest, call_reply,
         log_client::LogClient, subscribe_reply::Delivery,
     },
 };
 use diptych_server::ServerLimits;
-use tokio::sync::mpsc;
 use tonic::{
     Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
+    append_stream::open_session,
     door_server::{DoorServer, LONG, call, in_time, raw_event},
     fence::gated,
 };
@@ -111,15 +111,8 @@ async fn appends_in_flight_are_answered_and_those_that_come_later_are_refused() 
     let mut unary = client(&server).await;
     let committing = tokio::spawn(async move { unary.commit(call(1)).await });
     in_time(gated.waits.notified()).await;
-    let (requests, waiting) = mpsc::channel(4);
-    let open = Some(OpenSession { session: vec![1; 16], identity: None });
-    let calls = vec![call(1), call(2)];
-    requests.send(AppendRequest { open, calls, ..Default::default() }).await.unwrap();
-    let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
-        let message: AppendRequest = waiting.recv().await?;
-        Some((message, waiting))
-    });
-    let mut replies = log.append(messages).await.unwrap().into_inner();
+    let first = AppendRequest { calls: vec![call(1), call(2)], ..AppendRequest::default() };
+    let (requests, mut replies) = open_session(&mut log, 1, first).await;
     assert!(in_time(replies.message()).await.unwrap().unwrap().opened.is_some());
     in_time(gated.waits.notified()).await;
 

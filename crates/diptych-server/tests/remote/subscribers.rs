@@ -16,19 +16,21 @@ use diptych::store::{
 use diptych_remote::{
     AppendAnswer, RemoteStore,
     wire::messages::{
-        AppendRequest, Call, Event, OpenSession, SubscribeRequest, call_reply,
-        log_client::LogClient, subscribe_reply,
+        AppendRequest, Call, Event, SubscribeRequest, call_reply, log_client::LogClient,
+        subscribe_reply,
     },
 };
 use diptych_store::{Limits, testing};
 use tokio::{
     runtime::Runtime,
-    sync::mpsc,
     time::{sleep, timeout},
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::served_log::{ServedLog, connect};
+use crate::{
+    append_stream::open_session,
+    served_log::{ServedLog, connect},
+};
 
 /// Longer than any answer, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -313,19 +315,12 @@ fn many_reads_in_a_short_time_have_their_answers() {
 /// The replies of a session to its calls, by number.
 async fn replies(served: &ServedLog, synced_only: bool) -> Vec<(u64, bool)> {
     const CALLS: u64 = 20;
-    let (requests, waiting) = mpsc::channel(4);
-    let open = OpenSession { session: vec![7; 16], identity: None };
     let event = Event { r#type: "a".to_owned(), ..Event::default() };
     let events = vec![event];
     let call = |number| Call { number, events: events.clone(), synced_only, ..Call::default() };
     let calls = (1..=CALLS).map(call).collect();
-    let first = AppendRequest { open: Some(open), calls, ..AppendRequest::default() };
-    requests.send(first).await.unwrap();
-    let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
-        let message: AppendRequest = waiting.recv().await?;
-        Some((message, waiting))
-    });
-    let mut stream = raw(served).await.append(messages).await.unwrap().into_inner();
+    let first = AppendRequest { calls, ..AppendRequest::default() };
+    let (_requests, mut stream) = open_session(&mut raw(served).await, 7, first).await;
     let (mut found, mut synced) = (Vec::new(), 0);
     while synced < CALLS {
         let reply = timeout(PATIENCE, stream.message()).await.expect("a message in time");

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,77 +10,53 @@ use std::{
     thread,
 };
 
+use diptych_postgres_testing::ProxyPort;
+
 /// The message of a commit.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
 
 /// A proxy that treats commits in turn: the first passes, the second never arrives at the server,
 /// and the answer to the third is lost.
 pub(super) struct CommitProxy {
-    port: u16,
-    shared: Arc<ProxyState>,
-}
-
-#[derive(Default)]
-struct ProxyState {
-    commits: AtomicU64,
-    is_over: AtomicBool,
+    port: ProxyPort,
+    commits: Arc<AtomicU64>,
 }
 
 impl CommitProxy {
     /// Forwards to the server on this port.
     pub(super) fn start(to: u16) -> CommitProxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(ProxyState::default());
-        let own = shared.clone();
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                if own.is_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to)))
-                else {
-                    continue;
-                };
-                let is_lost = Arc::new(AtomicBool::new(false));
-                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let (counts, loses) = (own.clone(), is_lost.clone());
-                thread::spawn(move || forward(from, into, |bytes| counts.passes(bytes, &loses)));
-                let answers = move |_: &[u8]| !is_lost.load(Ordering::SeqCst);
-                thread::spawn(move || forward(server, client, answers));
-            }
+        let commits = Arc::new(AtomicU64::new(0));
+        let count = commits.clone();
+        let port = ProxyPort::start(to, move |client, server| {
+            let is_lost = Arc::new(AtomicBool::new(false));
+            let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let (count, loses) = (count.clone(), is_lost.clone());
+            thread::spawn(move || forward(from, into, |bytes| passes(&count, bytes, &loses)));
+            let answers = move |_: &[u8]| !is_lost.load(Ordering::SeqCst);
+            thread::spawn(move || forward(server, client, answers));
         });
-        CommitProxy { port, shared }
+        CommitProxy { port, commits }
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.port
+        self.port.port()
     }
 
     /// The number of commits so far.
     pub(super) fn commits(&self) -> u64 {
-        self.shared.commits.load(Ordering::SeqCst)
+        self.commits.load(Ordering::SeqCst)
     }
 }
 
-impl ProxyState {
-    /// Whether this piece arrives at the server. If the answer is lost, the next piece of the
-    /// server ends the connection.
-    fn passes(&self, bytes: &[u8], is_lost: &AtomicBool) -> bool {
-        if !bytes.windows(COMMIT.len()).any(|part| part == COMMIT) {
-            return true;
-        }
-        let number = self.commits.fetch_add(1, Ordering::SeqCst);
-        is_lost.store(number % 3 == 2, Ordering::SeqCst);
-        number % 3 != 1
+/// Whether this piece arrives at the server. If the answer is lost, the next piece of the server
+/// ends the connection.
+fn passes(commits: &AtomicU64, bytes: &[u8], is_lost: &AtomicBool) -> bool {
+    if !bytes.windows(COMMIT.len()).any(|part| part == COMMIT) {
+        return true;
     }
-}
-
-impl Drop for CommitProxy {
-    fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-    }
+    let number = commits.fetch_add(1, Ordering::SeqCst);
+    is_lost.store(number % 3 == 2, Ordering::SeqCst);
+    number % 3 != 1
 }
 
 fn forward(mut from: TcpStream, mut into: TcpStream, passes: impl Fn(&[u8]) -> bool) {

@@ -145,7 +145,7 @@ fn each_program_reports_its_own_loss_also_if_another_one_was_faster() {
     assert!(told[1].contains("and 2 commits of its own"), "{told:?}");
     assert!(told[0].contains("events up to 11, and 3 commits of its own"), "{told:?}");
     assert!(told.iter().all(|told| told.contains("acknowledged commits are gone")), "{told:?}");
-    // What both know of the new history is enough to notice the next loss.
+    // Both know enough of the new history to notice the next loss.
     append(&second, Append::event(event("new", "k:1"))).unwrap();
     assert_eq!(payloads(&first), ["kept", "new"]);
 }
@@ -198,7 +198,7 @@ fn acknowledged_commits_that_a_new_primary_lacks_are_reported_to_all_that_saw_th
     assert!(line.contains("it has another event at position 4 than the primary"), "{line}");
     append(&fresh, Append::event(event("new 5", "k:1"))).unwrap();
 
-    // The replica is made again from the new primary. What it showed before is gone.
+    // The replica is made again from the new primary. The events that it showed before are gone.
     replica.follow_anew(&standby);
     replica.caught_up(&standby);
     ends_at_the_other_history(&reader);

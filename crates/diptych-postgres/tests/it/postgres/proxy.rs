@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -10,8 +10,10 @@ use std::{
     thread,
 };
 
+use diptych_postgres_testing::ProxyPort;
+
 pub(super) struct Proxy {
-    port: u16,
+    port: ProxyPort,
     shared: Arc<ProxyState>,
 }
 
@@ -22,41 +24,29 @@ struct ProxyState {
     cuts: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
     is_closed: AtomicBool,
-    is_over: AtomicBool,
 }
 
 impl Proxy {
     /// Forwards to the server on this port.
     pub(super) fn start(to: u16) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(ProxyState { left: AtomicI64::new(-1), ..ProxyState::default() });
         let own = shared.clone();
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                if own.is_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                if own.is_closed.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to)))
-                else {
-                    continue;
-                };
-                let both = [&client, &server].map(|end| end.try_clone().unwrap());
-                own.open.lock().unwrap().extend(both);
-                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || forward(from, into, || true));
-                let counts = own.clone();
-                thread::spawn(move || forward(server, client, || counts.may_pass()));
+        let port = ProxyPort::start(to, move |client, server| {
+            if own.is_closed.load(Ordering::SeqCst) {
+                return;
             }
+            let both = [&client, &server].map(|end| end.try_clone().unwrap());
+            own.open.lock().unwrap().extend(both);
+            let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || forward(from, into, || true));
+            let counts = own.clone();
+            thread::spawn(move || forward(server, client, || counts.may_pass()));
         });
         Proxy { port, shared }
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.port
+        self.port.port()
     }
 
     /// Cuts all connections after this many further pieces from the server.
@@ -77,9 +67,8 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::SeqCst);
+        self.port.close();
         self.shared.cut();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 

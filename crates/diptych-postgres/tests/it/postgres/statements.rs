@@ -4,13 +4,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::{Shutdown, TcpStream},
+    sync::{Arc, Mutex},
     thread,
 };
+
+use diptych_postgres_testing::ProxyPort;
 
 /// When the connections are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,14 +23,13 @@ pub(super) enum Cut {
 pub(super) const CUTS: [Cut; 2] = [Cut::Request, Cut::Answer];
 
 pub(super) struct StatementProxy {
-    port: u16,
+    port: ProxyPort,
     shared: Arc<ProxyCore>,
 }
 
 #[derive(Default)]
 struct ProxyCore {
     state: Mutex<State>,
-    is_over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -43,7 +41,7 @@ struct State {
     open: Vec<TcpStream>,
 }
 
-/// What one end of a connection has to know of the other.
+/// The facts about one end of a connection that the other end needs.
 #[derive(Default)]
 struct Exchange {
     /// The rounds that the store began. A server ends a round by saying that it is ready, and the
@@ -57,38 +55,27 @@ struct Exchange {
 impl StatementProxy {
     /// Forwards to the server on this port.
     pub(super) fn start(to: u16) -> StatementProxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(ProxyCore::default());
         let own = shared.clone();
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                if own.is_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to)))
-                else {
-                    continue;
-                };
-                // Small messages would wait for each other.
-                let both = [&client, &server].map(|end| {
-                    end.set_nodelay(true).unwrap();
-                    end.try_clone().unwrap()
-                });
-                own.state.lock().unwrap().open.extend(both);
-                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let exchange = Arc::new(Mutex::new(Exchange::default()));
-                let (shared, other) = (own.clone(), exchange.clone());
-                thread::spawn(move || shared.requests(from, into, &other));
-                let shared = own.clone();
-                thread::spawn(move || shared.answers(server, client, &exchange));
-            }
+        let port = ProxyPort::start(to, move |client, server| {
+            // Small messages would wait for each other.
+            let both = [&client, &server].map(|end| {
+                end.set_nodelay(true).unwrap();
+                end.try_clone().unwrap()
+            });
+            own.state.lock().unwrap().open.extend(both);
+            let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let exchange = Arc::new(Mutex::new(Exchange::default()));
+            let (shared, other) = (own.clone(), exchange.clone());
+            thread::spawn(move || shared.requests(from, into, &other));
+            let shared = own.clone();
+            thread::spawn(move || shared.answers(server, client, &exchange));
         });
         StatementProxy { port, shared }
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.port
+        self.port.port()
     }
 
     /// Cuts all connections when this statement passes the next time.
@@ -118,9 +105,8 @@ impl StatementProxy {
 
 impl Drop for StatementProxy {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::SeqCst);
+        self.port.close();
         self.cut();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 

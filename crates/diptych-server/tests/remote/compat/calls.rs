@@ -11,14 +11,14 @@ use diptych::{
 };
 use diptych_remote::wire::messages::{
     AppendReply, AppendRequest, Call, CallReply, Event as EventMessage, Filter, FilterItem, Key,
-    OpenSession, ReadCommitsRequest, SubscribeReply, SubscribeRequest, call_reply,
-    log_client::LogClient, subscribe_reply::Delivery,
+    ReadCommitsRequest, SubscribeReply, SubscribeRequest, call_reply, log_client::LogClient,
+    subscribe_reply::Delivery,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
 use super::NOW;
+use crate::append_stream::open_session;
 
 #[derive(Clone, Debug, Event, Serialize, Deserialize)]
 #[event("parcel-sent")]
@@ -75,17 +75,10 @@ async fn append(
     settled: u64,
     numbers: impl IntoIterator<Item = u64>,
 ) -> (bool, Vec<(u64, u64, u64)>) {
-    let open = Some(OpenSession { session: vec![9; 16], identity: None });
     let calls: Vec<Call> = numbers.into_iter().map(sent).collect();
     let wanted = calls.len();
-    let (requests, waiting) = mpsc::channel(1);
-    let first = AppendRequest { open, calls, settled, ..AppendRequest::default() };
-    requests.send(first).await.unwrap();
-    let messages = futures_util::stream::unfold(waiting, async |mut waiting| {
-        let message: AppendRequest = waiting.recv().await?;
-        Some((message, waiting))
-    });
-    let mut stream = log.append(messages).await.unwrap().into_inner();
+    let first = AppendRequest { calls, settled, ..AppendRequest::default() };
+    let (_requests, mut stream) = open_session(log, 9, first).await;
     let (mut is_resumed, mut places) = (false, Vec::new());
     while places.len() < wanted {
         let AppendReply { opened, replies, .. } = stream.message().await.unwrap().unwrap();
