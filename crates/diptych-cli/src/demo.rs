@@ -106,7 +106,7 @@ fn plan(args: &DemoArgs) -> Result<Plan, Failure> {
         Some(file) => Source::file(file)?,
         None => Source::january(),
     };
-    let plan = source.plan()?;
+    let plan = Plan::of(&source)?;
     Ok(match args.until {
         Some(instant) => plan.until(instant),
         None => plan,

@@ -1,6 +1,6 @@
 //! Targets over files that people bring: lines of JSON for `diptych append`, and tables of flights.
 
-use diptych_demo::source::Source;
+use diptych_demo::{plan::Plan, source::Source};
 use diptych_store::{Append, EventStore, Filter, Limits, Memory, RawEvent, Read};
 use pollster::block_on;
 
@@ -89,7 +89,7 @@ pub(crate) fn ndjson_seeds() -> Vec<Vec<u8>> {
 /// A table of flights, plain or compressed.
 pub(crate) fn flights(data: &[u8]) {
     let Ok(source) = Source::of("flights.csv", data.to_vec()) else { return };
-    match source.plan() {
+    match Plan::of(&source) {
         Ok(plan) => {
             note("a plan");
             // Compressed tables are not counted here.

@@ -37,7 +37,7 @@ async fn main() -> Result<(), AnyError> {
     let only = arguments.next();
     let is_asked = |what: &str| only.as_ref().is_none_or(|only| only == what);
     let began = Instant::now();
-    let plan = source.plan()?;
+    let plan = Plan::of(&source)?;
     let read = began.elapsed().as_secs_f64();
     println!("{}: {} commands, read in {read:.2} s", source.name(), plan.commands());
 

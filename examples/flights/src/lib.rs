@@ -23,6 +23,7 @@ pub mod events;
 pub mod ids;
 pub mod load;
 pub mod plan;
+mod planned;
 pub mod report;
 pub mod site;
 pub mod source;

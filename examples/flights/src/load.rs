@@ -28,7 +28,8 @@ use crate::{
         NameAirline, NameAirport, NoteLoaded, NoteOpened, ObserveWeather, OnRecord, RegisterPlane,
     },
     events::{Happening, SourceLoaded, SourceOpened},
-    plan::{Plan, PlannedCommand, Step},
+    plan::{Plan, Step},
+    planned::PlannedCommand,
     views::RefusalsByRule,
 };
 

@@ -1,14 +1,13 @@
 //! All commands of a file and of the small tables, ordered by time.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use diptych::{Command, Invalid, Timestamp};
+use diptych::Timestamp;
 
 use crate::{
-    commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, ScheduleFlight},
-    events::{AirlineNamed, AirportNamed, PlaneRegistered, WeatherObserved},
     ids::Day,
-    source::{Facts, FlightRow},
+    planned::PlannedCommand,
+    source::{Facts, FlightRow, Source, SourceError},
 };
 
 /// All commands, ordered by the time of their facts. At equal times the small tables come first,
@@ -64,7 +63,15 @@ impl Step {
 const NAMED_AT: Timestamp = Timestamp::from_micros(1_356_912_000 * SECOND_MICROS);
 
 impl Plan {
-    pub(crate) fn new(flights: Vec<FlightRow>, facts: Facts, source: String) -> Plan {
+    /// Reads all rows of a file and of the small tables, and orders their commands by time.
+    ///
+    /// # Errors
+    /// [`SourceError`] with the first fault in the file.
+    pub fn of(source: &Source) -> Result<Plan, SourceError> {
+        Ok(Plan::new(source.flights()?, Facts::read()?, source.digest()))
+    }
+
+    fn new(flights: Vec<FlightRow>, facts: Facts, source: String) -> Plan {
         let mut steps = Vec::with_capacity(flights.len() * 3 + facts.weather.len());
         for (row, flight) in flights.iter().enumerate() {
             steps.push(Step::new(flight.scheduled_at(), StepKind::Schedule, row));
@@ -147,52 +154,6 @@ impl Plan {
             StepKind::Schedule => PlannedCommand::Schedule(self.flights[row].schedule()),
             StepKind::Leave => self.flights[row].leave(),
             StepKind::End => self.flights[row].end(),
-        }
-    }
-}
-
-/// A command of a plan. Its `Display` is the idempotency key of the command.
-pub(crate) enum PlannedCommand {
-    Airline(AirlineNamed),
-    Airport(AirportNamed),
-    Plane(PlaneRegistered),
-    Weather(Timestamp, WeatherObserved),
-    Schedule(ScheduleFlight),
-    Depart(DepartFlight),
-    Cancel(CancelFlight),
-    Land(LandFlight),
-    Divert(DivertFlight),
-}
-
-impl PlannedCommand {
-    /// Checks the command's own data. After a success, only a rule can refuse the command.
-    pub(crate) fn validate(&self) -> Result<(), Invalid> {
-        match self {
-            PlannedCommand::Schedule(schedule) => schedule.validate(),
-            PlannedCommand::Depart(depart) => depart.validate(),
-            PlannedCommand::Cancel(cancel) => cancel.validate(),
-            PlannedCommand::Land(land) => land.validate(),
-            PlannedCommand::Divert(divert) => divert.validate(),
-            PlannedCommand::Airline(_)
-            | PlannedCommand::Airport(_)
-            | PlannedCommand::Plane(_)
-            | PlannedCommand::Weather(..) => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for PlannedCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PlannedCommand::Airline(named) => write!(f, "airline/{}", named.airline),
-            PlannedCommand::Airport(named) => write!(f, "airport/{}", named.airport),
-            PlannedCommand::Plane(registered) => write!(f, "plane/{}", registered.plane),
-            PlannedCommand::Weather(at, observed) => write!(f, "weather/{}/{at}", observed.airport),
-            PlannedCommand::Schedule(schedule) => write!(f, "schedule/{}", schedule.flight),
-            PlannedCommand::Depart(depart) => write!(f, "depart/{}", depart.flight),
-            PlannedCommand::Cancel(cancel) => write!(f, "cancel/{}", cancel.flight),
-            PlannedCommand::Land(land) => write!(f, "land/{}", land.flight),
-            PlannedCommand::Divert(divert) => write!(f, "divert/{}", divert.flight),
         }
     }
 }

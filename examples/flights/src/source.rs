@@ -12,8 +12,6 @@ use serde::{Serialize, Serializer};
 pub(crate) use facts::Facts;
 pub(crate) use flights::FlightRow;
 
-use crate::plan::Plan;
-
 /// A file of flights, in memory.
 #[derive(Clone)]
 pub struct Source {
@@ -81,13 +79,9 @@ impl Source {
         digest(&Bytes(&self.bytes)).map_or_else(|error| error.to_string(), |of| of.to_string())
     }
 
-    /// Reads all rows, and orders their commands by time.
-    ///
-    /// # Errors
-    /// [`SourceError`] with the first fault in the file.
-    pub fn plan(&self) -> Result<Plan, SourceError> {
-        let flights = flights::read(&self.name, &self.bytes)?;
-        Ok(Plan::new(flights, Facts::read()?, self.digest()))
+    /// Reads all rows, in their order.
+    pub(crate) fn flights(&self) -> Result<Vec<FlightRow>, SourceError> {
+        flights::read(&self.name, &self.bytes)
     }
 }
 

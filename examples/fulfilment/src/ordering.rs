@@ -1,5 +1,7 @@
 //! Ordering: takes orders, and knows how far each is.
 
+mod book;
+mod events;
 mod intakes;
 mod left;
 mod processes;
@@ -15,14 +17,15 @@ use diptych::{
     process::{ProcessOptions, ProcessStart},
 };
 
+pub(crate) use self::{
+    book::{Order, OrderBook, Step},
+    left::OrderCommand,
+    right::{NewestOrders, OrderByNumber, OrderList},
+};
 use self::{
     intakes::{FactsOfParcels, FactsOfPayments},
     processes::Cancellation,
     published::Orders,
-};
-pub(crate) use self::{
-    left::OrderCommand,
-    right::{NewestOrders, Order, OrderBook, OrderByNumber, OrderList, Step},
 };
 use crate::{Failure, member};
 

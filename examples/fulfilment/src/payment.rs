@@ -1,10 +1,11 @@
 //! Payment: gets the money of each order from a provider outside, and gives it back.
 
+mod book;
+mod events;
 mod intakes;
 mod left;
 mod processes;
 pub(crate) mod published;
-mod right;
 
 use std::{path::Path, time::Duration};
 
@@ -17,8 +18,8 @@ use diptych::{
 use diptych_gateways::{HttpOptions, StatusMeaning};
 
 #[cfg(test)]
-pub(crate) use self::right::Payment;
-pub(crate) use self::right::{PaymentBook, PaymentStep};
+pub(crate) use self::book::Payment;
+pub(crate) use self::book::{PaymentBook, PaymentStep};
 use self::{
     intakes::Bills,
     left::PaymentCommand,

@@ -1,10 +1,11 @@
 //! Shipping: sends the goods of each paid order, as long as there are some.
 
+mod book;
+mod events;
 mod intakes;
 mod left;
 mod processes;
 pub(crate) mod published;
-mod right;
 
 use std::path::Path;
 
@@ -15,14 +16,14 @@ use diptych::{
     process::{ProcessOptions, ProcessStart},
 };
 
+pub(crate) use self::{
+    book::{ParcelBook, ParcelStep},
+    left::ParcelCommand,
+};
 use self::{
     intakes::{ParcelsOfOrders, ParcelsOfPayments},
     processes::Dispatch,
     published::Parcels,
-};
-pub(crate) use self::{
-    left::ParcelCommand,
-    right::{ParcelBook, ParcelStep},
 };
 use crate::{Failure, member};
 

@@ -19,6 +19,7 @@ mod move_log;
 mod postgres;
 mod processes;
 mod program;
+mod read_only;
 mod records;
 mod reference;
 mod secured;

@@ -41,7 +41,7 @@ const WEATHER: [&str; 15] = [
 ];
 
 impl Facts {
-    pub(super) fn read() -> Result<Facts, SourceError> {
+    pub(crate) fn read() -> Result<Facts, SourceError> {
         Ok(Facts {
             airlines: read(
                 "airlines.csv",

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     commands::{CancelFlight, DepartFlight, DivertFlight, LandFlight, ScheduleFlight},
     ids::{Airport, BoardId, Day, FlightId, Plane},
-    plan::PlannedCommand,
+    planned::PlannedCommand,
     time::plus_minutes,
 };
 

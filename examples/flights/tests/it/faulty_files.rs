@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use diptych_demo::source::{Source, SourceError};
+use diptych_demo::{
+    plan::Plan,
+    source::{Source, SourceError},
+};
 use flate2::{Compression, write::GzEncoder};
 
 const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,\
@@ -11,7 +14,7 @@ const ROW: &str =
     "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z";
 
 fn error(name: &str, bytes: impl Into<Vec<u8>>) -> SourceError {
-    Source::of(name, bytes.into()).unwrap().plan().unwrap_err()
+    Plan::of(&Source::of(name, bytes.into()).unwrap()).unwrap_err()
 }
 
 fn table(rows: &[&str]) -> String {
@@ -38,7 +41,7 @@ fn numbered(number: u32) -> String {
 fn a_whole_file_is_read_compressed_or_plain() {
     let text = table(&[ROW, &numbered(1)]) + "\n";
     for (name, bytes) in [("a.csv", text.clone().into_bytes()), ("a.csv.gz", gzip(&text))] {
-        let plan = Source::of(name, bytes).unwrap().plan().unwrap();
+        let plan = Plan::of(&Source::of(name, bytes).unwrap()).unwrap();
         assert_eq!(plan.first_departure().unwrap().to_string(), "2013-01-01T10:17:00Z");
     }
 }

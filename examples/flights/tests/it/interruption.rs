@@ -12,6 +12,7 @@ use std::{
 use diptych::Position;
 use diptych_demo::{
     load::{LoadOptions, LoadReport, Pace, Progress, is_loaded, load},
+    plan::Plan,
     source::Source,
     summary::summary,
 };
@@ -86,7 +87,7 @@ async fn a_loaded_file_is_not_loaded_again() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     let source = small();
-    let plan = source.plan().unwrap();
+    let plan = Plan::of(&source).unwrap();
     assert!(!is_loaded(&app, plan.source()).await.unwrap());
     // A part of the file does not count as the file.
     loaded(&app, &plan.clone().until(at("2013-01-01T12:00:00Z"))).await;
@@ -98,7 +99,7 @@ async fn a_loaded_file_is_not_loaded_again() {
     assert_eq!((again.found, app.head()), (plan.commands(), head));
 
     // A file with more flights loads only the rest.
-    let more = Source::january().plan().unwrap().until(at("2013-01-02T00:00:00Z"));
+    let more = Plan::of(&Source::january()).unwrap().until(at("2013-01-02T00:00:00Z"));
     let LoadReport { found, settled, total } = loaded(&app, &more).await;
     assert!(found >= plan.commands() && settled == total, "{found} of {total}");
     // Two files were opened, and one was loaded as a whole.
@@ -120,7 +121,7 @@ flight,tailnum,origin,dest,air_time,distance,hour,minute,time_hour
 async fn a_load_keeps_the_requested_speed() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
-    let plan = small().plan().unwrap();
+    let plan = Plan::of(&small()).unwrap();
     let first = plan.first_departure().unwrap();
     let ahead = plan.clone().until(first).commands();
     let (progress, mut told) = watch::channel(Progress::default());

@@ -9,6 +9,7 @@ use diptych::{App, snapshot::SnapshotOptions};
 use diptych_demo::{
     AppOptions, app,
     load::LoadOptions,
+    plan::Plan,
     source::Source,
     summary::{Summary, summary},
     views::{Board, Happenings, Names, Planes, Punctuality, Refusals, Routes, WeatherDelay},
@@ -37,7 +38,7 @@ fn refused(summary: &Summary, rule: &str, command: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn january_has_known_figures() {
-    let plan = Source::january().plan().unwrap();
+    let plan = Plan::of(&Source::january()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     assert!(loaded(&app, &plan).await.is_whole());

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 /// The first days of January, which contain every kind of event.
 fn first_days() -> Plan {
-    Source::january().plan().unwrap().until(at("2013-01-04T00:00:00Z"))
+    Plan::of(&Source::january()).unwrap().until(at("2013-01-04T00:00:00Z"))
 }
 
 fn at(instant: &str) -> Timestamp {

@@ -8,6 +8,7 @@ use diptych_demo::{
     commands::{Refusal, ScheduleFlight},
     events::FlightScheduled,
     load::{self, LoadError},
+    plan::Plan,
     source::Source,
     views::{DepartureBoard, DepartureBoardAnswer},
 };
@@ -110,7 +111,7 @@ async fn a_log_with_flights_far_off_shows_its_boards() {
 async fn the_app_knows_every_event_type_of_a_load() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
-    let plan = Source::january().plan().unwrap();
+    let plan = Plan::of(&Source::january()).unwrap();
     load::open(&app, &plan).await.unwrap();
     app.stop().await.unwrap();
     let options = AppOptions { snapshots: None };
@@ -123,7 +124,7 @@ async fn a_log_of_another_program_stays_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let app = started(folder.path()).await;
     app.execute(Put(BookLent {})).await.unwrap();
-    let plan = Source::january().plan().unwrap();
+    let plan = Plan::of(&Source::january()).unwrap();
     let refused = load::open(&app, &plan).await.unwrap_err();
     assert!(matches!(&refused, LoadError::Foreign { event_type } if event_type == "book-lent"));
     assert!(refused.to_string().contains("a folder of its own"), "{refused}");

@@ -2,7 +2,7 @@
 
 use diptych::collaboration::{ForeignEvent, Intake};
 
-use super::left::OrderEvent;
+use super::events::OrderEvent;
 use crate::{Failure, payment::published::PaymentNews, shipping::published::ParcelNews};
 
 pub(super) struct FactsOfPayments;

@@ -1,58 +1,13 @@
-//! The left panel: the private events of ordering, its commands and its rules.
+//! The left panel: the commands of ordering and its rules.
 
-use diptych::{Command, DecisionContext, Event, Filter, Tag};
+use diptych::{Command, DecisionContext, Filter, Tag};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::right::{OrderBook, Step};
-
-/// A private event of ordering.
-#[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
-pub(crate) enum OrderEvent {
-    #[event("order-placed")]
-    Placed {
-        #[tag]
-        order: u64,
-        customer: String,
-        product: String,
-        pieces: u64,
-        cents: u64,
-    },
-    #[event("order-cancelled")]
-    Cancelled {
-        #[tag]
-        order: u64,
-        reason: String,
-    },
-    // From here on: facts of other services, in the words of this one.
-    #[event("order-paid")]
-    Paid {
-        #[tag]
-        order: u64,
-    },
-    #[event("order-unpaid")]
-    Unpaid {
-        #[tag]
-        order: u64,
-        reason: String,
-    },
-    #[event("order-refunded")]
-    Refunded {
-        #[tag]
-        order: u64,
-    },
-    #[event("order-sent")]
-    Sent {
-        #[tag]
-        order: u64,
-    },
-    #[event("order-out-of-stock")]
-    OutOfStock {
-        #[tag]
-        order: u64,
-        product: String,
-    },
-}
+use super::{
+    book::{OrderBook, Step},
+    events::OrderEvent,
+};
 
 /// The commands of ordering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

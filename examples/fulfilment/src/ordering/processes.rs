@@ -3,10 +3,7 @@
 
 use diptych::process::{Process, ReactionContext, Reactions, Trigger};
 
-use super::{
-    COMMAND,
-    left::{OrderCommand, OrderEvent},
-};
+use super::{COMMAND, events::OrderEvent, left::OrderCommand};
 
 /// The process. Its instances are the orders.
 #[derive(Default)]

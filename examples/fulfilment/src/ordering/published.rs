@@ -7,7 +7,7 @@ use diptych::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::left::OrderEvent;
+use super::events::OrderEvent;
 
 /// Ordering tells this to other services.
 #[derive(Clone, Debug, PartialEq, PublicEvent, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use diptych::collaboration::{ForeignEvent, Intake};
 
-use super::left::PaymentEvent;
+use super::events::PaymentEvent;
 use crate::{Failure, ordering::published::OrderNews};
 
 pub(super) struct Bills;

@@ -6,10 +6,7 @@ use diptych::process::{ActionOutcome, Process, ReactionContext, Reactions, Trigg
 use diptych_gateways::HttpGateway;
 use example_orders::provider::{Charge, Receipt, Refund};
 
-use super::{
-    COMMAND,
-    left::{PaymentCommand, PaymentEvent},
-};
+use super::{COMMAND, events::PaymentEvent, left::PaymentCommand};
 
 /// An order that is not paid after this time is not wanted any more.
 const PAY_WITHIN: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use diptych::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::left::PaymentEvent;
+use super::events::PaymentEvent;
 
 /// Payment tells this to other services. Receipts and amounts are its own business.
 #[derive(Clone, Debug, PartialEq, PublicEvent, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use diptych::collaboration::{ForeignEvent, Intake};
 
-use super::left::ParcelEvent;
+use super::events::ParcelEvent;
 use crate::{Failure, ordering::published::OrderNews, payment::published::PaymentNews};
 
 pub(super) struct ParcelsOfOrders;

@@ -1,47 +1,13 @@
-//! The left panel: the private events of shipping, its commands and its rules.
+//! The left panel: the commands of shipping and its rules.
 
-use diptych::{Command, DecisionContext, Event, Filter, Tag};
+use diptych::{Command, DecisionContext, Filter, Tag};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::right::{ParcelBook, ParcelStep};
-
-/// A private event of shipping.
-#[derive(Clone, Debug, PartialEq, Event, Serialize, Deserialize)]
-pub(crate) enum ParcelEvent {
-    #[event("goods-delivered")]
-    Delivered {
-        #[tag]
-        product: String,
-        count: u32,
-    },
-    #[event("parcel-sent")]
-    Sent {
-        #[tag]
-        order: u64,
-        #[tag]
-        product: String,
-    },
-    #[event("goods-missing")]
-    Missing {
-        #[tag]
-        order: u64,
-        product: String,
-    },
-    // From here on: facts of ordering and payment, in the words of this service.
-    #[event("parcel-wanted")]
-    Wanted {
-        #[tag]
-        order: u64,
-        recipient: String,
-        product: String,
-    },
-    #[event("parcel-released")]
-    Released {
-        #[tag]
-        order: u64,
-    },
-}
+use super::{
+    book::{ParcelBook, ParcelStep},
+    events::ParcelEvent,
+};
 
 /// The commands of shipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,10 +2,7 @@
 
 use diptych::process::{Process, ReactionContext, Reactions, Trigger};
 
-use super::{
-    COMMAND,
-    left::{ParcelCommand, ParcelEvent},
-};
+use super::{COMMAND, events::ParcelEvent, left::ParcelCommand};
 
 /// The process. Its instances are the orders.
 #[derive(Default)]

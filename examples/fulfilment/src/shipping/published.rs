@@ -7,7 +7,7 @@ use diptych::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::left::ParcelEvent;
+use super::events::ParcelEvent;
 
 /// Shipping tells this to other services.
 #[derive(Clone, Debug, PartialEq, PublicEvent, Serialize, Deserialize)]

@@ -60,9 +60,10 @@ impl Prose {
     }
 }
 
-/// The sentences of a page that are too long.
+/// The sentences of a page, tables included, that are too long.
 pub(crate) fn long_sentences(page_text: &str) -> Vec<String> {
-    let sentences = page(page_text).into_iter().flat_map(|paragraph| sentences(&paragraph));
+    let paragraphs = page(page_text).into_iter().chain(cells(page_text));
+    let sentences = paragraphs.flat_map(|paragraph| sentences(&paragraph));
     let counted = sentences.map(|sentence| (sentence.split_whitespace().count(), sentence));
     let long = counted.filter(|(count, _)| *count > SENTENCE_WORDS);
     long.map(|(count, sentence)| {
@@ -93,6 +94,21 @@ fn page(text: &str) -> Vec<String> {
     let mut paragraphs = Paragraphs::default();
     text.lines().for_each(|line| paragraphs.line(line.trim()));
     paragraphs.finish()
+}
+
+/// The cells of the tables of a page.
+fn cells(text: &str) -> Vec<String> {
+    let mut in_code = false;
+    let rows = text.lines().map(str::trim).filter(|line| {
+        in_code ^= line.starts_with("```");
+        !in_code && line.starts_with('|')
+    });
+    // A bar in a cell is written as `\|`. A mark takes its place, so that only the bars between
+    // cells divide the row.
+    let rows = rows.map(|row| row.replace("\\|", "\u{1}"));
+    rows.flat_map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
+        .filter(|cell| !cell.is_empty())
+        .collect()
 }
 
 /// Lines that become paragraphs. An empty line, a heading, a table or an item of a list ends one.
@@ -307,6 +323,15 @@ mod tests {
         let of = |words: usize| format!("One.\n\n- {}end.\n", "word\n  ".repeat(words - 1));
         assert_eq!(long_sentences(&of(35)), [""; 0]);
         assert_eq!(long_sentences(&of(36)).len(), 1);
+    }
+
+    #[test]
+    fn sentences_in_tables_are_counted_for_each_cell() {
+        let row = |words: usize| format!("| a | {} | b |", "word ".repeat(words).trim());
+        assert_eq!(long_sentences(&row(35)), [""; 0]);
+        assert_eq!(long_sentences(&row(36)).len(), 1);
+        assert_eq!(long_sentences(&row(36).replace("d word |", "d \\| word |")).len(), 1);
+        assert_eq!(long_sentences(&format!("```text\n{}\n```", row(36))), [""; 0]);
     }
 
     #[test]

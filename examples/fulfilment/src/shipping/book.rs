@@ -1,4 +1,5 @@
-//! The right panel: how far each parcel is, and the goods in stock.
+//! The book of shipping: how far each parcel is, and the goods in stock. The commands decide over
+//! it, and the app shows it as a view.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use diptych::{Fold, Recorded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::left::ParcelEvent;
+use super::events::ParcelEvent;
 
 /// How far a parcel is. Orders and payments come by two feeds, so either can be the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

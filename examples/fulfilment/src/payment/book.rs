@@ -1,4 +1,5 @@
-//! The right panel: how far each payment is.
+//! The book of payment: how far each payment is. The commands decide over it, and the app shows it
+//! as a view.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use diptych::{Fold, Recorded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::left::PaymentEvent;
+use super::events::PaymentEvent;
 
 /// How far a payment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
