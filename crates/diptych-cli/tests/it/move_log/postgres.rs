@@ -54,7 +54,12 @@ impl Place {
     fn run(&self, args: &[&str], input: impl AsRef<[u8]>) -> Ran {
         let (command, options) = args.split_first().unwrap();
         let address = self.address();
-        let place = [*command, "--wait-seconds", "0", "--data", &address];
+        let wait_seconds = match self {
+            Place::Folder(_) => "0",
+            // A busy machine has slow databases.
+            Place::Database(_) => "30",
+        };
+        let place = [*command, "--wait-seconds", wait_seconds, "--data", &address];
         finish(spawn(&[&place, options].concat()), input)
     }
 
@@ -87,7 +92,7 @@ impl Place {
 
 fn move_place(from: &Place, to: &Place) -> Ran {
     let (from, to) = (from.address(), to.address());
-    run(&["copy", "--move", "--wait-seconds", "0", "--json", &from, &to])
+    run(&["copy", "--move", "--wait-seconds", "5", "--json", &from, &to])
 }
 
 /// Asserts that `from` refuses appends with the place of `to`, which has everything.
