@@ -30,6 +30,7 @@ usage: cargo xtask <chore>
                 ten times the counts
   test          the suites of tests, with a summary
   test --long   the same, and the suites of the long tier
+  suite NAME... these suites of either tier, by the names that a summary prints
   deny          licences, advisories and sources of the dependencies (needs cargo-deny)
   record-wire   records the conversation of a client and a server of this version, for the tests
                 of later versions
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         }
         ["test"] => suites::run(Tier::Check, Lints::Compiler),
         ["test", "--long"] => suites::run(Tier::Long, Lints::Compiler),
+        ["suite", names @ ..] => suites::run_named(names, Lints::Compiler),
         ["deny"] => deny(),
         ["release"] => release(),
         ["record-wire"] => gate("conversation of this version", &mut record_wire()),

@@ -263,12 +263,38 @@ const fn long(
 
 /// Runs the suites up to this tier and prints the summary. Returns whether none failed.
 pub(crate) fn run(tier: Tier, lints: Lints) -> bool {
+    run_all(SUITES.iter().filter(|suite| suite.tier <= tier), lints)
+}
+
+/// Runs the suites with these names and prints the summary. Returns whether none failed. If a name
+/// is unknown, none runs.
+pub(crate) fn run_named(names: &[&str], lints: Lints) -> bool {
+    match named(names) {
+        Ok(suites) => run_all(suites.into_iter(), lints),
+        Err(error) => {
+            eprint!("{error}");
+            false
+        }
+    }
+}
+
+/// The suites with these names, in the order of the names. The error lists every name.
+fn named(names: &[&str]) -> Result<Vec<&'static Suite>, String> {
+    let all: String = SUITES.iter().map(|suite| format!("  {}\n", suite.name)).collect();
+    if names.is_empty() {
+        return Err(format!("xtask: name at least one of the suites:\n{all}"));
+    }
+    let find = |name: &&str| {
+        let found = SUITES.iter().find(|suite| suite.name == *name);
+        found.ok_or_else(|| format!("xtask: no suite is named {name:?}. The suites are:\n{all}"))
+    };
+    names.iter().map(find).collect()
+}
+
+fn run_all(suites: impl Iterator<Item = &'static Suite>, lints: Lints) -> bool {
     // In CI a suite that cannot run counts as failed, because CI has to run all suites.
     let strict = env::var("CI").is_ok_and(|value| value == "true");
-    let rows: Vec<Row> = {
-        let suites = SUITES.iter().filter(|suite| suite.tier <= tier);
-        suites.map(|suite| run_one(suite, strict, lints)).collect()
-    };
+    let rows: Vec<Row> = suites.map(|suite| run_one(suite, strict, lints)).collect();
     let (text, passed) = summary(&rows);
     println!("\n{text}");
     passed
@@ -465,6 +491,18 @@ mod tests {
                 let names = names.filter(|name| name.chars().all(is_of_a_name));
                 found.extend(names.map(str::to_owned));
             }
+        }
+    }
+
+    #[test]
+    fn suites_are_found_by_name_and_an_unknown_name_lists_them() {
+        let names = |found: Vec<&'static Suite>| -> Vec<_> {
+            found.iter().map(|suite| suite.name).collect()
+        };
+        assert_eq!(named(&["tidy", "unit"]).map(names), Ok(vec!["tidy", "unit"]));
+        for names in [&["unit", "units"][..], &[]] {
+            let Err(error) = named(names) else { panic!("{names:?} were found") };
+            assert!(SUITES.iter().all(|suite| error.contains(suite.name)), "{error}");
         }
     }
 
