@@ -111,7 +111,7 @@ struct Options {
 
 /// The questions beside the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
+enum OtherQueries {
     Nothing,
     /// Each client asks about another position each time.
     Different,
@@ -145,7 +145,7 @@ async fn main() {
         .limits(limits);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(listener, async move { drop(stopped.await) }));
-    let parts = [Beside::Nothing, Beside::Different, Beside::Equal];
+    let parts = [OtherQueries::Nothing, OtherQueries::Different, OtherQueries::Equal];
     let mut rates = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..options.rounds {
         for (rates, beside) in rates.iter_mut().zip(parts) {
@@ -192,11 +192,11 @@ struct Outcome {
     busy: f64,
 }
 
-async fn part(address: SocketAddr, options: Options, beside: Beside, round: u32) -> Outcome {
+async fn part(address: SocketAddr, options: Options, beside: OtherQueries, round: u32) -> Outcome {
     let is_over = Arc::new(AtomicBool::new(false));
     let [commands, answers, busy] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let mut clients = Vec::new();
-    if beside != Beside::Nothing {
+    if beside != OtherQueries::Nothing {
         for client in 0..options.clients {
             let (is_over, answers, busy) = (is_over.clone(), answers.clone(), busy.clone());
             clients.push(tokio::spawn(async move {
@@ -204,7 +204,7 @@ async fn part(address: SocketAddr, options: Options, beside: Beside, round: u32)
                 let mut asked = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     let from_end = match beside {
-                        Beside::Different => (asked * options.clients + client) % 100_000,
+                        OtherQueries::Different => (asked * options.clients + client) % 100_000,
                         _ => u64::from(round),
                     };
                     asked += 1;

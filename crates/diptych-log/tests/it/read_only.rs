@@ -34,15 +34,15 @@ use crate::{
 /// A writer and a log that is opened for reading, as one store: the writer appends, and the reader
 /// reads.
 #[derive(Debug)]
-struct Beside {
+struct WriterAndReader {
     writer: Log,
     reader: ReadOnlyLog,
 }
 
-impl Beside {
-    fn open(dir: &Path, options: &LogOptions) -> Beside {
+impl WriterAndReader {
+    fn open(dir: &Path, options: &LogOptions) -> WriterAndReader {
         let writer = Log::open(dir, options.clone()).unwrap();
-        Beside { writer, reader: ReadOnlyLog::open(dir, options.clone()).unwrap() }
+        WriterAndReader { writer, reader: ReadOnlyLog::open(dir, options.clone()).unwrap() }
     }
 
     fn refreshed(&self) -> Result<&ReadOnlyLog, ReadError> {
@@ -51,7 +51,7 @@ impl Beside {
     }
 }
 
-impl EventStore for Beside {
+impl EventStore for WriterAndReader {
     fn identity(&self) -> LogIdentity {
         self.reader.identity()
     }
@@ -122,13 +122,13 @@ mod conformance {
             index_bytes: 8 << 10,
             ..LogOptions::default()
         };
-        let beside = Beside::open(dir.path(), &options);
+        let beside = WriterAndReader::open(dir.path(), &options);
         let (writer, reader) = (beside.writer.clone(), beside.reader.clone());
         let end = move || {
             writer.close().unwrap();
             block_on(reader.close()).unwrap();
         };
-        let reopen = move || Store::new(Beside::open(dir.path(), &options));
+        let reopen = move || Store::new(WriterAndReader::open(dir.path(), &options));
         Some(TestStore::new(beside).end(end).reopen(reopen))
     }
 
