@@ -64,7 +64,7 @@ fn commands_that_read_work_on_a_read_only_file_system_and_others_say_why_not() {
         let ran = read(&["tail", "--data", data, "--after", "0", "--until-head"]).unwrap();
         assert_eq!(ran.positions().len(), 40);
         let ran = read(&["stats", "--data", data, "--json"]).unwrap();
-        assert_eq!(ran.lines()[0]["head"], 40);
+        assert_eq!(ran.lines()[0]["events"], 40);
         let ran = read(&["verify", "--data", data, "--json"]).unwrap();
         assert_eq!(ran.lines()[0]["events"], 40);
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::program::Program;
+use crate::program::{Program, run};
 
 /// The longest time for a load, for an unoptimised program on a busy machine.
 const LOADED: Duration = Duration::from_secs(60);
@@ -20,14 +20,23 @@ pub(crate) struct Demo {
     pub(crate) address: String,
     process: Serving,
     program: Program,
+    /// Keeps the flights for the tests that run meanwhile.
+    _flights: Option<Arc<LoadedFlights>>,
 }
+
+/// The folder of a demo that has loaded its flights, for copies. Loading takes seconds in an
+/// unoptimised program.
+struct LoadedFlights(Program);
 
 struct Serving(Child);
 
 impl Demo {
     /// A demo with loaded flights for a single test.
     pub(crate) fn loaded() -> Demo {
-        Demo::loaded_with(Program::new(), &["--until", UNTIL])
+        let flights = LoadedFlights::shared();
+        let mut demo = Demo::loaded_with(flights.copy(), &["--until", UNTIL]);
+        demo._flights = Some(flights);
+        demo
     }
 
     /// A demo that all tests without writes share. It ends with the last of them.
@@ -60,7 +69,8 @@ impl Demo {
         thread::spawn(move || said.read_to_end(&mut Vec::new()));
         let address = line.trim().strip_prefix("the page is at http://");
         let address = address.unwrap_or_else(|| panic!("the demo says {line:?}"));
-        Demo { address: address.trim_end_matches('/').to_owned(), program, process }
+        let address = address.trim_end_matches('/').to_owned();
+        Demo { address, program, process, _flights: None }
     }
 
     /// Waits for the results, which are printed once all commands are durable.
@@ -92,6 +102,34 @@ impl Demo {
     /// Starts the program again on its folder, at its earlier address.
     pub(crate) fn start_again(&mut self) {
         self.process = spawn(&self.program, &self.address, &["--until", UNTIL]);
+    }
+}
+
+impl LoadedFlights {
+    /// All tests that run at a time share it. It is removed with the last of them.
+    fn shared() -> Arc<LoadedFlights> {
+        static SHARED: Mutex<Weak<LoadedFlights>> = Mutex::new(Weak::new());
+        // A panic cannot leave this value half changed.
+        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(flights) = shared.upgrade() {
+            return flights;
+        }
+        let program = Program::new();
+        let data = program.data();
+        run(&["demo", "--once", "--until", UNTIL, "--data", data.to_str().unwrap()]).ended(0, "");
+        let flights = Arc::new(LoadedFlights(program));
+        *shared = Arc::downgrade(&flights);
+        flights
+    }
+
+    /// A folder of its own with the same log.
+    fn copy(&self) -> Program {
+        let program = Program::new();
+        let copied = Command::new("cp").arg("-a").args([self.0.data(), program.data()]).status();
+        assert!(copied.unwrap().success());
+        let log = program.data().join("log");
+        run(&["adopt", "--moved", "--data", log.to_str().unwrap()]).ended(0, "");
+        program
     }
 }
 
