@@ -1,7 +1,11 @@
-//! Targets over files that people bring: lines of JSON for `diptych append`, and tables of flights.
+//! Targets over files that people bring: lines of JSON for `diptych append`, tables of flights, and
+//! tables that are imported as records.
+
+use std::fs;
 
 use diptych_demo::source::Source;
-use diptych_store::{Append, EventStore, Filter, Limits, Memory, RawEvent, Read};
+use diptych_records::{CsvFile, ImportError, PlainRecord};
+use diptych_store::{Append, EventStore, Filter, Limits, Memory, RawEvent, Read, Store};
 use pollster::block_on;
 
 use crate::{
@@ -118,4 +122,63 @@ pub(crate) fn flights_seeds() -> Vec<Vec<u8>> {
     ];
     let table = [header, &rows.concat()].concat();
     vec![table.into_bytes(), header.as_bytes().to_vec()]
+}
+
+/// A table that is imported as a record. A second import changes nothing, and the rows here are
+/// those of the table.
+pub(crate) fn csv(data: &[u8]) {
+    let Some((mode, table)) = data.split_first() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    fs::write(&path, table).unwrap();
+    let open = || {
+        let delimiters = [b',', b';', b'\t', b'|'];
+        let file = CsvFile::with_delimiter(&path, delimiters[usize::from(mode & 3)])?;
+        Ok(if mode & 4 == 0 { file } else { file.nulls("NA") })
+    };
+    let mut record = PlainRecord::new("row", "id").unique("code").delete_missing();
+    if mode & 8 != 0 {
+        record = record.text_column("text");
+    }
+    let store = Store::new(Memory::new());
+    let import = || block_on(record.import(&store, open()?, |_| ()));
+    let first = match import() {
+        Ok(report) => report,
+        Err(error) => return refused(&error),
+    };
+    note(&format!("{} created, {} refused", first.created.min(3), first.refused.min(3)));
+    first.refusals.iter().for_each(|row| note(&row.reason));
+    assert_eq!(first.read, first.created + first.refused, "{first:?}");
+    if !table.contains(&b'"') {
+        let table = table.strip_prefix("\u{feff}".as_bytes()).unwrap_or(table);
+        let lines = table.split(|byte| [b'\n', b'\r'].contains(byte));
+        let rows = lines.filter(|line| !line.is_empty()).count().saturating_sub(1);
+        assert_eq!(first.read, rows as u64, "rows of the table");
+    }
+    let head = store.head();
+    let second = import().unwrap_or_else(|error| panic!("it was imported once: {error}"));
+    assert_eq!((second.read, second.unchanged), (first.read, first.created), "{second:?}");
+    assert_eq!((second.refused, store.head()), (first.refused, head), "{second:?}");
+    let mut there = open().unwrap_or_else(|error: ImportError| panic!("{error}"));
+    let compared = block_on(record.compare(&store, &mut there, |_, _| ()));
+    let compared = compared.unwrap_or_else(|error| panic!("it was imported: {error}"));
+    assert_eq!(compared.here, first.created, "{compared:?}");
+    assert!(first.refused > 0 || compared.is_equal(), "{compared:?}");
+}
+
+fn refused(error: &ImportError) {
+    let text = error.to_string();
+    note(&text);
+    assert!(text.contains("rows"), "{text:?} names no table");
+}
+
+pub(crate) fn csv_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        (0, "id,code,name,born,good\n1,a,Ann,1970,true\n2,b,\"B, \"\"b\"\"\",,false\n3,c,,1.50,\n"),
+        (1, "\u{feff}id;code;text\r\n1;;007\r\n\r\n2;;\"two\nlines\"\r\n"),
+        (6, "id\tname\tborn\n1\tNA\t\n1\tann\t-1e3\nNA\tbob\t9007199254740993\n"),
+        (8, "id,code,text\n1,x,1\n2,x,\n"),
+        (0, "name\nann\n"),
+    ];
+    seeds.iter().map(|(mode, text)| [&[*mode], text.as_bytes()].concat()).collect()
 }

@@ -6,12 +6,16 @@
 
 use std::sync::LazyLock;
 
-use diptych_log::disk::{Disk, simulated::SimulatedDisk};
+use diptych_log::{
+    bring_back_archive,
+    disk::{Disk, simulated::SimulatedDisk},
+};
 use diptych_store::RawEvent;
 
 use crate::{
-    fixture::{self, CLOSED, CONTENT, FOLDER, Fixture, KILLED},
-    oracle::{Demands, examine},
+    fixture::{self, ARCHIVED, CLOSED, CONTENT, FOLDER, Fixture, IN_ARCHIVE, KILLED},
+    observe::note,
+    oracle::{Demands, examine, names_a_file},
     seal::{FileKind, seal},
 };
 
@@ -197,4 +201,43 @@ pub(crate) fn mark_seeds() -> Vec<Vec<u8>> {
     let head = CLOSED.bytes("head").get(..48).unwrap_or(&[]);
     let all = (0..4).flat_map(|which| [0, FORGED].map(|mode| [&[mode, which], head].concat()));
     all.collect()
+}
+
+/// The files of an archive: its mark, the segments there, and their stubs in the folder of the log.
+/// The log is examined as it is, and with its segments brought back.
+pub(crate) fn archive(data: &[u8]) {
+    let names = archive_names();
+    let Some(name) = data.get(1).map(|which| names[usize::from(*which) % names.len()]) else {
+        return;
+    };
+    let kind = if name.ends_with(".seg") { FileKind::Segment } else { FileKind::Archive };
+    let Some(input) = Input::parse(data, kind) else { return };
+    // A stub has no event, and everything in it is in the segment, too.
+    let demands = match kind {
+        FileKind::Segment if input.is_forged => nothing(),
+        _ => Demands { opens: name.ends_with(".arc") && !input.is_forged, ..as_before() },
+    };
+    let disk = || ARCHIVED.disk(name, &input.bytes, &[]);
+    examine(&disk(), demands);
+    let disk = disk();
+    match bring_back_archive(FOLDER, &fixture::options(&disk), |_, _| {}) {
+        Ok(report) => note(&format!("{} came back", report.moved)),
+        Err(error) => {
+            let text = error.to_string();
+            note(&text);
+            assert!(names_a_file(&text), "{text:?} names no file of the log");
+        }
+    }
+    examine(&disk, demands);
+}
+
+fn archive_names() -> Vec<&'static str> {
+    let is_of_archive = |name: &&str| {
+        name.ends_with(".arc") || name.starts_with(IN_ARCHIVE) && !name.ends_with("lock")
+    };
+    ARCHIVED.names("").into_iter().filter(is_of_archive).collect()
+}
+
+pub(crate) fn archive_seeds() -> Vec<Vec<u8>> {
+    seeds_of(&ARCHIVED, &archive_names())
 }
