@@ -181,7 +181,9 @@ fn save(name: &str, disk: &SimulatedDisk) {
     if folder(name).exists() {
         return;
     }
-    for (path, bytes) in disk.contents() {
+    // A lock has the name of a process that is gone.
+    let is_kept = |path: &Path| path.file_name().is_none_or(|name| name != "lock");
+    for (path, bytes) in disk.contents().into_iter().filter(|(path, _)| is_kept(path)) {
         let of_archive = path.strip_prefix(ARCHIVE).map(|name| Path::new(IN_ARCHIVE).join(name));
         let name_in_log = path.strip_prefix(FOLDER).map(Path::to_owned);
         let to = folder(name).join(of_archive.or(name_in_log).unwrap_or_else(|_| path.clone()));

@@ -13,6 +13,7 @@
 // A target is a test: it fails by a panic.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod csv_model;
 mod domain;
 pub mod driver;
 mod fixture;
