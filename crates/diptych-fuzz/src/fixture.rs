@@ -8,7 +8,7 @@ use std::{
 };
 
 use diptych_log::{
-    Background, Clustering, Log, LogOptions, PlacePolicy,
+    ArchiveLimit, Background, Clustering, Log, LogOptions, PlacePolicy,
     disk::{Disk, simulated::SimulatedDisk},
 };
 use diptych_store::{
@@ -18,10 +18,14 @@ use uuid::Uuid;
 
 /// The folder of the log on the simulated disk.
 pub(crate) const FOLDER: &str = "/log";
+/// The folder of its archive there.
+pub(crate) const ARCHIVE: &str = "/archive";
+/// How the names of the files in the archive begin among those of a fixture.
+pub(crate) const IN_ARCHIVE: &str = "archive/";
 /// No file of a log grows beyond this on the simulated disk.
 const CAPACITY: u64 = 16 << 20;
 
-/// The files of a log, by their names in its folder, in order.
+/// The files of a log and of its archive, by their names in its folder, in order.
 #[derive(Debug)]
 pub(crate) struct Fixture {
     pub(crate) files: Vec<(String, Vec<u8>)>,
@@ -31,7 +35,9 @@ pub(crate) struct Fixture {
 pub(crate) static CLOSED: LazyLock<Fixture> = LazyLock::new(|| Fixture::load("closed"));
 /// The log before its last commits and its end in order: its process was killed.
 pub(crate) static KILLED: LazyLock<Fixture> = LazyLock::new(|| Fixture::load("killed"));
-/// The events of both logs, in order, and the keys and the tracking of their commits.
+/// The closed log with its first segments in an archive.
+pub(crate) static ARCHIVED: LazyLock<Fixture> = LazyLock::new(|| Fixture::load("archived"));
+/// The events of all these logs, in order, and the keys and the tracking of their commits.
 pub(crate) static CONTENT: LazyLock<Vec<Append>> = LazyLock::new(content);
 
 /// Commits with every feature.
@@ -99,7 +105,9 @@ impl Fixture {
     fn load(name: &str) -> Fixture {
         let mut files = Vec::new();
         let root = folder(name);
-        for part in ["", "segments", "index"] {
+        let archive = ["archive", "archive/segments"];
+        let archive = archive.into_iter().filter(|part| root.join(part).exists());
+        for part in ["", "segments", "index"].into_iter().chain(archive) {
             let listed = fs::read_dir(root.join(part));
             let listed = listed.unwrap_or_else(|error| panic!("{}: {error}", root.display()));
             let paths = listed.filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -141,7 +149,10 @@ impl Fixture {
 }
 
 fn put(disk: &SimulatedDisk, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let path = Path::new(FOLDER).join(name);
+    let path = match name.strip_prefix(IN_ARCHIVE) {
+        Some(name) => Path::new(ARCHIVE).join(name),
+        None => Path::new(FOLDER).join(name),
+    };
     disk.create_dir(path.parent().unwrap_or(Path::new(FOLDER)))?;
     let file = disk.create(&path, 0)?;
     file.write_at(0, bytes)?;
@@ -159,14 +170,23 @@ pub fn write_fixtures() {
     save("killed", &disk.process_kill());
     log.close().unwrap_or_else(|error| panic!("{error}"));
     save("closed", &disk);
+    let log = Log::open(FOLDER, options(&disk)).unwrap_or_else(|error| panic!("{error}"));
+    let archived = log.archive(ARCHIVE, ArchiveLimit::KeepSegments(3), |_, _| {});
+    archived.unwrap_or_else(|error| panic!("{error}"));
+    log.close().unwrap_or_else(|error| panic!("{error}"));
+    save("archived", &disk);
 }
 
 fn save(name: &str, disk: &SimulatedDisk) {
     if folder(name).exists() {
         return;
     }
-    for (path, bytes) in disk.contents() {
-        let to = folder(name).join(path.strip_prefix(FOLDER).unwrap_or(&path));
+    // A lock has the name of a process that is gone.
+    let is_kept = |path: &Path| path.file_name().is_none_or(|name| name != "lock");
+    for (path, bytes) in disk.contents().into_iter().filter(|(path, _)| is_kept(path)) {
+        let of_archive = path.strip_prefix(ARCHIVE).map(|name| Path::new(IN_ARCHIVE).join(name));
+        let name_in_log = path.strip_prefix(FOLDER).map(Path::to_owned);
+        let to = folder(name).join(of_archive.or(name_in_log).unwrap_or_else(|_| path.clone()));
         let parent = to.parent().unwrap_or(&to);
         let saved = fs::create_dir_all(parent).and_then(|()| fs::write(&to, bytes));
         saved.unwrap_or_else(|error| panic!("{}: {error}", to.display()));

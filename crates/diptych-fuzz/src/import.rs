@@ -1,11 +1,17 @@
-//! Targets over files that people bring: lines of JSON for `diptych append`, and tables of flights.
+//! Targets over files that people bring: lines of JSON for `diptych append`, tables of flights, and
+//! tables that are imported as records.
+
+use std::fs;
 
 use diptych_demo::{plan::Plan, source::Source};
-use diptych_store::{Append, EventStore, Filter, Limits, Memory, RawEvent, Read};
+use diptych_records::{CsvFile, ImportError, ImportReport, LISTED_ROWS, PlainRecord};
+use diptych_store::{Append, EventStore, Filter, Limits, Memory, Position, RawEvent, Read, Store};
 use pollster::block_on;
+use serde_json::{Map, Value};
 
 use crate::{
     batches::Batches,
+    csv_model::{CsvOptions, ModelTable},
     lines::NextInput,
     ndjson::{self, RecordedTime},
     observe::note,
@@ -118,4 +124,114 @@ pub(crate) fn flights_seeds() -> Vec<Vec<u8>> {
     ];
     let table = [header, &rows.concat()].concat();
     vec![table.into_bytes(), header.as_bytes().to_vec()]
+}
+
+/// A table that is imported as a record: the log has the rows that an independent reader finds, and
+/// each other row is refused with its number and its column. A second import changes nothing, and
+/// a comparison finds no difference.
+pub(crate) fn csv(data: &[u8]) {
+    let Some((mode, table)) = data.split_first() else { return };
+    let options = CsvOptions {
+        delimiter: [b',', b';', b'\t', b'|'][usize::from(mode & 3)],
+        nulls: (mode & 4 != 0).then_some("NA"),
+        texts: (mode & 8 != 0).then_some("text"),
+        key: "id",
+        unique: "code",
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    fs::write(&path, table).unwrap();
+    let open = || {
+        let file = CsvFile::with_delimiter(&path, options.delimiter)?;
+        Ok(options.nulls.into_iter().fold(file, CsvFile::nulls))
+    };
+    let mut record = PlainRecord::new("row", options.key).unique(options.unique).delete_missing();
+    if let Some(texts) = options.texts {
+        record = record.text_column(texts);
+    }
+    let store = Store::new(Memory::new());
+    let import = || block_on(record.import(&store, open()?, |_| ()));
+    let model = ModelTable::of(table, options);
+    let (first, rows) = match (import(), model) {
+        (Ok(report), ModelTable::Rows(rows)) => (report, rows),
+        (Ok(report), model) => panic!("{report:?} of a table that is {model:?}"),
+        (Err(error), model) => return refused(&error, &model),
+    };
+    note(&format!("{} created, {} refused", first.created.min(3), first.refused.min(3)));
+    first.refusals.iter().for_each(|row| note(&row.reason));
+    let stored: Vec<_> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
+    let of_model = (rows.len() as u64, stored.len() as u64, rows.len() as u64);
+    assert_eq!((first.read, first.created, first.created + first.refused), of_model, "{first:?}");
+    assert!(imported(&store).iter().eq(stored), "{:?} of {rows:?}", imported(&store));
+    check_refusals(&first, &rows);
+    let head = store.head().position();
+    let second = import().unwrap_or_else(|error| panic!("it was imported once: {error}"));
+    assert_eq!((second.read, second.unchanged), (first.read, first.created), "{second:?}");
+    assert_eq!((second.refused, store.head().position()), (first.refused, head), "{second:?}");
+    let mut there = open().unwrap_or_else(|error: ImportError| panic!("{error}"));
+    let compared = block_on(record.compare(&store, &mut there, |_, _| ()));
+    let compared = compared.unwrap_or_else(|error| panic!("it was imported: {error}"));
+    assert_eq!(compared.here, first.created, "{compared:?}");
+    assert!(first.refused > 0 || compared.is_equal(), "{compared:?}");
+}
+
+/// The rows that the events of a log have.
+fn imported(store: &Store) -> Vec<Map<String, Value>> {
+    let mut rows = Vec::new();
+    let mut after = Position::START;
+    while after < store.head().position() {
+        let batch = block_on(store.read(&Filter::everything(), Read::after(after))).unwrap();
+        for event in batch.iter() {
+            let mut payload: Map<String, Value> = serde_json::from_slice(event.payload()).unwrap();
+            match payload.remove("row") {
+                Some(Value::Object(row)) => rows.push(row),
+                other => panic!("an event with the row {other:?}"),
+            }
+        }
+        after = batch.upto();
+    }
+    rows
+}
+
+/// Each refused row of the model is listed with its number, and the reason names the column.
+fn check_refusals(report: &ImportReport, rows: &[Result<Map<String, Value>, &str>]) {
+    let refused = (1..).zip(rows).filter_map(|(number, row)| Some((number, *row.as_ref().err()?)));
+    let mut listed: Vec<_> = report.refusals.iter().map(|row| (row.row, &*row.reason)).collect();
+    listed.sort_unstable();
+    let most = LISTED_ROWS.min(report.refused as usize);
+    assert_eq!(listed.len(), most, "{report:?}");
+    if most < LISTED_ROWS {
+        for ((number, reason), (expected, column)) in listed.iter().zip(refused) {
+            assert_eq!(*number, expected, "{report:?}");
+            let mut words = reason.split(|letter: char| !letter.is_alphanumeric());
+            assert!(words.any(|word| word == column), "{reason:?} names no {column}");
+        }
+    }
+}
+
+/// An import that ended says which table, and which row if it is a row.
+fn refused(error: &ImportError, model: &ModelTable) {
+    let text = error.to_string();
+    note(&text);
+    assert!(text.contains("rows"), "{text:?} names no table");
+    let found = match error {
+        ImportError::Row { row, .. } => ModelTable::Unreadable(*row),
+        ImportError::Mapping { .. } => ModelTable::Unfit,
+        other => panic!("{other}"),
+    };
+    assert_eq!(&found, model, "{text}");
+    if let ImportError::Row { row, .. } = error {
+        assert!(text.contains(&format!("row {row} of rows")), "{text:?} names no row");
+    }
+}
+
+pub(crate) fn csv_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        (0, "id,code,name,born,good\n1,a,Ann,1970,true\n2,b,\"B, \"\"b\"\"\",,false\n3,c,,1.50,\n"),
+        (1, "\u{feff}id;code;text\r\n1;;007\r\n\r\n2;;\"two\nlines\"\r\n"),
+        (6, "id\tname\tborn\n1\tNA\t\n1\tann\t-1e3\nNA\tbob\t9007199254740993\n"),
+        (8, "id,code,text\n1,x,1\n2,x,\n"),
+        (0, "name\nann\n"),
+    ];
+    seeds.iter().map(|(mode, text)| [&[*mode], text.as_bytes()].concat()).collect()
 }

@@ -13,6 +13,7 @@
 // A target is a test: it fails by a panic.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod csv_model;
 mod domain;
 pub mod driver;
 mod fixture;
@@ -69,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     files("index", log_files::index, log_files::index_seeds),
     files("group", log_files::group, log_files::group_seeds),
     files("mark", log_files::mark, log_files::mark_seeds),
+    files("archive", log_files::archive, log_files::archive_seeds),
     Target { mutations: 100, ..files("snapshot", snapshots::snapshot, snapshots::snapshot_seeds) },
     words("filter", text::filter, text::filter_seeds, FILTER_WORDS),
     words("tag", text::tag, text::tag_seeds, TAG_WORDS),
@@ -83,6 +85,7 @@ pub const TARGETS: &[Target] = &[
         import::flights_seeds,
         &["NA", ",", "\n", "-1", "2400", "\""],
     ),
+    Target { mutations: 1_000, ..words("csv", import::csv, import::csv_seeds, CSV_WORDS) },
     Target { mutations: 200, ..words("http", http::http, http::http_seeds, HTTP_WORDS) },
     words("wire_server", wire::wire_server, wire::wire_server_seeds, &[]),
     words("log_http", wire::log_http, wire::log_http_seeds, LOG_HTTP_WORDS),
@@ -116,6 +119,10 @@ const JSON_WORDS: &[&str] = &[
     "\"map\":{",
     "18446744073709551616",
     " ",
+];
+const CSV_WORDS: &[&str] = &[
+    "id", "code", "text", ",", ";", "\t", "|", "\n", "\r\n", "\"", "\"\"", "NA", "true", "0", "-1",
+    "1.50", "1e400", "007", "\u{feff}", "ä",
 ];
 const LINE_WORDS: &[&str] = &[
     "\"type\":\"t\",",

@@ -6,15 +6,23 @@
 
 use std::sync::LazyLock;
 
-use diptych_log::disk::{Disk, simulated::SimulatedDisk};
+use diptych_log::{
+    bring_back_archive,
+    disk::{Disk, simulated::SimulatedDisk},
+    verify,
+};
 use diptych_store::RawEvent;
 
 use crate::{
-    fixture::{self, CLOSED, CONTENT, FOLDER, Fixture, KILLED},
-    oracle::{Demands, examine},
+    fixture::{self, ARCHIVED, CLOSED, CONTENT, FOLDER, Fixture, IN_ARCHIVE, KILLED},
+    observe::note,
+    oracle::{Demands, examine, names_a_file},
     seal::{FileKind, seal},
 };
 
+/// A segment of these many bytes has no event, and its stub has all of it. The target leaves it out:
+/// `verify` takes the bytes of the stub, and so it does not notice another file in the archive.
+const IN_STUB: usize = 89;
 /// Bytes of an input before those of the file.
 const PREFIX: usize = 2;
 const FORGED: u8 = 1;
@@ -197,4 +205,64 @@ pub(crate) fn mark_seeds() -> Vec<Vec<u8>> {
     let head = CLOSED.bytes("head").get(..48).unwrap_or(&[]);
     let all = (0..4).flat_map(|which| [0, FORGED].map(|mode| [&[mode, which], head].concat()));
     all.collect()
+}
+
+/// The files of an archive: its mark, the segments there, and their stubs in the folder of the log.
+/// The log is examined as it is, and with its segments brought back.
+///
+/// The running checksums bind an archived segment to its content. So verifying and bringing back
+/// notice every other segment in its place, also one with checksums of its own.
+pub(crate) fn archive(data: &[u8]) {
+    let names = archive_names();
+    let Some(name) = data.get(1).map(|which| names[usize::from(*which) % names.len()]) else {
+        return;
+    };
+    let kind = if name.ends_with(".seg") { FileKind::Segment } else { FileKind::Archive };
+    let Some(input) = Input::parse(data, kind) else { return };
+    let archived = ARCHIVED.bytes(name);
+    if archived.len() == IN_STUB {
+        return;
+    }
+    let is_other_segment = kind == FileKind::Segment && input.bytes != archived;
+    // A stub has no event, and everything in it is in the segment, too.
+    let demands = match kind {
+        FileKind::Segment if input.is_forged => nothing(),
+        _ => Demands { opens: name.ends_with(".arc") && !input.is_forged, ..as_before() },
+    };
+    let disk = || ARCHIVED.disk(name, &input.bytes, &[]);
+    let verified = verify(FOLDER, &fixture::options(&disk()), |_, _| {});
+    assert!(
+        verified.is_err() || !is_other_segment,
+        "{name}: another segment is taken for it: {verified:?}"
+    );
+    examine(&disk(), demands);
+    let disk = disk();
+    match bring_back_archive(FOLDER, &fixture::options(&disk), |_, _| {}) {
+        Ok(report) => {
+            note(&format!("{} came back", report.moved));
+            assert!(!is_other_segment, "another segment came back");
+        }
+        Err(error) => {
+            let text = error.to_string();
+            note(&text);
+            assert!(names_a_file(&text), "{text:?} names no file of the log");
+            assert!(verified.is_err(), "what is in order does not come back: {text}");
+        }
+    }
+    examine(&disk, demands);
+}
+
+fn archive_names() -> Vec<&'static str> {
+    let is_of_archive = |name: &&str| {
+        name.ends_with(".arc") || name.starts_with(IN_ARCHIVE) && !name.ends_with("lock")
+    };
+    ARCHIVED.names("").into_iter().filter(is_of_archive).collect()
+}
+
+/// Each file as it is, and each in the place of the one after it.
+pub(crate) fn archive_seeds() -> Vec<Vec<u8>> {
+    let names = archive_names();
+    let exchanged =
+        (1..).zip(&names).map(|(next, name)| [&[0, next], ARCHIVED.bytes(name)].concat());
+    seeds_of(&ARCHIVED, &names).into_iter().chain(exchanged).collect()
 }

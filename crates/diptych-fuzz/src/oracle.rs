@@ -12,7 +12,7 @@ use diptych_store::{
 use pollster::block_on;
 
 use crate::{
-    fixture::{self, FOLDER},
+    fixture::{self, ARCHIVE, FOLDER},
     observe::note,
 };
 
@@ -64,10 +64,15 @@ pub(crate) fn examine(disk: &SimulatedDisk, demands: Demands<'_>) {
 fn refused(error: &OpenError, must_open: bool) {
     let text = error.to_string();
     note(&text);
-    assert!(text.contains(FOLDER), "{text:?} names no file of the log");
+    assert!(names_a_file(&text), "{text:?} names no file of the log");
     // Nothing is wrong with such a log; it is only not to be written to here.
     let may_not_be_written = matches!(error, OpenError::Replica { .. } | OpenError::Moved { .. });
     assert!(!must_open || may_not_be_written, "it does not open: {text}");
+}
+
+/// Whether the text names a file of the log or of its archive, or one of the folders.
+pub(crate) fn names_a_file(text: &str) -> bool {
+    text.contains(FOLDER) || text.contains(ARCHIVE)
 }
 
 /// Appends an event, closes the log, and opens it again.
@@ -310,7 +315,7 @@ fn named<T>(answer: Result<T, ReadError>, in_order: bool) -> Answer<T> {
         let text = error.to_string();
         note(&text);
         assert!(!in_order, "a log in order cannot be read: {text}");
-        assert!(text.contains(FOLDER), "{text:?} names no file of the log");
+        assert!(names_a_file(&text), "{text:?} names no file of the log");
         text
     })
 }

@@ -19,6 +19,8 @@ pub(crate) enum FileKind {
     Mark,
     Index,
     Group,
+    /// The mark of an archive, and the stub of an archived segment.
+    Archive,
 }
 
 /// Computes all checksums of the file anew. A file that is too short for them stays as it is.
@@ -32,6 +34,7 @@ pub(crate) fn seal(kind: FileKind, bytes: &mut [u8]) {
         }),
         FileKind::Mark => put_sum(bytes, 44, &[(0, 44)]),
         FileKind::Index => put_sum(bytes, 80, &[(0, 80), (88, usize::MAX)]),
+        FileKind::Archive => put_sum(bytes, 12, &[(0, 12), (16, usize::MAX)]),
         FileKind::Group => put_sum(bytes, 28, &[(0, 28), (32, usize::MAX)]),
     };
     // Nothing is left to seal in a file that ends before its checksum.

@@ -300,8 +300,8 @@ mod postgres {
             "rate: NaN has no form in JSON",
             "doc: 0.1234567890123456789 is no number that readers of JSON keep",
             "more: [0:1]={1,2} is an array whose first element is not number 1",
-            "an earlier row has this key",
-            "the key is neither a text nor a number",
+            "id: an earlier row has this key",
+            "id: is empty: give the row a key",
         ]) {
             assert!(reason.starts_with(words), "{reason}");
         }

@@ -223,11 +223,11 @@ fn refused_rows_are_listed_and_the_others_are_imported() {
     };
     assert_eq!((&of(2)["key"], &of(3)["key"]), (&Value::Null, &json!("2")));
     assert!(of(2)["reason"].as_str().unwrap().contains("no field id, the key"));
-    assert!(of(3)["reason"].as_str().unwrap().contains("unique"));
-    assert!(of(4)["reason"].as_str().unwrap().contains("an earlier row has this key"));
+    assert!(of(3)["reason"].as_str().unwrap().contains("another row has this email"));
+    assert!(of(4)["reason"].as_str().unwrap().contains("id: an earlier row has this key"));
     let args = ["import", &file, "--record", "customer", "--key", "id", "--unique", "email"];
     let text = program.run(&args, "");
-    assert!(text.stdout.contains("row 3 with key 2: another row has its unique value"));
+    assert!(text.stdout.contains("row 3 with key 2: another row has this email"));
     assert_eq!(program.events(), 2);
 }
 

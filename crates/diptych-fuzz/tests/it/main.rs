@@ -48,8 +48,8 @@ macro_rules! targets {
 }
 
 targets! {
-    segment tail manifest head index group mark snapshot
-    filter tag token json_object json_codec packed_codec ndjson flights http
+    segment tail manifest head index group mark archive snapshot
+    filter tag token json_object json_codec packed_codec ndjson flights csv http
     wire_server log_http wire_client
 }
 

@@ -217,8 +217,7 @@ fn each<R: Record>(
             Ok(read) => {
                 let key = read.key.to_string();
                 if !row(read.key, read.fields) {
-                    let reason = "an earlier row has this key: a key names one row".to_owned();
-                    report.refuse(number, Some(key), reason);
+                    report.refuse_twice(number, R::KEY_FIELD, key);
                 }
             }
         }

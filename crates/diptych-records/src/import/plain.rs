@@ -16,9 +16,6 @@ use super::{
 };
 use crate::row_json::Fields;
 
-/// The reason for which a row is refused whose key came before.
-pub(super) const TWICE: &str = "an earlier row has this key: a key names one row";
-
 /// A record whose type the program does not have. Its rows are JSON objects.
 ///
 /// It writes the events that a program with a [`Record`](trait@crate::Record) of the same name, key
@@ -221,7 +218,7 @@ impl PlainRecord {
             match row {
                 Err(reason) => report.refuse(report.read, None, reason),
                 Ok(row) if seen.insert(row.key.clone()) => rows.push(row),
-                Ok(row) => report.refuse(report.read, Some(row.key), TWICE.to_owned()),
+                Ok(row) => report.refuse_twice(report.read, &self.shape.key, row.key),
             }
             Ok(())
         })?;

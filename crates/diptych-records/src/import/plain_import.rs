@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{
     error::ImportError,
-    plain::{PlainRecord, TWICE, TableRow},
+    plain::{PlainRecord, TableRow},
     plain_keys::PlainKeys,
     plain_rows::PlainRows,
     run::ImportReport,
@@ -133,7 +133,7 @@ impl PlainRun<'_> {
             match row {
                 Err(reason) => self.report.refuse(number, None, reason),
                 Ok(row) if self.keys.see(&row.key) => rows.push((number, row)),
-                Ok(row) => self.report.refuse(number, Some(row.key), TWICE.to_owned()),
+                Ok(row) => self.report.refuse_twice(number, &self.record.shape.key, row.key),
             }
         }
         let (mut rest, mut tries) = (rows.as_slice(), 1);
@@ -205,8 +205,9 @@ impl PlainRun<'_> {
         }
         let shape = &self.record.shape;
         let tags = shape.unique_tags(&after);
-        if self.keys.is_taken(&row.key, &tags) {
-            return Err("another row has its unique value: change either".to_owned());
+        let is_taken = |(_, tag): &(&str, Tag)| self.keys.is_taken(&row.key, tag);
+        if let Some((field, _)) = shape.unique_values(&after).find(is_taken) {
+            return Err(format!("another row has this {field}: change either"));
         }
         let (old, new, event) = match before {
             None => {

@@ -166,9 +166,9 @@ impl PlainKeys {
         origin.is_some_and(|(_, known)| known == mark(digest))
     }
 
-    /// Whether another row than that with this key has one of these unique values.
-    pub(super) fn is_taken(&self, key: &str, tags: &[Tag]) -> bool {
-        tags.iter().any(|tag| self.holders.get(tag).is_some_and(|holder| **holder != *key))
+    /// Whether another row than that with this key has this unique value.
+    pub(super) fn is_taken(&self, key: &str, tag: &Tag) -> bool {
+        self.holders.get(tag).is_some_and(|holder| **holder != *key)
     }
 
     /// The keys of rows that came from this table, and that no row of it has now.

@@ -31,17 +31,22 @@ impl PlainShape {
     }
 
     /// The text of a key.
-    pub(super) fn text(key: &Value) -> Result<String, String> {
+    fn text(&self, key: &Value) -> Result<String, String> {
+        let field = &self.key;
         let text = match key {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
-            _ => return Err("the key is neither a text nor a number".to_owned()),
+            Value::Null => String::new(),
+            _ => {
+                let problem = "is neither a text nor a number: give the row another key";
+                return Err(format!("{field}: {problem}"));
+            }
         };
         match text.len() {
-            0 => Err("the key is empty: give the row a key".to_owned()),
-            bytes if bytes > KEY_BYTES => {
-                Err(format!("the key has {bytes} bytes, more than {KEY_BYTES}: take a shorter one"))
-            }
+            0 => Err(format!("{field}: is empty: give the row a key")),
+            bytes if bytes > KEY_BYTES => Err(format!(
+                "{field}: has {bytes} bytes, more than {KEY_BYTES}: take a shorter key"
+            )),
             _ => Ok(text),
         }
     }
@@ -49,15 +54,20 @@ impl PlainShape {
     /// The key of a row.
     pub(super) fn key_of(&self, row: &Fields) -> Result<String, String> {
         match row.get(&self.key) {
-            Some(key) => PlainShape::text(key),
+            Some(key) => self.text(key),
             None => Err(format!("a row has no field {}, the key: name another one", self.key)),
         }
     }
 
+    /// The unique fields of a row that have a value, each with the tag of that value.
+    pub(super) fn unique_values(&self, row: &Fields) -> impl Iterator<Item = (&str, Tag)> {
+        let value = |field: &String| value_tag(&self.event(field), row.get(field)?);
+        self.unique.iter().filter_map(move |field| Some((field.as_str(), value(field)?)))
+    }
+
     /// The tags of the unique values of a row.
     pub(super) fn unique_tags(&self, row: &Fields) -> Vec<Tag> {
-        let tag = |field: &String| value_tag(&self.event(field), row.get(field)?);
-        self.unique.iter().filter_map(tag).collect()
+        self.unique_values(row).map(|(_, tag)| tag).collect()
     }
 }
 
@@ -134,7 +144,7 @@ impl PlainEffect {
             let key = record.key_of(&row).map_err(wrong)?;
             return Ok(Some(PlainEffect::Put { key, row, origin }));
         }
-        let key = PlainShape::text(&key.unwrap_or_default()).map_err(wrong)?;
+        let key = record.text(&key.unwrap_or_default()).map_err(wrong)?;
         Ok(Some(match name == record.event("deleted") {
             true => PlainEffect::Delete { key, old, origin },
             false => PlainEffect::Change { key, old, new, origin },

@@ -79,6 +79,12 @@ impl ImportReport {
             self.refusals.push(RefusedRow { row, key, reason });
         }
     }
+
+    /// Refuses a row whose key an earlier row has, in the field of this name.
+    pub(super) fn refuse_twice(&mut self, row: u64, field: &str, key: String) {
+        let reason = format!("{field}: an earlier row has this key: a key names one row");
+        self.refuse(row, Some(key), reason);
+    }
 }
 
 impl<R: Record> Records<R> {
@@ -236,8 +242,7 @@ async fn import<R: Record>(
                 command.rows.push(row);
             }
             Ok(row) => {
-                let reason = "an earlier row has this key: a key names one row".to_owned();
-                report.refuse(number, Some(row.key.to_string()), reason);
+                report.refuse_twice(number, R::KEY_FIELD, row.key.to_string());
             }
         }
     }
