@@ -162,6 +162,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// At most `length` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
+    /// Like `read_at`, but from where the bytes are stored, also if a copy of them is nearer. A
+    /// verification reads so.
+    fn read_stored(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.read_at(offset, length)
+    }
+
     /// Writes all of `bytes` at `offset`, and extends the file if needed. After an error any part
     /// of the bytes may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;

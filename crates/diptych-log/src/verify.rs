@@ -260,7 +260,7 @@ impl<'a> Verifying<'a> {
             size = size.min(end.end);
         }
         let length = usize::try_from(size).unwrap_or(usize::MAX);
-        let bytes = match file.read_at(0, length) {
+        let bytes = match file.read_stored(0, length) {
             Ok(bytes) => bytes,
             Err(error) if is_unreachable_archive(&error) => {
                 return Err(io_error("read", path)(error));

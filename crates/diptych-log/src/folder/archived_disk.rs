@@ -471,6 +471,10 @@ impl DiskFile for ArchivedFile {
         }
     }
 
+    fn read_stored(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.opened()?.read_stored(offset, length)
+    }
+
     fn write_at(&self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
         Err(only_read())
     }

@@ -288,7 +288,7 @@ impl<'a> Scrubbing<'a> {
         while (bytes.len() as u64) < size {
             let at = bytes.len() as u64;
             let chunk = pace.chunk().min(size - at);
-            match file.read_at(at, chunk as usize) {
+            match file.read_stored(at, chunk as usize) {
                 Ok(read) if read.is_empty() => break,
                 Ok(read) => bytes.extend_from_slice(&read),
                 Err(error) if is_unreachable_archive(&error) => {

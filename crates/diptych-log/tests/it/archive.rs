@@ -10,7 +10,7 @@ use std::{
 use diptych_log::{
     Adoption, ArchiveError, ArchiveLimit, ArchiveReport, Background, BackupOptions, Clustering,
     Follower, Log, LogOptions, OpenError, PlacePolicy, ReadOnlyLog, SealedSegments, VerifyError,
-    adopt, backup, relocate_archive, restore, verify, verify_without_archive,
+    adopt, backup, relocate_archive, restore, scrub, verify, verify_without_archive,
 };
 use diptych_store::{
     Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, Unavailable,
@@ -532,6 +532,45 @@ impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// The stub of such a segment has all of it. Once, a verification took these bytes for those of the
+/// archived file.
+#[test]
+fn another_file_in_the_place_of_an_archived_segment_without_events_is_damage() {
+    let place = Place::new();
+    let log = place.open();
+    // It does not fit into the first segment.
+    let large = RawEvent::new("counted", vec![7; 3_000]);
+    log.blocking().commit(Append::event(large)).unwrap();
+    append(&log, 30);
+    archive(&log, &place.at("archive"), ArchiveLimit::All).unwrap();
+    let name = place.segments("archive").remove(0);
+    let path = place.at("archive").join("segments").join(name);
+    let bytes = fs::read(&path).unwrap();
+    assert!(bytes.len() < 100, "{} bytes", bytes.len());
+    log.close().unwrap();
+    let verified = || verify(place.at("log"), &options(), |_, _| {}).map(|report| report.events);
+    let scrubbed = || {
+        let rate = 1 << 30;
+        scrub(place.at("log"), &options(), rate, |_, _| {}).map(|report| report.events)
+    };
+    assert_eq!((verified().unwrap(), scrubbed().unwrap()), (61, 61));
+
+    let other = fs::read(place.at("archive").join("segments").join(&place.segments("archive")[1]));
+    let mut changed = bytes.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for wrong in [changed, other.unwrap(), Vec::new()] {
+        fs::write(&path, &wrong).unwrap();
+        for found in [verified(), scrubbed()] {
+            let Err(VerifyError::Damaged(damage)) = found else {
+                panic!("{} bytes are taken for the segment: {found:?}", wrong.len())
+            };
+            assert!(damage[0].file.ends_with(path.file_name().unwrap()), "{damage:?}");
+        }
+    }
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!((verified().unwrap(), scrubbed().unwrap()), (61, 61));
 }
 
 #[test]
