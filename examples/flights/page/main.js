@@ -95,6 +95,7 @@ watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
   board.connected(state);
+  diptych.connected(state);
   feed.connected(state);
   pictures.connected(state);
   $("connection").dataset.state = state;

@@ -11,6 +11,7 @@ mod driver;
 mod findings;
 mod hostile;
 mod living;
+mod loading;
 mod page;
 mod printing;
 mod sending;
