@@ -173,6 +173,8 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       else body.insertBefore(entry.element, cursor);
     }
     shown = { ...answer, position, isNow: at === null };
+    // While the time moves on, the newest rows are those before it.
+    delete $("board-panel").dataset.stale;
     markStale();
     insertDividers(answer);
     if (changed.length <= MOST_HIGHLIGHTS) highlight(changed.map((entry) => entry.element));

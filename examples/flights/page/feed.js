@@ -65,6 +65,8 @@ export function startFeed({ onFlight }) {
 
   function draw(answer, then = null) {
     drawnAt = then;
+    // While the time moves on, the newest list is the one before it.
+    delete $("feed-log").dataset.stale;
     mark();
     const wanted = new Set(answer.recent.map((item) => item.position));
     for (const [position, element] of items) {

@@ -73,7 +73,11 @@ fn an_address_opens_a_card_at_a_position() {
         page.wait("the card is closed", "!document.querySelector('#card').open").await;
         page.set("#time-input", "2013-01-02T11:00").await;
         wait_for_address(page, "at=2013-01-02T11:00").await;
-        page.run("history.go(-2);", vec![]).await;
+        let opener = format!("#board tr[data-flight={flight}] [data-go=flight]");
+        page.wait("it is on the board", &format!("document.querySelector('{opener}')")).await;
+        page.run("document.querySelector(arguments[0]).click();", vec![opener.into()]).await;
+        page.wait_for_text("#card-said", "What was so before Wed 2 Jan, 11:00").await;
+        page.run("history.go(-3);", vec![]).await;
         page.wait_for_text("#clock-time", "12:00").await;
         page.wait_for_text("#card-said", "What was so before Wed 2 Jan, 12:00").await;
         page.assert_no_errors_but(&[]);

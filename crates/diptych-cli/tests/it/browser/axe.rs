@@ -102,6 +102,9 @@ fn axe_has_no_findings_on_the_replay_and_without_a_connection() {
         page.set("#time-input", "2013-01-02T09:00").await;
         page.wait_for_text("#board-trouble", "The server cannot be reached").await;
         page.wait_for_text("#refusals-total", "This could not be asked").await;
+        for part in ["#diptych-panels", "#feed-log", "#board-panel"] {
+            page.wait(part, &format!("document.querySelector('{part}').dataset.stale")).await;
+        }
         look_over_state(page, &axe, "the lost connection in the past").await;
     });
 }
