@@ -38,9 +38,9 @@ const EMPTY_WORDS: &str = "
 
 /// Places of values that stand empty, as grey bars with a size.
 const BARS: &str = "
-    return ['#clock-time', '#accepted', '#refused', '#head', '#event-rate', '#latest .skeleton span',
-        '#views .skeleton span', '#board .skeleton span', '#feed .skeleton span',
-        '#commands .skeleton span'].filter((css) => {
+    return ['#clock-time', '#accepted', '#refused', '#head', '#event-rate',
+        '#latest .skeleton span', '#views .skeleton span', '#board .skeleton span',
+        '#feed .skeleton span', '#commands .skeleton span'].filter((css) => {
             const bar = document.querySelector(css);
             if (!bar || bar.textContent !== '') return false;
             const { width, height } = bar.getBoundingClientRect();
@@ -92,7 +92,8 @@ fn skeletons_stand_until_the_first_answers() {
 const SHOWN: &str = "
     return {
         words: document.body.innerText,
-        links: [...document.querySelectorAll('noscript a')].map((link) => link.getAttribute('href')),
+        links: [...document.querySelectorAll('noscript a')]
+            .map((link) => link.getAttribute('href')),
         dead: [...document.querySelectorAll('button, input, select, dialog, .bar, main, .skip')]
             .filter((element) => element.checkVisibility()).map((element) => element.outerHTML),
     };";
