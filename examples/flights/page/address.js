@@ -16,6 +16,12 @@ function read() {
 
 export const inAddress = (name) => state[name];
 
+/** The parameter if the list offers it, and else the first choice of the list. */
+export function choiceInAddress(name, list) {
+  const values = [...list.options].map((option) => option.value);
+  return values.includes(state[name]) ? state[name] : values[0];
+}
+
 /** Writes parameters into the address, as a new page of the history. */
 export function goTo(changes) {
   write(changes, "pushState");

@@ -29,8 +29,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   const scroller = $("board-rows");
   const rows = new Map();
   const tabs = [...$("airports").querySelectorAll("[role=tab]")];
-  const isKnown = tabs.some((tab) => tab.dataset.airport === inAddress("airport"));
-  let airport = isKnown ? inAddress("airport") : "EWR";
+  let airport = airportInAddress();
   let at = null;
   let staleTimer = 0;
   let shown = null;
@@ -40,6 +39,12 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
   let active = null;
   let isAgain = false;
   let isConnected = true;
+
+  /** An airport without a board counts as absent. */
+  function airportInAddress() {
+    const tab = tabs.find((one) => one.dataset.airport === inAddress("airport")) ?? tabs[0];
+    return tab.dataset.airport;
+  }
 
   /** Shows another airport or another time. A time of null is the present. */
   function show(next) {
@@ -168,6 +173,8 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
       else body.insertBefore(entry.element, cursor);
     }
     shown = { ...answer, position, isNow: at === null };
+    // While the time moves on, the newest rows are those before it.
+    delete $("board-panel").dataset.stale;
     markStale();
     insertDividers(answer);
     if (changed.length <= MOST_HIGHLIGHTS) highlight(changed.map((entry) => entry.element));
@@ -262,7 +269,8 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     $("board-empty").hidden = !isEmpty;
     $("earlier").hidden = !isEmpty || shown.at === null;
     say($("board-empty"), shown.at === null
-      ? "The log is empty: no flight is in it yet. Send the first command, in the form below."
+      ? "No flight of the data is in the log yet, so the board has no time to show. A command that "
+        + "you send becomes an event all the same, and the feed shows it."
       : "No flight leaves from four hours before to eight hours after this time. "
         + "Choose another time, or schedule one below.");
   }
@@ -373,7 +381,7 @@ export function startBoard({ onFlight, onPlane, onAirport, onShown }) {
     choose(chosen);
   });
   onStep((changed) => {
-    if (changed.has("airport")) choose(inAddress("airport") ?? "EWR");
+    if (changed.has("airport")) choose(airportInAddress());
     if (changed.has("find")) {
       $("find").value = inAddress("find") ?? "";
       if (shown) refind();

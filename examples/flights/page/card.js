@@ -78,7 +78,9 @@ export function startCard({ onPlane, timeShown }) {
     }
     const to = airportName(card.destination);
     say($("card-title"), `${card.airline} ${card.number} to ${to}`);
-    const now = card.ended_at ?? card.departed_at ?? (then === null ? null : instant(then));
+    // At a position, no time is known by which a flight would be late.
+    const now = card.ended_at ?? card.departed_at
+      ?? (then === null || upTo !== null ? null : instant(then));
     const status = statusOf(card, now);
     const facts = [
       fact("Status", status.words + (status.detail ? `, ${status.detail}` : "")),
@@ -146,7 +148,7 @@ export function startCard({ onPlane, timeShown }) {
   }
 
   onStep((changed) => {
-    if (changed.has("flight") || changed.has("position")) openFromAddress();
+    if (["flight", "position", "at"].some((name) => changed.has(name))) openFromAddress();
   });
 
   return { open, openFromAddress, happened };

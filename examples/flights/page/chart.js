@@ -63,9 +63,10 @@ export function chart(plot, draw) {
     said.textContent = marks[active].lines.join(", ");
   });
   svg.addEventListener("blur", leave);
-  new ResizeObserver(() => {
+  // In a frame of its own, because a drawing within the notice changes what is observed.
+  new ResizeObserver(() => requestAnimationFrame(() => {
     if (Math.floor(plot.clientWidth) !== drawnWidth) redraw();
-  }).observe(plot);
+  })).observe(plot);
   return redraw;
 }
 

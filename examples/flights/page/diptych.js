@@ -33,7 +33,6 @@ export function startDiptych() {
       sayHead();
       return;
     }
-    $("diptych-panels").classList.remove("waiting");
     drawPresent();
     if (before) flow(answer.log.head - before.answer.log.head);
   }
@@ -71,7 +70,6 @@ export function startDiptych() {
   }
 
   function drawFigures(answer) {
-    $("diptych-panels").classList.remove("waiting");
     say($("accepted"), count(answer.accepted));
     say($("refused"), count(answer.refused));
     const latest = answer.recent.filter((item) => item.flight).slice(0, SHOWN_LATEST)
@@ -115,7 +113,9 @@ export function startDiptych() {
   }
 
   function troubledPast(problem) {
-    if (problem && isPast) say($("past-cost"), `The past could not be asked: ${problem.message}.`);
+    if (!problem || !isPast) return;
+    $("diptych-panels").dataset.stale = "true";
+    say($("past-cost"), `The past could not be asked: ${problem.message}.`);
   }
 
   function perSecond(of) {
@@ -146,7 +146,12 @@ export function startDiptych() {
       `Events a second in the last minute: now ${rate(rates.at(-1))}, at most ${rate(most)}`);
   }
 
-  return { status, happenings, moved, past, troubledPast };
+  /** Called when the connection to the server comes or goes. */
+  function connected(state) {
+    if (state === "lost") views.lost();
+  }
+
+  return { status, happenings, moved, past, troubledPast, connected };
 }
 
 /** Dots that move from the commands through the log to the views. One stands for many events. */

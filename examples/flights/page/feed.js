@@ -2,6 +2,9 @@
 import { $, h, say } from "./dom.js";
 import { count, dayOf, flightName, inLocalTime, originOf, spokenOf, timeOf } from "./words.js";
 
+/** While the time moves, a list of the time just before is no fault. */
+const STALE_AFTER_MS = 400;
+
 export const isRefusal = (item) => /refus|reject/i.test(item.type);
 
 export function startFeed({ onFlight }) {
@@ -11,6 +14,9 @@ export function startFeed({ onFlight }) {
   /** The newest answer of now, also while the page shows the past or the feed is paused. */
   let newest = null;
   let at = null;
+  /** The time of the list, null for now; undefined before the first one. */
+  let drawnAt;
+  let staleTimer = 0;
   let isLost = false;
 
   function happenings(answer) {
@@ -23,8 +29,8 @@ export function startFeed({ onFlight }) {
     if (to === at) return;
     at = to;
     $("feed-pause").hidden = at !== null;
-    if (at !== null) $("feed-log").dataset.stale = "true";
-    else if (newest) draw(newest);
+    if (at === null && newest) draw(newest);
+    else mark();
   }
 
   /** Without a connection, the list of now stands still. */
@@ -32,17 +38,25 @@ export function startFeed({ onFlight }) {
     if (state === "connecting") return;
     const wasLost = isLost;
     isLost = state === "lost";
-    if (at === null && newest && isLost !== wasLost) mark(null);
+    if (isLost !== wasLost) mark();
   }
 
-  function mark(then) {
-    if (then === null && isLost) $("feed-log").dataset.stale = "true";
-    else delete $("feed-log").dataset.stale;
-    if (then !== null) say($("feed-order"), `The latest before ${spokenOf(then)} first.`);
+  /** Greys the list if it is of another time than the clock, and says of which one it is. */
+  function mark() {
+    clearTimeout(staleTimer);
+    if (drawnAt === undefined) return;
+    if (drawnAt !== null) say($("feed-order"), `The latest before ${spokenOf(drawnAt)} first.`);
     else {
       say($("feed-order"), isLost ? "As it was when the connection was lost."
         : "Newest in the log first.");
     }
+    if (drawnAt === at && !(at === null && isLost)) {
+      delete $("feed-log").dataset.stale;
+      return;
+    }
+    const isOfOtherMode = (drawnAt === null) !== (at === null);
+    staleTimer = setTimeout(() => ($("feed-log").dataset.stale = "true"),
+      isOfOtherMode || at === null ? 0 : STALE_AFTER_MS);
   }
 
   function past(answer, then) {
@@ -50,7 +64,10 @@ export function startFeed({ onFlight }) {
   }
 
   function draw(answer, then = null) {
-    mark(then);
+    drawnAt = then;
+    // While the time moves on, the newest list is the one before it.
+    delete $("feed-log").dataset.stale;
+    mark();
     const wanted = new Set(answer.recent.map((item) => item.position));
     for (const [position, element] of items) {
       if (wanted.has(position)) continue;

@@ -4,7 +4,7 @@ import { whereOn } from "./board.js";
 import { $, h, say } from "./dom.js";
 import { startFields } from "./fields.js";
 import { showAccepted, showRefused, showSending } from "./outcome.js";
-import { HOUR_MS, startSuggestions } from "./suggest.js";
+import { FIRST_MORNING_MS, HOUR_MS, startSuggestions } from "./suggest.js";
 import { readBackWords } from "./trip.js";
 import { airportName, flightName, instant, sentence, spokenOf } from "./words.js";
 
@@ -78,7 +78,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
    */
   function occurredAt({ at, departs_at: departsAt }) {
     if (!Number.isNaN(Date.parse(at))) return at;
-    const latest = (time.shown() ?? Date.now()) - MINUTE_MS;
+    const latest = (time.shown() ?? FIRST_MORNING_MS) - MINUTE_MS;
     const departs = Date.parse(departsAt);
     return instant(departs < latest ? departs - HOUR_MS : latest);
   }
@@ -246,7 +246,7 @@ export function startForm({ time, board, trip, onShow, onFlight, onAccepted }) {
 
   /** Updates an untouched form after the clock or the board moved. */
   function moved() {
-    if (time.shown() === null || !fields.isKnown()) return;
+    if ((time.shown() === null && !time.isEmpty()) || !fields.isKnown()) return;
     if (!isTouched && !form.contains(document.activeElement)) suggest();
   }
 

@@ -1,9 +1,11 @@
 // The chart of one day in New York: departures, their delay and the weather, hour by hour.
-import { goTo, inAddress, onStep } from "./address.js";
+import { choiceInAddress, goTo, inAddress, onStep } from "./address.js";
 import { ceiling, chart, nothing, text, ticks } from "./chart.js";
 import { $, s, say } from "./dom.js";
 import { asTable, loader, meanWords } from "./pictures.js";
-import { count, dayIn, decimal, digits, fromInput, plural, spokenOf, timeOf } from "./words.js";
+import {
+  count, dayIn, decimal, digits, fromInput, isDay, plural, spokenOf, timeOf,
+} from "./words.js";
 
 const HOUR_MS = 60 * 60 * 1000;
 const LATE_MINUTES = 15;
@@ -13,13 +15,12 @@ export function startHours({ time }) {
   const [airport, day, follows] = [$("hours-airport"), $("hours-day"), $("hours-follow")];
   let list = null;
   let past = {};
+  const ofBoard = () => choiceInAddress("airport", airport);
   readAddress();
 
   function readAddress() {
-    const chosen = inAddress("hourly");
-    const isKnown = [...airport.options].some(({ value }) => value === chosen);
-    airport.value = isKnown ? chosen : ofBoard();
-    follows.checked = inAddress("hours") === null;
+    airport.value = inAddress("hourly") === null ? ofBoard() : choiceInAddress("hourly", airport);
+    follows.checked = !isDay(inAddress("hours"));
     if (!follows.checked) day.value = inAddress("hours");
   }
 
@@ -96,7 +97,6 @@ export function startHours({ time }) {
   return { load, setAirport };
 }
 
-const ofBoard = () => inAddress("airport") ?? "EWR";
 const dayAfter = (day) => new Date(Date.parse(day) + 24 * HOUR_MS).toISOString().slice(0, 10);
 
 /** The hours from midnight to midnight in New York: 24, or one more or less at a clock change. */

@@ -37,6 +37,24 @@ let knowRange = () => {};
 /** Resolves when the first and the last time of the log are known, or that there is none. */
 const rangeKnown = new Promise((resolve) => (knowRange = resolve));
 
+// After a step back or forward the parts hear of it in this order, the time first.
+const time = startTime({
+  onMove(at) {
+    opening.moved(at);
+    board.show({ at });
+    diptych.moved(at);
+    feed.moved(at);
+    past.moved(at);
+    if (at === null && live) refusals.counted(live.refused, null);
+    moveForm();
+    pictures.look();
+  },
+  onSettle() {
+    pictures.look();
+    planeDay.settled();
+    form.moved();
+  },
+});
 const timeShown = () => time.at();
 const card = startCard({ onPlane: (plane, row) => planeDay.go(plane, row), timeShown });
 const planeDay = startPlane({ onFlight: card.open, timeShown, now: () => time.shown() });
@@ -67,23 +85,6 @@ const board = startBoard({
     opening.look();
   },
 });
-const time = startTime({
-  onMove(at) {
-    opening.moved(at);
-    board.show({ at });
-    diptych.moved(at);
-    feed.moved(at);
-    past.moved(at);
-    if (at === null && live) refusals.counted(live.refused, null);
-    moveForm();
-    pictures.look();
-  },
-  onSettle() {
-    pictures.look();
-    planeDay.settled();
-    form.moved();
-  },
-});
 const opening = startOpening({ time, board });
 const pictures = startPictures({ time, isInSight: () => inSight });
 const form = startForm({
@@ -94,6 +95,7 @@ watchConnection((state, ms) => {
   page.dataset.connection = state;
   time.connected(state);
   board.connected(state);
+  diptych.connected(state);
   feed.connected(state);
   pictures.connected(state);
   $("connection").dataset.state = state;
@@ -142,9 +144,9 @@ function happened({ answer }) {
   const fresh = answer.recent.filter((item) => item.position > newest);
   newest = Math.max(newest, ...fresh.map((item) => item.position));
   card.happened(new Set(fresh.map((item) => item.flight)));
+  moveForm();
   if (!answer.last) return;
   opening.look();
-  moveForm();
   planeDay.settled();
 }
 

@@ -30,6 +30,10 @@ export function startPictures({ time, isInSight }) {
 
   /** Asks for the charts of the page's time, unless they are drawn or out of sight. */
   async function look() {
+    if (time.isEmpty()) {
+      say($("pictures-state"), "The charts are drawn once a flight of the data is in the log.");
+    }
+    $("gallery").hidden = time.isEmpty();
     if (time.shown() === null) return;
     if (wanted() === shown && !hasFailed) {
       if (!isAsking) unmark();

@@ -1,11 +1,12 @@
 // The day of a plane: its flights as bars over the hours, and as a list.
-import { goTo, inAddress, onStep } from "./address.js";
+import { correct, goTo, inAddress, onStep } from "./address.js";
 import { ask } from "./api.js";
 import { chart, fit, text, widthOf } from "./chart.js";
 import { $, h, s, table } from "./dom.js";
 import { statusOf } from "./status.js";
 import {
-  airportName, count, dayIn, dayOf, duration, flightName, instant, millis, plural, spokenOf, timeOf,
+  airportName, count, dayIn, dayOf, duration, flightName, instant, isDay, millis, plural, spokenOf,
+  timeOf,
 } from "./words.js";
 
 const HOUR_MS = 60 * 60 * 1000;
@@ -94,8 +95,23 @@ export function startPlane({ onFlight, timeShown, now }) {
   }
 
   function openFromAddress() {
-    const [plane, day] = [inAddress("plane"), inAddress("day")];
-    if (plane && day) show(tailNumber(plane), day);
+    if (inAddress("plane") === null) {
+      clear();
+      return;
+    }
+    if (!isDay(inAddress("day"))) correct({ day: dayIn(now() ?? 0) });
+    show(tailNumber(inAddress("plane")), inAddress("day"));
+  }
+
+  /** No plane is chosen any more, or not yet. */
+  function clear() {
+    asked += 1;
+    if (shown === null && $("plane-tail").value === "") return;
+    shown = null;
+    $("plane-tail").value = "";
+    $("plane-legs").hidden = true;
+    $("plane-table").replaceChildren();
+    $("plane-result").replaceChildren(h("p", { class: "empty" }, "No plane is chosen."));
   }
 
   /** The time of the page stands still again. */

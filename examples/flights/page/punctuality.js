@@ -1,5 +1,5 @@
 // The chart of arrivals on time: a stacked bar of delays for each airline.
-import { goTo, inAddress, onStep } from "./address.js";
+import { choiceInAddress, goTo, onStep } from "./address.js";
 import { chart, fit, nothing, text } from "./chart.js";
 import { $, h, s } from "./dom.js";
 import { asTable, loader } from "./pictures.js";
@@ -26,7 +26,7 @@ export function startPunctuality() {
   const order = $("punctuality-order");
   let answer = null;
   let airlines = [];
-  order.value = inAddress("order") ?? "flights";
+  order.value = choiceInAddress("order", order);
   drawLegend();
 
   const redraw = chart(figure.querySelector(".plot"), (width) => {
@@ -56,7 +56,7 @@ export function startPunctuality() {
   });
   onStep((changed) => {
     if (!changed.has("order")) return;
-    order.value = inAddress("order") ?? "flights";
+    order.value = choiceInAddress("order", order);
     if (answer) show();
   });
   return { load: loader(figure, () => [["punctuality", {}]], show) };

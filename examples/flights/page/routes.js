@@ -1,5 +1,5 @@
 // The chart of routes: the busiest ones, or the latest ones.
-import { goTo, inAddress, onStep } from "./address.js";
+import { choiceInAddress, goTo, onStep } from "./address.js";
 import { bars, chart, nothing } from "./chart.js";
 import { $, say } from "./dom.js";
 import { asTable, loader, meanWords } from "./pictures.js";
@@ -16,8 +16,8 @@ export function startRoutes() {
   readAddress();
 
   function readAddress() {
-    order.value = inAddress("routes") ?? "busiest";
-    origin.value = inAddress("from") ?? "";
+    order.value = choiceInAddress("routes", order);
+    origin.value = choiceInAddress("from", origin);
   }
 
   const place = (route) => route.destination_name ?? airportName(route.destination);

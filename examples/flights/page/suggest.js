@@ -4,6 +4,8 @@ import { dayIn, instant, toInput } from "./words.js";
 
 const MINUTE_MS = 60 * 1000;
 export const HOUR_MS = 60 * MINUTE_MS;
+/** A command for a log without a time is of the first morning of the data, in New York. */
+export const FIRST_MORNING_MS = Date.parse("2013-01-01T10:00:00Z");
 /** The data has no flight numbers from here on. */
 const FIRST_FREE_NUMBER = 9001;
 const MOST_TRIES = 60;
@@ -26,7 +28,7 @@ export function startSuggestions({ time, board }) {
   let number = FIRST_FREE_NUMBER;
   let free = { of: "", flight: "" };
 
-  const now = () => Math.ceil((time.shown() ?? Date.now()) / MINUTE_MS) * MINUTE_MS;
+  const now = () => Math.ceil((time.shown() ?? FIRST_MORNING_MS) / MINUTE_MS) * MINUTE_MS;
 
   async function newFlight() {
     const departsAt = Math.ceil((now() + HOUR_MS) / (5 * MINUTE_MS)) * 5 * MINUTE_MS;

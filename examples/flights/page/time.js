@@ -1,6 +1,6 @@
 // The time that the page shows: the present, or a past instant from the slider, the input or Play.
 import { correct, goTo, inAddress, onStep } from "./address.js";
-import { showClock, showMode } from "./clock.js";
+import { showClock, showMode, showNoClock } from "./clock.js";
 import { $, say } from "./dom.js";
 import { dayOf, fromInput, instant, momentOf, toInput } from "./words.js";
 
@@ -10,6 +10,9 @@ const DAY_MS = 24 * HOUR_MS;
 const TICK_MS = 100;
 const SETTLE_MS = 350;
 
+/** The address of a present that the reader chose. Without it, the page may choose a replay. */
+const PRESENT = "now";
+
 /** `at` is null for the present. `onMove` gets every move, `onSettle` only the last of a series. */
 export function startTime({ onMove, onSettle }) {
   const slider = $("time");
@@ -17,6 +20,10 @@ export function startTime({ onMove, onSettle }) {
   let last = null;
   let at = null;
   let isChosen = inAddress("at") !== null;
+  /** How the next settled time gets into the address: as a step of the history or not. */
+  let write = correct;
+  /** Whether the log is known to have no flight of the data, and so no time. */
+  let isEmpty = false;
   let playing = 0;
   let settling = 0;
   let connection = "connecting";
@@ -25,14 +32,19 @@ export function startTime({ onMove, onSettle }) {
 
   /** The period that the log covers. Its end moves as the log grows. */
   function range(from, to) {
-    if (!from || !to) return;
+    isEmpty = !from || !to;
+    if (isEmpty) {
+      showNoClock();
+      mode();
+      return;
+    }
     const start = Math.floor(Date.parse(from) / STEP_MS) * STEP_MS;
     if (Date.parse(to) === last && start === first) return;
     const isFirst = first === null;
     first = start;
     last = Date.parse(to);
     slider.max = String(Math.ceil((last - first) / STEP_MS));
-    slider.disabled = $("play").disabled = false;
+    slider.disabled = $("play").disabled = $("time-input").disabled = false;
     $("time-input").min = toInput(first);
     $("time-input").max = toInput(last);
     slider.dataset.first = instant(first);
@@ -51,6 +63,7 @@ export function startTime({ onMove, onSettle }) {
   /** Called when the reader moves the time. */
   function move(to) {
     isChosen = true;
+    write = goTo;
     put(to);
   }
 
@@ -69,8 +82,9 @@ export function startTime({ onMove, onSettle }) {
   function settle() {
     say($("time-said"), at === null ? "The page shows now"
       : `The page shows ${momentOf(at)}`);
-    // The time that the page chose by itself is no step of the history.
-    (isChosen ? goTo : correct)({ at: at === null ? null : toInput(at) });
+    // A time that the page chose, or that the address had already, is no step of the history.
+    write({ at: at !== null ? toInput(at) : isChosen ? PRESENT : null });
+    write = correct;
     onSettle(at);
   }
 
@@ -88,7 +102,7 @@ export function startTime({ onMove, onSettle }) {
   }
 
   function mode() {
-    showMode({ at, last, isPlaying: playing !== 0, connection });
+    showMode({ at, last, isEmpty, isPlaying: playing !== 0, connection });
   }
 
   /** Called when the connection to the server comes or goes. */
@@ -178,6 +192,7 @@ export function startTime({ onMove, onSettle }) {
   });
   $("play").addEventListener("click", () => {
     isChosen = true;
+    write = goTo;
     if (playing) stop();
     else play();
   });
@@ -206,6 +221,7 @@ export function startTime({ onMove, onSettle }) {
     at: () => at, first: () => first, last: () => last,
     isChosen: () => isChosen,
     isPlaying: () => playing !== 0,
+    isEmpty: () => isEmpty,
     /** The time that the page shows, also at the present; null as long as no flight is known. */
     shown: () => at ?? last,
   };

@@ -22,6 +22,7 @@ const QUESTIONS = {
 export function startViews() {
   const rows = new Map();
   const differed = new Map();
+  let said = null;
   // On a phone, the sentence above the table says enough.
   if (matchMedia("(max-width: 40rem)").matches) $("views-more").open = false;
 
@@ -55,7 +56,8 @@ export function startViews() {
     column("position", followers.map((follower) => follower.position));
     column("lag", followers.map((follower) => follower.lag_positions));
     column("rate", followers.map((follower) => rate(follower.rate)));
-    say($("views-summary"), summary(followers));
+    said = summary(followers);
+    say($("views-summary"), said);
     drawTrouble(followers);
   }
 
@@ -85,7 +87,12 @@ export function startViews() {
     return row;
   }
 
-  return { draw };
+  /** Without a connection, the table stands still. */
+  function lost() {
+    if (said !== null) say($("views-summary"), `When the connection was lost, ${said}`);
+  }
+
+  return { draw, lost };
 }
 
 const nameOf = (follower) => `${follower.kind} ${follower.name}`;

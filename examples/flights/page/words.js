@@ -2,6 +2,7 @@
 const ZONE = "America/New_York";
 const clock = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dayShort = formatter({ weekday: "short", day: "numeric", month: "short" });
+const dayOfClock = formatter({ weekday: "short", day: "numeric", month: "long", year: "numeric" });
 const dayLong = formatter({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
 const dayNamed = formatter({ weekday: "long", day: "numeric", month: "long" });
 const yearOnly = formatter({ year: "numeric" });
@@ -33,6 +34,7 @@ export const airports = () => names.airports;
 
 export const timeOf = (instant) => clock.format(new Date(instant));
 export const dayOf = (instant) => withYear(dayShort.format(new Date(instant)), instant);
+export const clockDayOf = (instant) => dayOfClock.format(new Date(instant));
 export const longDayOf = (instant) => dayLong.format(new Date(instant));
 /** A day and a time in a sentence: "Thursday 31 January, 17:00". */
 export const spokenOf = (instant) =>
@@ -49,6 +51,9 @@ export const inLocalTime = (text) =>
 export const instant = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 /** The day in New York, as `2013-01-31`. */
 export const dayIn = (ms) => toInput(ms).slice(0, 10);
+
+/** Whether a text is a day, as `dayIn` writes it. */
+export const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text) && !Number.isNaN(Date.parse(text));
 
 /** The value for a `datetime-local` input, in New York time. */
 export function toInput(ms) {

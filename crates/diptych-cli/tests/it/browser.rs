@@ -3,6 +3,7 @@
 //! Each test has its own browser, and waits for conditions, never for a fixed time. A failed test
 //! prints the console and the state of the page, and saves a screenshot.
 
+mod address;
 mod axe;
 mod clock;
 mod demo;
@@ -10,6 +11,7 @@ mod driver;
 mod findings;
 mod hostile;
 mod living;
+mod loading;
 mod page;
 mod printing;
 mod sending;

@@ -1,11 +1,16 @@
 //! axe-core looks over the page.
 
 use super::{
-    demo::Demo,
+    demo::{Demo, two_quiet_days},
     driver::Window,
     findings::Axe,
-    page::{Page, open},
+    page::{Page, open, open_unloaded},
+    states::STOPPED,
 };
+use crate::program::Program;
+
+/// Widths and themes that a state is looked over in. The tests of a full page have all of them.
+const LOOKS: [(u32, &str); 3] = [(1280, "light"), (820, "dark"), (360, "light")];
 
 /// Opens everything that can be opened, and sends a command.
 async fn fill(page: &Page) {
@@ -59,4 +64,77 @@ fn axe_has_no_findings_on_a_tablet_in_both_themes() {
 #[test]
 fn axe_has_no_findings_on_a_phone_in_both_themes() {
     look_over(Window::Phone);
+}
+
+/// Looks over a state that a reader seldom sees, in each width and in both themes.
+async fn look_over_state(page: &Page, axe: &Axe, state: &str) {
+    for (width, theme) in LOOKS {
+        page.show_at_width(width).await;
+        page.run("document.documentElement.dataset.theme = arguments[0];", vec![theme.into()])
+            .await;
+        page.assert_no_findings(axe, &format!("{state}, {width} pixels wide, {theme}")).await;
+    }
+}
+
+/// A log with few flights, so that the rules have few elements to look over.
+fn quiet_demo() -> Demo {
+    let program = Program::new();
+    let flights = program.dir.path().join("flights.csv");
+    std::fs::write(&flights, two_quiet_days()).unwrap();
+    Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()])
+}
+
+#[test]
+fn axe_has_no_findings_on_the_replay_and_without_a_connection() {
+    let Some(axe) = Axe::installed() else { return };
+    let mut demo = quiet_demo();
+    let address = demo.address.clone();
+    open_unloaded(&address, Window::Moving, async |page| {
+        page.load().await;
+        page.wait_for_text("#mode", "Replay").await;
+        page.wait_for_text("#past-cost", "folded").await;
+        look_over_state(page, &axe, "the replay").await;
+
+        page.click("#play").await;
+        page.wait_for_text("#mode", "Past").await;
+        demo.kill();
+        page.wait_for_text("#connection[data-state=lost]", "Connection lost").await;
+        page.set("#time-input", "2013-01-02T09:00").await;
+        page.wait_for_text("#board-trouble", "The server cannot be reached").await;
+        page.wait_for_text("#refusals-total", "This could not be asked").await;
+        for part in ["#diptych-panels", "#feed-log", "#board-panel"] {
+            page.wait(part, &format!("document.querySelector('{part}').dataset.stale")).await;
+        }
+        look_over_state(page, &axe, "the lost connection in the past").await;
+    });
+}
+
+#[test]
+fn axe_has_no_findings_on_an_empty_log() {
+    let Some(axe) = Axe::installed() else { return };
+    let demo = Demo::loaded_with(Program::new(), &["--until", "2012-12-31T00:00:01Z"]);
+    open_unloaded(&demo.address, Window::Desktop, async |page| {
+        page.load_empty().await;
+        page.wait_for_text("#clock-day", "No time yet").await;
+        look_over_state(page, &axe, "the empty log").await;
+        page.assert_no_errors_but(&[]);
+    });
+}
+
+#[test]
+fn axe_has_no_findings_on_a_stopped_view_and_a_lost_present() {
+    let Some(axe) = Axe::installed() else { return };
+    let mut demo = quiet_demo();
+    let address = demo.address.clone();
+    open(&address, Window::Desktop, async |page| {
+        page.run(STOPPED, vec![]).await;
+        page.click("#rest-end").await;
+        page.wait_for_text("#views-trouble", "Board is stopped at position").await;
+        page.wait_for_text("#board-trouble", "The view of the board is stopped").await;
+        look_over_state(page, &axe, "the stopped view").await;
+        demo.kill();
+        page.wait_for_text("#mode", "Not live").await;
+        page.wait_for_text("#views-summary", "When the connection was lost").await;
+        look_over_state(page, &axe, "the lost connection").await;
+    });
 }

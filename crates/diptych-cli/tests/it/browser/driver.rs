@@ -118,8 +118,34 @@ impl Driver {
 
     /// Shows pages as for this medium, such as `print`.
     pub(crate) fn emulate_media(&self, media: &str) {
-        let command = "Emulation.setEmulatedMedia";
-        let body = json!({ "cmd": command, "params": { "media": media } }).to_string();
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "media": media }));
+    }
+
+    /// Shows pages in this width from now on, in a browser that has the size of a desktop.
+    pub(crate) fn emulate_width(&self, width: u32) {
+        let metrics = json!({
+            "width": width, "height": 900, "screenWidth": width, "screenHeight": 900,
+            "deviceScaleFactor": 1, "mobile": width < 1000,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
+    /// Runs a script before the scripts of each page that is loaded from now on.
+    pub(crate) fn run_before_pages(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
+    }
+
+    /// Scripts of pages that are loaded from now on do not run. Those of the test do.
+    pub(crate) fn forbid_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    }
+
+    pub(crate) fn allow_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
+    }
+
+    fn devtools(&self, command: &str, params: &Value) {
+        let body = json!({ "cmd": command, "params": params }).to_string();
         self.request("POST", "/goog/cdp/execute", &body).expect("the browser answers");
     }
 

@@ -95,6 +95,11 @@ impl Page {
         self.ready().await;
     }
 
+    /// Loads the page, and waits for nothing that its scripts do.
+    pub(crate) async fn begin_load(&self) {
+        self.client.goto(&self.address).await.unwrap();
+    }
+
     pub(crate) async fn reload(&self) {
         self.client.refresh().await.unwrap();
         self.ready().await;
@@ -207,6 +212,26 @@ impl Page {
 
     pub(crate) async fn focus(&self, css: &str) {
         self.run("document.querySelector(arguments[0]).focus();", vec![css.into()]).await;
+    }
+
+    /// Shows the page in this width from now on, in a window of a desktop.
+    pub(crate) async fn show_at_width(&self, width: u32) {
+        self.driver.emulate_width(width);
+        self.wait("the page has the width", &format!("screen.width === {width}")).await;
+    }
+
+    /// Runs a script before those of each page that is loaded from now on.
+    pub(crate) fn run_before_pages(&self, script: &str) {
+        self.driver.run_before_pages(script);
+    }
+
+    /// Pages that are loaded from now on cannot run their scripts.
+    pub(crate) fn forbid_scripts(&self) {
+        self.driver.forbid_scripts();
+    }
+
+    pub(crate) fn allow_scripts(&self) {
+        self.driver.allow_scripts();
     }
 
     /// Shows the page as it will be on paper.
