@@ -24,11 +24,18 @@ use place::Place;
 const PROGRAM: Program = Program {
     parts: &["appends", "hot", "boundaries", "batches", "reads", "delays", "growth"],
     least_events: 100_000,
-    settings: &[Setting {
-        name: "--log",
-        default: "100000",
-        about: "events of the logs that the reads are of",
-    }],
+    settings: &[
+        Setting {
+            name: "--log",
+            default: "100000",
+            about: "events of the logs that the reads are of",
+        },
+        Setting {
+            name: "--partition",
+            default: "10000000",
+            about: "positions of a partition of the log that grows",
+        },
+    ],
 };
 
 /// Settings of the server beyond those of the tests.
@@ -39,7 +46,7 @@ fn main() -> ExitCode {
     let (Some(server), Ok(runtime)) = (PostgresServer::with(SETTINGS), runtime) else {
         return ExitCode::FAILURE;
     };
-    for database in ["ours", "aggregates", "streams", "plain"] {
+    for database in ["ours", "aggregates", "streams", "plain", "grown"] {
         server.execute("postgres", &format!("create database {database}"));
     }
     let place = Place { server, runtime };

@@ -55,6 +55,15 @@ fn opened(place: &Place, log: &str) -> Store {
     Store::new(pollster::block_on(opening).unwrap())
 }
 
+/// A log in a database of its own, whose partitions have this many positions.
+pub(crate) fn grown(place: &Place, partition_events: u64) -> Store {
+    let mut options = PostgresOptions::default();
+    options.partition_events = partition_events;
+    let address = place.address("grown");
+    let opening = PostgresStore::open(&address, options);
+    Store::new(pollster::block_on(opening).unwrap())
+}
+
 impl Bench for Ours {
     fn open(place: &Place, _: usize) -> Ours {
         Ours { store: opened(place, "main"), counters: Arc::default() }
