@@ -120,7 +120,8 @@ fn is_whole(text: &str) -> bool {
 /// Whether the text is the one that JSON has for a float.
 fn is_float(text: &str) -> bool {
     let float = text.parse::<f64>().ok().filter(|float| float.is_finite());
-    float.is_some_and(|float| Value::from(float).to_string() == text)
+    let json = float.map(|float| Value::from(float).to_string());
+    json.is_some_and(|json| json == text)
 }
 
 fn texts(cells: &[Vec<u8>]) -> Option<Vec<String>> {

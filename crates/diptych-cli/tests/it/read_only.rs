@@ -1,12 +1,11 @@
 //! Commands on a log, and on a backup, that lie on a read-only file system.
 
 use std::{
-    env,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::program::{Program, Ran, events, finish, spawn};
+use crate::program::{Program, Ran, events, finish, left_out, spawn};
 
 /// The exit code of the script if the system permits no mounts.
 const NOT_MOUNTED: i32 = 77;
@@ -25,8 +24,7 @@ fn run_over_read_only(place: &Path, args: &[&str], input: &str) -> Option<Ran> {
     command.arg(place).arg(env!("CARGO_BIN_EXE_diptych")).args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let left_out = |why: String| {
-        assert!(env::var_os("CI").is_none(), "{why}");
-        println!("left out: {why}");
+        left_out(&why);
         None
     };
     let ran = match command.spawn() {
