@@ -18,7 +18,8 @@ const POINTS: [(u64, &str); 8] = [
     (10_000_000, "10 million events"),
 ];
 
-/// The events of a tag grow with the log. So many of them cost the same at every point.
+/// The events of a tag grow with the log. A read of this number of them has equal work at every
+/// point.
 const NEWEST: usize = 10;
 
 /// Tables over the points up to `--events`.

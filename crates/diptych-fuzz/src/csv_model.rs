@@ -25,7 +25,7 @@ pub(crate) struct CsvOptions {
 /// The table as a whole, if it can be imported.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ModelTable {
-    /// Each row in order: what is stored, or the column for which the row is refused.
+    /// Each row in order: its stored values, or the column for which the row is refused.
     Rows(Vec<Result<Map<String, Value>, &'static str>>),
     /// This row has other cells than the header has columns, or is no text. The header is row 0.
     Unreadable(u64),
@@ -117,7 +117,7 @@ fn is_whole(text: &str) -> bool {
     is_plain && digits.parse::<u64>().is_ok_and(|whole| whole <= 1 << 53)
 }
 
-/// Whether the text is the one that JSON has for a float.
+/// Whether JSON has exactly this text for a float.
 fn is_float(text: &str) -> bool {
     let float = text.parse::<f64>().ok().filter(|float| float.is_finite());
     let json = float.map(|float| Value::from(float).to_string());
