@@ -131,7 +131,7 @@ pub(crate) fn archive(
     }
     let mut mover = SegmentMove { engine, archive: &*archive, place };
     for segment in without_stub {
-        mover.leave_stub(segment, &listing::read(disk, segment, u64::MAX)?)?;
+        mover.leave_stub(segment, &listing::read_stored(disk, segment, u64::MAX)?)?;
     }
     let all = planned.iter().map(|(_, _, bytes)| bytes).sum();
     let (mut moved, mut done) = (0, 0);

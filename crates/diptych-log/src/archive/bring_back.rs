@@ -80,7 +80,7 @@ pub fn bring_back_archive(
         manifest::replace(disk, root, &noted)
     };
     for ((segment, next), bytes) in archived.iter().zip(&sizes).rev() {
-        let content = listing::read(disk, segment, u64::MAX)?;
+        let content = listing::read_stored(disk, segment, u64::MAX)?;
         if !verified(disk, identity, (segment, &content), next)? {
             must_be_as_archived(disk, segment, &content)?;
         }
@@ -171,10 +171,10 @@ fn is_shared(
         };
         let ours = segments.iter().find(|ours| (ours.sequence, ours.base) == (sequence, base));
         let there = SegmentFile { sequence, base, path: dir.join(&name) };
-        let there = listing::read(archive, &there, u64::MAX)?;
+        let there = listing::read_stored(archive, &there, u64::MAX)?;
         // An interrupted run has left it.
         let is_left = match ours {
-            Some(ours) => is_same(&listing::read(disk, ours, u64::MAX)?, &there),
+            Some(ours) => is_same(&listing::read_stored(disk, ours, u64::MAX)?, &there),
             None => false,
         };
         if !is_left {

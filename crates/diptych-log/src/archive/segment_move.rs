@@ -32,7 +32,7 @@ impl SegmentMove<'_> {
     ) -> Result<(), ArchiveError> {
         let shared = self.engine.shared();
         let (disk, dir) = (shared.disk(), &shared.folders().segments);
-        let content = listing::read(disk, segment, u64::MAX)?;
+        let content = listing::read_stored(disk, segment, u64::MAX)?;
         // A segment without a link in the next one is of an older version.
         let _is_linked = verified(disk, shared.identity(), (segment, &content), next)?;
         self.copy(segment, &content)?;
@@ -71,7 +71,7 @@ impl SegmentMove<'_> {
         let found = match self.archive.open_read(&path, 0) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(io_error("open", &path)(error).into()),
-            Ok(_) => Some(listing::read(self.archive, &there, u64::MAX)?),
+            Ok(_) => Some(listing::read_stored(self.archive, &there, u64::MAX)?),
         };
         match found {
             Some(found) if found == content => {

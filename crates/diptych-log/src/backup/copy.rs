@@ -171,14 +171,14 @@ impl Copy<'_> {
     /// the bytes before an end the same as when the end was there. The log may have clustered these
     /// segments since then.
     fn read(&self, segment: &SegmentFile, bytes: u64) -> Result<Vec<u8>, OpenError> {
-        let content = listing::read(self.disk, segment, bytes)?;
+        let content = listing::read_stored(self.disk, segment, bytes)?;
         let is_end = segment.sequence == self.end.segment || segment.sequence == self.promised();
         let clustered =
             Header::parse(&content).is_ok_and(|header| header.order == Order::Clustered);
         if !(is_end && clustered) {
             return Ok(content);
         }
-        let whole = listing::read(self.disk, segment, u64::MAX)?;
+        let whole = listing::read_stored(self.disk, segment, u64::MAX)?;
         // If the segment is damaged, its verification reports the place.
         let Ok(arrived) = frame_order::arrival_bytes(&whole) else { return Ok(whole) };
         let mut arrived = arrived.into_owned();

@@ -168,7 +168,7 @@ fn begin_epoch(
     let mut verifying = Verifying::nothing(disk);
     if let Some(last) = listed.last().filter(|last| last.sequence == end.segment + 1) {
         verifying.begin_at(last);
-        let content = listing::read(disk, last, u64::MAX)?;
+        let content = listing::read_stored(disk, last, u64::MAX)?;
         verifying.content(last, &content, Some(end.position.plus(1)))?;
         verifying.must_be_whole().map_err(BackupError::Damaged)?;
     }

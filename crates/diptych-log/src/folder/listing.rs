@@ -1,11 +1,11 @@
 //! Listing and reading the segments of a folder that need not be open as a log.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use diptych_store::Position;
 
 use crate::{
-    disk::Disk,
+    disk::{Disk, DiskFile},
     error::{OpenError, io_error},
     folder::Folders,
     format::{
@@ -36,17 +36,36 @@ pub(crate) fn segments(disk: &dyn Disk, folders: &Folders) -> Result<Vec<Segment
     Ok(listed)
 }
 
-/// The first `bytes` bytes of a segment, or all if it is shorter.
+/// The first `bytes` bytes of a segment, or all if it is shorter. They may be of its stub.
 pub(crate) fn read(
     disk: &dyn Disk,
     segment: &SegmentFile,
     bytes: u64,
 ) -> Result<Vec<u8>, OpenError> {
+    let (file, length) = open(disk, segment, bytes)?;
+    file.read_at(0, length).map_err(io_error("read", &segment.path))
+}
+
+/// The same bytes, read where the segment is stored, so that a copy has exactly what is there.
+pub(crate) fn read_stored(
+    disk: &dyn Disk,
+    segment: &SegmentFile,
+    bytes: u64,
+) -> Result<Vec<u8>, OpenError> {
+    let (file, length) = open(disk, segment, bytes)?;
+    file.read_stored(0, length).map_err(io_error("read", &segment.path))
+}
+
+/// A segment, and how many of the first `bytes` bytes it has.
+fn open(
+    disk: &dyn Disk,
+    segment: &SegmentFile,
+    bytes: u64,
+) -> Result<(Arc<dyn DiskFile>, usize), OpenError> {
     let path = &segment.path;
     let file = disk.open_read(path, 0).map_err(io_error("open", path))?;
     let size = file.size().map_err(io_error("look at", path))?.min(bytes);
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    file.read_at(0, size).map_err(io_error("read", path))
+    Ok((file, usize::try_from(size).unwrap_or(usize::MAX)))
 }
 
 /// The record that a segment begins with, about the segment before it; `None` if an older version

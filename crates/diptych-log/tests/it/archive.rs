@@ -10,7 +10,8 @@ use std::{
 use diptych_log::{
     Adoption, ArchiveError, ArchiveLimit, ArchiveReport, Background, BackupOptions, Clustering,
     Follower, Log, LogOptions, OpenError, PlacePolicy, ReadOnlyLog, SealedSegments, VerifyError,
-    adopt, backup, relocate_archive, restore, scrub, verify, verify_without_archive,
+    adopt, backup, bring_back_archive, relocate_archive, restore, scrub, verify,
+    verify_without_archive,
 };
 use diptych_store::{
     Append, EventStore, Filter, Position, RawEvent, Read, ReadCommits, ReadError, Tag, TimeSource,
@@ -574,6 +575,13 @@ fn another_file_in_the_place_of_an_archived_segment_without_events_is_damage() {
             let name = path.file_name().unwrap();
             assert!(damage.iter().any(|found| found.file.ends_with(name)), "{damage:?}");
         }
+        let refused = bring_back_archive(place.at("log"), &options(), |_, _| {}).unwrap_err();
+        assert!(refused.to_string().contains("00000001-"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), wrong, "it may be of another copy of the log");
+        let target = place.at("backup");
+        let backup = backup(place.at("log"), &target, &BackupOptions::default(), |_, _| {});
+        assert!(backup.unwrap_err().to_string().contains("00000001-"));
+        fs::remove_dir_all(target).unwrap();
     }
     fs::write(&path, &bytes).unwrap();
     assert_eq!((verified().unwrap(), scrubbed().unwrap()), (61, 61));
