@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         }
         ["test"] => suites::run(Tier::Check, Lints::Compiler),
         ["test", "--long"] => suites::run(Tier::Long, Lints::Compiler),
-        ["suite", names @ ..] => suites::run_named(names, Lints::Compiler),
+        ["suite", names @ ..] => suites::run_named(names),
         ["deny"] => deny(),
         ["release"] => release(),
         ["record-wire"] => gate("conversation of this version", &mut record_wire()),

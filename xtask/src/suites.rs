@@ -268,9 +268,9 @@ pub(crate) fn run(tier: Tier, lints: Lints) -> bool {
 
 /// Runs the suites with these names and prints the summary. Returns whether none failed. If a name
 /// is unknown, none runs.
-pub(crate) fn run_named(names: &[&str], lints: Lints) -> bool {
+pub(crate) fn run_named(names: &[&str]) -> bool {
     match named(names) {
-        Ok(suites) => run_all(suites.into_iter(), lints),
+        Ok(suites) => run_all(suites.into_iter(), Lints::Compiler),
         Err(error) => {
             eprint!("{error}");
             false

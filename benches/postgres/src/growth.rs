@@ -38,7 +38,7 @@ pub(crate) fn tables(place: &Place, options: &Options) -> Vec<Table> {
             [(); 3].map(|()| Latencies::default());
         place.runtime.block_on(async {
             for number in 0..500 {
-                // Another account, so that no earlier read brought its events into memory.
+                // The second read is of another account than the first, which is in memory now.
                 let account =
                     |number: u64| Filter::tag(Tag::new("account", number * 193 % 100_000));
                 let start = Instant::now();

@@ -50,7 +50,11 @@ async fn commit(store: &Store, append: Append) {
 fn opened(place: &Place, log: &str) -> Store {
     let mut options = PostgresOptions::default();
     options.log = Some(log.to_owned());
-    let address = place.address("ours");
+    opened_in(place, "ours", options)
+}
+
+fn opened_in(place: &Place, database: &str, options: PostgresOptions) -> Store {
+    let address = place.address(database);
     let opening = PostgresStore::open(&address, options);
     Store::new(pollster::block_on(opening).unwrap())
 }
@@ -59,9 +63,7 @@ fn opened(place: &Place, log: &str) -> Store {
 pub(crate) fn grown(place: &Place, partition_events: u64) -> Store {
     let mut options = PostgresOptions::default();
     options.partition_events = partition_events;
-    let address = place.address("grown");
-    let opening = PostgresStore::open(&address, options);
-    Store::new(pollster::block_on(opening).unwrap())
+    opened_in(place, "grown", options)
 }
 
 impl Bench for Ours {

@@ -247,9 +247,7 @@ pub(crate) fn archive(data: &[u8]) {
 }
 
 fn archive_names() -> Vec<&'static str> {
-    let is_of_archive = |name: &&str| {
-        name.ends_with(".arc") || name.starts_with(IN_ARCHIVE) && !name.ends_with("lock")
-    };
+    let is_of_archive = |name: &&str| name.ends_with(".arc") || name.starts_with(IN_ARCHIVE);
     ARCHIVED.names("").into_iter().filter(is_of_archive).collect()
 }
 

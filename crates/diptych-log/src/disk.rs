@@ -162,8 +162,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// At most `length` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
-    /// Like `read_at`, but from where the bytes are stored, also if a copy of them is nearer. A
-    /// verification reads so.
+    /// Like `read_at`, but from where the bytes are stored, also if a copy of them is nearer.
+    /// Verifications, backups and moves of segments read so.
     fn read_stored(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         self.read_at(offset, length)
     }

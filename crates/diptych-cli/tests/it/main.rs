@@ -15,6 +15,7 @@ mod demo;
 mod input;
 mod intakes;
 mod kept;
+mod mounts;
 mod move_log;
 mod postgres;
 mod processes;

@@ -1,14 +1,11 @@
 //! Commands on a log, and on a backup, that lie on a read-only file system.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
+use std::{path::Path, process::Stdio};
+
+use crate::{
+    mounts::{NOT_MOUNTED, left_out, mounted},
+    program::{Program, Ran, events, finish, spawn},
 };
-
-use crate::program::{Program, Ran, events, finish, left_out, spawn};
-
-/// The exit code of the script if the system permits no mounts.
-const NOT_MOUNTED: i32 = 77;
 
 /// A small read-only file system over the folder `$1`, with the contents of the folder.
 const MOUNT: &str = "mkdir \"$1.written\" && cp -a \"$1/.\" \"$1.written\" \
@@ -18,9 +15,7 @@ const MOUNT: &str = "mkdir \"$1.written\" && cp -a \"$1/.\" \"$1.written\" \
 /// Runs the program, which finds a read-only file system with the contents of `place` in its place.
 /// The answer is `None` if the system permits no mounts. In CI that is a failure.
 fn run_over_read_only(place: &Path, args: &[&str], input: &str) -> Option<Ran> {
-    let script = format!("{{ {MOUNT}; }} || exit {NOT_MOUNTED}; shift; exec \"$@\"");
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+    let mut command = mounted(MOUNT, "shift; exec \"$@\"");
     command.arg(place).arg(env!("CARGO_BIN_EXE_diptych")).args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let left_out = |why: String| {
@@ -29,12 +24,12 @@ fn run_over_read_only(place: &Path, args: &[&str], input: &str) -> Option<Ran> {
     };
     let ran = match command.spawn() {
         Ok(child) => finish(child, input),
-        Err(error) => return left_out(format!("`unshare` cannot be run: {error}")),
+        Err(error) => return left_out(format!("without `unshare`: {error}")),
     };
     let is_unshare = ran.stderr.starts_with("unshare:");
     match ran.code {
-        NOT_MOUNTED => left_out(format!("nothing can be mounted: {}", ran.stderr)),
-        1 if is_unshare => left_out(format!("there is no name space: {}", ran.stderr)),
+        NOT_MOUNTED => left_out(format!("because nothing can be mounted: {}", ran.stderr)),
+        1 if is_unshare => left_out(format!("without a name space: {}", ran.stderr)),
         _ => Some(ran),
     }
 }

@@ -5,7 +5,6 @@ use std::{
     env, fs,
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,7 +21,8 @@ use pollster::block_on;
 
 use crate::{
     authority::{issue, swap},
-    program::{Program, left_out},
+    mounts::{NOT_MOUNTED, left_out, mounted},
+    program::Program,
     served::{LONG, ServeProcess},
 };
 
@@ -43,7 +43,6 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 /// Runs in this process again, which has mounted a small file system for its temporary files.
 #[test]
 fn a_full_disk_under_load_refuses_appends_and_answers_reads_until_there_is_space() {
-    const NOT_MOUNTED: i32 = 77;
     if env::var_os(SMALL).is_some() {
         return serve_from_a_small_disk();
     }
@@ -52,9 +51,8 @@ fn a_full_disk_under_load_refuses_appends_and_answers_reads_until_there_is_space
         "serve_faults::",
         "a_full_disk_under_load_refuses_appends_and_answers_reads_until_there_is_space"
     );
-    let script = "mount -t tmpfs -o size=96m small \"$1\" || exit 77; exec \"$2\" --exact \"$3\"";
-    let mut small = Command::new("unshare");
-    small.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    let mount = "mount -t tmpfs -o size=96m small \"$1\"";
+    let mut small = mounted(mount, "exec \"$2\" --exact \"$3\"");
     small.arg(folder.path()).arg(env::current_exe().unwrap()).arg(name);
     let output = match small.env(SMALL, "1").env("TMPDIR", folder.path()).output() {
         Ok(output) => output,

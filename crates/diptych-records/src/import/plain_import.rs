@@ -204,14 +204,14 @@ impl PlainRun<'_> {
             return Ok(());
         }
         let shape = &self.record.shape;
-        let tags = shape.unique_tags(&after);
-        let is_taken = |(_, tag): &(&str, Tag)| self.keys.is_taken(&row.key, tag);
-        if let Some((field, _)) = shape.unique_values(&after).find(is_taken) {
+        let unique: Vec<_> = shape.unique_values(&after).collect();
+        if let Some((field, _)) = unique.iter().find(|(_, tag)| self.keys.is_taken(&row.key, tag)) {
             return Err(format!("another row has this {field}: change either"));
         }
         let (old, new, event) = match before {
             None => {
                 let payload = json!({ "row": after, "origin": origin });
+                let tags = unique.into_iter().map(|(_, tag)| tag).collect();
                 let event = self.raw("imported", &row.key, &payload, tags)?;
                 decided.created += 1;
                 (None, after, event)

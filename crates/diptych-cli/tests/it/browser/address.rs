@@ -3,11 +3,10 @@
 use serde_json::json;
 
 use super::{
-    demo::{Demo, two_quiet_days},
+    demo::Demo,
     driver::Window,
     page::{Page, open},
 };
-use crate::program::Program;
 
 const NOON: &str = "2013-01-02T12:00";
 
@@ -136,7 +135,7 @@ fn what_an_address_cannot_mean_counts_as_absent() {
     let demo = Demo::shared();
     open(&demo.address, Window::Desktop, async |page| {
         page.load_at(
-            "?at=soon&airport=XXX&routes=best&order=worst&from=XXX&hours=tomorrow&hourly=XXX\
+            "?at=soon&airport=ZZZ&routes=best&order=worst&from=ZZZ&hours=tomorrow&hourly=ZZZ\
              &position=first",
         )
         .await;
@@ -159,10 +158,7 @@ fn what_an_address_cannot_mean_counts_as_absent() {
 /// A log at rest opens with a replay, unless its reader asked for the end.
 #[test]
 fn a_chosen_present_is_kept_by_a_reload() {
-    let program = Program::new();
-    let flights = program.dir.path().join("flights.csv");
-    std::fs::write(&flights, two_quiet_days()).unwrap();
-    let demo = Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()]);
+    let demo = Demo::quiet();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait_for_text("#mode", "Past").await;
         page.click("#rest-end").await;

@@ -1,7 +1,7 @@
 //! axe-core looks over the page.
 
 use super::{
-    demo::{Demo, two_quiet_days},
+    demo::Demo,
     driver::Window,
     findings::Axe,
     page::{Page, open, open_unloaded},
@@ -76,18 +76,11 @@ async fn look_over_state(page: &Page, axe: &Axe, state: &str) {
     }
 }
 
-/// A log with few flights, so that the rules have few elements to look over.
-fn quiet_demo() -> Demo {
-    let program = Program::new();
-    let flights = program.dir.path().join("flights.csv");
-    std::fs::write(&flights, two_quiet_days()).unwrap();
-    Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()])
-}
-
 #[test]
 fn axe_has_no_findings_on_the_replay_and_without_a_connection() {
     let Some(axe) = Axe::installed() else { return };
-    let mut demo = quiet_demo();
+    // Few flights, so that the rules have few elements to look over.
+    let mut demo = Demo::quiet();
     let address = demo.address.clone();
     open_unloaded(&address, Window::Moving, async |page| {
         page.load().await;
@@ -124,7 +117,7 @@ fn axe_has_no_findings_on_an_empty_log() {
 #[test]
 fn axe_has_no_findings_on_a_stopped_view_and_a_lost_present() {
     let Some(axe) = Axe::installed() else { return };
-    let mut demo = quiet_demo();
+    let mut demo = Demo::quiet();
     let address = demo.address.clone();
     open(&address, Window::Desktop, async |page| {
         page.run(STOPPED, vec![]).await;

@@ -3,11 +3,10 @@
 use serde_json::json;
 
 use super::{
-    demo::{Demo, two_quiet_days},
+    demo::Demo,
     driver::Window,
     page::{Page, open, open_unloaded},
 };
-use crate::program::Program;
 
 const NOON: &str = "2013-01-02T12:00";
 
@@ -156,10 +155,7 @@ fn back_and_forward_go_through_the_times_and_cards() {
 /// The log was loaded before a reader came, and its end is empty. A replay shows it at work.
 #[test]
 fn a_log_at_rest_opens_with_a_replay_of_its_last_full_day() {
-    let program = Program::new();
-    let flights = program.dir.path().join("flights.csv");
-    std::fs::write(&flights, two_quiet_days()).unwrap();
-    let demo = Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()]);
+    let demo = Demo::quiet();
     open_unloaded(&demo.address, Window::Moving, async |page| {
         page.load().await;
         page.wait_for_text("#mode", "Replay").await;

@@ -1,6 +1,7 @@
 //! `diptych demo` as the server of a page.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, Weak, mpsc},
@@ -30,6 +31,17 @@ struct LoadedFlights(Program);
 
 struct Serving(Child);
 
+/// The value of this place, which is made anew if no test has it any more.
+fn shared<T>(place: &Mutex<Weak<T>>, make: impl FnOnce() -> T) -> Arc<T> {
+    // A panic cannot leave this value half changed.
+    let mut place = place.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    place.upgrade().unwrap_or_else(|| {
+        let made = Arc::new(make());
+        *place = Arc::downgrade(&made);
+        made
+    })
+}
+
 impl Demo {
     /// A demo with loaded flights for a single test.
     pub(crate) fn loaded() -> Demo {
@@ -42,14 +54,15 @@ impl Demo {
     /// A demo that all tests without writes share. It ends with the last of them.
     pub(crate) fn shared() -> Arc<Demo> {
         static SHARED: Mutex<Weak<Demo>> = Mutex::new(Weak::new());
-        // A panic cannot leave this value half changed.
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(demo) = shared.upgrade() {
-            return demo;
-        }
-        let demo = Arc::new(Demo::loaded());
-        *shared = Arc::downgrade(&demo);
-        demo
+        shared(&SHARED, Demo::loaded)
+    }
+
+    /// A demo with two quiet days, for a single test.
+    pub(crate) fn quiet() -> Demo {
+        let program = Program::new();
+        let flights = program.dir.path().join("flights.csv");
+        fs::write(&flights, two_quiet_days()).unwrap();
+        Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()])
     }
 
     /// A demo that has loaded its flights, with these arguments.
@@ -109,17 +122,13 @@ impl LoadedFlights {
     /// All tests that run at a time share it. It is removed with the last of them.
     fn shared() -> Arc<LoadedFlights> {
         static SHARED: Mutex<Weak<LoadedFlights>> = Mutex::new(Weak::new());
-        // A panic cannot leave this value half changed.
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(flights) = shared.upgrade() {
-            return flights;
-        }
-        let program = Program::new();
-        let data = program.data();
-        run(&["demo", "--once", "--until", UNTIL, "--data", data.to_str().unwrap()]).ended(0, "");
-        let flights = Arc::new(LoadedFlights(program));
-        *shared = Arc::downgrade(&flights);
-        flights
+        shared(&SHARED, || {
+            let program = Program::new();
+            let data = program.data();
+            let args = ["demo", "--once", "--until", UNTIL, "--data", data.to_str().unwrap()];
+            run(&args).ended(0, "");
+            LoadedFlights(program)
+        })
     }
 
     /// A folder of its own with the same log.
@@ -149,7 +158,7 @@ fn spawn(program: &Program, listen: &str, args: &[&str]) -> Serving {
 
 /// Two days with a long flight from Newark every half hour. The last of them lands when no other
 /// flight is on the board.
-pub(crate) fn two_quiet_days() -> Vec<u8> {
+fn two_quiet_days() -> Vec<u8> {
     let mut csv = Vec::new();
     csv.extend(
         b"year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,\

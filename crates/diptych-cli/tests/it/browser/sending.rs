@@ -97,10 +97,7 @@ fn an_invalid_value_is_reported_at_its_field() {
 /// flights. A command belongs to that time, and its flight is on the board of that time.
 #[test]
 fn a_log_at_rest_opens_at_a_full_board_which_shows_the_flight_of_a_command() {
-    let program = crate::program::Program::new();
-    let flights = program.dir.path().join("flights.csv");
-    std::fs::write(&flights, super::demo::two_quiet_days()).unwrap();
-    let demo = Demo::loaded_with(program, &["--flights", flights.to_str().unwrap()]);
+    let demo = Demo::quiet();
     open(&demo.address, Window::Desktop, async |page| {
         page.wait("it is said", "!document.querySelector('#rest').hidden").await;
         page.wait_for_text("#rest", "at its end the board is nearly empty").await;
