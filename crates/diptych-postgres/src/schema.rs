@@ -12,13 +12,14 @@ use crate::{
 };
 
 /// The statements of each version, which make it from the version before.
-const VERSIONS: [&str; 6] = [
+const VERSIONS: [&str; 7] = [
     include_str!("sql/0001.sql"),
     include_str!("sql/0002.sql"),
     include_str!("sql/0003.sql"),
     include_str!("sql/0004.sql"),
     include_str!("sql/0005.sql"),
     include_str!("sql/0006.sql"),
+    include_str!("sql/0007.sql"),
 ];
 
 /// The first version with inline projections.

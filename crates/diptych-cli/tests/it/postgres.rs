@@ -129,7 +129,7 @@ fn a_database_is_made_checked_and_migrated() {
 
     let made = run(&["postgres", "init", "--partition-events", "1000", &address]);
     made.ended(0, "");
-    assert!(made.stdout.contains("version 6, made"), "{}", made.stdout);
+    assert!(made.stdout.contains("version 7, made"), "{}", made.stdout);
     assert!(made.stdout.contains("orders, made"), "{}", made.stdout);
     let again = run(&["postgres", "init", &address]);
     again.ended(0, "");
@@ -140,12 +140,12 @@ fn a_database_is_made_checked_and_migrated() {
     on(&address, &["append"], &events("a", 3)).ended(0, "");
     let check = run(&["postgres", "check", &address]);
     check.ended(0, "");
-    for part in ["version 6 of 6", "head      3", "up to position", "synchronous_standby_names"] {
+    for part in ["version 7 of 7", "head      3", "up to position", "synchronous_standby_names"] {
         assert!(check.stdout.contains(part), "{part:?} is not in: {}", check.stdout);
     }
     let migrated = run(&["postgres", "migrate", &address]);
-    assert_eq!(migrated.stdout, "the schema has version 6, which is the newest\n");
-    server.execute("postgres", "insert into diptych.schema_version (version) values (7)");
+    assert_eq!(migrated.stdout, "the schema has version 7, which is the newest\n");
+    server.execute("postgres", "insert into diptych.schema_version (version) values (8)");
     run(&["postgres", "migrate", &address]).ended(5, "use a newer program");
     run(&["postgres", "check", &address]).ended(5, "use a newer program");
 }

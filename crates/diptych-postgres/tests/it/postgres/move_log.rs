@@ -233,7 +233,7 @@ fn a_program_that_worked_before_the_migration_is_refused_after_the_fence() {
         appending.join().unwrap().unwrap();
         migrated
     });
-    assert_eq!((migrating.was, migrating.is), (2, 6));
+    assert_eq!((migrating.was, migrating.is), (2, 7));
     let mover = server.open("main");
     block_on(mover.fence(mover.identity(), ELSEWHERE)).unwrap();
     assert!(refusal(append(&before, Append::event(event("late", "k:1")))).contains("DP005"));
