@@ -27,8 +27,10 @@ pub(crate) struct CsvOptions {
 pub(crate) enum ModelTable {
     /// Each row in order: its stored values, or the column for which the row is refused.
     Rows(Vec<Result<Map<String, Value>, &'static str>>),
-    /// This row has other cells than the header has columns, or is no text. The header is row 0.
+    /// This row has other cells than the header has columns, or is no text.
     Unreadable(u64),
+    /// The header is no text.
+    UnreadableNames,
     /// The columns do not fit the record.
     Unfit,
 }
@@ -38,7 +40,7 @@ impl ModelTable {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let mut rows = records(bytes, options.delimiter).into_iter();
         let Some(header) = texts(&rows.next().unwrap_or_default()) else {
-            return ModelTable::Unreadable(0);
+            return ModelTable::UnreadableNames;
         };
         let is_there = |name: &str| header.iter().any(|column| column == name);
         let different: HashSet<_> = header.iter().collect();

@@ -216,6 +216,7 @@ fn refused(error: &ImportError, model: &ModelTable) {
     assert!(text.contains("rows"), "{text:?} names no table");
     let found = match error {
         ImportError::Row { row, .. } => ModelTable::Unreadable(*row),
+        ImportError::Format { .. } => ModelTable::UnreadableNames,
         ImportError::Mapping { .. } => ModelTable::Unfit,
         other => panic!("{other}"),
     };

@@ -42,7 +42,7 @@ impl CsvFile {
         let (name, table) = names(&path);
         let mut file = CsvFile { path, name, table, columns: Vec::new(), delimiter, nulls: None };
         let mut reader = file.reader()?;
-        let header = reader.headers().map_err(|error| file.fault(0, &error))?;
+        let header = reader.headers().map_err(|error| file.fault(None, error))?;
         file.columns = header.iter().map(str::to_owned).collect();
         // Some programs begin a file with a byte order mark.
         if let Some(first) = file.columns.first_mut()
@@ -73,8 +73,20 @@ impl CsvFile {
         Ok(csv::ReaderBuilder::new().delimiter(self.delimiter).from_reader(file))
     }
 
-    fn fault(&self, row: u64, error: &csv::Error) -> ImportError {
-        ImportError::Row { table: self.table.clone(), row, problem: error.to_string() }
+    /// The problem with a row, or with the first line.
+    fn fault(&self, row: Option<u64>, error: csv::Error) -> ImportError {
+        let problem = error.to_string();
+        match (error.into_kind(), row) {
+            (csv::ErrorKind::Io(source), _) => ImportError::file(&self.path, source),
+            (_, Some(row)) => ImportError::Row { table: self.table.clone(), row, problem },
+            (_, None) => ImportError::Format {
+                path: self.path.display().to_string(),
+                problem: format!(
+                    "its first line, which names the columns, cannot be read: {problem}; save it \
+                     as UTF-8"
+                ),
+            },
+        }
     }
 
     fn cell(&self, text: &str) -> Cell {
@@ -120,7 +132,7 @@ impl RowSource for CsvFile {
         loop {
             number += 1;
             let is_there =
-                reader.read_record(&mut record).map_err(|error| self.fault(number, &error))?;
+                reader.read_record(&mut record).map_err(|error| self.fault(Some(number), error))?;
             if !is_there {
                 return Ok(());
             }
@@ -128,5 +140,50 @@ impl RowSource for CsvFile {
             cells.extend(record.iter().map(|text| self.cell(text)));
             row(&cells)?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn names_of_columns_that_are_no_text_are_no_row() {
+        let (_folder, path) = file_of(b"id,n\xe4me\n1,a\n");
+        let error = CsvFile::open(&path).unwrap_err();
+        assert!(matches!(&error, ImportError::Format { .. }), "{error:?}");
+        let text = error.to_string();
+        for part in ["rows.csv", "its first line", "save it as UTF-8"] {
+            assert!(text.contains(part), "{part:?} is not in: {text}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_no_text_has_its_number() {
+        let (_folder, path) = file_of(b"id,name\n1,a\n2,n\xe4me\n");
+        let mut rows = 0;
+        let mut table = CsvFile::open(&path).unwrap();
+        let read = table.read(&mut |_| {
+            rows += 1;
+            Ok(())
+        });
+        assert!(matches!(&read, Err(ImportError::Row { row: 2, .. })), "{read:?}");
+        assert_eq!(rows, 1);
+    }
+
+    /// A folder is opened, and cannot be read.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_the_system_does_not_read_is_no_fault_of_a_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = CsvFile::open(folder.path()).unwrap_err();
+        assert!(matches!(&error, ImportError::File { .. }), "{error:?}");
     }
 }

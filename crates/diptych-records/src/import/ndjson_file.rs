@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -57,7 +57,11 @@ impl NdjsonFile {
         for (line, row) in BufReader::new(file).lines().zip(1..) {
             let fault =
                 |problem: String| ImportError::Row { table: self.table.clone(), row, problem };
-            let line = line.map_err(|error| fault(error.to_string()))?;
+            let line = line.map_err(|error| match error.kind() {
+                // A line that is not UTF-8.
+                ErrorKind::InvalidData => fault(error.to_string()),
+                _ => ImportError::file(&self.path, error),
+            })?;
             if line.trim().is_empty() {
                 continue;
             }
@@ -97,5 +101,28 @@ impl RowSource for NdjsonFile {
                 }),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_no_text_has_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.ndjson");
+        std::fs::write(&path, b"{\"id\":1}\n{\"id\":\"\xe4\"}\n").unwrap();
+        let error = NdjsonFile::open(&path).unwrap_err();
+        assert!(matches!(&error, ImportError::Row { row: 2, .. }), "{error:?}");
+    }
+
+    /// A folder is opened, and cannot be read.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_the_system_does_not_read_is_no_fault_of_a_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = NdjsonFile::open(folder.path()).unwrap_err();
+        assert!(matches!(&error, ImportError::File { .. }), "{error:?}");
     }
 }
