@@ -48,10 +48,3 @@ fn text(raw: &RawEvent) -> &str {
 fn tags(raw: &RawEvent) -> Vec<&str> {
     raw.tags.iter().map(|tag| tag.as_str()).collect()
 }
-
-/// Each file declares an invalid event, and a file beside it holds the expected error. After a
-/// change of an error, run with `TRYBUILD=overwrite` to update these files, and review the diff.
-#[test]
-fn an_invalid_event_is_a_compile_error_at_its_place() {
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
-}

@@ -63,8 +63,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["diptych", "diptych-gateways", "diptych-records", "diptych-server", "diptych-sqlite"],
     ),
 ];
-const MAY_USE_ALL: &[&str] =
-    &["diptych-fuzz", "diptych-postgres-testing", "diptych-schedules", "diptych-tests", "xtask"];
+const MAY_USE_ALL: &[&str] = &[
+    "diptych-compile-errors",
+    "diptych-fuzz",
+    "diptych-postgres-testing",
+    "diptych-schedules",
+    "diptych-tests",
+    "xtask",
+];
 
 /// Crates that may depend on HTTP and gRPC.
 const NETWORKED: &[&str] = &[

@@ -10,8 +10,13 @@ use super::rooms::House;
 pub(crate) type Orders = BTreeMap<String, Vec<String>>;
 
 /// Crates whose rooms have no order, because they are tests.
-pub(crate) const OF_TESTS: &[&str] =
-    &["diptych-fuzz", "diptych-postgres-testing", "diptych-schedules", "diptych-tests"];
+pub(crate) const OF_TESTS: &[&str] = &[
+    "diptych-compile-errors",
+    "diptych-fuzz",
+    "diptych-postgres-testing",
+    "diptych-schedules",
+    "diptych-tests",
+];
 
 /// Files of a crate, by the path of their module.
 type Part = &'static str;
