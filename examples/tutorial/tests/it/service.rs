@@ -1,10 +1,13 @@
 //! A running program, and requests to it as `curl` sends them.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The addresses of a service on the pages: that of the shed is the first one.
@@ -33,11 +36,32 @@ impl Service {
 
     /// Sends a signal (`INT` for Ctrl-C, `TERM`), after which the program ends in order.
     pub(crate) fn stop(mut self, signal: &str) {
+        let number = match signal {
+            "INT" => 2,
+            "TERM" => 15,
+            other => panic!("no program of a page waits for {other}"),
+        };
         let pid = self.process.id().to_string();
+        // A program can answer requests a moment before it listens to signals.
+        let begun = Instant::now();
+        while !listens(&pid, number) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no handler of {signal}");
+            assert!(self.process.try_wait().unwrap().is_none(), "it ended before {signal}");
+            thread::yield_now();
+        }
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         let status = self.process.wait().unwrap();
         assert!(status.success(), "after the signal {signal}: {status}");
     }
+}
+
+/// Whether a process has a handler for a signal, by its status in Linux. Other systems do not tell,
+/// and there it is taken for granted.
+fn listens(pid: &str, number: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("its signals");
+    let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+    caught & (1 << (number - 1)) != 0
 }
 
 impl Drop for Service {
