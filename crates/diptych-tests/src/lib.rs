@@ -1,6 +1,7 @@
 //! Tests of the whole workspace. The examples in pages are compiled and run here as documentation
 //! tests. The tidy test (in `tests/it/`) checks that every page with examples is listed here. The
 //! pages in `docs/start` show the files of `examples/tutorial`, which are compiled and run there.
+//! Programs that serve, or need a server, are compiled here, and run in `examples/pages`.
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -2,7 +2,7 @@
 //! that it finds violations. This file applies the rules to the files of the repository.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -33,6 +33,12 @@ const CHAPTERS: [(&str, &str); 5] = [
     ("docs/start/processes.md", "examples/tutorial/reminded/"),
     ("docs/start/services.md", "examples/tutorial/shared/"),
 ];
+/// The first program of the README.
+const SEATS: &str = "examples/tutorial/seats.rs";
+/// Programs of other pages, each in a file.
+const PROGRAMS: &str = "examples/pages/src/programs/";
+/// The tests that run those programs.
+const PROGRAM_TESTS: &str = "examples/pages/tests/it/";
 /// Pages of the reference that rustdoc shows too, each with its copy in a package.
 const PACKAGED_PAGES: &[(&str, &str)] = &[
     ("docs/reference/http.md", "crates/diptych-server/src/http.md"),
@@ -280,6 +286,34 @@ fn the_chapters_of_the_tutorial_show_its_files() {
     assert_none(problems);
 }
 
+/// A block that is compiled only could do anything when a reader runs it.
+#[test]
+fn each_block_that_is_not_run_is_a_program_that_its_own_tests_run() {
+    let mut programs = BTreeMap::from([(SEATS.to_owned(), read(SEATS))]);
+    let sources = files(&[".rs"]);
+    programs.extend(sources.iter().filter(|(path, _)| path.starts_with(PROGRAMS)).cloned());
+    let mut shown = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (page, text) in files(&[".md"]) {
+        if page == "README.md" || page.starts_with("docs/") {
+            let found = chapters::not_run(&text, &programs, &mut shown);
+            problems.extend(found.into_iter().map(|problem| format!("{page}: {problem}")));
+        }
+    }
+    let in_tests = sources.iter().filter(|(path, _)| path.starts_with(PROGRAM_TESTS));
+    let tests: String = in_tests.map(|(_, text)| text.as_str()).collect();
+    for path in programs.keys() {
+        if !shown.contains(path.as_str()) {
+            problems.push(format!("{path}: no page shows it as it is"));
+        }
+        let name = path.strip_prefix(PROGRAMS).and_then(|file| file.strip_suffix(".rs"));
+        if name.is_some_and(|name| !tests.contains(&format!("program(\"{name}\")"))) {
+            problems.push(format!("{path}: no test in {PROGRAM_TESTS} runs it"));
+        }
+    }
+    assert_none(problems);
+}
+
 /// A newcomer gets rows and a view over them from a few lines.
 #[test]
 fn the_tutorial_begins_with_rows_and_a_view_in_40_lines() {
@@ -307,7 +341,7 @@ fn the_readme_begins_with_a_short_program_and_measured_figures() {
     let program = chapters::first_block(&readme).expect("README.md has a block of Rust");
     let lines = program.lines().filter(|line| !line.is_empty()).count();
     assert!(lines <= 40, "{lines} lines in the first program");
-    assert!(program == read("examples/tutorial/seats.rs"), "the first program is not seats.rs");
+    assert!(program == read(SEATS), "the first program is not seats.rs");
     for command in ["\ncargo run --release -- demo\n", "\ncargo xtask test\n"] {
         assert!(readme.contains(command), "README.md lacks the command {command}");
     }

@@ -19,7 +19,8 @@ use crate::{
 pub struct ScheduleFlight {
     /// The flight.
     pub flight: FlightId,
-    /// Scheduled departure: on the flight's day or, in UTC, on the next day.
+    /// Scheduled departure. In UTC it is on the flight's day or on the day after, because a late
+    /// evening in New York is already the next day in UTC.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub departs_at: Timestamp,
     /// Destination.

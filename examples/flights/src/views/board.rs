@@ -197,8 +197,8 @@ impl DepartureBoard {
         (first, plus_minutes(at, DepartureBoard::AFTER_MINUTES))
     }
 
-    /// The boards that may have flights in the window. Scheduling makes sure that a flight departs
-    /// on its board's day or, in UTC, on the next day.
+    /// The boards that may have flights in the window. Scheduling makes sure that, in UTC, a flight
+    /// departs on its board's day or on the day after.
     fn boards(&self, at: Timestamp) -> impl Iterator<Item = BoardId> {
         let (first, last) = DepartureBoard::window(at);
         let days = Day::of(first).plus(-1).through(Day::of(last));

@@ -62,25 +62,25 @@ fn a_seat_is_taken_once() {
 /// Does the steps of a page in a folder, and returns the number of compared answers.
 fn run(page: &str, program: &str, folder: &Path) -> usize {
     let text = fs::read_to_string(Path::new("../../docs/start").join(page)).unwrap();
-    let (mut service, mut insurer) = (None, None);
+    let (mut service, mut insurer) = (None::<Service>, None::<Service>);
     let mut compared = 0;
     let stop = text.lines().position(|line| line.contains("Stop the shed with Ctrl-C"));
     for Step { line, command, output } in steps(&text) {
         let is_stopped = stop.is_some_and(|stop| line > stop);
-        if is_stopped {
-            drop(service.take());
+        if is_stopped && let Some(service) = service.take() {
+            service.stop("INT");
         }
         let answer = match command.split(' ').next() {
             Some("cargo") if command == "cargo run" => {
                 drop(service.take()); // it holds the folder
-                service = Some(Service::start(program, folder, &[]));
+                service = Some(Service::start(Command::new(program), folder));
                 continue;
             }
             Some("cargo") if command == "cargo run --bin insurer" => {
-                let shed: &Service = service.as_ref().expect("the page runs the shed first");
-                let shed = ("SHED", format!("http://{}", shed.address));
-                let program = env!("CARGO_BIN_EXE_tutorial-insurer");
-                insurer = Some(Service::start(program, folder, &[shed]));
+                let shed = service.as_ref().expect("the page runs the shed first");
+                let mut program = Command::new(env!("CARGO_BIN_EXE_tutorial-insurer"));
+                program.env("SHED", format!("http://{}", shed.address));
+                insurer = Some(Service::start(program, folder));
                 continue;
             }
             Some("curl") => {
@@ -88,7 +88,7 @@ fn run(page: &str, program: &str, folder: &Path) -> usize {
                     true => &insurer,
                     false => &service,
                 };
-                let asked: &Service = asked.as_ref().expect("the page runs the service first");
+                let asked = asked.as_ref().expect("the page runs the service first");
                 let send = || request(&asked.address, &command);
                 // A command is sent once. A query can be a little early, as its page says.
                 match command.contains(" -d ") || command.contains(" -X ") {

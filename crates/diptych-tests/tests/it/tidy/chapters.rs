@@ -1,6 +1,6 @@
 //! Rules over the pages whose code stands in files: the blocks of a page and the files agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A block of Rust in a page, and the file that the page names before it (`src/main.rs`).
 struct Block<'a> {
@@ -77,6 +77,43 @@ pub(crate) fn first_block(page: &str) -> Option<String> {
     Some(code.split_once("```")?.0.to_owned())
 }
 
+/// Where a page differs from the programs, which have names: each block that is compiled only
+/// (`no_run`) has to be one of them, word for word. Adds the names of those that are shown.
+pub(crate) fn not_run<'a>(
+    page: &str,
+    programs: &'a BTreeMap<String, String>,
+    shown: &mut BTreeSet<&'a str>,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (at, block) in blocks_not_run(page) {
+        match programs.iter().find(|(_, code)| **code == block) {
+            Some((name, _)) => drop(shown.insert(name)),
+            None => problems.push(format!("line {at}: no program has exactly this block")),
+        }
+    }
+    problems
+}
+
+/// The blocks of Rust that are marked `no_run`, each with its line.
+fn blocks_not_run(page: &str) -> Vec<(usize, String)> {
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let (mut in_block, mut is_not_run) = (false, false);
+    for (at, line) in page.lines().enumerate() {
+        if let Some(language) = line.strip_prefix("```") {
+            in_block = !in_block;
+            let mut words = language.split(',');
+            is_not_run = in_block && words.any(|word| word.trim() == "no_run");
+            if is_not_run {
+                blocks.push((at + 1, String::new()));
+            }
+        } else if is_not_run && let Some((_, block)) = blocks.last_mut() {
+            block.push_str(line);
+            block.push('\n');
+        }
+    }
+    blocks
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +138,22 @@ mod tests {
         assert_eq!(found, ["line 9: the block differs from main.rs"]);
         let found = differences(&PAGE.replace("main", "lib"), &files(""), &BTreeMap::new());
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn a_block_that_is_not_run_and_differs_from_all_programs_is_found() {
+        let page = "```rust\nfn a() {}\n```\n\n```rust,no_run\nfn b() {}\n```\n";
+        let programs = files("fn b() {}\n");
+        let mut shown = BTreeSet::new();
+        assert_eq!(not_run(page, &programs, &mut shown), [""; 0]);
+        assert_eq!(shown, BTreeSet::from(["main.rs"]));
+        for other in ["fn b() {}", "fn b() {}\n\n", "fn a() {}\n"] {
+            let programs = files(other);
+            let mut shown = BTreeSet::new();
+            let found = not_run(page, &programs, &mut shown);
+            assert_eq!(found, ["line 5: no program has exactly this block"], "{other:?}");
+            assert!(shown.is_empty());
+        }
     }
 
     #[test]

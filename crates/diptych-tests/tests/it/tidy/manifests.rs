@@ -51,6 +51,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diptych-demo", &["diptych", "diptych-server", "diptych-sqlite"]),
     ("example-https", &["diptych", "diptych-server"]),
     ("example-members", &["diptych"]),
+    // The programs of pages use every crate that these pages are about.
+    (
+        "example-pages",
+        &[
+            "diptych",
+            "diptych-postgres",
+            "diptych-postgres-tables",
+            "diptych-records",
+            "diptych-server",
+        ],
+    ),
     // The shop calls a provider over HTTP, and has a page.
     ("example-orders", &["diptych", "diptych-gateways", "diptych-server"]),
     // Customers grow from plain changes over HTTP to a command.
@@ -85,6 +96,7 @@ const NETWORKED: &[&str] = &[
     "example-fulfilment",
     "example-https",
     "example-orders",
+    "example-pages",
     "example-records",
     "example-tutorial",
     "xtask",
