@@ -1,8 +1,13 @@
-//! Runs every suite of tests, one after another, even after failures.
+//! Runs every suite of tests, even after failures.
 
 use std::{
     env,
     process::Command,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -55,8 +60,8 @@ struct Suite {
 /// The limit of time of a suite that takes a minute or two on two processors.
 const SHORT_SUITE: Duration = Duration::from_secs(10 * 60);
 
-/// The limit of time of any other suite of the first tier, which as a whole aims at this time.
-const CHECK_SUITE: Duration = Duration::from_secs(20 * 60);
+/// The limit of time of any other suite of the first tier. Another suite runs at the same time.
+const CHECK_SUITE: Duration = Duration::from_secs(30 * 60);
 
 /// The limit of time of a suite of the long tier, which as a whole aims at 75 minutes.
 const LONG_SUITE: Duration = Duration::from_secs(60 * 60);
@@ -261,16 +266,25 @@ const fn long(
     Suite { tier: Tier::Long, counts, limit: LONG_SUITE, ..suite(name, INTEGRATION, tests) }
 }
 
+/// How many suites of the first tier run at once. Many tests wait for a disk, a server or a browser,
+/// so one suite leaves half of two processors idle.
+const LANES: usize = 2;
+
 /// Runs the suites up to this tier and prints the summary. Returns whether none failed.
 pub(crate) fn run(tier: Tier, lints: Lints) -> bool {
-    run_all(SUITES.iter().filter(|suite| suite.tier <= tier), lints)
+    let of = |tier: Tier| SUITES.iter().filter(|suite| suite.tier == tier).collect::<Vec<_>>();
+    let mut rows = run_in_lanes(&of(Tier::Check), LANES, lints);
+    if tier == Tier::Long {
+        rows.extend(run_in_lanes(&of(Tier::Long), 1, lints));
+    }
+    report(&rows)
 }
 
 /// Runs the suites with these names and prints the summary. Returns whether none failed. If a name
 /// is unknown, none runs.
 pub(crate) fn run_named(names: &[&str]) -> bool {
     match named(names) {
-        Ok(suites) => run_all(suites.into_iter(), Lints::Compiler),
+        Ok(suites) => report(&run_in_lanes(&suites, 1, Lints::Compiler)),
         Err(error) => {
             eprint!("{error}");
             false
@@ -291,25 +305,49 @@ fn named(names: &[&str]) -> Result<Vec<&'static Suite>, String> {
     names.iter().map(find).collect()
 }
 
-fn run_all(suites: impl Iterator<Item = &'static Suite>, lints: Lints) -> bool {
-    // In CI a suite that cannot run counts as failed, because CI has to run all suites.
-    let strict = env::var("CI").is_ok_and(|value| value == "true");
-    let rows: Vec<Row> = suites.map(|suite| run_one(suite, strict, lints)).collect();
-    let (text, passed) = summary(&rows);
+/// Prints the summary. Returns whether no suite failed.
+fn report(rows: &[Row]) -> bool {
+    let (text, passed) = summary(rows);
     println!("\n{text}");
     passed
 }
 
-fn run_one(suite: &Suite, strict: bool, lints: Lints) -> Row {
+/// Runs these suites, so many at once. Each lane takes the next one.
+fn run_in_lanes(suites: &[&'static Suite], lanes: usize, lints: Lints) -> Vec<Row> {
+    // In CI a suite that cannot run counts as failed, because CI has to run all suites.
+    let strict = env::var("CI").is_ok_and(|value| value == "true");
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let lane = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(suite) = suites.get(at) else { return };
+            let row = run_one(suite, strict, lints, lanes > 1);
+            rows.lock().unwrap_or_else(PoisonError::into_inner).push((at, row));
+        }
+    };
+    thread::scope(|scope| (0..lanes).for_each(|_| drop(scope.spawn(lane))));
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by_key(|(at, _)| *at);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Held while programs are installed, because a package manager works for one caller at a time.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// Runs a suite. If others run at the same time, its lines begin with its name.
+fn run_one(suite: &Suite, strict: bool, lints: Lints, is_named: bool) -> Row {
     println!("\n== {}", suite.name);
     let start = Instant::now();
-    let installed = suite.needs.iter().map(available).collect::<Result<Vec<_>, String>>();
-    let installed = installed.and_then(|unpacked| {
-        suite.environment.map_or(Ok(()), Environment::install)?;
-        Ok(unpacked.into_iter().flatten().chain(suite.environment).collect::<Vec<_>>())
-    });
+    let installed = {
+        let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        let installed = suite.needs.iter().map(available).collect::<Result<Vec<_>, String>>();
+        installed.and_then(|unpacked| {
+            suite.environment.map_or(Ok(()), Environment::install)?;
+            Ok(unpacked.into_iter().flatten().chain(suite.environment).collect::<Vec<_>>())
+        })
+    };
     let outcome = match installed {
-        Ok(environments) => run_tests(suite, &environments, lints),
+        Ok(environments) => run_tests(suite, &environments, lints, is_named),
         Err(missing) => {
             eprintln!("\n!! the suite {:?} DID NOT RUN: {missing}\n", suite.name);
             if strict {
@@ -335,7 +373,12 @@ fn available(tool: &Tool) -> Result<Option<&'static Environment>, String> {
     }
 }
 
-fn run_tests(suite: &Suite, environments: &[&Environment], lints: Lints) -> Outcome {
+fn run_tests(
+    suite: &Suite,
+    environments: &[&Environment],
+    lints: Lints,
+    is_named: bool,
+) -> Outcome {
     let mut command = lints.cargo();
     command.args(["test", "--no-fail-fast", "--all-features"]);
     if suite.explores {
@@ -347,14 +390,18 @@ fn run_tests(suite: &Suite, environments: &[&Environment], lints: Lints) -> Outc
     command.arg("--").args(suite.tests);
     command.envs(environments.iter().map(|environment| environment.variable()));
     command.envs(suite.counts.iter().copied());
-    watch(suite.name, &mut command, TimeLimits { first_line: COMPILATION, rest: suite.limit })
+    let limits = TimeLimits { first_line: COMPILATION, rest: suite.limit };
+    watch(suite.name, &mut command, limits, is_named)
 }
 
 /// Runs the command of a suite, repeats its output, and counts the tests in it.
-fn watch(suite: &str, command: &mut Command, limits: TimeLimits) -> Outcome {
+fn watch(suite: &str, command: &mut Command, limits: TimeLimits, is_named: bool) -> Outcome {
     let (mut tests, mut failures) = (Tests::default(), Failures::default());
     let end = group::run(command, limits, |line| {
-        println!("{line}");
+        match is_named {
+            true => println!("{suite}: {line}"),
+            false => println!("{line}"),
+        }
         tests.add(line);
         failures.add(line);
     });
@@ -392,7 +439,7 @@ mod tests {
         command.args(["-c", output]);
         let limits =
             TimeLimits { first_line: Duration::from_secs(60), rest: Duration::from_secs(1) };
-        let outcome = watch("integration", &mut command, limits);
+        let outcome = watch("integration", &mut command, limits, false);
         let (text, passed) = summary(&[Row { suite: "integration", outcome, seconds: 1.0 }]);
         assert!(!passed, "{text}");
         let words = "integration failed: it reached its limit of 1 second";
