@@ -166,6 +166,8 @@ pub(crate) async fn serve(
     pin!(shutdown);
     loop {
         tokio::select! {
+            // A signal is listened to once its future is polled, so before any connection is taken.
+            biased;
             () = &mut shutdown => break,
             _ = upkeep.tick() => metrics.iter().for_each(Metrics::upkeep),
             accepted = connections.accept(&listener, &mut waiting) => match accepted {
