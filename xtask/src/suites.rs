@@ -215,8 +215,12 @@ const SUITES: &[Suite] = &[
     Suite {
         needs: &[POSTGRES],
         ..long(
-            "a month of flights and a large import in PostgreSQL",
-            &["demo::postgres::", "a_large_table_does_not_sit"],
+            "a month of flights and a large import outside of a folder",
+            &[
+                "demo::postgres::",
+                "the_demo_on_a_server_has_the_digests",
+                "a_large_table_does_not_sit",
+            ],
             &[("DIPTYCH_DEMO_UNTIL", "all"), ("DIPTYCH_IMPORT_ROWS", "200000")],
         )
     },

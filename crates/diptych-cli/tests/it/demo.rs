@@ -22,6 +22,16 @@ use crate::program::{Ran, finish};
 /// The flights until then break every rule that January breaks.
 const UNTIL: &str = "2013-01-04T00:00:00Z";
 
+/// The flights until this instant are loaded on a log outside of a folder, and all of January if it
+/// is `all`.
+fn until() -> Vec<String> {
+    match std::env::var("DIPTYCH_DEMO_UNTIL") {
+        Ok(all) if all == "all" => Vec::new(),
+        Ok(instant) => vec!["--until".to_owned(), instant],
+        Err(_) => vec!["--until".to_owned(), "2013-01-01T12:00:00Z".to_owned()],
+    }
+}
+
 /// A folder for a demo.
 struct Demo {
     dir: TempDir,

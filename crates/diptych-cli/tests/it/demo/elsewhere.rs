@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Demo, DemoServer, UNTIL, lasting};
+use super::{Demo, DemoServer, lasting, until};
 use crate::{program::Program, served::ServeProcess};
 
 /// A demo that serves its page, on this log.
@@ -15,12 +15,15 @@ pub(super) fn served_on(log: &str, args: &[&str]) -> DemoServer {
     DemoServer::of(command)
 }
 
+/// `DIPTYCH_DEMO_UNTIL=all` loads the whole month.
 #[test]
 fn the_demo_on_a_server_has_the_digests_of_the_demo_in_a_folder() {
-    let in_a_folder = Demo::new().load(&["--until", UNTIL]);
+    let until = until();
+    let until: Vec<&str> = until.iter().map(String::as_str).collect();
+    let in_a_folder = Demo::new().load(&until);
     let program = Program::new();
     let server = ServeProcess::start(&program);
-    let ran = server.run(&["demo", "--once", "--json", "--until", UNTIL], "");
+    let ran = server.run(&[&["demo", "--once", "--json"], &until[..]].concat(), "");
     ran.ended(0, "");
     let on_a_server: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(lasting(&on_a_server), lasting(&in_a_folder));
@@ -31,7 +34,7 @@ fn the_demo_on_a_server_has_the_digests_of_the_demo_in_a_folder() {
 fn a_poster_in_another_process_shows_the_boards_and_sends_the_commands_of_its_page() {
     let program = Program::new();
     let server = ServeProcess::start(&program);
-    let until = ["--until", "2013-01-02T17:00:00Z"];
+    let until = ["--until", "2013-01-01T18:00:00Z"];
     server.run(&["demo", "--once", "--json", until[0], until[1]], "").ended(0, "");
     let owner = served_on(&server.url, &until);
     let poster = served_on(&server.url, &["--poster", &format!("http://{}", owner.address)]);

@@ -3,7 +3,7 @@
 use diptych_postgres_testing::PostgresServer;
 use serde_json::Value;
 
-use super::{Demo, elsewhere::served_on, lasting};
+use super::{Demo, elsewhere::served_on, lasting, until};
 use crate::program::run;
 
 /// The questions that the page asks.
@@ -16,15 +16,6 @@ const QUESTIONS: [&str; 7] = [
     "refusals?top=0&",
     "names?",
 ];
-
-/// The flights until this instant are loaded, and all of January if it is `all`.
-fn until() -> Vec<String> {
-    match std::env::var("DIPTYCH_DEMO_UNTIL") {
-        Ok(all) if all == "all" => Vec::new(),
-        Ok(instant) => vec!["--until".to_owned(), instant],
-        Err(_) => vec!["--until".to_owned(), "2013-01-01T12:00:00Z".to_owned()],
-    }
-}
 
 /// `DIPTYCH_DEMO_UNTIL=all` loads the whole month.
 #[test]
