@@ -270,8 +270,8 @@ const fn long(
     Suite { tier: Tier::Long, counts, limit: LONG_SUITE, ..suite(name, INTEGRATION, tests) }
 }
 
-/// How many suites of the first tier run at once. Many tests wait for a disk, a server or a browser,
-/// so one suite leaves half of two processors idle.
+/// How many suites of the first tier run at once. Many tests wait for a disk, a server or a
+/// browser, so one suite leaves half of two processors idle.
 const LANES: usize = 2;
 
 /// Runs the suites up to this tier and prints the summary. Returns whether none failed.
@@ -316,7 +316,7 @@ fn report(rows: &[Row]) -> bool {
     passed
 }
 
-/// Runs these suites, so many at once. Each lane takes the next one.
+/// Runs these suites in a number of lanes at once. Each lane takes the next suite.
 fn run_in_lanes(suites: &[&'static Suite], lanes: usize, lints: Lints) -> Vec<Row> {
     // In CI a suite that cannot run counts as failed, because CI has to run all suites.
     let strict = env::var("CI").is_ok_and(|value| value == "true");
