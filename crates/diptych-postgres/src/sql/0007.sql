@@ -1,7 +1,8 @@
 -- The schema of Diptych, version 7: the function that appends. Older versions had it with more work
 -- for each commit.
 
--- An answer of up to 8 kB is kept as it is. Its compression took a tenth of the time of an append.
+-- An answer of up to 8 kB is kept as it is. Its compression was 8 % of the instructions of an append
+-- of 64 commits.
 alter table diptych.writer set (toast_tuple_target = 8160);
 
 -- Decides the commits of one batch, and writes those that it accepts. The answer has four numbers
