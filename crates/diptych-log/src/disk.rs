@@ -8,9 +8,11 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
+use diptych_store::Timestamp;
 
 mod clock;
 mod map;
@@ -22,7 +24,6 @@ mod real;
 #[cfg(feature = "testing")]
 pub mod simulated;
 
-pub use clock::ClockReading;
 pub(crate) use map::{is_resident, prefetch, will_need};
 pub use place::{FileSystemId, FolderPlace};
 pub(crate) use process::has_ended;
@@ -145,9 +146,15 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// The clocks of the machine, for the times of commits.
-    fn clock(&self) -> ClockReading {
-        ClockReading::now()
+    /// The time of day, for the times of commits. A person or a program can set this clock.
+    fn time_of_day(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// The time since an unknown moment. This clock runs evenly, even while the machine sleeps, and
+    /// cannot be set.
+    fn steady_time(&self) -> Duration {
+        clock::steady_time()
     }
 
     /// Number of bytes that a file occupies, including the space that is prepared for it.

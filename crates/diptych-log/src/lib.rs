@@ -56,6 +56,7 @@ mod adopt;
 mod append;
 mod archive;
 mod backup;
+mod by_name;
 mod catalog;
 pub mod disk;
 mod engine;

@@ -53,19 +53,26 @@ pub(crate) struct Piece {
 }
 
 impl Queue {
-    /// Adds bytes to write at `offset` of the segment.
-    pub(crate) fn push(&mut self, segment: &Arc<Segment>, head: Head, offset: u64, bytes: Vec<u8>) {
+    /// Adds bytes to write at `offset` of the segment. Copies them behind other bytes of the
+    /// segment, or takes them if they are the first.
+    pub(crate) fn push(
+        &mut self,
+        segment: &Arc<Segment>,
+        head: Head,
+        offset: u64,
+        bytes: &mut Vec<u8>,
+    ) {
         self.bytes += bytes.len();
         let same = |piece: &&mut Piece| Arc::ptr_eq(&piece.segment, segment);
         if let Some(piece) = self.pieces.last_mut().filter(same) {
-            return piece.bytes.extend_from_slice(&bytes);
+            return piece.bytes.extend_from_slice(bytes);
         }
         self.pieces.push(Piece {
             segment: segment.clone(),
             checksum: head.checksum,
             create: None,
             offset,
-            bytes,
+            bytes: std::mem::take(bytes),
             jobs: Vec::new(),
         });
     }

@@ -146,14 +146,16 @@ impl IndexPart {
     }
 
     /// Adds a commit to a part in memory. It is deferred if `later` is set, or if earlier ones are
-    /// still deferred.
-    pub(crate) fn add(&self, commit: Commit, later: bool) {
-        let PartSource::Memory(newest) = &self.source else { return };
+    /// still deferred. Returns a commit that is not deferred, because freeing its memory takes time:
+    /// the caller may hold a lock.
+    pub(crate) fn add(&self, commit: Commit, later: bool) -> Option<Commit> {
+        let PartSource::Memory(newest) = &self.source else { return Some(commit) };
         if later || newest.is_behind() {
             newest.add_later(commit);
-        } else {
-            newest.add(&commit);
+            return None;
         }
+        newest.add(&commit);
+        Some(commit)
     }
 
     /// Whether there are deferred commits.

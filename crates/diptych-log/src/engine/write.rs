@@ -40,7 +40,9 @@ impl Engine {
                 }
             }
         });
-        match outcome.await? {
+        let outcome = outcome.await;
+        drop(commit);
+        match outcome? {
             Outcome::Accepted { accepted, batch, write } => {
                 match writes {
                     Writes::Caller if write => self.write_as_caller(),

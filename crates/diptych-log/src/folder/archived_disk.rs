@@ -13,12 +13,14 @@ use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use diptych_store::Timestamp;
 
 use crate::{
-    disk::{ClockReading, Disk, DiskFile, DiskLock, FolderPlace, LockError},
+    disk::{Disk, DiskFile, DiskLock, FolderPlace, LockError},
     error::{OpenError, is_unreachable_archive, of_other_file},
     folder::{
         archive::{self, Archive},
@@ -404,8 +406,12 @@ impl Disk for ArchivedDisk {
         self.below.place(root)
     }
 
-    fn clock(&self) -> ClockReading {
-        self.below.clock()
+    fn time_of_day(&self) -> Timestamp {
+        self.below.time_of_day()
+    }
+
+    fn steady_time(&self) -> Duration {
+        self.below.steady_time()
     }
 
     /// An archived segment occupies the space of its stub.

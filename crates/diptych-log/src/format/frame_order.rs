@@ -7,14 +7,17 @@
 //! states the order. So the bytes in the order of arrival can be restored exactly, and reads of a
 //! whole segment use them.
 
-use std::{borrow::Cow, collections::HashMap, hash::RandomState};
+use std::borrow::Cow;
 
 use diptych_store::encoding::{Fields, Layout};
 
-use crate::format::{
-    frame::{self, CONTROL, Flaw, Frame, LAST},
-    recovery::{Defect, FrameAt},
-    segment::{self, Header, Order},
+use crate::{
+    by_name::ByName,
+    format::{
+        frame::{self, CONTROL, Flaw, Frame, LAST},
+        recovery::{Defect, FrameAt},
+        segment::{self, Header, Order},
+    },
 };
 
 /// Stands for "no event" and "no group".
@@ -169,10 +172,10 @@ struct Event {
     tags_end: u32,
 }
 
-/// The tags of a segment, numbered. Users choose the tags, so the hash has a random key.
+/// The tags of a segment, numbered.
 #[derive(Default)]
 struct Tags<'a> {
-    numbers: HashMap<&'a str, u32, RandomState>,
+    numbers: ByName<&'a str, u32>,
     /// Number of events with each tag, by the tag's number.
     counts: Vec<u32>,
     /// The last event with each tag, by the tag's number.

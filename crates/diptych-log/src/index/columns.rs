@@ -1,15 +1,12 @@
 //! The index of consecutive events in memory. The newest events have one, and an index file is
 //! built from one.
 
-use std::{collections::HashMap, hash::RandomState};
-
 use compact_str::CompactString;
 use diptych_store::{KeyedCommit, Position};
-use smallvec::{SmallVec, smallvec};
+use hashbrown::hash_map::EntryRef;
+use smallvec::SmallVec;
 
-/// Users choose these names. The hash has a random key, so that users cannot choose names that
-/// collide. This costs about ten nanoseconds for each look-up.
-pub(super) type ByName<V> = HashMap<CompactString, V, RandomState>;
+use crate::by_name::ByName;
 
 /// Most tags of a part have few events, which are stored inline.
 pub(crate) type Positions = SmallVec<[u32; 4]>;
@@ -25,9 +22,9 @@ pub(crate) struct Columns {
     pub(crate) offsets: Vec<u32>,
     pub(crate) types: Vec<u32>,
     pub(crate) type_names: Vec<CompactString>,
-    type_ids: ByName<u32>,
-    pub(crate) tags: ByName<Positions>,
-    pub(crate) keys: ByName<KeyedCommit>,
+    type_ids: ByName<CompactString, u32>,
+    pub(crate) tags: ByName<CompactString, Positions>,
+    pub(crate) keys: ByName<CompactString, KeyedCommit>,
 }
 
 impl Columns {
@@ -68,13 +65,13 @@ impl Columns {
     }
 
     fn push_tag(&mut self, tag: &str, at: u32) {
-        if let Some(positions) = self.tags.get_mut(tag) {
-            // A tag that an event carries twice counts once.
-            if positions.last() != Some(&at) {
-                positions.push(at);
-            }
-        } else {
-            self.tags.insert(tag.into(), smallvec![at]);
+        let positions = match self.tags.entry_ref(tag) {
+            EntryRef::Occupied(entry) => entry.into_mut(),
+            EntryRef::Vacant(entry) => entry.insert_with_key(tag.into(), Positions::new()),
+        };
+        // A tag that an event carries twice counts once.
+        if positions.last() != Some(&at) {
+            positions.push(at);
         }
     }
 

@@ -4,13 +4,12 @@
 use compact_str::CompactString;
 
 use super::{
-    columns::ByName,
     hash::{NameKind, Seed},
     index_file::{Body, Coverage, IndexFile, assemble},
     name_table::Table,
     postings,
 };
-use crate::format::frame::take_bytes;
+use crate::{by_name::ByName, format::frame::take_bytes};
 
 /// The bytes of an index file over all events of `runs`; `None` if one of the files is malformed,
 /// or if they are not consecutive.

@@ -3,13 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use diptych_log::{
-    Background, FutureTime, Log, LogOptions,
-    disk::{ClockReading, simulated::SimulatedDisk},
-    verify,
+    Background, FutureTime, Log, LogOptions, disk::simulated::SimulatedDisk, verify,
 };
 use diptych_store::{Append, AppendError, Filter, RawEvent, Read, Timestamp, Unavailable};
 
-use crate::hooked::HookedDisk;
+use crate::hooked::{ClockReading, HookedDisk};
 
 const FOLDER: &str = "/data/log";
 const MINUTE: u64 = 60;
@@ -73,6 +71,28 @@ fn a_jump_of_the_clock_is_refused_until_it_is_right_again() {
     log.close().unwrap();
     let log = Log::open(FOLDER, options(&disk)).unwrap();
     assert_eq!(append(&log).unwrap(), at(3 * DAY, 3_600).wall);
+}
+
+/// Reading the steady clock for each commit would make appends slower.
+#[test]
+fn the_clocks_are_compared_again_after_a_millisecond_of_the_time_of_day() {
+    let disk = disk();
+    let start = at(0, 0);
+    disk.set_clock(start);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    append(&log).unwrap();
+    let later = |micros, hours: u64| ClockReading {
+        wall: Timestamp::from_micros(start.wall.as_micros() + micros),
+        steady: start.steady + Duration::from_secs(hours * 60 * MINUTE),
+    };
+    disk.set_clock(later(999, 1));
+    assert_eq!(append(&log).unwrap(), later(999, 1).wall);
+    for micros in [1_000, -1] {
+        disk.set_clock(later(micros, 1));
+        is_refused(&log);
+    }
+    disk.set_clock(later(1_000, 0));
+    assert_eq!(append(&log).unwrap(), later(1_000, 0).wall);
 }
 
 #[test]

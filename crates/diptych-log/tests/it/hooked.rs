@@ -5,15 +5,24 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use diptych_log::disk::{
-    ClockReading, Disk, DiskFile, DiskLock, FolderPlace, LockError,
+    Disk, DiskFile, DiskLock, FolderPlace, LockError,
     simulated::{Operation, SimulatedDisk},
 };
+use diptych_store::Timestamp;
 
 type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockReading {
+    pub(crate) wall: Timestamp,
+    pub(crate) steady: Duration,
+}
 
 /// The disk and the hook.
 #[derive(Clone)]
@@ -126,8 +135,12 @@ impl Disk for HookedDisk {
         self.disk.boot()
     }
 
-    fn clock(&self) -> ClockReading {
-        self.clock.lock().unwrap().unwrap_or_else(ClockReading::now)
+    fn time_of_day(&self) -> Timestamp {
+        self.clock.lock().unwrap().map_or_else(|| self.disk.time_of_day(), |clock| clock.wall)
+    }
+
+    fn steady_time(&self) -> Duration {
+        self.clock.lock().unwrap().map_or_else(|| self.disk.steady_time(), |clock| clock.steady)
     }
 
     fn allocated(&self, path: &Path) -> io::Result<u64> {

@@ -6,18 +6,31 @@ use std::{sync::Arc, time::Duration};
 use diptych_store::{Timestamp, Unavailable};
 
 use crate::{
-    disk::ClockReading,
+    disk::Disk,
     options::{FutureTime, Tuning},
 };
 
 /// A clock that is set by little, again and again, is followed at these distances.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(60);
 
+/// The clocks are not compared again while the time of day goes on by less than this. A second
+/// clock for each commit costs a hundredth of an append that shares its batch with many others.
+const COMPARED_AFTER: Duration = Duration::from_millis(1);
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+struct ClockReading {
+    wall: Timestamp,
+    steady: Duration,
+}
+
 /// Watches the time of day while a log is open.
 #[derive(Debug, Default)]
 pub(super) struct ClockWatch {
-    /// The clocks when they were last found right.
+    /// The clocks when they were first found right, or when they were last followed.
     right: Option<ClockReading>,
+    /// The time of day when the clocks were last found to go evenly.
+    compared: Option<Timestamp>,
     /// The time of day is before the last commit.
     is_behind: bool,
 }
@@ -27,16 +40,19 @@ impl ClockWatch {
     /// commit.
     pub(super) fn next(
         &mut self,
-        now: ClockReading,
+        disk: &dyn Disk,
         last: Timestamp,
         tuning: &Tuning,
         future: FutureTime,
     ) -> Result<Timestamp, Unavailable> {
-        self.must_go_evenly(now, tuning.clock_jump)?;
-        let ahead = distance(now.wall, last);
-        if last > now.wall && ahead > tuning.clock_ahead && future == FutureTime::Refuse {
-            let what =
-                format!("the last commit was recorded at {last}, and the clock shows {}", now.wall);
+        let now = disk.time_of_day();
+        if !self.is_just_compared(now) {
+            let steady = disk.steady_time();
+            self.must_go_evenly(ClockReading { wall: now, steady }, tuning.clock_jump)?;
+            self.compared = Some(now);
+        }
+        if last > now && distance(now, last) > tuning.clock_ahead && future == FutureTime::Refuse {
+            let what = format!("the last commit was recorded at {last}, and the clock shows {now}");
             return Err(Unavailable::Clock {
                 what: what.into(),
                 advice: "set the clock; if it is right, open the log with an option that accepts \
@@ -45,12 +61,17 @@ impl ClockWatch {
                          there",
             });
         }
-        let is_behind = last != Timestamp::NEVER && now.wall < last;
+        let is_behind = last != Timestamp::NEVER && now < last;
         if is_behind && !self.is_behind {
             tracing::warn!(recorded_at = %last, "the clock went back: recorded_at stands still");
         }
         self.is_behind = is_behind;
-        Ok(now.wall.max(last))
+        Ok(now.max(last))
+    }
+
+    fn is_just_compared(&self, now: Timestamp) -> bool {
+        let compared = self.compared.filter(|compared| now >= *compared);
+        compared.is_some_and(|compared| distance(now, compared) < COMPARED_AFTER)
     }
 
     /// Compares the time of day with the steady time.

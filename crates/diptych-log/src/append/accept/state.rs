@@ -161,7 +161,7 @@ impl AcceptState {
         }
         self.time = time;
         self.place(commit);
-        self.push(std::mem::take(&mut commit.frames));
+        self.push(&mut commit.frames);
         self.accepted = self.accepted.plus(events as u64);
         self.commits += 1;
         self.parts.slow_down(shared.options().tuning.waiting_parts);
@@ -189,8 +189,7 @@ impl AcceptState {
         if (options.time, given) != (TimeSource::Clock, None) {
             return Ok(options.time.next(given, self.time)?);
         }
-        let now = shared.disk().clock();
-        Ok(self.clock.next(now, self.time, &options.tuning, options.future_time)?)
+        Ok(self.clock.next(shared.disk(), self.time, &options.tuning, options.future_time)?)
     }
 
     /// Whether the segment can take the commit.
@@ -211,7 +210,8 @@ impl AcceptState {
     }
 
     /// Gives every frame its position and time, and adds the events to the index. The writer
-    /// indexes large commits, while the disk works on their bytes.
+    /// indexes large commits, while the disk works on their bytes. Events that are indexed stay in
+    /// the commit, whose owner frees them outside of the lock.
     fn place(&self, commit: &mut EncodedCommit) {
         let since = self.time.as_micros().wrapping_sub(self.segment_head.base_time.as_micros());
         let first = self.accepted.plus(1);
@@ -231,12 +231,13 @@ impl AcceptState {
         }
         let (events, key) = (std::mem::take(&mut append.events), append.key.take());
         let is_large = frames.len() >= LARGE_COMMIT_BYTES;
-        self.tail.add(Commit { first, key, events, offsets }, is_large);
+        let added = self.tail.add(Commit { first, key, events, offsets }, is_large);
+        append.events = added.map(|commit| commit.events).unwrap_or_default();
     }
 
-    /// Queues frames for the end of the segment.
-    fn push(&mut self, frames: Vec<u8>) {
-        self.chain.add_accepted(&frames);
+    /// Queues frames for the end of the segment. Their memory may stay with the caller.
+    fn push(&mut self, frames: &mut Vec<u8>) {
+        self.chain.add_accepted(frames);
         let bytes = frames.len() as u64;
         self.queue.push(&self.segment, self.segment_head, self.offset, frames);
         self.offset += bytes;
@@ -248,10 +249,10 @@ impl AcceptState {
             let since = self.since_base();
             let position = self.accepted.plus(1).get() - self.segment.base.get();
             let checksum = self.segment_head.checksum;
-            let mark = control_frame(position as u32, since, checksum, |body| {
+            let mut mark = control_frame(position as u32, since, checksum, |body| {
                 body.push(CONTROL_CLOSED);
             });
-            self.push(mark);
+            self.push(&mut mark);
         }
         self.freeze(false);
     }
@@ -293,10 +294,10 @@ impl AcceptState {
         });
         // Written even if there is no source: this record shows that the segment was begun.
         let (time, tracking) = (self.time, &*self.tracking);
-        let bytes = control_frame(0, 0, self.segment_head.checksum, |body| {
+        let mut bytes = control_frame(0, 0, self.segment_head.checksum, |body| {
             frame::put_begin(body, time, tracking, link);
         });
-        self.push(bytes);
+        self.push(&mut bytes);
         self.segment_from = self.offset;
         self.begin_part(shared);
     }
@@ -330,13 +331,13 @@ impl AcceptState {
         // them, so it is durable when the file is written.
         let position = self.accepted.plus(1).get() - self.segment.base.get();
         let (chain, checksum) = (self.chain.to_u64(), self.segment_head.checksum);
-        let checkpoint = control_frame(position as u32, time, checksum, |body| {
+        let mut checkpoint = control_frame(position as u32, time, checksum, |body| {
             frame::put_checkpoint(body, chain);
         });
         let part = has_events.then(|| self.tail.clone());
         let job = IndexJob { segment: self.segment.clone(), part, coverage, seals };
         self.parts.add();
-        self.push(checkpoint);
+        self.push(&mut checkpoint);
         if let Some(piece) = self.queue.pieces.last_mut() {
             piece.jobs.push(job);
         }
