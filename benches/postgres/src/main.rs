@@ -41,11 +41,30 @@ const PROGRAM: Program = Program {
 /// Settings of the server beyond those of the tests.
 const SETTINGS: &str = "shared_buffers = '256MB'\nmax_wal_size = '2GB'\n";
 
+/// The oldest version of PostgreSQL that disintegrate-postgres runs on.
+const LEAST_VERSION: u32 = 16;
+
+/// The major version of the server.
+fn version(server: &PostgresServer) -> Option<u32> {
+    let output = server.program("postgres")?.arg("--version").output().ok()?;
+    // For example "postgres (PostgreSQL) 16.4 (Debian 16.4-1)".
+    let text = String::from_utf8(output.stdout).ok()?;
+    let number = text.split_whitespace().nth(2)?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let (Some(server), Ok(runtime)) = (PostgresServer::with(SETTINGS), runtime) else {
         return ExitCode::FAILURE;
     };
+    if let Some(version) = version(&server).filter(|version| *version < LEAST_VERSION) {
+        eprintln!(
+            "this is PostgreSQL {version}, and disintegrate-postgres needs {LEAST_VERSION}: name \
+             the folder of newer programs in DIPTYCH_POSTGRES"
+        );
+        return ExitCode::FAILURE;
+    }
     for database in ["ours", "aggregates", "streams", "plain", "grown"] {
         server.execute("postgres", &format!("create database {database}"));
     }

@@ -8,19 +8,16 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, File, Metadata},
-    io::{self, ErrorKind},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, mkdirat, openat, statat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, fstat, mkdirat, openat, stat, statat},
     io::Errno,
 };
 
@@ -32,18 +29,20 @@ pub(super) struct Folder {
     file: File,
     /// The path that led to it when it was opened.
     path: PathBuf,
+    /// The folder in which its name is looked up; `None` if its whole path is.
+    above: Option<Arc<Folder>>,
     /// Device and inode. No two existing folders have the same.
     id: (u64, u64),
 }
 
 impl Folder {
     pub(super) fn by_path(path: &Path) -> io::Result<Folder> {
-        Folder::new(open_folder(CWD, path)?, path.to_owned())
+        Folder::new(open_folder(CWD, path)?, path.to_owned(), None)
     }
 
-    fn new(file: File, path: PathBuf) -> io::Result<Folder> {
-        let id = id(&file.metadata()?);
-        Ok(Folder { file, path, id })
+    fn new(file: File, path: PathBuf, above: Option<Arc<Folder>>) -> io::Result<Folder> {
+        let id = id(&fstat(&file)?);
+        Ok(Folder { file, path, above, id })
     }
 
     /// A second handle of the folder. Its locks are independent of those of the first.
@@ -51,14 +50,23 @@ impl Folder {
         open_folder(self.as_fd(), Path::new("."))
     }
 
-    /// Checks that the path of the folder still leads to this folder.
+    /// Checks that the path of the folder still leads to this folder. Every batch of commits asks
+    /// this, so it looks up as few names as it can.
     ///
     /// If the path cannot be looked up, the check succeeds: writes go to the open folder, wherever
     /// it is.
     fn check_place(&self) -> io::Result<()> {
-        let moved = match fs::metadata(&self.path) {
+        let found = match &self.above {
+            None => stat(&self.path),
+            Some(above) => {
+                above.check_place()?;
+                let name = self.path.file_name().unwrap_or(OsStr::new("."));
+                statat(&**above, name, AtFlags::empty())
+            }
+        };
+        let moved = match found {
             Ok(found) => id(&found) != self.id,
-            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+            Err(error) => matches!(error, Errno::NOENT | Errno::NOTDIR),
         };
         if moved {
             let what =
@@ -100,8 +108,10 @@ impl AsFd for Folder {
     }
 }
 
-fn id(of: &Metadata) -> (u64, u64) {
-    (of.dev(), of.ino())
+// The device has another type on other systems.
+#[allow(clippy::unnecessary_cast)]
+fn id(of: &Stat) -> (u64, u64) {
+    (of.st_dev as u64, of.st_ino)
 }
 
 fn open_folder(above: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
@@ -146,7 +156,7 @@ impl Pin {
     pub(super) fn new(root: &Path, folder: &Folder) -> io::Result<Pin> {
         // An absolute path does not depend on the current folder.
         let path = std::path::absolute(&folder.path)?;
-        let folder = Arc::new(Folder::new(folder.open_again()?, path)?);
+        let folder = Arc::new(Folder::new(folder.open_again()?, path, None)?);
         Ok(Pin { root: root.to_owned(), folder, within: Mutex::default() })
     }
 
@@ -179,7 +189,8 @@ impl Pin {
         }
         let place = self.place(inside)?;
         let file = open_folder(place.folder(), place.name)?;
-        let opened = Arc::new(Folder::new(file, self.folder.path.join(inside))?);
+        let path = self.folder.path.join(inside);
+        let opened = Arc::new(Folder::new(file, path, place.folder)?);
         Ok(self.within.lock().entry(inside.to_owned()).or_insert(opened).clone())
     }
 
@@ -203,9 +214,6 @@ impl Pin {
 
     /// Checks that the path of this folder, and of each folder up to `inside`, still leads to it.
     pub(super) fn check_place(&self, inside: &Path) -> io::Result<()> {
-        if let Some(above) = inside.parent() {
-            self.check_place(above)?;
-        }
         self.folder(inside)?.check_place()
     }
 }

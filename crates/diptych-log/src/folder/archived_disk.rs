@@ -26,11 +26,7 @@ use crate::{
         archive::{self, Archive},
         manifest,
     },
-    format::{
-        archive::SegmentStub,
-        manifest::ArchivePlace,
-        segment::{self, parse_file_name},
-    },
+    format::{archive::SegmentStub, manifest::ArchivePlace, segment::parse_file_name},
     sync::Mutex,
 };
 
@@ -116,7 +112,10 @@ impl ArchivedDisk {
         let map = |archive: &Archive| {
             let bytes = archive.disk.map(&archive.segments.join(name))?;
             let stub = archive::read_stub(&*self.below, path)?;
-            must_be(stub.as_ref(), bytes.len() as u64, &bytes)?;
+            must_be(stub.as_ref(), bytes.len() as u64, |offset, length| {
+                let rest = usize::try_from(offset).ok().and_then(|start| bytes.get(start..));
+                Ok(rest.and_then(|rest| rest.get(..length)).unwrap_or_default().to_vec())
+            })?;
             Ok(bytes)
         };
         self.locator.ask(sequence, &map)
@@ -289,15 +288,20 @@ fn of_archive(place: &ArchivePlace, sequence: u32, error: io::Error) -> io::Erro
     }
 }
 
-/// Checks that a file of the archive is the segment that was put there, as far as its length and
-/// its header tell.
-fn must_be(stub: Option<&SegmentStub>, bytes: u64, front: &[u8]) -> io::Result<()> {
-    let header = |stub: &SegmentStub| stub.part(0, segment::HEADER).map(<[u8]>::to_vec);
-    let fits = |stub: &SegmentStub| {
-        stub.bytes() == bytes
-            && header(stub).is_none_or(|header| front.get(..segment::HEADER) == Some(&header[..]))
-    };
-    match stub.is_none_or(fits) {
+/// Checks that a file of the archive is the segment that was put there: its length, its header and
+/// its last checkpoint. The checkpoint has the running checksum of the records before it, so a
+/// segment of a copy of the log that went another way is refused, too.
+fn must_be(
+    stub: Option<&SegmentStub>,
+    bytes: u64,
+    read: impl Fn(u64, usize) -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
+    let Some(stub) = stub else { return Ok(()) };
+    let mut fits = stub.bytes() == bytes;
+    for (offset, expected) in stub.ends() {
+        fits = fits && read(offset, expected.len())? == expected;
+    }
+    match fits {
         true => Ok(()),
         false => {
             let what = "the file there is not the archived one";
@@ -446,7 +450,8 @@ impl ArchivedFile {
         }
         let name = self.path.file_name().unwrap_or_default();
         let checked = |file: Arc<dyn DiskFile>| {
-            must_be(self.stub.as_ref(), file.size()?, &file.read_at(0, segment::HEADER)?)?;
+            let read = |offset, length| file.read_at(offset, length);
+            must_be(self.stub.as_ref(), file.size()?, read)?;
             Ok(file)
         };
         let open = |archive: &Archive| {

@@ -106,6 +106,12 @@ impl SegmentStub {
         self.chain
     }
 
+    /// The first and the last piece of the segment that the stub has, each with its offset.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let ends = [self.extents.first(), self.extents.last()];
+        ends.into_iter().flatten().map(|(offset, bytes)| (*offset, &bytes[..]))
+    }
+
     /// These bytes of the segment, if the stub has all of them. As many as there are, at the end of
     /// the segment.
     pub(crate) fn part(&self, offset: u64, length: usize) -> Option<&[u8]> {

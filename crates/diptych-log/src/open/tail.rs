@@ -154,7 +154,7 @@ impl Opening<'_> {
         (last, events): (&Last, u64),
     ) -> Result<(), OpenError> {
         let link = self.link_in(last)?;
-        // The one before the last is never clustered.
+        // It is clustered only if a newer segment is missing, which another check reports.
         let Some(link) = link.filter(|_| header.order == Order::Arrival) else { return Ok(()) };
         let size = file.size().map_err(io_error("look at", path))?;
         let end = size.saturating_sub(frame::CHECKPOINT as u64);

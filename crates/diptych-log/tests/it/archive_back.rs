@@ -8,9 +8,9 @@ use std::{
 
 use diptych_log::{
     Adoption, ArchiveError, ArchiveLimit, Clustering, Follower, Log, LogOptions, PlacePolicy,
-    ReadOnlyLog, adopt, bring_back_archive, verify,
+    ReadOnlyLog, VerifyError, adopt, bring_back_archive, verify,
 };
-use diptych_store::{Append, EventStore, Filter, Position, RawEvent, TimeSource, Timestamp};
+use diptych_store::{Append, EventStore, Filter, Position, RawEvent, Read, TimeSource, Timestamp};
 
 use crate::{
     archive::{Place, SetOnDrop, answers, archive, copy_folder, followed, options},
@@ -199,17 +199,28 @@ fn a_segment_of_another_copy_in_the_archive_does_not_come_back() {
     assert_eq!((right.len(), &right[..64]), (wrong.len(), &wrong[..64]));
     assert_ne!(right, wrong);
     fs::write(file("archive"), &wrong).unwrap();
+    // Once, reads gave the events of the other copy.
+    let log = open("log");
+    let read = log.blocking().read(&Filter::everything(), Read::all()).map(|page| page.len());
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("is not the archived one") && error.contains(newest), "{error}");
+    log.close().unwrap();
+    let Err(VerifyError::Damaged(damage)) = verify(place.at("log"), &options, |_, _| {}) else {
+        panic!("the segment of the other copy is taken for the archived one")
+    };
+    let found: Vec<_> = damage.iter().map(|damage| &damage.what).collect();
+    assert!(found.iter().any(|found| found.contains("is not the archived one")), "{found:?}");
     let refused = |why: &str| {
         let error = bring_back_archive(place.at("log"), &options, |_, _| {}).unwrap_err();
         assert!(error.to_string().contains(why), "{why:?} is not in: {error}");
         assert_eq!((place.segments("archive"), file("log").exists()), (names.clone(), false));
     };
-    refused("continues other records");
+    refused("is not the archived one");
     let stub = file("log").with_extension("arc");
     let kept = fs::read(&stub).unwrap();
     fs::remove_file(&stub).unwrap();
     refused("continues other records");
-    // If the next segment does not tell, the stub does.
+    // The stub tells also if the next segment does not.
     fs::write(&stub, kept).unwrap();
     let next = place.at("log").join("segments").join(&place.segments("log")[0]);
     let whole = fs::read(&next).unwrap();

@@ -109,7 +109,7 @@ fn kinds_in(root: &str, files: &[(PathBuf, Vec<u8>)]) -> Vec<bool> {
     files.iter().filter(|(path, _)| in_log(path)).map(|(_, bytes)| is_clustered(bytes)).collect()
 }
 
-fn is_clustered(segment: &[u8]) -> bool {
+pub(crate) fn is_clustered(segment: &[u8]) -> bool {
     segment.get(KIND) == Some(&1)
 }
 

@@ -22,6 +22,7 @@ use diptych_log::{
 use diptych_store::{Append, EventStore, Filter, LogIdentity, Position, RawEvent, Read};
 
 use crate::{
+    cluster::is_clustered,
     forgetful::{Forgetful, Forgotten},
     log_files::{FOLDER, Files, disk_of, is},
 };
@@ -101,6 +102,24 @@ fn a_missing_newest_segment_is_noticed_even_without_published_head_and_index() {
         let expected = format!("events from position {base} to at least");
         assert!(problem.contains(&expected) && problem.contains("manifest"), "{problem}");
     }
+}
+
+/// The segment before the newest of those that are left is clustered, so it does not end with the
+/// records that the next one continues. An open must not take it for one of another log.
+#[test]
+fn a_missing_newest_segment_after_clustered_ones_is_named() {
+    let disk = SimulatedDisk::new(1);
+    let log = Log::open(FOLDER, options(&disk)).unwrap();
+    append(&log, 1..201);
+    log.blocking().cluster().unwrap();
+    log.close().unwrap();
+    let mut files = disk.process_kill().contents();
+    files.remove(*segments(&files).last().unwrap());
+    files.retain(|(path, _)| !is(path, "/head") && !is(path, ".run") && !is(path, ".group"));
+    let left = segments(&files);
+    assert!(is_clustered(&files[left[left.len() - 2]].1));
+    let problem = damage(&disk_of(&files));
+    assert!(problem.contains("events from position"), "{problem}");
 }
 
 /// An index file says up to where its segment was durable. One batch has one frame that says the
