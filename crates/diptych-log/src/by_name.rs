@@ -12,8 +12,8 @@ use uuid::Uuid;
 /// The hash has a random key, so that users cannot choose names that collide.
 pub(crate) type ByName<N, V> = hashbrown::HashMap<N, V, NameHash>;
 
-/// The hash of one name: SipHash-1-3 in one step, under a key that is random for each process. The
-/// hash of a standard table takes a name in two steps, and costs twice as much.
+/// The hash of one name: SipHash-1-3 in one step, under a key that is random for each process. A
+/// standard table takes a name in two steps, which costs more.
 #[derive(Clone, Copy)]
 pub(crate) struct NameHash([u8; 16]);
 
@@ -50,8 +50,8 @@ impl Hasher for NameHasher {
         self.hash = self.sip.hash(name);
     }
 
-    /// A text puts this byte behind its last one, so that several texts cannot be taken for one.
-    /// There is one text here.
+    /// A text is followed by this byte, so that two texts cannot be taken for one. A name is one
+    /// text, so the byte is left out.
     fn write_u8(&mut self, _end: u8) {}
 
     fn finish(&self) -> u64 {

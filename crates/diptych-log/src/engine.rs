@@ -153,9 +153,10 @@ impl Engine {
             opened.head_file,
             opened.manifest,
         );
+        let acceptor = Acceptor::new(end, shared.disk());
         Engine {
             shared,
-            acceptor: Acceptor::new(end),
+            acceptor,
             writer: Mutex::new(writer),
             pausing: Mutex::default(),
             waiters: BatchWaiters::default(),

@@ -18,6 +18,7 @@ use diptych_store::{
 use crate::{
     append::encoded::EncodedCommit,
     catalog::Catalog,
+    disk::Disk,
     error::check_failed,
     shared::{LogEnd, SharedState},
     sync::{
@@ -114,10 +115,10 @@ pub(crate) enum Writes {
 }
 
 impl Acceptor {
-    pub(crate) fn new(end: LogEnd) -> Acceptor {
+    pub(crate) fn new(end: LogEnd, disk: &dyn Disk) -> Acceptor {
         let accepted = AtomicU64::new(end.position.get());
         let is_paused = AtomicBool::new(false);
-        let state = Mutex::new(AcceptState::new(end));
+        let state = Mutex::new(AcceptState::new(end, disk));
         let (work, indexed) = (Condvar::new(), Condvar::new());
         Acceptor { state, work, indexed, accepted, is_paused }
     }

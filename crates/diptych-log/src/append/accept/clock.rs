@@ -25,17 +25,23 @@ struct ClockReading {
 }
 
 /// Watches the time of day while a log is open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ClockWatch {
-    /// The clocks when they were first found right, or when they were last followed.
-    right: Option<ClockReading>,
+    /// The clocks when the log was opened, or when they were last followed.
+    right: ClockReading,
     /// The time of day when the clocks were last found to go evenly.
-    compared: Option<Timestamp>,
+    compared: Timestamp,
     /// The time of day is before the last commit.
     is_behind: bool,
 }
 
 impl ClockWatch {
+    /// Takes the clocks for right as they are.
+    pub(super) fn begin(disk: &dyn Disk) -> ClockWatch {
+        let right = ClockReading { wall: disk.time_of_day(), steady: disk.steady_time() };
+        ClockWatch { right, compared: right.wall, is_behind: false }
+    }
+
     /// The time for the next commit, if the clock can be right. `last` is the time of the last
     /// commit.
     pub(super) fn next(
@@ -49,7 +55,7 @@ impl ClockWatch {
         if !self.is_just_compared(now) {
             let steady = disk.steady_time();
             self.must_go_evenly(ClockReading { wall: now, steady }, tuning.clock_jump)?;
-            self.compared = Some(now);
+            self.compared = now;
         }
         if last > now && distance(now, last) > tuning.clock_ahead && future == FutureTime::Refuse {
             let what = format!("the last commit was recorded at {last}, and the clock shows {now}");
@@ -70,13 +76,12 @@ impl ClockWatch {
     }
 
     fn is_just_compared(&self, now: Timestamp) -> bool {
-        let compared = self.compared.filter(|compared| now >= *compared);
-        compared.is_some_and(|compared| distance(now, compared) < COMPARED_AFTER)
+        now >= self.compared && distance(now, self.compared) < COMPARED_AFTER
     }
 
     /// Compares the time of day with the steady time.
     fn must_go_evenly(&mut self, now: ClockReading, jump: Duration) -> Result<(), Unavailable> {
-        let right = *self.right.get_or_insert(now);
+        let right = self.right;
         let passed = now.steady.saturating_sub(right.steady);
         let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
         let expected = Timestamp::from_micros(right.wall.as_micros().saturating_add(micros));
@@ -89,7 +94,7 @@ impl ClockWatch {
             });
         }
         if passed >= FOLLOWED_AFTER {
-            self.right = Some(now);
+            self.right = now;
         }
         Ok(())
     }

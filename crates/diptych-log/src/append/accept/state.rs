@@ -16,6 +16,7 @@ use crate::{
         queue::{Piece, Queue, WriteBatch},
     },
     catalog::{part::IndexPart, segment::Segment},
+    disk::Disk,
     format::{
         chain::Chain,
         frame::{self, CONTROL_CLOSED, Link, TrackingTable, control_frame},
@@ -76,13 +77,13 @@ pub(super) struct AcceptState {
 }
 
 impl AcceptState {
-    pub(super) fn new(end: LogEnd) -> AcceptState {
+    pub(super) fn new(end: LogEnd, disk: &dyn Disk) -> AcceptState {
         AcceptState {
             ended: end.refuses,
             accepted: end.position,
             commits: 0,
             time: end.time,
-            clock: ClockWatch::default(),
+            clock: ClockWatch::begin(disk),
             tracking: end.tracking,
             segment: end.segment,
             segment_head: end.segment_head,

@@ -12,7 +12,7 @@ use std::{
 
 use diptych_log::{
     Adoption, Background, BackupOptions, Durability, Follower, Log, LogOptions, OpenError,
-    PlacePolicy, Tuning, VerifyError, adopt, backup,
+    PlacePolicy, ReadOnlyLog, Tuning, VerifyError, adopt, backup,
     disk::{
         Disk,
         simulated::{Fault, Operation, SimulatedDisk},
@@ -24,7 +24,7 @@ use diptych_store::{Append, EventStore, Filter, LogIdentity, Position, RawEvent,
 use crate::{
     cluster::is_clustered,
     forgetful::{Forgetful, Forgotten},
-    log_files::{FOLDER, Files, disk_of, is},
+    log_files::{FOLDER, Files, disk_of, is, with},
 };
 
 const HOUR: Durability = Durability::Interval { interval: Duration::from_secs(3_600) };
@@ -102,6 +102,32 @@ fn a_missing_newest_segment_is_noticed_even_without_published_head_and_index() {
         let expected = format!("events from position {base} to at least");
         assert!(problem.contains(&expected) && problem.contains("manifest"), "{problem}");
     }
+}
+
+/// An older program finds such a folder after a newer one has appended to it.
+#[test]
+fn a_file_of_a_newer_format_is_refused_by_its_name_and_stays() {
+    let disk = SimulatedDisk::new(1);
+    log_of(options(&disk), 50, true);
+    let files = disk.contents();
+    let newest = *segments(&files).last().unwrap();
+    let mut newer = files[newest].1.clone();
+    newer[8..10].copy_from_slice(&3_u16.to_le_bytes());
+    let checksum = crc32c::crc32c(&newer[..60]);
+    newer[60..64].copy_from_slice(&checksum.to_le_bytes());
+    let disk = disk_of(&with(&files, newest, &newer));
+    let before = disk.contents();
+    let name = files[newest].0.display().to_string();
+    let expected =
+        format!("{name} has format 3, newer than this program reads: use a newer version");
+    let opened = Log::open(FOLDER, options(&disk)).unwrap_err();
+    assert!(matches!(opened, OpenError::Newer { .. }));
+    assert_eq!(opened.to_string(), expected);
+    let verified = verify(FOLDER, &options(&disk), |_, _| ()).unwrap_err();
+    assert!(verified.to_string().contains(&expected), "{verified}");
+    let read = ReadOnlyLog::open(FOLDER, options(&disk)).unwrap_err();
+    assert!(read.to_string().contains(&expected), "{read}");
+    assert_eq!(disk.contents(), before);
 }
 
 /// The segment before the newest of those that are left is clustered, so it does not end with the
