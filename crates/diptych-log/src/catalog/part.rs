@@ -146,8 +146,8 @@ impl IndexPart {
     }
 
     /// Adds a commit to a part in memory. It is deferred if `later` is set, or if earlier ones are
-    /// still deferred. Returns a commit that is not deferred, because freeing its memory takes time:
-    /// the caller may hold a lock.
+    /// still deferred. Returns a commit that is not deferred, because freeing its memory takes
+    /// time: the caller may hold a lock.
     pub(crate) fn add(&self, commit: Commit, later: bool) -> Option<Commit> {
         let PartSource::Memory(newest) = &self.source else { return Some(commit) };
         if later || newest.is_behind() {
