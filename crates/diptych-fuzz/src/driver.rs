@@ -52,7 +52,7 @@ pub fn corpus(target: &Target) -> PathBuf {
 
 /// The kept inputs, in the order of their names.
 fn kept(target: &Target) -> Vec<Vec<u8>> {
-    // A target without kept inputs has no folder.
+    // A new target has no folder yet.
     let Ok(listed) = fs::read_dir(corpus(target)) else { return Vec::new() };
     let mut paths: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();

@@ -54,7 +54,7 @@ targets! {
 }
 
 #[test]
-fn each_target_has_a_test_and_a_driver() {
+fn each_target_has_a_test_a_driver_and_kept_inputs() {
     let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(names, TESTED);
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
@@ -63,6 +63,8 @@ fn each_target_has_a_test_and_a_driver() {
         let driver = fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs"))).unwrap();
         assert!(driver.contains(&format!("run_one({name:?}, data)")), "the driver of {name}");
         assert!(manifest.contains(&format!("name = {name:?}")), "{name} in the manifest");
+        let kept = driver::corpus(target(name).unwrap());
+        assert!(fs::read_dir(&kept).is_ok_and(|mut kept| kept.next().is_some()), "{kept:?}");
     }
 }
 
