@@ -49,9 +49,9 @@ pub(crate) fn array<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     array
 }
 
-/// The hash of a tag in this log. The id of the log is its key, so that tags that collide in one log
-/// do not collide in another. Clients know the id, so a user can choose tags that collide. Look-ups
-/// compare the tags as well: such tags make them slower, and not wrong.
+/// The hash of a tag in this log. The id of the log is its key, so that tags that collide in one
+/// log do not collide in another. Clients know the id, so a user can choose tags that collide.
+/// Look-ups compare the tags as well: such tags make them slower, and not wrong.
 pub(crate) fn tag_hash(log: LogId, tag: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = log.to_bytes();
     let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
