@@ -41,6 +41,7 @@ impl Engine {
             }
         });
         let outcome = outcome.await;
+        // The caller may wait for the disk now.
         drop(commit);
         match outcome? {
             Outcome::Accepted { accepted, batch, write } => {

@@ -7,7 +7,6 @@ use crate::{
     error::{OpenError, io_error},
     folder::{archive, listing::SegmentFile},
     format::archive::SegmentStub,
-    report::Damage,
 };
 
 impl Verifying<'_> {
@@ -34,18 +33,9 @@ impl Verifying<'_> {
             }),
         };
         let stub = SegmentStub::parse(&stub.map_err(io_error("read", &path))?);
-        if stub.is_none() {
-            self.index_damaged(&path, "it is not a whole stub of an archived segment");
-        } else if stub != SegmentStub::of(bytes) {
-            self.damage.push(Damage {
-                file: path,
-                offset: 0,
-                what: "it is not the stub of the segment in the archive".to_owned(),
-                advice: "one of the two is of another copy of the log: put the right segment back \
-                         into the archive; if nothing is reported about the segment itself, it is \
-                         right, and you can remove this file: the log works without it"
-                    .to_owned(),
-            });
+        if stub.is_none() || stub != SegmentStub::of(bytes) {
+            let what = "the stub of an archived segment says something else than the segment";
+            self.index_damaged(&path, what);
         }
         Ok(())
     }
