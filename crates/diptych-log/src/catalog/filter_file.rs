@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -17,12 +17,13 @@ use diptych_store::ReadError;
 
 use crate::{
     catalog::{
-        maps::{CacheEntry, Maps},
+        maps::{CacheEntry, FilesOwner, Maps},
         part::IndexPart,
         rebuild::UnusableFiles,
+        segment::Segment,
     },
     disk::{Disk, prefetch},
-    error::{OpenError, io_error, read_failed},
+    error::{OpenError, corruption, io_error, read_failed},
     folder::{Folders, derived},
     index::{
         NameQuery, Seed,
@@ -63,8 +64,11 @@ pub(crate) struct SegmentFilterFile {
     /// Set when the file is read for the first time; `None` if it is unusable: then all its
     /// segments are searched.
     facts: OnceLock<Option<FilterFacts>>,
-    /// Set when a page is found to be damaged: then the file is not used any more.
+    /// Set when a page is found to be damaged, or another process has replaced a segment: then the
+    /// file is not used any more.
     is_damaged: AtomicBool,
+    /// The segments that were compared with their marks: bit n stands for segment `first` + n.
+    compared: AtomicU64,
     filter: CacheEntry<SegmentFilter>,
 }
 
@@ -106,6 +110,7 @@ impl SegmentFilterFile {
             unusable: unusable.clone(),
             facts: OnceLock::new(),
             is_damaged: AtomicBool::new(false),
+            compared: AtomicU64::new(0),
             filter: CacheEntry::unloaded(maps),
         }
     }
@@ -140,7 +145,7 @@ impl SegmentFilterFile {
     /// the parts of these segments.
     ///
     /// # Errors
-    /// If the file exists and cannot be read now, or one of its segments cannot.
+    /// If the file exists and cannot be read now, or a segment behind it cannot.
     pub(crate) fn having(
         &self,
         disk: &dyn Disk,
@@ -150,6 +155,48 @@ impl SegmentFilterFile {
         let set = self.ask(disk, parts, |filter| filter.having(wanted))?;
         let always = self.facts.get().copied().flatten().map_or(u64::MAX, |facts| facts.always);
         Ok(set.map_or(u64::MAX, |set| set | always))
+    }
+
+    /// Checks that a segment, which a look-up is about to search, is the one that the group was made
+    /// from. The group itself is compared only with its last segment, so that a look-up of an
+    /// absent name opens no others.
+    ///
+    /// # Errors
+    /// If it is another segment, or the segment behind it cannot be read now.
+    pub(crate) fn compare(
+        &self,
+        disk: &dyn Disk,
+        parts: &[Arc<IndexPart>],
+        segment: &Segment,
+    ) -> Result<(), ReadError> {
+        let at = segment.sequence.wrapping_sub(self.first);
+        let bit = 1_u64.checked_shl(at).unwrap_or(0);
+        if self.compared.load(Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let mark = self.ask(disk, parts, |filter| filter.mark(at))?.flatten();
+        if let Some(mark) = mark.filter(|mark| *mark != 0) {
+            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
+            if link.is_none_or(|link| link.chain != mark) {
+                return Err(self.other_segment(segment));
+            }
+        }
+        self.compared.fetch_or(bit, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn other_segment(&self, segment: &Segment) -> ReadError {
+        // Another process may have replaced the files. If it did so twice, then it is not that.
+        if self.filter.maps().files() == FilesOwner::Elsewhere && segment.replacements() < 2 {
+            // The files are listed again, and this object is not taken over.
+            self.is_damaged.store(true, Ordering::Relaxed);
+            return read_failed(&segment.path, segment.mark_replaced());
+        }
+        let name = file_name(self.first, self.last);
+        let what = format!(
+            "this is not the segment that {name} was made from, and the log goes on from that one"
+        );
+        corruption(&segment.path, 0, what).into()
     }
 
     /// The filter, of which every page was checked; `None` if its file is unusable.
@@ -218,9 +265,8 @@ impl SegmentFilterFile {
             if before.is_some() {
                 return Ok(filter);
             }
-            let marks = marks(disk, parts, self.first, self.last).map_err(NoFilter::Failed)?;
-            let Marks { marks, always } = marks;
-            if (0..).zip(marks).all(|(segment, mark)| filter.mark(segment) == Some(mark)) {
+            let always = bound(disk, parts, &filter).map_err(NoFilter::Failed)?;
+            if let Some(always) = always {
                 self.facts.get_or_init(|| Some(FilterFacts::of(&filter, always)));
                 return Ok(filter);
             }
@@ -258,6 +304,44 @@ pub(crate) fn marks(
         }
     }
     Ok(Marks { marks, always })
+}
+
+/// Whether a group was made from the segments of these parts. If so, answers the segments that are
+/// always searched.
+///
+/// A segment begins with a record that holds the running checksum of the one before it. So the
+/// running checksum of the last segment depends on all before it, and only that one is compared. In
+/// a group with a segment that has no mark, that holds for the segments on each side of it.
+fn bound(
+    disk: &dyn Disk,
+    parts: &[Arc<IndexPart>],
+    filter: &SegmentFilter,
+) -> Result<Option<u64>, ReadError> {
+    let mark = |at: u32| filter.mark(at).filter(|mark| at < filter.segments && *mark != 0);
+    let mut always = 0;
+    for at in 0..filter.segments {
+        let sequence = filter.first + at;
+        let part = parts.partition_point(|part| part.segment.sequence < sequence);
+        let part = parts.get(part).filter(|part| part.segment.sequence == sequence);
+        let Some(IndexPart { segment, .. }) = part.map(|part| &**part) else {
+            // It has no events, so it has no mark.
+            if mark(at).is_some() {
+                return Ok(None);
+            }
+            continue;
+        };
+        if mark(at).is_some() && mark(at + 1).is_some() {
+            continue;
+        }
+        let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
+        if link.is_none() {
+            always |= 1_u64.checked_shl(at).unwrap_or(0);
+        }
+        if link.map(|link| link.chain) != mark(at) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(always))
 }
 
 /// A group among the parts of a catalog.

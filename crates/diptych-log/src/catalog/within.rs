@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use diptych_store::{Direction, Position, ReadError};
 
-use super::{Catalog, part::IndexPart};
+use super::{Catalog, filter_file::FilterSpan, part::IndexPart};
 use crate::{disk::Disk, index::NameQuery};
 
 /// The parts that may have a match in a range, in order. Each comes with its share of that range,
@@ -19,17 +19,13 @@ pub(crate) struct Within<'a> {
     pub(super) start: usize,
     pub(super) end: usize,
     /// The answer of the segment filter that was queried last.
-    pub(super) answer: Option<FilterAnswer>,
+    pub(super) answer: Option<FilterAnswer<'a>>,
 }
 
 /// An answer of a segment filter.
 #[derive(Clone, Copy)]
-pub(super) struct FilterAnswer {
-    /// Indices of its parts.
-    from: usize,
-    to: usize,
-    /// Sequence of its first segment.
-    first: u32,
+pub(super) struct FilterAnswer<'a> {
+    span: &'a FilterSpan,
     /// The segments that may have what is wanted.
     set: u64,
 }
@@ -64,17 +60,17 @@ impl<'a> Iterator for Within<'a> {
     }
 }
 
-impl Within<'_> {
+impl<'a> Within<'a> {
     /// The index of the next part that may have a match.
     fn step(&mut self) -> Result<Option<usize>, ReadError> {
         while self.start < self.end {
             let backwards = self.direction == Direction::Backwards;
             let at = if backwards { self.end - 1 } else { self.start };
             let asked = self.ask(at)?;
-            if let Some(FilterAnswer { from, to, set: 0, .. }) = asked {
+            if let Some(FilterAnswer { span, set: 0 }) = asked {
                 match backwards {
-                    true => self.end = from.max(self.start),
-                    false => self.start = to.min(self.end),
+                    true => self.end = span.parts.start.max(self.start),
+                    false => self.start = span.parts.end.min(self.end),
                 }
                 continue;
             }
@@ -82,11 +78,11 @@ impl Within<'_> {
                 true => self.end -= 1,
                 false => self.start += 1,
             }
-            let may_have = asked.is_none_or(|FilterAnswer { first, set, .. }| {
-                let sequence = self.catalog.parts.get(at).map_or(0, |part| part.segment.sequence);
-                sequence.checked_sub(first).is_none_or(|bit| set >> bit & 1 == 1)
-            });
-            if may_have {
+            let Some(FilterAnswer { span, set }) = asked else { return Ok(Some(at)) };
+            let Some(part) = self.catalog.parts.get(at) else { return Ok(None) };
+            let bit = part.segment.sequence.wrapping_sub(span.file.first);
+            if set.checked_shr(bit).is_none_or(|set| set & 1 == 1) {
+                span.file.compare(self.disk, self.catalog.of(span), &part.segment)?;
                 return Ok(Some(at));
             }
         }
@@ -94,11 +90,11 @@ impl Within<'_> {
     }
 
     /// The answer of the group of this part, if it is in one.
-    fn ask(&mut self, at: usize) -> Result<Option<FilterAnswer>, ReadError> {
+    fn ask(&mut self, at: usize) -> Result<Option<FilterAnswer<'a>>, ReadError> {
         if matches!(self.wanted, NameQuery::Any) {
             return Ok(None);
         }
-        if let Some(asked) = self.answer.filter(|asked| (asked.from..asked.to).contains(&at)) {
+        if let Some(asked) = self.answer.filter(|asked| asked.span.parts.contains(&at)) {
             return Ok(Some(asked));
         }
         let filters = &self.catalog.filters;
@@ -108,8 +104,7 @@ impl Within<'_> {
             return Ok(None);
         };
         let set = span.file.having(self.disk, self.catalog.of(span), self.wanted)?;
-        let (from, to) = (span.parts.start, span.parts.end);
-        self.answer = Some(FilterAnswer { from, to, first: span.file.first, set });
+        self.answer = Some(FilterAnswer { span, set });
         Ok(self.answer)
     }
 }

@@ -20,8 +20,8 @@ use diptych_log::{
     verify,
 };
 use diptych_store::{
-    Append, AppendCondition, AppendError, EventStore, Filter, Position, RawEvent, Read, ReadError,
-    Tag, TimeSource, Timestamp,
+    Append, AppendCondition, AppendError, Direction, EventStore, Filter, Position, RawEvent, Read,
+    ReadError, Tag, TimeSource, Timestamp,
 };
 
 use crate::log_files::{FOLDER, Files, disk_of, is, that_differ, with};
@@ -167,6 +167,12 @@ fn damage_in(disk: &SimulatedDisk, path: &Path) -> bool {
     }
 }
 
+/// The running checksums of its segments in a group file.
+fn marks(group: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let segments = u32::from_le_bytes(group[16..20].try_into().unwrap()) as usize;
+    group[48..].chunks(8).take(segments)
+}
+
 #[test]
 fn the_copies_are_alike_but_for_their_events() {
     for copies in both_orders() {
@@ -199,6 +205,13 @@ fn alike(copies: &Copies) {
             assert_eq!(ours[..64], theirs[..64], "the headers of {}", path.display());
         }
     }
+    for (at, theirs) in that_differ(&copies.ours, &copies.theirs, ".group") {
+        let differ: Vec<bool> = marks(&copies.ours[at].1)
+            .zip(marks(&theirs))
+            .map(|(ours, theirs)| ours != theirs)
+            .collect();
+        assert!(differ.is_sorted() && differ[7], "{differ:?}");
+    }
     assert_eq!(open_and_ask(&disk_of(&copies.ours)), Ok(()));
     verify(FOLDER, &options(&disk_of(&copies.ours)), |_, _| ()).unwrap();
 }
@@ -223,6 +236,60 @@ fn an_index_or_group_file_of_a_copy_is_not_believed() {
             assert_eq!(open_and_ask(&disk), Ok(()), "what it advises helps");
         }
     }
+}
+
+/// Consecutive segments of a copy go on one from the other, and their index files are theirs. Only
+/// what the group of segments says about each, and the segment behind the last of them, show it.
+#[test]
+fn consecutive_segments_of_a_copy_with_their_index_files_give_no_wrong_answer() {
+    let (mut refused, mut right) = (0, 0);
+    for copies in both_orders() {
+        let group = that_differ(&copies.ours, &copies.theirs, ".group").remove(0).0;
+        let group = copies.ours[group].0.file_name().unwrap().to_string_lossy().into_owned();
+        let (first, last) = group.trim_end_matches(".group").split_once('-').unwrap();
+        let (first, last): (u32, u32) = (first.parse().unwrap(), last.parse().unwrap());
+        for (from, to) in (first..=last).flat_map(|from| (from..=last).map(move |to| (from, to))) {
+            let is_exchanged = |path: &Path| {
+                let name = path.file_name().unwrap().to_string_lossy();
+                let sequence = name.split_once('-').and_then(|(number, _)| number.parse().ok());
+                (is(path, ".seg") || is(path, ".run"))
+                    && sequence.is_some_and(|number: u32| (from..=to).contains(&number))
+            };
+            let mut files = copies.ours.clone();
+            files.retain(|(path, _)| !is_exchanged(path));
+            files.extend(copies.theirs.iter().filter(|(path, _)| is_exchanged(path)).cloned());
+            for way in ["both", "ours", "them", "same"] {
+                match first_and_last(&disk_of(&files), way) {
+                    Ok(found) => {
+                        let all = expected("ours");
+                        let tag = Tag::new("way", way);
+                        let with_tag: Vec<_> =
+                            all.iter().filter(|event| event.tags.contains(&tag)).collect();
+                        let ends = [with_tag.first(), with_tag.last()];
+                        let ends = ends.map(|event| event.copied().cloned());
+                        assert_eq!(found, ends, "{way}, segments {from} to {to} of the copy");
+                        right += 1;
+                    }
+                    Err(ReadError::Corrupt(_)) => refused += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && right > 20, "{refused} errors, {right} right answers");
+}
+
+/// The first and the last event with a tag, each from a log that was just opened.
+fn first_and_last(disk: &SimulatedDisk, way: &str) -> Result<[Option<RawEvent>; 2], ReadError> {
+    let mut found = [None, None];
+    for (found, direction) in found.iter_mut().zip([Direction::Forwards, Direction::Backwards]) {
+        let disk = disk_of(&disk.contents());
+        let log = Log::open(FOLDER, options(&disk)).unwrap();
+        let read = Read { direction, limit: 1, ..Read::all() };
+        let batch = log.blocking().read(&Filter::tag(Tag::new("way", way)), read)?;
+        *found = batch.iter().next().map(|event| event.to_raw());
+    }
+    Ok(found)
 }
 
 /// Its columns are right, so look-ups cannot show that it is bound to other records.
