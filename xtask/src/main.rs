@@ -16,8 +16,7 @@ mod tools;
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
-    thread,
+    process::{Command, ExitCode},
 };
 
 use suites::Tier;
@@ -41,10 +40,8 @@ usage: cargo xtask <chore>
 fn main() -> ExitCode {
     let chores: Vec<String> = env::args().skip(1).collect();
     let passed = match chores.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["check"] => gates() && beside_rustdoc(|| suites::run(Tier::Check, Lints::Clippy)),
-        ["check", "--long"] => {
-            gates() && beside_rustdoc(|| long_gates() && suites::run(Tier::Long, Lints::Clippy))
-        }
+        ["check"] => gates() && suites::run(Tier::Check, Lints::Clippy),
+        ["check", "--long"] => gates() && long_gates() && suites::run(Tier::Long, Lints::Clippy),
         ["test"] => suites::run(Tier::Check, Lints::Compiler),
         ["test", "--long"] => suites::run(Tier::Long, Lints::Compiler),
         ["suite", names @ ..] => suites::run_named(names),
@@ -117,38 +114,15 @@ fn gates() -> bool {
         && gate("Cargo.lock of benches", &mut unchanged_lock(POSTGRES_BENCHES))
         && gate("Cargo.lock of fuzz", &mut unchanged_lock(FUZZ))
         && gate("clippy", Lints::Clippy.cargo().args(compile))
+        && gate("rustdoc", &mut rustdoc())
 }
 
-/// Runs rustdoc with warnings denied, and something else meanwhile. Many tests wait for a disk, a
-/// browser or a process, so a processor has time. A build of its own keeps the two from waiting for
-/// the lock of one target directory.
-fn beside_rustdoc(run: impl FnOnce() -> bool) -> bool {
-    let doc = ["doc", "--quiet", "--workspace", "--all-features", "--no-deps"];
-    let mut rustdoc = patient_cargo();
-    rustdoc.args(doc).arg("--target-dir").arg(target().join("rustdoc"));
-    rustdoc.env("RUSTDOCFLAGS", "-D warnings").stdin(Stdio::null());
-    // Its messages come at the end, and not between those of the tests.
-    rustdoc.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let rustdoc = match rustdoc.spawn() {
-        Ok(child) => thread::spawn(move || child.wait_with_output()),
-        Err(error) => {
-            eprintln!("xtask: cannot start rustdoc: {error}");
-            return false;
-        }
-    };
-    let passed = run();
-    println!("\n== rustdoc");
-    let documented = match rustdoc.join() {
-        Ok(Ok(output)) => {
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            output.status.success()
-        }
-        _ => false,
-    };
-    if !documented {
-        eprintln!("xtask: rustdoc failed");
-    }
-    passed && documented
+/// Rustdoc, with warnings denied. It finds the build scripts and the macros compiled for the tests.
+fn rustdoc() -> Command {
+    let mut rustdoc = cargo();
+    rustdoc.args(["doc", "--quiet", "--workspace", "--all-features", "--no-deps"]);
+    rustdoc.env("RUSTDOCFLAGS", "-D warnings");
+    rustdoc
 }
 
 /// Fails if the lock file of a workspace beside the main one lacks a dependency of a crate that it
@@ -199,17 +173,6 @@ fn deny() -> bool {
         return false;
     }
     gate("cargo-deny", cargo().args(["deny", "--all-features", "check"]))
-}
-
-/// Cargo, with a processor only when nothing else needs it, if the system can do that.
-fn patient_cargo() -> Command {
-    let cargo = cargo();
-    if !tools::is_installed("nice") {
-        return cargo;
-    }
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "19"]).arg(cargo.get_program()).current_dir(root());
-    nice
 }
 
 /// Where cargo builds, absolute or from the root folder.

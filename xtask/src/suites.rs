@@ -70,19 +70,33 @@ const LONG_SUITE: Duration = Duration::from_secs(60 * 60);
 /// or wait for another cargo.
 const COMPILATION: Duration = Duration::from_secs(60 * 60);
 
-/// The tests that another version of PostgreSQL could fail: the promises of a store, the words of
-/// its errors, and rows of projections. They wait for the disk, so more of them run at once.
-const VERSION: &[&str] = &[
-    "postgres::conformance::",
-    "postgres::schema::",
-    "postgres::rows::",
-    // These take long.
+/// The tests of PostgreSQL in the first tier. The others cut connections or kill programs at every
+/// statement, message or step.
+const POSTGRES_TESTS: &[&str] = &[
+    "postgres::",
     "--skip",
-    "of_several_programs",
+    "pgbouncer::",
     "--skip",
-    "a_server_that_was_killed",
-    "--test-threads",
-    "6",
+    "every_statement::",
+    "--skip",
+    "move_log::",
+    "--skip",
+    "demo::postgres::",
+];
+
+/// The tests of pages in the first tier. axe looks over the page of a desktop there.
+const BROWSER_TESTS: &[&str] = &[
+    "browser::",
+    "--skip",
+    "findings_on_a_tablet",
+    "--skip",
+    "findings_on_a_phone",
+    "--skip",
+    "findings_on_the_replay",
+    "--skip",
+    "findings_on_an_empty_log",
+    "--skip",
+    "findings_on_a_stopped_view",
 ];
 
 /// The tests of PostgreSQL that need no program for dumps. The packages of npm lack it.
@@ -122,6 +136,9 @@ const SUITES: &[Suite] = &[
             "fuzz::",
             "--skip",
             "interference::",
+            // It compiles all dependencies again.
+            "--skip",
+            "a_wrong_program",
         ],
     ),
     suite("outside interference", INTEGRATION, &["interference::"]),
@@ -129,7 +146,7 @@ const SUITES: &[Suite] = &[
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
         environment: Some(&BROWSER),
-        ..suite("pages in a browser", INTEGRATION, &["browser::"])
+        ..suite("pages in a browser", INTEGRATION, BROWSER_TESTS)
     },
     Suite {
         environment: Some(&CLIENT_GENERATORS),
@@ -140,16 +157,12 @@ const SUITES: &[Suite] = &[
         limit: SHORT_SUITE,
         ..suite("NATS", INTEGRATION, &["nats::"])
     },
-    Suite {
-        needs: &[POSTGRES],
-        ..suite("PostgreSQL", INTEGRATION, &["postgres::", "--skip", "pgbouncer::"])
-    },
+    Suite { needs: &[POSTGRES], ..suite("PostgreSQL", INTEGRATION, POSTGRES_TESTS) },
     Suite {
         needs: &[POSTGRES],
         environment: Some(&PGBOUNCER),
         ..suite("PostgreSQL behind pgbouncer", INTEGRATION, &["pgbouncer::"])
     },
-    Suite { environment: Some(&POSTGRES_18), ..suite("PostgreSQL 18", INTEGRATION, VERSION) },
     Suite {
         environment: Some(&FORMATS),
         limit: SHORT_SUITE,
@@ -157,8 +170,17 @@ const SUITES: &[Suite] = &[
     },
     Suite { needs: &[GIT], limit: SHORT_SUITE, ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
-    Suite { packages: SCHEDULES, explores: true, ..suite("schedules", INTEGRATION, &[]) },
-    // Ten times the default counts, which are constants of the tests.
+    long("compile errors", &["a_wrong_program"], &[]),
+    Suite {
+        needs: &[CHROMIUM, CHROMEDRIVER],
+        environment: Some(&BROWSER),
+        ..long("pages in a browser, looked over by axe", &["findings_on_"], &[])
+    },
+    Suite {
+        needs: &[POSTGRES],
+        ..long("PostgreSQL at every statement", &["every_statement::", "move_log::"], &[])
+    },
+    // At least ten times the default counts, which are constants of the tests.
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
     long(
         "loss of power in clusters, backups and archives, longer",
@@ -555,6 +577,22 @@ mod tests {
             let Err(error) = named(names) else { panic!("{names:?} were found") };
             assert!(SUITES.iter().all(|suite| error.contains(suite.name)), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_suite_of_the_first_tier_leaves_out_is_in_another_one() {
+        let chosen = |suite: &Suite| -> Vec<&'static str> {
+            suite.tests.iter().take_while(|name| !name.starts_with("--")).copied().collect()
+        };
+        let chosen: Vec<_> = SUITES.iter().flat_map(chosen).collect();
+        let first_tier = SUITES.iter().filter(|suite| suite.tier == Tier::Check);
+        let left_out = first_tier.flat_map(|suite| suite.tests.windows(2)).filter_map(|pair| {
+            let [option, name] = pair else { return None };
+            (*option == "--skip").then_some(*name)
+        });
+        let missing: Vec<_> =
+            left_out.filter(|name| !chosen.iter().any(|chosen| name.starts_with(chosen))).collect();
+        assert!(missing.is_empty(), "in no suite: {missing:?}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
     log_files::is,
 };
 
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 2;
 const LOG: &str = "/data/log";
 const ARCHIVE: &str = "/archives/of/log";
 

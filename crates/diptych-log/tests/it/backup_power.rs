@@ -25,7 +25,7 @@ use crate::{
     forgetful::{Forgetful, Forgotten},
 };
 
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 4;
 const LOG: &str = "/data/log";
 const BACKUP: &str = "/backups/of/log";
 const RESTORED: &str = "/data/restored";

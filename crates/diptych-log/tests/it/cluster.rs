@@ -32,7 +32,7 @@ use crate::{
 };
 
 const LOG: &str = "/data/log";
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 6;
 /// Where a segment says what its order is.
 const KIND: usize = 10;
 

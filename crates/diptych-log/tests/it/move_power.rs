@@ -25,7 +25,7 @@ use diptych_store::{
 
 use crate::backup::{append, payloads};
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 2;
 const OLD: &str = "/data/log";
 const NEW: &str = "/other/log";
 

@@ -30,7 +30,7 @@ use crate::{
     writers::Writer,
 };
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 100;
 /// An interval that never ends during a run, so that the log syncs only for other reasons.
 const LONG: Durability = Durability::Interval { interval: Duration::from_secs(3600) };
 

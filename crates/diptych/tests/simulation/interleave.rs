@@ -34,7 +34,7 @@ use crate::support::{
     school::{self, Course},
 };
 
-const RUNS: u64 = 1_500;
+const RUNS: u64 = 500;
 
 type Trace = Arc<Mutex<Vec<String>>>;
 
