@@ -139,6 +139,11 @@ const SUITES: &[Suite] = &[
             // It compiles all dependencies again.
             "--skip",
             "a_wrong_program",
+            // These load flights again and again.
+            "--skip",
+            "demo::elsewhere::",
+            "--skip",
+            "demo::a_killed_load",
         ],
     ),
     suite("outside interference", INTEGRATION, &["interference::"]),
@@ -171,6 +176,7 @@ const SUITES: &[Suite] = &[
     Suite { needs: &[GIT], limit: SHORT_SUITE, ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
     long("compile errors", &["a_wrong_program"], &[]),
+    long("the demo in several processes", &["demo::elsewhere::"], &[]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
         environment: Some(&BROWSER),

@@ -157,9 +157,8 @@ impl SegmentFilterFile {
         Ok(set.map_or(u64::MAX, |set| set | always))
     }
 
-    /// Checks that a segment, which a look-up is about to search, is the one that the group was made
-    /// from. The group itself is compared only with its last segment, so that a look-up of an
-    /// absent name opens no others.
+    /// Compares a segment that a look-up is about to search with its mark. The group itself is
+    /// compared only with its last segment, so that a look-up of an absent name opens no others.
     ///
     /// # Errors
     /// If it is another segment, or the segment behind it cannot be read now.
@@ -193,9 +192,8 @@ impl SegmentFilterFile {
             return read_failed(&segment.path, segment.mark_replaced());
         }
         let name = file_name(self.first, self.last);
-        let what = format!(
-            "this is not the segment that {name} was made from, and the log goes on from that one"
-        );
+        let what =
+            format!("{name} was made from another segment, and the log goes on from that one");
         corruption(&segment.path, 0, what).into()
     }
 
