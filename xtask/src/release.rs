@@ -21,8 +21,8 @@ const ADDED_BY_USERS: [&str; 9] = [
 pub(crate) const PACKAGES: [&str; 5] =
     ["publish", "--dry-run", "--workspace", "--locked", "--allow-dirty"];
 
-/// The command that compiles the crates that users add, with their default features. It uses the
-/// oldest Rust that the workspace states.
+/// The command that compiles the crates that users add, with all their features. It uses the oldest
+/// Rust that the workspace states.
 ///
 /// It builds in a folder of its own, because a second compiler would replace the artifacts of the
 /// first. rustup installs the compiler on first use.
@@ -30,7 +30,7 @@ pub(crate) fn oldest_rust(root: &Path) -> Command {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let mut command = Command::new("rustup");
     command.args(["run", "--install", env!("CARGO_PKG_RUST_VERSION")]);
-    command.args(["cargo", "check", "--locked", "--quiet"]);
+    command.args(["cargo", "check", "--locked", "--quiet", "--all-features"]);
     command.args(ADDED_BY_USERS.iter().flat_map(|name| ["--package", name]));
     // The cargo that runs this program sets its own compiler, which must not be used here.
     for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
