@@ -5,10 +5,11 @@ use std::{env, fs, path::PathBuf};
 use fantoccini::Client;
 use serde_json::json;
 
-/// The findings, each with its rule and its elements.
+/// The findings, each with its rule, and its elements with what is wrong with them.
 const FINDINGS: &str = "
+    const told = ({ html, any }) => [html.slice(0, 160), ...any.map(({ message }) => message)];
     return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
-        violations.map(({ id, nodes }) => [id, ...nodes.map((node) => node.html.slice(0, 160))]));";
+        violations.map(({ id, nodes }) => [id, ...nodes.map(told)]));";
 
 /// The program.
 pub(crate) struct Axe(String);
