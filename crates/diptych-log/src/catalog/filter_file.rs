@@ -157,34 +157,41 @@ impl SegmentFilterFile {
         Ok(set.map_or(u64::MAX, |set| set | always))
     }
 
-    /// Compares a segment that a look-up is about to search with its mark. The group itself is
+    /// Compares a segment that is about to be searched or read with its mark. The group itself is
     /// compared only with its last segment, so that a look-up of an absent name opens no others.
     ///
     /// # Errors
-    /// If it is another segment, or the segment behind it cannot be read now.
+    /// If it is another segment, or the segment behind it cannot be read now. If the group cannot
+    /// be, and the look-up is not for any name.
     pub(crate) fn compare(
         &self,
         disk: &dyn Disk,
         parts: &[Arc<IndexPart>],
-        segment: &Segment,
+        (segment, wanted): (&Segment, NameQuery<'_>),
     ) -> Result<(), ReadError> {
         let at = segment.sequence.wrapping_sub(self.first);
         let bit = 1_u64.checked_shl(at).unwrap_or(0);
         if self.compared.load(Ordering::Relaxed) & bit != 0 {
             return Ok(());
         }
-        let mark = self.ask(disk, parts, |filter| filter.mark(at))?.flatten();
+        let mark = match (self.ask(disk, parts, |filter| filter.mark(at)), wanted) {
+            // A read of everything does not need the group.
+            (Err(_), NameQuery::Any) => return Ok(()),
+            (mark, _) => mark?.flatten(),
+        };
         if let Some(mark) = mark.filter(|mark| *mark != 0) {
             let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
             if link.is_none_or(|link| link.chain != mark) {
-                return Err(self.other_segment(segment));
+                let next = segment.next_path(disk);
+                let next = next.map_err(|error| read_failed(&segment.path, error))?;
+                return Err(self.other_segment(segment, &next));
             }
         }
         self.compared.fetch_or(bit, Ordering::Relaxed);
         Ok(())
     }
 
-    fn other_segment(&self, segment: &Segment) -> ReadError {
+    fn other_segment(&self, segment: &Segment, next: &Path) -> ReadError {
         // Another process may have replaced the files. If it did so twice, then it is not that.
         if self.filter.maps().files() == FilesOwner::Elsewhere && segment.replacements() < 2 {
             // The files are listed again, and this object is not taken over.
@@ -192,8 +199,10 @@ impl SegmentFilterFile {
             return read_failed(&segment.path, segment.mark_replaced());
         }
         let name = file_name(self.first, self.last);
-        let what =
-            format!("{name} was made from another segment, and the log goes on from that one");
+        let what = format!(
+            "this is not the segment that {name} was made from, or {} does not go on from it",
+            next.display()
+        );
         corruption(&segment.path, 0, what).into()
     }
 

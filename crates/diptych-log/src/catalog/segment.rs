@@ -210,6 +210,16 @@ impl Segment {
         Ok((before_next && is_known).then_some(stub))
     }
 
+    /// The path of the next segment, whose first record tells what this one is.
+    pub(crate) fn next_path(&self, disk: &dyn Disk) -> io::Result<PathBuf> {
+        Ok(self.path_behind(&self.following(disk)?))
+    }
+
+    fn path_behind(&self, following: &Following) -> PathBuf {
+        let next = self.base.plus(following.events);
+        self.path.with_file_name(file_name(self.sequence + 1, next))
+    }
+
     fn following(&self, disk: &dyn Disk) -> io::Result<Following> {
         match (self.following.get(), self.next) {
             (Some(following), _) => Ok(*following),
@@ -355,8 +365,7 @@ impl Segment {
         }
         let (head, following) = (Head::of(&header), self.following(disk)?);
         let beside_next = |what: &str| {
-            let next = self.base.plus(following.events);
-            let next = self.path.with_file_name(file_name(self.sequence + 1, next));
+            let next = self.path_behind(&following);
             no_good(&format!("{what}; the next one is {}", next.display()))
         };
         match following.identity {

@@ -82,7 +82,8 @@ impl<'a> Within<'a> {
             let Some(part) = self.catalog.parts.get(at) else { return Ok(None) };
             let bit = part.segment.sequence.wrapping_sub(span.file.first);
             if set.checked_shr(bit).is_none_or(|set| set & 1 == 1) {
-                span.file.compare(self.disk, self.catalog.of(span), &part.segment)?;
+                let segment = (&*part.segment, self.wanted);
+                span.file.compare(self.disk, self.catalog.of(span), segment)?;
                 return Ok(Some(at));
             }
         }
@@ -91,9 +92,6 @@ impl<'a> Within<'a> {
 
     /// The answer of the group of this part, if it is in one.
     fn ask(&mut self, at: usize) -> Result<Option<FilterAnswer<'a>>, ReadError> {
-        if matches!(self.wanted, NameQuery::Any) {
-            return Ok(None);
-        }
         if let Some(asked) = self.answer.filter(|asked| asked.span.parts.contains(&at)) {
             return Ok(Some(asked));
         }
@@ -103,7 +101,10 @@ impl<'a> Within<'a> {
         let Some(span) = span.filter(|span| span.parts.contains(&at)) else {
             return Ok(None);
         };
-        let set = span.file.having(self.disk, self.catalog.of(span), self.wanted)?;
+        let set = match self.wanted {
+            NameQuery::Any => u64::MAX,
+            wanted => span.file.having(self.disk, self.catalog.of(span), wanted)?,
+        };
         self.answer = Some(FilterAnswer { span, set });
         Ok(self.answer)
     }

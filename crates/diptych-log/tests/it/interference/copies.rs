@@ -266,20 +266,25 @@ fn consecutive_segments_of_a_copy_with_their_index_files_give_no_wrong_answer() 
             let mut files = copies.ours.clone();
             files.retain(|(path, _)| !is_exchanged(path));
             files.extend(copies.theirs.iter().filter(|(path, _)| is_exchanged(path)).cloned());
-            for way in tags {
-                match first_and_last(&disk_of(&files), way) {
-                    Ok(found) => {
-                        let all = expected(our_way);
-                        let tag = Tag::new("way", *way);
-                        let with_tag: Vec<_> =
-                            all.iter().filter(|event| event.tags.contains(&tag)).collect();
-                        let ends = [with_tag.first(), with_tag.last()];
-                        let ends = ends.map(|event| event.copied().cloned());
-                        assert_eq!(found, ends, "{way}, segments {from} to {to} of the copy");
-                        right += 1;
+            let all = expected(our_way);
+            let filters = tags.iter().map(|way| Filter::tag(Tag::new("way", *way)));
+            for filter in filters.chain([Filter::everything()]) {
+                let is_wanted = |event: &&RawEvent| {
+                    filter.is_everything()
+                        || event.tags.iter().any(|tag| filter == Filter::tag(tag.clone()))
+                };
+                let wanted: Vec<_> = all.iter().filter(is_wanted).collect();
+                for after in [0, COPIED_AT - 1] {
+                    match first_and_last(&disk_of(&files), &filter, Position::new(after)) {
+                        Ok(found) => {
+                            let first = all.iter().skip(after as usize).find(is_wanted);
+                            let ends = [first, wanted.last().copied()].map(Option::<&_>::cloned);
+                            assert_eq!(found, ends, "{filter}, segments {from} to {to}");
+                            right += 1;
+                        }
+                        Err(ReadError::Corrupt(_)) => refused += 1,
+                        Err(other) => panic!("{other}"),
                     }
-                    Err(ReadError::Corrupt(_)) => refused += 1,
-                    Err(other) => panic!("{other}"),
                 }
             }
         }
@@ -294,14 +299,21 @@ fn paid_copies() -> Copies {
     Copies { ours, theirs }
 }
 
-/// The first and the last event with a tag, each from a log that was just opened.
-fn first_and_last(disk: &SimulatedDisk, way: &str) -> Result<[Option<RawEvent>; 2], ReadError> {
+/// The first match behind a position and the last of all, each from a log that was just opened.
+fn first_and_last(
+    disk: &SimulatedDisk,
+    filter: &Filter,
+    after: Position,
+) -> Result<[Option<RawEvent>; 2], ReadError> {
     let mut found = [None, None];
-    for (found, direction) in found.iter_mut().zip([Direction::Forwards, Direction::Backwards]) {
+    let reads = [
+        Read { limit: 1, ..Read::after(after) },
+        Read { limit: 1, direction: Direction::Backwards, ..Read::all() },
+    ];
+    for (found, read) in found.iter_mut().zip(reads) {
         let disk = disk_of(&disk.contents());
         let log = Log::open(FOLDER, options(&disk)).unwrap();
-        let read = Read { direction, limit: 1, ..Read::all() };
-        let batch = log.blocking().read(&Filter::tag(Tag::new("way", way)), read)?;
+        let batch = log.blocking().read(filter, read)?;
         *found = batch.iter().next().map(|event| event.to_raw());
     }
     Ok(found)
