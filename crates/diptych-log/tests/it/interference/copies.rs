@@ -240,7 +240,7 @@ fn an_index_or_group_file_of_a_copy_is_not_believed() {
 
 /// Consecutive segments of a copy go on one from the other, and their index files are theirs. Only
 /// what the group of segments says about each, and the segment behind the last of them, show it.
-/// Once, a look-up that ended before that segment answered with events of the copy.
+/// Once, a read that ended before that segment answered with events of the copy.
 #[test]
 fn consecutive_segments_of_a_copy_with_their_index_files_give_no_wrong_answer() {
     let (mut refused, mut right) = (0, 0);
