@@ -161,8 +161,8 @@ impl SegmentFilterFile {
     /// compared only with its last segment, so that a look-up of an absent name opens no others.
     ///
     /// # Errors
-    /// If it is another segment, or the segment behind it cannot be read now. If the group cannot
-    /// be, and the look-up is not for any name.
+    /// If it is another segment, or the segment behind it cannot be read now. If the group file
+    /// cannot be read now, that is an error of a look-up of a name. A read of everything goes on.
     pub(crate) fn compare(
         &self,
         disk: &dyn Disk,
@@ -175,17 +175,14 @@ impl SegmentFilterFile {
             return Ok(());
         }
         let mark = match (self.ask(disk, parts, |filter| filter.mark(at)), wanted) {
-            // A read of everything does not need the group.
             (Err(_), NameQuery::Any) => return Ok(()),
             (mark, _) => mark?.flatten(),
         };
-        if let Some(mark) = mark.filter(|mark| *mark != 0) {
-            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
-            if link.is_none_or(|link| link.chain != mark) {
-                let next = segment.next_path(disk);
-                let next = next.map_err(|error| read_failed(&segment.path, error))?;
-                return Err(self.other_segment(segment, &next));
-            }
+        let mark = mark.filter(|mark| *mark != 0);
+        if mark.is_some() && mark_of(disk, segment)? != mark {
+            let next = segment.next_path(disk);
+            let next = next.map_err(|error| read_failed(&segment.path, error))?;
+            return Err(self.other_segment(segment, &next));
         }
         self.compared.fetch_or(bit, Ordering::Relaxed);
         Ok(())
@@ -303,14 +300,20 @@ pub(crate) fn marks(
     for IndexPart { segment, .. } in parts.iter().map(|part| &**part) {
         let at = segment.sequence.wrapping_sub(first);
         if let Some(mark) = marks.get_mut(at as usize).filter(|mark| **mark == 0) {
-            let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
-            match link {
-                Some(link) => *mark = link.chain,
+            match mark_of(disk, segment)? {
+                Some(found) => *mark = found,
                 None => always |= 1_u64.checked_shl(at).unwrap_or(0),
             }
         }
     }
     Ok(Marks { marks, always })
+}
+
+/// The running checksum of a segment, as the next one records it; `None` if that one has no such
+/// record.
+fn mark_of(disk: &dyn Disk, segment: &Segment) -> Result<Option<u64>, ReadError> {
+    let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
+    Ok(link.map(|link| link.chain))
 }
 
 /// Whether a group was made from the segments of these parts. If so, answers the segments that are
@@ -340,12 +343,12 @@ fn bound(
         if mark(at).is_some() && mark(at + 1).is_some() {
             continue;
         }
-        let link = segment.link(disk).map_err(|error| read_failed(&segment.path, error))?;
-        if link.is_none() {
-            always |= 1_u64.checked_shl(at).unwrap_or(0);
-        }
-        if link.map(|link| link.chain) != mark(at) {
+        let found = mark_of(disk, segment)?;
+        if found != mark(at) {
             return Ok(None);
+        }
+        if found.is_none() {
+            always |= 1_u64.checked_shl(at).unwrap_or(0);
         }
     }
     Ok(Some(always))

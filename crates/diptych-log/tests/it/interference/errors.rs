@@ -227,6 +227,22 @@ fn a_group_that_cannot_be_read_is_read_again_later() {
     }
 }
 
+/// It needs the segments. The groups only tell it whether a segment is of another copy.
+#[test]
+fn a_read_of_everything_goes_on_without_a_group_that_cannot_be_read() {
+    let files = files(150, Durability::Synced, true);
+    let events = |disk: &SimulatedDisk, fails: bool| {
+        let log = Log::open(FOLDER, options(disk, Durability::Synced)).unwrap();
+        if fails {
+            disk.fail_after(0, Fault::Io(Operation::Map));
+        }
+        log.blocking().read(&Filter::everything(), Read::all()).unwrap().len()
+    };
+    let whole = disk_of(&files);
+    assert!(whole.contents().iter().any(|(path, _)| is(path, "00000001-00000008.group")));
+    assert_eq!(events(&disk_of(&files), true), events(&whole, false));
+}
+
 /// An error of the operating system that passes, the operations that can have it, and the advice in
 /// the message about it.
 struct Passing {
