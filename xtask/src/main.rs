@@ -6,6 +6,7 @@
 // Printing is the purpose of this program. A panic is acceptable if the terminal has gone away.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod compiler;
 mod environment;
 mod group;
 mod release;
@@ -38,6 +39,13 @@ usage: cargo xtask <chore>
 ";
 
 fn main() -> ExitCode {
+    if let Some(status) = compiler::compile() {
+        return status;
+    }
+    if let Err(error) = compiler::prepare() {
+        eprintln!("xtask: cannot copy itself into {}: {error}", target().display());
+        return ExitCode::FAILURE;
+    }
     let chores: Vec<String> = env::args().skip(1).collect();
     let passed = match chores.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["check"] => gates() && suites::run(Tier::Check, Lints::Clippy),
@@ -83,11 +91,7 @@ impl Lints {
     /// Cargo, compiling the crates of the workspace with these lints.
     pub(crate) fn cargo(self) -> Command {
         let mut command = cargo();
-        if self == Lints::Clippy {
-            // An environment variable in its place would be inherited by tests that start cargo.
-            command.args(["--config", "build.rustc-workspace-wrapper='clippy-driver'"]);
-            command.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
-        }
+        compiler::use_copy(&mut command, self);
         command
     }
 }

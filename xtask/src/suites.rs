@@ -84,19 +84,35 @@ const POSTGRES_TESTS: &[&str] = &[
     "demo::postgres::",
 ];
 
-/// The tests of pages in the first tier. axe looks over the page of a desktop there.
+/// The tests of pages in the first tier: the boards, the form of commands, the way of a command to
+/// the views, and markup from outside.
 const BROWSER_TESTS: &[&str] = &[
     "browser::",
     "--skip",
-    "findings_on_a_tablet",
+    "browser::axe::",
     "--skip",
-    "findings_on_a_phone",
+    "browser::address::",
     "--skip",
-    "findings_on_the_replay",
+    "browser::clock::",
     "--skip",
-    "findings_on_an_empty_log",
+    "browser::living::",
     "--skip",
-    "findings_on_a_stopped_view",
+    "browser::loading::",
+    "--skip",
+    "browser::printing::",
+    "--skip",
+    "browser::states::",
+];
+
+/// The other tests of pages.
+const OTHER_BROWSER_TESTS: &[&str] = &[
+    "browser::axe::",
+    "browser::address::",
+    "browser::clock::",
+    "browser::living::",
+    "browser::loading::",
+    "browser::printing::",
+    "browser::states::",
 ];
 
 /// The tests of PostgreSQL that need no program for dumps. The packages of npm lack it.
@@ -150,7 +166,6 @@ const SUITES: &[Suite] = &[
     Suite { limit: SHORT_SUITE, ..suite("fuzz, short", INTEGRATION, &["fuzz::"]) },
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
-        environment: Some(&BROWSER),
         ..suite("pages in a browser", INTEGRATION, BROWSER_TESTS)
     },
     Suite {
@@ -180,7 +195,7 @@ const SUITES: &[Suite] = &[
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
         environment: Some(&BROWSER),
-        ..long("pages in a browser, looked over by axe", &["findings_on_"], &[])
+        ..long("pages in a browser, longer", OTHER_BROWSER_TESTS, &[])
     },
     Suite {
         needs: &[POSTGRES],
@@ -190,7 +205,7 @@ const SUITES: &[Suite] = &[
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
     long(
         "loss of power in clusters, backups and archives, longer",
-        &["cluster::", "backup_power::", "archive_power::", "move_power::"],
+        &["cluster::", "backup_power::", "archive_power::", "move_power::", "stopped_opens::"],
         &[("DIPTYCH_SIM_SEEDS", "120")],
     ),
     long(

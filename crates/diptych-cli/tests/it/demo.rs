@@ -201,7 +201,7 @@ fn a_killed_load_continues_where_it_was() {
 #[test]
 fn a_termination_signal_ends_it_in_order_and_the_next_run_continues() {
     let demo = Demo::new();
-    let args = ["--until", "2013-01-20T00:00:00Z"];
+    let args = ["--until", "2013-01-08T00:00:00Z"];
     let served = DemoServer::start(&demo, &args);
     served.wait_for_events(6_000);
     let (code, out) = served.end();

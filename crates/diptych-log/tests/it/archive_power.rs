@@ -1,11 +1,9 @@
 //! Power is lost, or something fails, at every operation of an archiving, and of bringing segments
 //! back.
 //!
-//! A scene follows from its seed: a log, perhaps with some segments archived already. More of them:
-//! `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
+//! A scene follows from its seed: a log, perhaps with some segments archived already.
 
 use std::{
-    env,
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -28,6 +26,7 @@ use crate::{
     forgetful::{Forgetful, Forgotten},
     hooked::HookedDisk,
     log_files::is,
+    seeds::{faults_at, seeds},
 };
 
 const SEEDS: u64 = 2;
@@ -113,7 +112,7 @@ impl Scene {
         let mut random = Random::new(self.seed);
         for at in 0..=self.operations() {
             let any = *random.pick(&Operation::ALL).unwrap();
-            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+            for fault in faults_at(at + self.seed, [Fault::Stop, Fault::DiskFull, Fault::Io(any)]) {
                 let disk = self.disk.process_kill();
                 let log = self.open(&disk);
                 let mut expected = payloads(&log);
@@ -172,7 +171,7 @@ impl Scene {
         let operations = count.operations() - before;
         for at in 0..=operations {
             let any = *random.pick(&Operation::ALL).unwrap();
-            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+            for fault in faults_at(at + self.seed, [Fault::Stop, Fault::DiskFull, Fault::Io(any)]) {
                 let disk = archived.process_kill();
                 disk.fail_after(at, fault);
                 let outcome = back(&disk);
@@ -223,17 +222,9 @@ impl Scene {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    match number("DIPTYCH_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[test]
 fn a_segment_or_its_copy_is_in_use_wherever_an_archiving_is_cut_off() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         Scene::new(seed).at_every_operation();
     }
@@ -241,7 +232,7 @@ fn a_segment_or_its_copy_is_in_use_wherever_an_archiving_is_cut_off() {
 
 #[test]
 fn a_segment_or_its_copy_is_in_use_wherever_bringing_back_is_cut_off() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         Scene::new(seed).back_at_every_operation();
     }

@@ -1,10 +1,8 @@
 //! The power is lost, or an operation fails, at every operation of a backup and of a restore.
 //!
-//! Each seed makes one scene: a log, perhaps with an older backup. `DIPTYCH_SIM_SEEDS=1000` runs
-//! more scenes, and `DIPTYCH_SIM_SEED=7` runs a single one.
+//! Each seed makes one scene: a log, perhaps with an older backup.
 
 use std::{
-    env,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -23,6 +21,7 @@ use diptych_store::{EventStore, LogIdentity};
 use crate::{
     backup::{append, payloads},
     forgetful::{Forgetful, Forgotten},
+    seeds::{faults_at, seeds},
 };
 
 const SEEDS: u64 = 4;
@@ -183,7 +182,7 @@ impl Scene {
         let mut random = Random::new(self.seed);
         for at in 0..=count.operations() {
             let any = *random.pick(&Operation::ALL).unwrap();
-            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+            for fault in faults_at(at + self.seed, [Fault::Stop, Fault::DiskFull, Fault::Io(any)]) {
                 let disk = self.disk.process_kill();
                 if let Some(sabotage) = sabotage {
                     disk.set_sabotage(sabotage);
@@ -202,14 +201,6 @@ impl Scene {
                 check(&disk.power_loss(random.number()), done);
             }
         }
-    }
-}
-
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    match number("DIPTYCH_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
     }
 }
 
@@ -233,7 +224,7 @@ fn restore_everywhere(seed: u64, sabotage: Option<Sabotage>) {
 
 #[test]
 fn a_backup_that_stops_anywhere_is_the_older_or_the_newer_one() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         back_up_everywhere(seed, None);
     }
@@ -241,7 +232,7 @@ fn a_backup_that_stops_anywhere_is_the_older_or_the_newer_one() {
 
 #[test]
 fn a_restore_that_stops_anywhere_is_whole_or_no_log() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         restore_everywhere(seed, None);
     }

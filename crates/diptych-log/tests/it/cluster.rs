@@ -1,9 +1,7 @@
 //! Clustering: what it does to files, and what it must never do to what is read from them.
-//!
-//! More scenes of a lost power: `DIPTYCH_SIM_SEEDS=1000`; a single one: `DIPTYCH_SIM_SEED=7`.
 
 use std::{
-    env, fs,
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -29,6 +27,7 @@ use crate::{
     check,
     crash::TestChild,
     forgetful::{Forgetful, Forgotten},
+    seeds::{faults_at, seeds},
 };
 
 const LOG: &str = "/data/log";
@@ -417,7 +416,7 @@ impl Scene {
         let mut random = Random::new(self.seed);
         for at in 0..=operations {
             let any = *random.pick(&Operation::ALL).unwrap();
-            for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+            for fault in faults_at(at + self.seed, [Fault::Stop, Fault::DiskFull, Fault::Io(any)]) {
                 let disk = self.disk.process_kill();
                 let (killed, done, _) = run(&disk, Some((at, fault)));
                 let clustered = if done { kinds(&killed).len().saturating_sub(2) } else { 0 };
@@ -453,18 +452,10 @@ impl Scene {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    match number("DIPTYCH_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[test]
 fn power_is_lost_at_every_operation_of_a_clustering() {
     let mut operations = 0;
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         operations += Scene::new(seed).at_every_operation(Forgotten::Nothing);
     }

@@ -46,6 +46,7 @@ mod requests;
 mod run;
 mod samples;
 mod scrub;
+mod seeds;
 mod simulated;
 mod snapshots;
 mod stopped_opens;

@@ -1,11 +1,9 @@
 //! The power is lost, or an operation fails, at every operation of a move to another folder.
 //!
 //! Wherever a move stops, at most one of the two folders takes commits. The next attempt finishes
-//! the move without losing or doubling a commit. `DIPTYCH_SIM_SEEDS=1000` runs more scenes, and
-//! `DIPTYCH_SIM_SEED=7` runs a single one.
+//! the move without losing or doubling a commit.
 
 use std::{
-    env,
     error::Error,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,7 +21,10 @@ use diptych_store::{
     TimeSource, Unavailable,
 };
 
-use crate::backup::{append, payloads};
+use crate::{
+    backup::{append, payloads},
+    seeds::{faults_at, seeds},
+};
 
 const SEEDS: u64 = 2;
 const OLD: &str = "/data/log";
@@ -135,7 +136,7 @@ fn move_everywhere(seed: u64, sabotage: Option<Sabotage>) {
     let mut random = Random::new(seed);
     for at in 0..=count.operations() {
         let any = *random.pick(&Operation::ALL).unwrap();
-        for fault in [Fault::Stop, Fault::DiskFull, Fault::Io(any)] {
+        for fault in faults_at(at + seed, [Fault::Stop, Fault::DiskFull, Fault::Io(any)]) {
             let disk = scene.disk.process_kill();
             if let Some(sabotage) = sabotage {
                 disk.set_sabotage(sabotage);
@@ -156,17 +157,9 @@ fn move_everywhere(seed: u64, sabotage: Option<Sabotage>) {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    match number("DIPTYCH_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[test]
 fn a_move_that_stops_anywhere_never_leaves_two_logs_that_take_commits() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         move_everywhere(seed, None);
     }

@@ -1,8 +1,8 @@
 //! Runs on the simulated disk, each of which follows from a seed: commits, reads, faults and
 //! crashes. After each open the log is compared with the model.
 //!
-//! A run with the same seed fails in the same way, and prints its steps. `DIPTYCH_SIM_SEEDS=100000`
-//! makes more runs. `DIPTYCH_SIM_SEED=7` makes a single run and prints its steps.
+//! A run with the same seed fails in the same way, and prints its steps. A single run prints its
+//! steps, too.
 
 use std::{
     env,
@@ -26,11 +26,12 @@ use crate::{
     model::{MayLose, Model},
     requests::Requests,
     run::{FOLDER, Run, Trace, limits, options},
+    seeds::{only, seeds},
     witness,
     writers::Writer,
 };
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 50;
 /// An interval that never ends during a run, so that the log syncs only for other reasons.
 const LONG: Durability = Durability::Interval { interval: Duration::from_secs(3600) };
 
@@ -237,16 +238,10 @@ fn a_failed_first_open_loses_no_later_commit() {
 }
 
 fn for_each_seed(test: &str, run: impl Fn(u64, Trace)) {
-    let number = |name| env::var(name).ok().map(|text| text.parse().expect(name));
-    let only: Option<u64> = number("DIPTYCH_SIM_SEED");
-    let seeds = match only {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("DIPTYCH_SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         let trace = Trace::default();
         let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, trace.clone())));
-        if outcome.is_err() || only.is_some() {
+        if outcome.is_err() || only().is_some() {
             eprintln!("seed {seed}:\n  {}", trace.borrow().join("\n  "));
         }
         assert!(

@@ -9,6 +9,8 @@ use diptych_log::{
 };
 use diptych_store::{Append, EventStore, RawEvent};
 
+use crate::seeds::all;
+
 const FOLDER: &str = "/data/log";
 const COMMITS: u64 = 3;
 /// More operations than an open and a commit have.
@@ -46,7 +48,8 @@ fn stop_twice(durability: Durability, first: Fault) {
             let disk = left.process_kill();
             disk.fail_after(second_at, Fault::Stop);
             let ended = open(&disk, durability).is_ok();
-            for seed in 0..3 {
+            let one = (first_at + second_at) % 3;
+            for seed in if all() { 0..3 } else { one..one + 1 } {
                 let lost = disk.power_loss(seed * 10_007 + first_at * MOST + second_at);
                 let when = format!(
                     "{failures:?}, killed, then {:?}, then a loss of power with seed {seed}",
@@ -66,7 +69,7 @@ fn stop_twice(durability: Durability, first: Fault) {
             break;
         }
     }
-    assert!(opened > 1_000, "{opened} opens");
+    assert!(opened > 300, "{opened} opens");
 }
 
 #[test]

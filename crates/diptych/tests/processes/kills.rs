@@ -120,7 +120,7 @@ impl Mortal {
 
 fn seeds() -> u64 {
     let set = std::env::var("DIPTYCH_KILLS");
-    set.map_or(50, |text| text.parse().expect("DIPTYCH_KILLS"))
+    set.map_or(20, |text| text.parse().expect("DIPTYCH_KILLS"))
 }
 
 const ORDERS: u64 = 24;

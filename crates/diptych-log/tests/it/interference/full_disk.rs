@@ -35,6 +35,7 @@ use crate::{
     hooked::HookedDisk,
     log_files::{FOLDER, is},
     mounts::run_mounted,
+    seeds::all,
 };
 
 /// Commits of each of the two parts of a life.
@@ -252,7 +253,7 @@ fn a_log_goes_on_whatever_finds_no_space() {
 
 /// At each operation the disk is full for that one or from there on; in a longer run, both.
 fn faults(after: u64) -> impl Iterator<Item = (u64, Fault)> {
-    let both = env::var("DIPTYCH_SIM_SEEDS").is_ok();
+    let both = all();
     let once = (both || after.is_multiple_of(2)).then_some((after, Fault::DiskFull));
     let stays = (both || !after.is_multiple_of(2)).then_some((after, Fault::DiskStaysFull));
     once.into_iter().chain(stays)

@@ -29,7 +29,7 @@ const ORDERS: u64 = 10;
 /// The number of seeds in memory. Other tests take a part.
 pub(crate) fn seeds() -> u64 {
     let text = env::var("DIPTYCH_PROCESS_SEEDS");
-    text.map_or(50, |text| text.parse().expect("DIPTYCH_PROCESS_SEEDS"))
+    text.map_or(12, |text| text.parse().expect("DIPTYCH_PROCESS_SEEDS"))
 }
 
 pub(crate) fn gateway_policy(keys: Keys) -> GatewayOptions {

@@ -83,7 +83,7 @@ async fn clients(address: String, placed: Arc<AtomicU64>, orders: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_over_a_server_do_everything_once_though_one_is_killed_again_and_again() {
-    let kills = seeds().div_ceil(6);
+    let kills = seeds().div_ceil(4);
     let orders = kills * 25;
     let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
     let mut server = Some(Program::server(folder.path(), address));
