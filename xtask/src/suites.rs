@@ -71,13 +71,21 @@ const LONG_SUITE: Duration = Duration::from_secs(60 * 60);
 const COMPILATION: Duration = Duration::from_secs(60 * 60);
 
 /// The tests of PostgreSQL in the first tier. The others cut connections or kill programs at every
-/// statement, message or step.
+/// statement, message or step, or do it again and again.
 const POSTGRES_TESTS: &[&str] = &[
     "postgres::",
     "--skip",
     "pgbouncer::",
     "--skip",
     "every_statement::",
+    "--skip",
+    "lost_at_any_message",
+    "--skip",
+    "of_several_programs_one_moves",
+    "--skip",
+    "kill::",
+    "--skip",
+    "postgres::histories::",
     "--skip",
     "move_log::",
     "--skip",
@@ -199,7 +207,16 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         needs: &[POSTGRES],
-        ..long("PostgreSQL at every statement", &["every_statement::", "move_log::"], &[])
+        ..long(
+            "PostgreSQL at every statement",
+            &[
+                "every_statement::",
+                "lost_at_any_message",
+                "of_several_programs_one_moves",
+                "move_log::",
+            ],
+            &[],
+        )
     },
     // At least ten times the default counts, which are constants of the tests.
     long("simulated disk, longer", &["simulated::"], &[("DIPTYCH_SIM_SEEDS", "4000")]),
