@@ -177,10 +177,6 @@ const SUITES: &[Suite] = &[
         ..suite("pages in a browser", INTEGRATION, BROWSER_TESTS)
     },
     Suite {
-        environment: Some(&CLIENT_GENERATORS),
-        ..suite("generated clients", INTEGRATION, &["clients::"])
-    },
-    Suite {
         environment: Some(&NATS),
         limit: SHORT_SUITE,
         ..suite("NATS", INTEGRATION, &["nats::"])
@@ -199,6 +195,10 @@ const SUITES: &[Suite] = &[
     Suite { needs: &[GIT], limit: SHORT_SUITE, ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
     long("compile errors", &["a_wrong_program"], &[]),
+    Suite {
+        environment: Some(&CLIENT_GENERATORS),
+        ..long("generated clients", &["clients::"], &[])
+    },
     long("the demo in several processes", &["demo::elsewhere::"], &[]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
@@ -236,6 +236,11 @@ const SUITES: &[Suite] = &[
         ..long("killed projections, longer", &["kill::"], &[("DIPTYCH_KILLS", "400")])
     },
     long("killed servers of a log, longer", &["kills::"], &[("DIPTYCH_KILLS", "100")]),
+    long(
+        "a connection that changes bytes, longer",
+        &["proxy::a_connection_that_changes_bytes"],
+        &[("DIPTYCH_DAMAGED_CALLS", "300")],
+    ),
     long(
         "killed programs of processes, longer",
         &["processes::kills::", "processes::nodes::"],

@@ -5,7 +5,6 @@
 //! steps, too.
 
 use std::{
-    env,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,

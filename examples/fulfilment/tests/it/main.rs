@@ -17,7 +17,7 @@ const RATE: u64 = 10;
 /// folds its log again while the others are down.
 #[test]
 fn killed_members_charge_each_order_once_or_leave_it_to_a_person() {
-    let seconds = env::var("DIPTYCH_KILL_SECONDS").map_or(20, |text| text.parse().unwrap());
+    let seconds = env::var("DIPTYCH_KILL_SECONDS").map_or(8, |text| text.parse().unwrap());
     let seed = fastrand::u64(..1_000_000);
     println!("the seed is {seed}");
     let orders = seconds * RATE;
