@@ -87,13 +87,17 @@ const POSTGRES_TESTS: &[&str] = &[
     "--skip",
     "postgres::histories::",
     "--skip",
+    "postgres::failover::",
+    "--skip",
+    "postgres::replicas::",
+    "--skip",
     "move_log::",
     "--skip",
     "demo::postgres::",
 ];
 
-/// The tests of pages in the first tier: the boards, the form of commands, the way of a command to
-/// the views, and markup from outside.
+/// The tests of pages in the first tier: the boards, the form of commands, and the way of a command
+/// to the views.
 const BROWSER_TESTS: &[&str] = &[
     "browser::",
     "--skip",
@@ -102,6 +106,8 @@ const BROWSER_TESTS: &[&str] = &[
     "browser::address::",
     "--skip",
     "browser::clock::",
+    "--skip",
+    "browser::hostile::",
     "--skip",
     "browser::living::",
     "--skip",
@@ -117,6 +123,7 @@ const OTHER_BROWSER_TESTS: &[&str] = &[
     "browser::axe::",
     "browser::address::",
     "browser::clock::",
+    "browser::hostile::",
     "browser::living::",
     "browser::loading::",
     "browser::printing::",
@@ -160,6 +167,9 @@ const SUITES: &[Suite] = &[
             "fuzz::",
             "--skip",
             "interference::",
+            // The other mode of the server has the same conformance tests.
+            "--skip",
+            "conformance::answers_when_accepted::",
             // It compiles all dependencies again.
             "--skip",
             "a_wrong_program",
@@ -182,16 +192,6 @@ const SUITES: &[Suite] = &[
         ..suite("NATS", INTEGRATION, &["nats::"])
     },
     Suite { needs: &[POSTGRES], ..suite("PostgreSQL", INTEGRATION, POSTGRES_TESTS) },
-    Suite {
-        needs: &[POSTGRES],
-        environment: Some(&PGBOUNCER),
-        ..suite("PostgreSQL behind pgbouncer", INTEGRATION, &["pgbouncer::"])
-    },
-    Suite {
-        environment: Some(&FORMATS),
-        limit: SHORT_SUITE,
-        ..suite("formats of other systems", INTEGRATION, &["formats::"])
-    },
     Suite { needs: &[GIT], limit: SHORT_SUITE, ..suite("tidy", INTEGRATION, &["tidy::"]) },
     suite("examples in docs", &["--doc"], &[]),
     long("compile errors", &["a_wrong_program"], &[]),
@@ -199,6 +199,17 @@ const SUITES: &[Suite] = &[
         environment: Some(&CLIENT_GENERATORS),
         ..long("generated clients", &["clients::"], &[])
     },
+    Suite { environment: Some(&FORMATS), ..long("formats of other systems", &["formats::"], &[]) },
+    Suite {
+        needs: &[POSTGRES],
+        environment: Some(&PGBOUNCER),
+        ..long("PostgreSQL behind pgbouncer", &["pgbouncer::"], &[])
+    },
+    long(
+        "conformance of a server that answers early",
+        &["conformance::answers_when_accepted::"],
+        &[],
+    ),
     long("the demo in several processes", &["demo::elsewhere::"], &[]),
     Suite {
         needs: &[CHROMIUM, CHROMEDRIVER],
@@ -257,6 +268,10 @@ const SUITES: &[Suite] = &[
                 ("DIPTYCH_HISTORY_CALLS", "400"),
             ],
         )
+    },
+    Suite {
+        needs: &[POSTGRES],
+        ..long("PostgreSQL with replicas", &["postgres::failover::", "postgres::replicas::"], &[])
     },
     Suite { environment: Some(&POSTGRES_18), ..long("PostgreSQL 18, longer", WITHOUT_DUMPS, &[]) },
     // The oldest one that works.

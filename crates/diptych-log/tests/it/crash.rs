@@ -25,7 +25,7 @@ use crate::{
     writers,
 };
 
-const KILLS: u64 = 50;
+const KILLS: u64 = 24;
 const SEED: &str = "DIPTYCH_CRASH_SEED";
 const ROLE: &str = "DIPTYCH_CRASH_ROLE";
 const ROUND: &str = "DIPTYCH_CRASH_ROUND";
