@@ -54,18 +54,27 @@ pub(crate) fn use_copy(command: &mut Command, lints: Lints) {
     }
 }
 
-/// If cargo calls this program in place of the compiler, compiles and returns its status.
+/// Which lints the copy of this name has; `None` for this program itself.
+fn lints_of(program: &Path) -> Option<Lints> {
+    [Lints::Compiler, Lints::Clippy]
+        .into_iter()
+        .find(|lints| program.file_stem().is_some_and(|stem| stem == name(*lints)))
+}
+
+/// If this is a copy, which cargo calls in place of the compiler, compiles and returns its status.
 pub(crate) fn compile() -> Option<ExitCode> {
+    let lints = lints_of(&env::current_exe().ok()?)?;
     let arguments: Vec<String> = env::args().skip(1).collect();
     let (rustc, arguments) = arguments.split_first()?;
-    if Path::new(rustc).file_stem()? != "rustc" {
-        return None;
-    }
-    let lints =
-        env::current_exe().is_ok_and(|this| this.file_stem() == Some(name(Lints::Clippy).as_ref()));
-    let mut command = Command::new(if lints { "clippy-driver" } else { rustc });
-    // Clippy expects the name of the compiler, as cargo passes it to a program in its place.
-    command.args(lints.then_some(rustc));
+    let mut command = match lints {
+        Lints::Compiler => Command::new(rustc),
+        // Clippy takes the name of the compiler, as cargo gives it to a program in its place.
+        Lints::Clippy => {
+            let mut clippy = Command::new("clippy-driver");
+            clippy.arg(rustc);
+            clippy
+        }
+    };
     let status = command.args(lowered(arguments)).status();
     Some(match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
@@ -93,6 +102,15 @@ fn lowered(arguments: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_copy_compiles() {
+        for lints in [Lints::Compiler, Lints::Clippy] {
+            assert_eq!(lints_of(&copy(lints)), Some(lints));
+        }
+        assert_eq!(lints_of(&root().join(target()).join("debug/xtask")), None);
+        assert_eq!(compile(), None);
+    }
 
     #[test]
     fn tests_and_programs_are_compiled_without_optimisation_and_libraries_as_asked() {
