@@ -196,6 +196,10 @@ struct ListedIndexFile {
 }
 
 impl ListedIndexFile {
+    fn file_name(&self) -> String {
+        index_file::file_name(self.segment, self.first, self.last)
+    }
+
     /// Whether this content is about the events that the name says. A loss of power can leave the
     /// content of another file under a name.
     fn names(&self, content: &IndexFile) -> bool {
@@ -287,13 +291,13 @@ impl Opening<'_> {
             let Some((segment, first, last_position)) = index_file::parse_file_name(&name) else {
                 continue;
             };
-            if segment > last && self.load_run(&name)?.is_some_and(|found| found.is_about(segment))
-            {
+            let found = ListedIndexFile { segment, first, last: last_position };
+            if segment > last && self.load_run(&found)?.is_some_and(|run| run.is_about(segment)) {
                 // An index file is written only once its records are durable.
                 let what = format!("segment {segment} is missing: {name} is about it");
                 return Err(corruption(&self.folders.segments, 0, what).into());
             }
-            listed.push(ListedIndexFile { segment, first, last: last_position });
+            listed.push(found);
         }
         // If two begin at one position, the longer one is the merged one.
         listed.sort_by_key(|run| (run.segment, run.first, std::cmp::Reverse(run.last)));
@@ -351,8 +355,7 @@ impl Opening<'_> {
             return;
         }
         for run in runs.iter().filter(|run| !but.contains(run)) {
-            let name = index_file::file_name(run.segment, run.first, run.last);
-            derived::remove_needless(self.disk, &self.folders.index.join(name));
+            derived::remove_needless(self.disk, &self.folders.index.join(run.file_name()));
         }
     }
 }

@@ -175,15 +175,19 @@ impl Opening<'_> {
         })
     }
 
-    /// The content and the evidence of an index file; `None` if it is missing or not whole.
-    pub(super) fn load_run(&self, name: &str) -> Result<Option<LoadedIndexFile>, OpenError> {
-        let path = self.folders.index.join(name);
+    /// The content and the evidence of an index file; `None` if it is missing, not whole, or about
+    /// other events than its name says.
+    pub(super) fn load_run(
+        &self,
+        listed: &ListedIndexFile,
+    ) -> Result<Option<LoadedIndexFile>, OpenError> {
+        let path = self.folders.index.join(listed.file_name());
         let bytes = derived::if_there(self.maps.map(self.disk, &path));
         let bytes = bytes.map_err(io_error("read", &path))?.map(prefetch::ask_for_file);
         let Some(bytes) = bytes else { return Ok(None) };
         let run = IndexFile::parse(bytes.clone());
         let evidence = match &run {
-            Some((_, coverage)) => Some(coverage.evidence()),
+            Some((run, coverage)) => listed.names(run).then(|| coverage.evidence()),
             None => index_file::evidence(&bytes),
         };
         Ok(evidence.map(|evidence| LoadedIndexFile { evidence, run }))
@@ -248,8 +252,8 @@ impl Opening<'_> {
         let mut next = header.base;
         let mut used = Vec::new();
         for run in listed {
-            let name = index_file::file_name(run.segment, run.first, run.last);
-            let Some(LoadedIndexFile { evidence, run: whole }) = self.load_run(&name)? else {
+            let name = run.file_name();
+            let Some(LoadedIndexFile { evidence, run: whole }) = self.load_run(run)? else {
                 continue;
             };
             if !self.proves(last, &name, &evidence, size)? {
@@ -265,7 +269,7 @@ impl Opening<'_> {
                 }
             }
             // If the running checksum at its end is not known, the segment is scanned instead.
-            let is_next = loaded.first() == next && loaded.len() > 0 && run.names(&loaded);
+            let is_next = loaded.first() == next && loaded.len() > 0;
             if is_next && coverage.proof == coverage.end {
                 next = next.plus(u64::from(loaded.len()));
                 let path = self.folders.index.join(name);

@@ -238,6 +238,27 @@ fn an_index_or_group_file_of_a_copy_is_not_believed() {
     }
 }
 
+/// After a loss of power a name can have the content of another file: here of an index file of a
+/// copy, about other events of the same segment. Once, the log was refused as damaged, and a move
+/// could not be finished.
+#[test]
+fn an_index_file_about_other_events_than_its_name_says_is_made_anew() {
+    let Copies { ours, theirs } = copies();
+    let last = (0..ours.len()).find(|at| is_last(&ours, *at)).unwrap();
+    let sequence = |at: usize| {
+        let name = ours[at].0.file_name().unwrap().to_string_lossy();
+        name.split_once('-').unwrap().0.to_owned()
+    };
+    let differ = that_differ(&ours, &theirs, ".run");
+    let of_last: Vec<_> = differ.iter().filter(|(at, _)| sequence(*at) == sequence(last)).collect();
+    assert!(of_last.len() > 1, "{of_last:?}");
+    for ((at, _), (_, other)) in of_last.iter().zip(of_last.iter().skip(1)) {
+        let disk = disk_of(&with(&ours, *at, other));
+        assert_eq!(open_and_ask(&disk), Ok(()), "{}", ours[*at].0.display());
+        verify(FOLDER, &options(&disk), |_, _| ()).unwrap();
+    }
+}
+
 /// Consecutive segments of a copy go on one from the other, and their index files are theirs. Only
 /// what the group of segments says about each, and the segment behind the last of them, show it.
 /// Once, a read that ended before that segment answered with events of the copy.
