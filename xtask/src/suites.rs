@@ -98,36 +98,17 @@ const POSTGRES_TESTS: &[&str] = &[
 
 /// The tests of pages in the first tier: the boards, the form of commands, and the way of a command
 /// to the views.
-const BROWSER_TESTS: &[&str] = &[
-    "browser::",
-    "--skip",
-    "browser::axe::",
-    "--skip",
-    "browser::address::",
-    "--skip",
-    "browser::clock::",
-    "--skip",
-    "browser::hostile::",
-    "--skip",
-    "browser::living::",
-    "--skip",
-    "browser::loading::",
-    "--skip",
-    "browser::printing::",
-    "--skip",
-    "browser::states::",
-];
+const BROWSER_TESTS: &[&str] = &["browser::sending::", "browser::showing::", "browser::trip::"];
 
 /// The other tests of pages.
 const OTHER_BROWSER_TESTS: &[&str] = &[
-    "browser::axe::",
-    "browser::address::",
-    "browser::clock::",
-    "browser::hostile::",
-    "browser::living::",
-    "browser::loading::",
-    "browser::printing::",
-    "browser::states::",
+    "browser::",
+    "--skip",
+    "browser::sending::",
+    "--skip",
+    "browser::showing::",
+    "--skip",
+    "browser::trip::",
 ];
 
 /// The tests of PostgreSQL that need no program for dumps. The packages of npm lack it.

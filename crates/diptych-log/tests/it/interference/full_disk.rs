@@ -35,7 +35,7 @@ use crate::{
     hooked::HookedDisk,
     log_files::{FOLDER, is},
     mounts::run_mounted,
-    seeds::all,
+    seeds::faults_at,
 };
 
 /// Commits of each of the two parts of a life.
@@ -231,6 +231,11 @@ fn a_log_goes_on_whatever_finds_no_space() {
         let whole = SimulatedDisk::new(0);
         life(&whole, 0).live("nothing fails");
         let operations = whole.operations();
+        // At each operation the disk is full for that one or from there on; in a longer run, both.
+        let faults = |after| {
+            let both = [Fault::DiskFull, Fault::DiskStaysFull];
+            faults_at(after, both).map(move |fault| (after, fault))
+        };
         for (after, fault) in (0..operations).flat_map(faults) {
             let disk = SimulatedDisk::new(after);
             disk.fail_after(after, fault);
@@ -249,14 +254,6 @@ fn a_log_goes_on_whatever_finds_no_space() {
     {
         assert!(kinds.contains(wanted), "{wanted} is not among {kinds:?}");
     }
-}
-
-/// At each operation the disk is full for that one or from there on; in a longer run, both.
-fn faults(after: u64) -> impl Iterator<Item = (u64, Fault)> {
-    let both = all();
-    let once = (both || after.is_multiple_of(2)).then_some((after, Fault::DiskFull));
-    let stays = (both || !after.is_multiple_of(2)).then_some((after, Fault::DiskStaysFull));
-    once.into_iter().chain(stays)
 }
 
 /// The operation that found no space, and the kind of its file.
